@@ -1,0 +1,189 @@
+"""The platform interface: what the kernel asks of whatever runs guest code.
+
+A platform makes address spaces, runs guest threads in them until they trap, and tells the kernel
+why they trapped.  It knows nothing of tasks, files or signals; nothing above this package knows
+how a trap is made.
+
+Ownership rule: from the moment `Platform.wait` reports a trap of a thread until `Thread.resume`,
+the Sentry owns the thread: its registers are valid and may be changed.  While it runs, the only
+call allowed on it is `kick`.  Memory operations of an address space may be used at any time at
+which at least one of its threads is stopped (a system call handler's own thread always is).
+
+Every address and size given to a memory operation is page aligned and lies below `GUEST_TOP`;
+the caller (sentry.mm) decides every address, the host never chooses.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Why a thread stopped (Trap.kind).
+SYSCALL = 1  # regs.orig_rax holds the number; regs.rip is behind the instruction
+FAULT = 2  # a CPU exception: signo, code (si_code), addr (si_addr), trapno, error describe it
+KICKED = 3  # it was kicked, or woke without reason; harmless
+DEAD = 4  # the host thread is gone (killed from outside, or out of memory)
+
+#: The first address above guest memory: the stub lives in [GUEST_TOP, end of user space).
+GUEST_TOP = 0x7FFF_FC00_0000
+PAGE_SIZE = 4096
+
+
+class Trap:
+    """One stop of a guest thread, as `Platform.wait` reports it."""
+
+    __slots__ = ("addr", "code", "error", "kind", "signo", "thread", "trapno")
+
+    def __init__(
+        self, thread: Thread, kind: int, signo: int = 0, code: int = 0, addr: int = 0,
+        trapno: int = 0, error: int = 0,
+    ) -> None:  # fmt: skip
+        self.thread = thread
+        self.kind = kind
+        self.signo = signo
+        self.code = code
+        self.addr = addr
+        self.trapno = trapno
+        self.error = error
+
+
+class Thread(ABC):
+    """One guest thread of an address space.
+
+    `regs` is a struct with the 64-bit fields of Linux's user_regs_struct: r15 r14 r13 r12 rbp rbx
+    r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs.
+    Writing an out-of-range value into it is harmless to the host: the platform forces the
+    segment registers and the system bits of eflags before it resumes.
+    """
+
+    space: AddressSpace
+    regs: "object"
+    #: Free for the kernel: the task that runs on this thread.
+    owner: "object"
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Let the thread run with `regs` until its next trap."""
+
+    @abstractmethod
+    def kick(self) -> None:
+        """Make a running thread trap soon (KICKED, or whatever it was about to report)."""
+
+    @abstractmethod
+    def exit(self) -> None:
+        """End this (stopped) thread.  The address space lives on while it has other threads."""
+
+    @abstractmethod
+    def get_fpstate(self) -> bytes:
+        """The XSAVE area in the standard (non-compacted) format, as a signal frame carries it."""
+
+    @abstractmethod
+    def set_fpstate(self, data: bytes) -> None:
+        """Install an XSAVE area; SysError(EINVAL) where the CPU would refuse it."""
+
+    @abstractmethod
+    def reset_fpstate(self) -> None:
+        """The state a fresh program starts with (execve)."""
+
+
+class AddressSpace(ABC):
+    """Guest memory: a set of host mappings below GUEST_TOP that the kernel orders one by one."""
+
+    @abstractmethod
+    def map_anon(self, addr: int, size: int, prot: int, noreserve: bool = False) -> None:
+        """Private anonymous memory, replacing whatever was there.  SysError(ENOMEM)."""
+
+    @abstractmethod
+    def map_file(self, addr: int, size: int, prot: int, shared: bool, host_fd: int, offset: int) -> None:
+        """Map the Sentry's host descriptor `host_fd`, replacing whatever was there.
+
+        A shared mapping has exactly the access mode of `host_fd`.  SysError(EACCES, ENOMEM, ENODEV…).
+        """
+
+    @abstractmethod
+    def unmap(self, addr: int, size: int) -> None: ...
+
+    @abstractmethod
+    def protect(self, addr: int, size: int, prot: int) -> None: ...
+
+    @abstractmethod
+    def remap(self, old: int, old_size: int, new: int, new_size: int) -> None:
+        """Move and resize one mapping; `new == old` resizes in place.  What was at `new` is gone."""
+
+    @abstractmethod
+    def advise(self, addr: int, size: int, advice: int) -> None:
+        """madvise(2) with an advice the caller has vetted."""
+
+    @abstractmethod
+    def read(self, addr: int, size: int) -> bytes:
+        """Exactly `size` bytes, or SysError(EFAULT)."""
+
+    @abstractmethod
+    def read_upto(self, addr: int, size: int) -> bytes:
+        """As many of `size` bytes as can be read, at least one, or SysError(EFAULT)."""
+
+    @abstractmethod
+    def write(self, addr: int, data: "bytes | bytearray | memoryview") -> None:
+        """All of `data`, or SysError(EFAULT) (a prefix may have been written)."""
+
+    @abstractmethod
+    def write_upto(self, addr: int, data: "bytes | bytearray | memoryview") -> int:
+        """As much of `data` as can be written: bytes written, at least one, or SysError(EFAULT)."""
+
+    @abstractmethod
+    def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
+        """Atomically compare and exchange a 32-bit word; the old value.  SysError(EFAULT, EAGAIN)."""
+
+    @abstractmethod
+    def fork(self, thread: Thread) -> Thread:
+        """Clone the address space copy-on-write: the only thread of the copy, stopped.
+
+        `thread` (stopped, of this space) is the one cloned; the new thread has its registers and FP state.
+        """
+
+    @abstractmethod
+    def new_thread(self, like: Thread) -> Thread:
+        """One more thread in this space, stopped, with the registers and FP state of `like`."""
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Kill every thread and give the memory back.  No trap is reported for it any more."""
+
+    @abstractmethod
+    def resident_pages(self) -> int:
+        """Pages resident in host memory, as far as the platform can tell; 0 where it can't."""
+
+
+class Platform(ABC):
+    """A running platform: the source of address spaces and of traps."""
+
+    name: str
+
+    @abstractmethod
+    def new_address_space(self) -> Thread:
+        """An empty address space (nothing mapped but stub, vvar and vDSO) with one stopped thread."""
+
+    @abstractmethod
+    def vdso(self) -> tuple[int, int, int]:
+        """(first address of vvar, address of the vDSO's ELF header, end) in every new address space."""
+
+    @abstractmethod
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Call `callback(events)` from `wait` whenever epoll reports `fd`; level triggered unless
+        `events` says otherwise (EPOLLONESHOT, EPOLLET).  A second call for an fd replaces the first.
+        OSError(EPERM) for descriptors that cannot be polled (regular files)."""
+
+    @abstractmethod
+    def unwatch(self, fd: int) -> None: ...
+
+    @abstractmethod
+    def wait(self, timeout_ns: int) -> list[Trap]:
+        """Sleep until a thread traps, a watched descriptor is ready (its callback has been called) or
+        `timeout_ns` is over (-1: no limit).  Returns the traps, maybe none."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kill what is left."""
