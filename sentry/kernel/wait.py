@@ -287,5 +287,6 @@ async def block(
 async def yield_now() -> None:
     """Let everything else that is ready run first."""
     runner = current()
-    runner.scheduler.make_ready(runner, None)
+    runner._sleeping = True
+    runner.wake(None)
     await _SUSPEND
