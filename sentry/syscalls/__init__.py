@@ -1,0 +1,28 @@
+"""System calls: the table, argument decoding, and one module a family of handlers.
+
+Importing a family module fills the table; `load()` imports them all (before lock-down).
+"""
+
+from __future__ import annotations
+
+
+def load() -> None:
+    """Import every family, so that the table is complete."""
+    from sentry.syscalls import (  # noqa: F401
+        credentials,
+        descriptors,
+        events,
+        exec,
+        file_io,
+        futex,
+        memory,
+        misc,
+        open,
+        paths,
+        poll,
+        process,
+        refused,
+        signals,
+        timers,
+        xattr,
+    )
