@@ -116,7 +116,9 @@ class Kernel:
             return SysError(refused[0])
         if nr not in self._missing and len(self._missing) < 1000:
             self._missing.add(nr)
-            self.log_debug(f"{NAMES.get(nr, nr)} is not implemented; {task.name.decode(errors='replace')} got ENOSYS")
+            self.log_debug(
+                f"{NAMES.get(nr, nr)} is not implemented; {task.name.decode(errors='replace')} got ENOSYS"
+            )
         return SysError(errno.ENOSYS)
 
     def handler_bug(self, task: Task, error: BaseException) -> None:

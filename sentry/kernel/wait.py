@@ -15,10 +15,9 @@ another.  The `Scheduler` owns what is ready to run and the timers; kernel/loop.
 
 from __future__ import annotations
 
+from _collections import deque
 from _heapq import heappop, heappush
 from time import monotonic_ns
-
-from _collections import deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -82,7 +82,9 @@ def _wake_op(task: Task, addr: int, encoded: int) -> bool:
 
 
 @syscall(SYS.futex, on_signal=ERESTARTSYS, partial="no priority inheritance (LOCK_PI and its kin): ENOSYS")
-async def futex(task: Task, addr: Addr, op: Int, value: UInt, timeout: Addr, addr2: Addr, value3: UInt) -> int:
+async def futex(
+    task: Task, addr: Addr, op: Int, value: UInt, timeout: Addr, addr2: Addr, value3: UInt
+) -> int:
     """futex(2)."""
     command = op & ~(PRIVATE | CLOCK_REALTIME)
     private = bool(op & PRIVATE)
