@@ -126,17 +126,21 @@ class Kernel:
         name = NAMES.get(task.nr, str(task.nr))
         regs = task.regs
         arguments = ", ".join(hex(getattr(regs, r)) for r in ("rdi", "rsi", "rdx", "r10", "r8", "r9"))
+        self.report_bug(f"{name}({arguments})", error)
+
+    def report_bug(self, what: str, error: BaseException) -> None:
+        """One line (with --debug, the whole stack) on an exception that is nobody's errno."""
         where = error.__traceback__
-        lines = []
+        frames = []
         while where is not None:
             code = where.tb_frame.f_code
-            lines.append(f"{code.co_filename}:{where.tb_lineno} in {code.co_name}")
+            frames.append(f"{os.path.basename(code.co_filename)}:{where.tb_lineno} in {code.co_name}")
             where = where.tb_next
         if self.config.debug:
-            for line in lines:
-                self.log(f"  {line}")
-        kind = type(error).__name__
-        self.log(f"internal error in {name}({arguments}): {kind}: {error} ({lines[-1] if lines else '?'})")
+            for frame in frames:
+                self.log(f"  {frame}")
+        place = frames[-1] if frames else "?"
+        self.log(f"internal error in {what}: {type(error).__name__}: {error} ({place})")
 
     # Process ids, tasks and groups
 
@@ -337,7 +341,10 @@ class Kernel:
         """Turn the loop until the main process has ended; its wait status."""
         scheduler, platform = self.scheduler, self.platform
         while True:
-            scheduler.run()
+            try:
+                scheduler.run()
+            except Exception as error:
+                self.report_bug("a kernel job", error)
             if self.status is not None:
                 return self.status
             for trap in platform.wait(scheduler.timeout()):
