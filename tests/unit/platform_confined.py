@@ -14,14 +14,14 @@ from sentry.platform import base
 from sentry.platform.ptrace import HOST_SYSCALLS
 
 # What CPython itself uses: allocation, output, its end.
-INTERPRETER = "mmap munmap mremap brk madvise futex write exit_group rt_sigaction getrandom".split()
+INTERPRETER = ("mmap", "munmap", "mremap", "brk", "madvise", "futex", "write", "exit_group", "getrandom")
 
 
 def main() -> None:
     import pyseccomp as seccomp
 
     platform = start()
-    left, right = os.pipe()
+    left, _ = os.pipe()
     memfd = os.memfd_create("test")
     os.ftruncate(memfd, PAGE)
     rules = seccomp.SyscallFilter(seccomp.KILL_PROCESS)
@@ -33,7 +33,7 @@ def main() -> None:
     guest = Guest(platform)
     assert guest.run(SYSCALL).kind == base.SYSCALL
     assert guest.run(b"\xf4").kind == base.FAULT
-    assert guest.run(b"\xcd\x80").kind == base.FAULT
+    assert guest.run(b"\xcd\x80", rcx=0).kind == base.FAULT
     guest.space.map_file(0x1000_0000, PAGE, READ | WRITE, True, memfd, 0)
     guest.space.write(0x1000_0000, b"x")
     assert guest.space.cmpxchg32(DATA, 0, 1) == 0
@@ -56,4 +56,8 @@ def main() -> None:
     os._exit(0)
 
 
-main()
+try:
+    main()
+except BaseException as error:
+    os.write(2, repr(error).encode())
+    os._exit(1)
