@@ -107,6 +107,9 @@ UNUSED static long must(const char *what, int line, long result)
 /* A call that the test needs: ends the program when it fails. */
 #define MUST(...) must(#__VA_ARGS__, __LINE__, (long)(__VA_ARGS__))
 #define NEED(condition) MUST((condition) ? 0 : -1)
+/* An address that is never mapped; the compiler must not know it. */
+UNUSED static volatile uintptr_t bad_address = 8;
+#define BAD ((void *)bad_address)
 #define CASE(name) say("-- %s", name)
 
 /* Runs the statements in a child, which exits with 0 behind the last of them; gives its pid. */

@@ -140,7 +140,7 @@ static void with_clone3(void)
     try3("SIGHAND and CLEAR_SIGHAND", CLONE_SIGHAND | CLONE_VM | CLONE_CLEAR_SIGHAND, SIGCHLD, 0, 0);
     SHOW(clone3(&args, 0));
     SHOW(clone3(&args, 63));
-    SHOW(clone3((void *)8, sizeof args));
+    SHOW(clone3(BAD, sizeof args));
     SHOW(clone3(&args, 5000));
     char large[128] = {0};
     memcpy(large, &args, sizeof args);

@@ -48,7 +48,7 @@ static void wait_errors(void)
     SHOW(waitid(P_PID, -1, &info, WEXITED));
     SHOW(syscall(SYS_wait4, INT_MIN, &status, 0, NULL));
     pid_t pid = CHILD(_exit(5));
-    SHOW(syscall(SYS_wait4, pid, (void *)8, 0, NULL));
+    SHOW(syscall(SYS_wait4, pid, BAD, 0, NULL));
     SHOW(waitpid(pid, &status, 0));
 }
 
