@@ -159,7 +159,7 @@ class Kernel:
         """Process 1: the Sentry's own reaper of orphans.  It runs no guest code."""
         group = ThreadGroup(self, self.new_pid(), None, SigHand())
         group.sighand.actions[SIGCHLD] = (SIG_IGN, 0, 0, 0)
-        group.limits = default_limits(self.config.pids)
+        group.limits = default_limits(self.config, self.host)
         task = Task(self, group.tgid, group, Credentials(0, 0))
         task.name = b"init"
         group.leader = task

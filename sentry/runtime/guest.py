@@ -98,7 +98,7 @@ class Guest:
         kernel, config = self.kernel, self.config
         tid = kernel.new_pid()
         group = ThreadGroup(kernel, tid, kernel.init, SigHand())
-        group.limits = default_limits(config.pids)
+        group.limits = default_limits(config, kernel.host)
         cred = Credentials(config.uid, config.gid, tuple(config.groups))
         task = Task(kernel, tid, group, cred)
         group.leader = task
