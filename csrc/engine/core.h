@@ -49,6 +49,9 @@ struct engine {
     int listener; /* seccomp notifications of every stub, -1 before boot */
     bool have_pwait2;
     sigset_t wait_mask; /* while it sleeps: the caller's mask without SIGCHLD */
+    sigset_t old_mask;  /* both put back by engine_free */
+    struct sigaction old_action;
+    bool has_signals;
 
     bool pinned; /* else placement does nothing */
     cpu_set_t home, everywhere;

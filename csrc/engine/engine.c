@@ -133,8 +133,10 @@ static int init_signals(struct engine *e)
     sigset_t chld;
     sigemptyset(&chld);
     sigaddset(&chld, SIGCHLD);
-    if (sigprocmask(SIG_BLOCK, &chld, &e->wait_mask) < 0 || sigaction(SIGCHLD, &action, NULL) < 0)
+    if (sigprocmask(SIG_BLOCK, &chld, &e->old_mask) < 0 || sigaction(SIGCHLD, &action, &e->old_action) < 0)
         return -errno;
+    e->has_signals = true;
+    e->wait_mask = e->old_mask;
     sigdelset(&e->wait_mask, SIGCHLD);
     return 0;
 }
@@ -188,6 +190,10 @@ void engine_free(struct engine *e)
         close(e->listener);
     if (e->by_pid)
         munmap(e->by_pid, PID_LIMIT * sizeof *e->by_pid);
+    if (e->has_signals) {
+        sigaction(SIGCHLD, &e->old_action, NULL);
+        sigprocmask(SIG_SETMASK, &e->old_mask, NULL);
+    }
     if (e->pinned)
         sched_setaffinity(0, sizeof e->everywhere, &e->everywhere);
     free(e->slots);

@@ -113,23 +113,21 @@ async def _load(
     nosuid = bool(path.mount.flags & MNT_NOSUID)
     cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid)
     opened = None
-    if image.interpreter is not None:
-        where = await walk.walk(task.fs, task.cred, image.interpreter)
+    if image.interp is not None:
+        where = await walk.walk(task.fs, task.cred, image.interp)
         opened = await open_program(task, where)
-    thread = kernel.platform.new_address_space()
-    mm = MemoryManager(
-        thread.space,
-        kernel.commit,
-        kernel.platform.vdso(),
-        task.group.limits,
-        lambda: task.name,
-        task.affinity,
-    )
+    mm = None
     try:
-        start = await elf.load_program(mm, image, opened, argv, envp, cred, secure, filename, os.urandom(16))
+        if opened is not None:
+            image.interpreter = await elf.read_interpreter(opened)
+        thread = kernel.platform.new_address_space()
+        mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
+        mm.limit = task.group.limit
+        start = await elf.load_program(mm, image, argv, envp, cred, filename, os.urandom(16), secure)
         await _leave_other_threads(task)
     except BaseException:
-        mm.put()
+        if mm is not None:
+            mm.put()
         raise
     finally:
         if opened is not None:

@@ -67,9 +67,9 @@ class Thread(ABC):
 
     __slots__ = ("owner", "regs", "space")
     space: AddressSpace
-    regs: "object"
+    regs: object
     #: Free for the kernel: the task that runs on this thread.
-    owner: "object"
+    owner: object
 
     @abstractmethod
     def resume(self) -> None:
@@ -133,11 +133,11 @@ class AddressSpace(ABC):
         """As many of `size` bytes as can be read, at least one, or SysError(EFAULT)."""
 
     @abstractmethod
-    def write(self, addr: int, data: "bytes | bytearray | memoryview") -> None:
+    def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
         """All of `data`, or SysError(EFAULT) (a prefix may have been written)."""
 
     @abstractmethod
-    def write_upto(self, addr: int, data: "bytes | bytearray | memoryview") -> int:
+    def write_upto(self, addr: int, data: bytes | bytearray | memoryview) -> int:
         """As much of `data` as can be written: bytes written, at least one, or SysError(EFAULT)."""
 
     @abstractmethod

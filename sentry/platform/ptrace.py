@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 
-from sentry._engine import ffi, lib
+from sentry._engine import ffi, lib  # type: ignore[import-not-found]
 from sentry.abi.errors import SysError
 from sentry.platform.base import (
     DEAD,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 #: What is not named here is made before lock-down.  Allocation (mmap, munmap, brk, mremap, madvise)
 #: and Python's own needs are the runtime's to add.
 HOST_SYSCALLS = (
-    "ptrace",  # SETREGS GETREGS SYSEMU CONT INTERRUPT GETSIGINFO GETEVENTMSG GET_SYSCALL_INFO GETREGSET SETREGSET
+    "ptrace",  # any request that needs an attached tracee; never SEIZE, ATTACH, TRACEME
     "wait4",  # any options of WNOHANG|__WALL, rusage NULL
     "epoll_pwait2",  # or, on hosts before 5.11, the next
     "epoll_pwait",
@@ -51,7 +51,9 @@ HOST_SYSCALLS = (
     "sched_setaffinity",
     "rt_sigreturn",  # from the SIGCHLD handler
     "clock_gettime",  # only where the vDSO can't answer
-    "close",  # in Platform.close
+    "close",  # this and the next two in Platform.close
+    "rt_sigaction",
+    "rt_sigprocmask",
 )
 
 MAP_SHARED = 0x01
@@ -140,7 +142,8 @@ class PtraceThread(Thread):
 
     def get_fpstate(self) -> bytes:
         size = _check(lib.ptrace_get_fpstate(self._c, _xstate, XSTATE_MAX))
-        return _xstate_view[:size]
+        data: bytes = _xstate_view[:size]
+        return data
 
     def set_fpstate(self, data: bytes) -> None:
         size = self._platform.fpstate_size
@@ -201,9 +204,7 @@ class PtraceSpace(AddressSpace):
     def map_file(self, addr: int, size: int, prot: int, shared: bool, host_fd: int, offset: int) -> None:
         self._check_range(addr, size)
         flags = MAP_FIXED | (MAP_SHARED if shared else MAP_PRIVATE)
-        _check(
-            lib.ptrace_map_file(self._engine, self._worker(), addr, size, prot, flags, host_fd, offset)
-        )
+        _check(lib.ptrace_map_file(self._engine, self._worker(), addr, size, prot, flags, host_fd, offset))
 
     def unmap(self, addr: int, size: int) -> None:
         self._check_range(addr, size)
@@ -245,12 +246,14 @@ class PtraceSpace(AddressSpace):
             n = _read(self._tgid, addr, _scratch, size)
             if n < 0:
                 raise SysError(-n)
-            return _scratch_view[:n]
+            data: bytes = _scratch_view[:n]
+            return data
         if addr + size > GUEST_TOP:
             size = max(GUEST_TOP - addr, 1)
         big = _unzeroed("char[]", size)
         n = _check(_read(self._tgid, addr, big, size))
-        return ffi.buffer(big, n)[:]
+        data = ffi.buffer(big, n)[:]
+        return data
 
     def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
         size = len(data)
@@ -266,10 +269,12 @@ class PtraceSpace(AddressSpace):
         return _check(lib.ptrace_cmpxchg32(self._engine, self._worker(), addr, expected, new))
 
     def fork(self, thread: Thread) -> PtraceThread:
+        assert isinstance(thread, PtraceThread)
         c = self._platform._clone(thread._c, False)
         return PtraceThread(self._platform, PtraceSpace(self._platform, c), c)
 
     def new_thread(self, like: Thread) -> PtraceThread:
+        assert isinstance(like, PtraceThread)
         for old in self.parked:
             if old._c.state == STOPPED:
                 self.parked.remove(old)
@@ -327,8 +332,9 @@ class PtracePlatform(Platform):
         parts = _vdso_parts()
         start, elf = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         zygote = ffi.new("struct guest_thread **")
+        program, size = self._filter, len(self._filter)
         result = lib.ptrace_boot(
-            self._engine, self._stub_fd, self._filter, len(self._filter), parts, len(parts), start, elf, zygote
+            self._engine, self._stub_fd, program, size, parts, len(parts), start, elf, zygote
         )
         if result < 0:
             lib.engine_free(self._engine)

@@ -1,0 +1,2 @@
+int _start(void);
+int _start(void) { return 0; }
