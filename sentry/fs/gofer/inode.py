@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 V9FS_MAGIC = 0x01021997
 #: How many idle host descriptors are kept for the next open.
 RECENT_HANDLES = 64
+#: How many inodes (each a fid, for which the server keeps a descriptor) make unused ones go.
+MANY_INODES = 3072
 _SETATTR = {
     "mode": SETATTR_MODE,
     "uid": SETATTR_UID,
@@ -71,6 +73,7 @@ class GoferFilesystem(Filesystem):
         self.exclusive = exclusive
         self.lock = Mutex()
         self._inodes: dict[int, ref[GoferInode]] = {}
+        self._shrink_at = MANY_INODES
         #: (inode, access mode) of idle and busy handles, used longest ago first.
         self.recent: dict[tuple[GoferInode, int], None] = {}
         self.root = self.adopt(root_fid, root_attr)
@@ -87,6 +90,9 @@ class GoferFilesystem(Filesystem):
             return inode
         inode = (GoferInode if self.exclusive else SharedInode)(self, fid, attr)
         self._inodes[key] = ref(inode)
+        if len(self._inodes) > self._shrink_at:
+            dcache.shrink()
+            self._shrink_at = max(MANY_INODES, len(self._inodes) + 256)
         return inode
 
     def gone(self, inode: GoferInode) -> None:
