@@ -15,14 +15,19 @@ def load() -> None:
         exec,
         file_io,
         futex,
+        limits,
         memory,
         misc,
         open,
         paths,
         poll,
+        prctl,
         process,
-        refused,
+        scheduling,
         signals,
         timers,
         xattr,
     )
+
+    # Last: it fills in only what nobody has implemented.
+    from sentry.syscalls import refused  # noqa: F401
