@@ -89,7 +89,8 @@ _ALNUM = frozenset(
 )
 _TAB, _NL, _CR, _BS = 9, 10, 13, 8
 _LOWER = bytes(c + 32 if 65 <= c <= 90 or (0xC0 <= c <= 0xDE and c != 0xD7) else c for c in range(256))
-_UPPER = bytes(c - 32 if 97 <= c <= 122 or (0xE0 <= c <= 0xFE and c != 0xF7) else c for c in range(256))
+# As the kernel has it, also for the letters that have no upper case.
+_UPPER = bytes(c - 32 if 97 <= c <= 122 or (c >= 0xDF and c != 0xF7) else c for c in range(256))
 
 
 class LineDiscipline:
@@ -478,7 +479,11 @@ class LineDiscipline:
             if len(self.output) + 8 > OUTPUT:
                 break
             done += 1
-            if op < CONTROL:
+            if op == 0xFF:
+                # n_tty's queue escapes by this byte, so it goes out unprocessed.
+                self.output.append(op)
+                self._column += 1
+            elif op < CONTROL:
                 if post:
                     self._output_character(op)
                 else:

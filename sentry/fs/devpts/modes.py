@@ -72,6 +72,10 @@ class Termios:
         self.ispeed = ispeed
         self.ospeed = ospeed
 
+    def __repr__(self) -> str:
+        flags = (self.iflag, self.oflag, self.cflag, self.lflag)
+        return f"Termios({', '.join(oct(value) for value in flags)}, {self.line}, {self.cc!r})"
+
     def pack(self, request: int) -> bytes:
         """What TCGETS, TCGETS2 or TCGETA answers."""
         if request == TCGETA:
