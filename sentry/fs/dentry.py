@@ -23,22 +23,20 @@ MNT_NOEXEC = 8
 
 
 class Dentry:
-    __slots__ = ("children", "inode", "mounted", "name", "parent")
+    __slots__ = ("children", "deleted", "inode", "mounted", "name", "parent", "version")
 
     def __init__(self, parent: Dentry | None, name: bytes, inode: Inode | None) -> None:
         self.parent = parent
         self.name = name
         self.inode = inode
-        #: Known names below; None for what is not a directory and for directories not cached.
+        #: Known names below, existing or not; see dcache.py.
         self.children: dict[bytes, Dentry] = {}
         #: How many mounts cover this dentry, in any namespace.
         self.mounted = 0
-
-    @property
-    def deleted(self) -> bool:
-        """Whether it was unlinked (it no longer stands in its parent's children)."""
-        parent = self.parent
-        return parent is not None and parent.children.get(self.name) is not self
+        #: Whether it was unlinked (an open file or a working directory may still be here).
+        self.deleted = False
+        #: Goes up with each change of the directory, so that a lookup that slept through one notices.
+        self.version = 0
 
 
 class Mount:
@@ -108,6 +106,10 @@ class MountNamespace:
                 break
             path = Path(mount, mount.root)
         return path
+
+    def children_of(self, mount: Mount) -> list[Mount]:
+        """The mounts that stand directly on `mount`."""
+        return [other for other in self.mounts.values() if other.parent is mount]
 
     def all(self) -> list[Mount]:
         """Every mount in order of mounting."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.fs.locks import posix_release, release_file
 from sentry.kernel.wait import WaitQueue, block
 
 TYPE_CHECKING = False
@@ -69,6 +70,8 @@ class File:
     def put(self) -> None:
         self.refs -= 1
         if self.refs == 0:
+            if self.inode.locks is not None:
+                release_file(self.inode, self)
             self.release()
 
     def release(self) -> None:
@@ -76,6 +79,8 @@ class File:
 
     def flush(self, task: Any) -> None:
         """A descriptor of `task` was closed (other references may remain): POSIX locks end here."""
+        if self.inode.locks is not None:
+            posix_release(self.inode, task.files)
 
     def poll(self) -> int:
         """The poll bits that hold now."""
@@ -135,6 +140,14 @@ class File:
         None: private anonymous zeroes instead (/dev/zero).  SysError(ENODEV, EACCES)."""
         raise SysError(errno.ENODEV)
 
+
+class PathFile(File):
+    """What O_PATH opens: a place, without access to what is there."""
+
+    __slots__ = ()
+
+    def poll(self) -> int:
+        return POLLNVAL
 
 
 async def wait_ready(file: File, mask: int, deadline: int | None = None) -> bool:

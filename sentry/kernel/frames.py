@@ -1,10 +1,10 @@
 """Signal frames of x86-64: the bytes a handler finds on its stack (arch/x86/kernel/signal_64.c).
 
-    sp -> pretcode (the restorer's address)
-          struct ucontext
-          siginfo_t
-          ... padding ...
-          XSAVE area, 64-byte aligned, with _fpx_sw_bytes at 464 and MAGIC2 behind it
+sp -> pretcode (the restorer's address)
+      struct ucontext
+      siginfo_t
+      ... padding ...
+      XSAVE area, 64-byte aligned, with _fpx_sw_bytes at 464 and MAGIC2 behind it
 """
 
 from __future__ import annotations

@@ -226,7 +226,9 @@ class Signals:
             return
         handler, flags, _, _ = parent.sighand.get(SIGCHLD)
         if handler != SIG_IGN and not flags & SA_NOCLDSTOP:
-            parent.send_signal(SIGCHLD, SigInfo(SIGCHLD, code, group.tgid, group.leader.cred.uid, status=status))
+            parent.send_signal(
+                SIGCHLD, SigInfo(SIGCHLD, code, group.tgid, group.leader.cred.uid, status=status)
+            )
         parent.child_queue.wake()
 
 

@@ -15,10 +15,9 @@ another.  The `Scheduler` owns what is ready to run and the timers; kernel/loop.
 
 from __future__ import annotations
 
+from _collections import deque
 from _heapq import heappop, heappush
 from time import monotonic_ns
-
-from _collections import deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +36,9 @@ class Entry:
 
     __slots__ = ("callback", "exclusive", "mask")
 
-    def __init__(self, callback: Callable[[int], None], mask: int = ALL_EVENTS, exclusive: bool = False) -> None:
+    def __init__(
+        self, callback: Callable[[int], None], mask: int = ALL_EVENTS, exclusive: bool = False
+    ) -> None:
         self.callback = callback
         self.mask = mask
         self.exclusive = exclusive
@@ -155,16 +156,21 @@ class Scheduler:
 class Runner:
     """Carries one coroutine at a time, and suspends and resumes it."""
 
-    __slots__ = ("_coro", "_interruptible", "_sleeping", "scheduler")
+    __slots__ = ("_coro", "_interruptible", "_killable", "_sleeping", "scheduler")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self._coro: Coroutine[Any, Any, Any] | None = None
         self._sleeping = False
         self._interruptible = False
+        self._killable = False
 
     def signal_pending(self) -> bool:
         """Whether an interruptible sleep has to end (a task overrides this)."""
+        return False
+
+    def kill_pending(self) -> bool:
+        """Whether even a killable sleep has to end (a task overrides this)."""
         return False
 
     def finished(self, result: object, error: BaseException | None) -> None:
@@ -209,13 +215,6 @@ class Runner:
         else:
             _current = outer
 
-    def cancel(self) -> None:
-        """Unwind a suspended coroutine without running it on (its `finally` blocks do run)."""
-        coro, self._coro = self._coro, None
-        self._sleeping = False
-        if coro is not None:
-            coro.close()
-
     def wake(self, value: object = True, error: BaseException | None = None) -> None:
         """End the present sleep.  Only the first call of a sleep counts."""
         if self._sleeping:
@@ -225,6 +224,11 @@ class Runner:
     def interrupt(self) -> None:
         """End an interruptible sleep with Interrupted; no effect on anything else."""
         if self._interruptible:
+            self.wake(None, Interrupted())
+
+    def kill(self) -> None:
+        """End an interruptible or killable sleep with Interrupted."""
+        if self._interruptible or self._killable:
             self.wake(None, Interrupted())
 
     def _on_event(self, _events: int) -> None:
@@ -255,15 +259,17 @@ async def block(
     *sources: tuple[WaitQueue, int],
     deadline: int | None = None,
     interruptible: bool = True,
+    killable: bool = True,
     exclusive: bool = False,
 ) -> bool:
     """Suspend until one of `sources` (queue, event mask) is woken: True; or `deadline` passes: False.
 
     `deadline` is absolute CLOCK_MONOTONIC nanoseconds.  Raises Interrupted at once, or later, when
-    the sleep is interruptible and a signal has to be handled.
+    the sleep is interruptible and a signal has to be handled.  One that is only killable ends so when
+    the task must die; one that is neither goes on until it is woken.
     """
     runner = current()
-    if interruptible and runner.signal_pending():
+    if (interruptible and runner.signal_pending()) or (killable and runner.kill_pending()):
         raise Interrupted
     if deadline is not None and deadline <= monotonic_ns():
         return False
@@ -273,11 +279,12 @@ async def block(
     timer = None if deadline is None else runner.scheduler.at(deadline, runner._on_deadline)
     runner._sleeping = True
     runner._interruptible = interruptible
+    runner._killable = killable
     try:
         return bool(await _SUSPEND)
     finally:
         runner._sleeping = False
-        runner._interruptible = False
+        runner._interruptible = runner._killable = False
         for queue, entry in entries:
             queue.remove(entry)
         if timer is not None:

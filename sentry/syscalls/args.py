@@ -60,7 +60,9 @@ def decoder(kinds: tuple[str, ...]) -> Callable[..., Any]:
     """
     call = _compiled.get(kinds)
     if call is None:
-        values = [_EXPRESSIONS[kind].format(register) for kind, register in zip(kinds, REGISTERS, strict=False)]
+        values = [
+            _EXPRESSIONS[kind].format(register) for kind, register in zip(kinds, REGISTERS, strict=False)
+        ]
         source = f"lambda f, t, r: f({', '.join(['t', *values])})"
         call = _compiled[kinds] = eval(source, {"_path": read_path})
     return call
