@@ -11,7 +11,7 @@ from sentry.abi.syscall_nr import SYS
 from sentry.fs.proc.access import may_access
 from sentry.mm import advise
 from sentry.mm.remap import remap
-from sentry.syscalls.table import refuse, syscall
+from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,6 +217,3 @@ def process_vm_writev(
 ) -> int:  # fmt: skip
     """process_vm_writev(2)."""
     return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, True)
-
-
-refuse(SYS.remap_file_pages, errno.ENOSYS, "deprecated since Linux 3.16")
