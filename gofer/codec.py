@@ -242,11 +242,11 @@ def _get_attr(buf: bytes, pos: int) -> tuple[Attr, int]:
     if end > len(buf):
         raise ProtocolError("short message")
     f = _ATTR.unpack_from(buf, pos)
-    mode, _uid, _gid, nlink, rdev, size, blksize, blocks = f[:8]
+    mode, uid, gid, nlink, rdev, size, blksize, blocks = f[:8]
     if mode > 0xFFFF or blksize > 0xFFFF_FFFF or max(nlink, rdev, size, blocks) > MAX_OFFSET:
         raise ProtocolError("bad attributes")
     times = (_time(f[8], f[9]), _time(f[10], f[11]), _time(f[12], f[13]))
-    return Attr(qid, *f[:8], *times), end
+    return Attr(qid, mode, uid, gid, nlink, rdev, size, blksize, blocks, *times), end
 
 
 # Every other field type: (encode, decode).

@@ -213,7 +213,7 @@ class LocalFS:
 
     def _convert(self, raw: bytes, dev: int, limit: int) -> tuple[bytes, int, bool]:
         """struct linux_dirent64[] to 9P entries: (entries, offset behind the last one, all of them?)."""
-        out = []
+        out: list[bytes] = []
         room = limit
         offset = pos = 0
         base = self.qid_path(dev, 0) if dev in self._devices else -1

@@ -88,7 +88,7 @@ class Server:
                 if message.__class__ is Treopen and self._fds:
                     received = self._fds.pop(0)
                 reply = self.session.handle(message, received)
-                if reply.__class__ is tuple:
+                if not isinstance(reply, Message):
                     reply, reply_fd = reply
                 out = reply.encode(tag)
                 if len(out) > self.session.msize:

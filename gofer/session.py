@@ -280,7 +280,8 @@ class Session(FileOps, Xattrs):
         parent = self.directory(msg.fid)
         if parent.is_open:
             raise SysError(errno.EBUSY)
-        fid, _, fid.open_fd = self.create(parent, msg, parent.owner)
+        fid, _, fd = self.create(parent, msg, parent.owner)
+        fid.open_fd = fd
         fid.open_flags = msg.flags & 0x7FFF_FFFF
         self.fids.add(msg.fid, fid)
         return Rlcreate(fid.qid, self.msize - IOHDRSZ)
@@ -299,11 +300,11 @@ class Session(FileOps, Xattrs):
         return fid
 
     def read(self, msg: Message) -> Reply:
-        count = min(msg.count, self.msize - IOHDRSZ)
+        size = min(msg.size, self.msize - IOHDRSZ)
         fid = self.fids.get(msg.fid)
         if fid.xattr is not None:
-            return Rread(self.read_xattr(fid, msg.offset, count))
-        return Rread(os.pread(self.open_fid(msg.fid).open_fd, count, msg.offset))
+            return Rread(self.read_xattr(fid, msg.offset, size))
+        return Rread(os.pread(self.open_fid(msg.fid).open_fd, size, msg.offset))
 
     def write(self, msg: Message) -> Reply:
         fid = self.fids.get(msg.fid)
@@ -322,7 +323,7 @@ class Session(FileOps, Xattrs):
         if msg.offset != fid.dir_pos:
             os.lseek(fid.open_fd, msg.offset, os.SEEK_SET)
         fid.dir_pos = -1
-        limit = min(msg.count, self.msize - IOHDRSZ)
+        limit = min(msg.size, self.msize - IOHDRSZ)
         data, fid.dir_pos = self.fs.readdir(fid.open_fd, os.fstat(fid.open_fd).st_dev, limit)
         return Rreaddir(data)
 

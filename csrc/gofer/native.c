@@ -33,7 +33,6 @@
 #define TREE_RECURSIVE 0x8000
 #define MOVE_F_EMPTY 0x4
 #define MOVE_T_EMPTY 0x40
-#define ATTR_RDONLY 0x1
 
 static int result(long r)
 {
@@ -156,18 +155,14 @@ int gofer_open_tree(int fd, const char *path)
     return result(syscall(SYS_open_tree, fd, path, flags));
 }
 
-int gofer_mount_flags(int fd, uint64_t set)
+/* mount_setattr(2) on a whole tree; MOUNT_ATTR_* to set, MS_PRIVATE or 0. */
+int gofer_mount_setattr(int fd, uint64_t set, uint64_t propagation)
 {
     struct {
         uint64_t set, clear, propagation, userns;
-    } attr = { set, 0, 0, 0 };
+    } attr = { set, 0, propagation, 0 };
 
     return result(syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | TREE_RECURSIVE, &attr, sizeof attr));
-}
-
-int gofer_mount_readonly(int fd)
-{
-    return gofer_mount_flags(fd, ATTR_RDONLY);
 }
 
 int gofer_mount_over(int tree, int target)

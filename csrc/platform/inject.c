@@ -134,6 +134,17 @@ gone:
     return r < 0 && r != -ESRCH ? r : 0;
 }
 
+/* The end of an injection, r as inject_step gave it.  A thread that we have lost control of for a
+ * reason of our own (no memory, say) must not come back to life in the middle of a host call. */
+int inject_end(struct thread *t, int r)
+{
+    if (r >= 0)
+        return 0;
+    if (t->g.state == THREAD_INJECTED)
+        kill(t->g.tgid, SIGKILL);
+    return r;
+}
+
 int inject_run(struct engine *e, struct thread *t, struct injection *in)
 {
     int status = 0;
@@ -143,7 +154,7 @@ int inject_run(struct engine *e, struct thread *t, struct injection *in)
         if (r == 0)
             r = inject_step(e, t, in, status);
     }
-    return r < 0 ? r : 0;
+    return inject_end(t, r);
 }
 
 /* The host's result, which may be -errno itself; -ESRCH also when the thread is gone. */
@@ -230,15 +241,9 @@ int ptrace_exit_thread(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
     struct injection in;
-    int r, status;
     if (t->leader == t)
         return -EINVAL;
     inject_syscall_regs(&in, SYS_exit, (uint64_t[6]){0});
-    r = inject_start(t, &in);
-    while (r == 0) {
-        r = inject_wait(e, t, &status);
-        if (r == 0)
-            r = inject_step(e, t, &in, status);
-    }
+    inject_run(e, t, &in); /* ends in -ESRCH, as it should */
     return ptrace_forget(e, g);
 }

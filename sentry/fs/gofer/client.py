@@ -316,10 +316,10 @@ class Client(Transport):
         """Bytes written, maybe fewer than given."""
         data = data[: self.msize - IOHDRSZ]
         reply = await self._call(Twrite(fid, offset, data))
-        if reply.count > len(data):
+        if reply.size > len(data):
             raise SysError(errno.EIO)
-        count: int = reply.count
-        return count
+        written: int = reply.size
+        return written
 
     async def readdir(self, fid: int, offset: int, size: int = 32768) -> list[tuple[Qid, int, int, bytes]]:
         """Entries (qid, offset to continue behind it, DT_ type, name) from `offset`; none at the end."""
