@@ -8,10 +8,10 @@ from _struct import iter_unpack
 from sentry.abi.errors import SysError
 from sentry.abi.mman import MAP_ANONYMOUS, MAP_HUGETLB, PAGE_MASK
 from sentry.abi.syscall_nr import SYS
-from sentry.kernel.credentials import CAP_SYS_PTRACE
+from sentry.fs.proc.access import may_access
 from sentry.mm import advise
 from sentry.mm.remap import remap
-from sentry.syscalls.table import refuse, syscall
+from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,19 +162,6 @@ def membarrier(task: Task, command: Int, flags: UInt, cpu: Int) -> int:
     return 0
 
 
-def may_access(task: Task, target: Task) -> bool:
-    """Whether `task` may look into the memory of `target` (ptrace(2), "Ptrace access mode checking",
-    with real credentials)."""
-    if task.group is target.group or task.cred.capable(CAP_SYS_PTRACE):
-        return True
-    mine, other = task.cred, target.cred
-    return (
-        mine.uid == other.uid == other.euid == other.suid
-        and mine.gid == other.gid == other.egid == other.sgid
-        and not other.permitted & ~mine.permitted
-    )
-
-
 def _read_iovec(mm: MemoryManager, addr: int, count: int) -> list[tuple[int, int]]:
     """An iovec array, cut to MAX_RW_COUNT bytes in all.  SysError(EINVAL, EFAULT)."""
     if count > IOV_MAX:
@@ -219,7 +206,7 @@ def _process_vm(
     target = task.kernel.tasks.get(pid)
     if target is None or target.mm is None:
         raise SysError(errno.ESRCH)
-    if not may_access(task, target):
+    if not may_access(task, task.cred, target, real=True):
         raise SysError(errno.EPERM)
     done = 0
     for here, there, size in _pieces(local, remote):
@@ -252,8 +239,3 @@ def process_vm_writev(
 ) -> int:  # fmt: skip
     """process_vm_writev(2)."""
     return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, True)
-
-
-refuse(SYS.remap_file_pages, errno.ENOSYS, "deprecated since Linux 3.16")
-refuse(SYS.process_madvise, errno.ENOSYS, "CONFIG_ADVISE_SYSCALLS is off")
-refuse(SYS.memfd_secret, errno.ENOSYS, "CONFIG_SECRETMEM is off")

@@ -86,6 +86,7 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "no sealed mappings": (SYS.mseal,),
     "compiled out in most kernels (CONFIG_SYSFS_SYSCALL)": (SYS.sysfs,),
     "compiled out in most kernels (CONFIG_USELIB)": (SYS.uselib,),
+    "deprecated since Linux 3.16": (SYS.remap_file_pages,),
     "gone from Linux": (
         SYS._sysctl, SYS.create_module, SYS.get_kernel_syms, SYS.query_module, SYS.nfsservctl,
         SYS.lookup_dcookie,
