@@ -1,0 +1,5 @@
+/*
+ * auxv.c as a program without an interpreter.
+ * FLAGS: -static
+ */
+#include "auxv.c"

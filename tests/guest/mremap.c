@@ -1,0 +1,101 @@
+/* mremap(2): growing in place, moving, shrinking, MREMAP_FIXED and DONTUNMAP, and its errors. */
+#include "check.h"
+
+#define PAGE 4096ul
+#define RW (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+
+#define TRY(...)                                                                        \
+    do {                                                                                \
+        errno = 0;                                                                      \
+        void *got_ = (__VA_ARGS__);                                                     \
+        say("%s: %s", #__VA_ARGS__, got_ == MAP_FAILED ? error_name(errno) : "mapped"); \
+    } while (0)
+
+static char *anon(size_t pages)
+{
+    char *at = mmap(NULL, pages * PAGE, RW, ANON, -1, 0);
+    NEED(at != MAP_FAILED);
+    for (size_t i = 0; i < pages; i++)
+        at[i * PAGE] = 'a' + i;
+    return at;
+}
+
+static bool mapped(char *at)
+{
+    unsigned char core;
+    return mincore(at, PAGE, &core) == 0;
+}
+
+int main(void)
+{
+    CASE("shrink");
+    char *at = anon(8);
+    SHOW_IF(mremap(at, 8 * PAGE, 3 * PAGE, 0) == at);
+    say("%c %c %d", at[0], at[2 * PAGE], mapped(at + 3 * PAGE));
+    CASE("grow in place");
+    SHOW_IF(mremap(at, 3 * PAGE, 6 * PAGE, 0) == at);
+    say("%c %d", at[2 * PAGE], at[5 * PAGE]);
+    at[5 * PAGE] = 'n';
+    CASE("no room");
+    NEED(mmap(at + 6 * PAGE, PAGE, PROT_NONE, ANON | MAP_FIXED, -1, 0) != MAP_FAILED);
+    TRY(mremap(at, 6 * PAGE, 9 * PAGE, 0));
+    char *moved = mremap(at, 6 * PAGE, 9 * PAGE, MREMAP_MAYMOVE);
+    SHOW_IF(moved != MAP_FAILED && moved != at);
+    say("%c %c %c %d", moved[0], moved[2 * PAGE], moved[5 * PAGE], moved[8 * PAGE]);
+    SHOW_IF(!mapped(at));
+    SHOW_IF(mremap(moved, 9 * PAGE, 9 * PAGE, 0) == moved);
+    CASE("a part of a mapping");
+    at = anon(8);
+    NEED((moved = mremap(at + 2 * PAGE, 2 * PAGE, 4 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED);
+    say("%c %c %d, left %c, hole %d, right %c", moved[0], moved[PAGE], moved[2 * PAGE], at[PAGE],
+        mapped(at + 2 * PAGE), at[4 * PAGE]);
+    CASE("fixed");
+    at = anon(2);
+    char *target = anon(4);
+    SHOW_IF(mremap(at, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target + PAGE) == target + PAGE);
+    say("%c %c %c %c", target[0], target[PAGE], target[2 * PAGE], target[3 * PAGE]);
+    SHOW_IF(!mapped(at));
+    CASE("dontunmap");
+    at = anon(2);
+    moved = (char *)syscall(SYS_mremap, at, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
+    NEED(moved != MAP_FAILED);
+    say("%c %d", moved[PAGE], at[PAGE]);
+    CASE("protection goes along");
+    at = anon(2);
+    MUST(mprotect(at, 2 * PAGE, PROT_READ));
+    NEED((moved = mremap(at, 2 * PAGE, 64 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED);
+    int ends[2];
+    MUST(pipe(ends));
+    MUST(write(ends[1], "x", 1));
+    SHOW(read(ends[0], moved, 1));
+    CASE("shared memory: old size 0 makes a second mapping");
+    char *shared = mmap(NULL, 2 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    NEED((moved = mremap(shared, 0, 2 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED);
+    moved[5] = 'S';
+    say("%c", shared[5]);
+    CASE("a file");
+    scratch();
+    int fd = MUST(open("file", O_RDWR | O_CREAT, 0644));
+    MUST(ftruncate(fd, 4 * PAGE));
+    MUST(pwrite(fd, "third", 5, 2 * PAGE));
+    at = mmap(NULL, PAGE, RW, MAP_SHARED, fd, PAGE);
+    NEED((moved = mremap(at, PAGE, 3 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED);
+    say("%s", moved + PAGE);
+    CASE("errors");
+    at = anon(4);
+    TRY(mremap(at + 1, PAGE, 2 * PAGE, MREMAP_MAYMOVE));
+    TRY(mremap(at, PAGE, 0, MREMAP_MAYMOVE));
+    TRY(mremap(at, 0, PAGE, MREMAP_MAYMOVE));
+    TRY(mremap(at, PAGE, PAGE, 0x40));
+    TRY(mremap(at, PAGE, PAGE, MREMAP_FIXED, target));
+    TRY(mremap(at, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at + PAGE));
+    TRY(mremap(at, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target + 1));
+    TRY(mremap(at, 2 * PAGE, 3 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP));
+    MUST(munmap(at + 2 * PAGE, PAGE));
+    TRY(mremap(at, 4 * PAGE, 5 * PAGE, MREMAP_MAYMOVE));
+    TRY(mremap(at + 2 * PAGE, PAGE, 2 * PAGE, MREMAP_MAYMOVE));
+    MUST(munmap(at, 4 * PAGE));
+    TRY(mremap(at, PAGE, 2 * PAGE, MREMAP_MAYMOVE));
+    return 0;
+}

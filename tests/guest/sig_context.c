@@ -1,0 +1,236 @@
+/* What a handler finds and leaves: alternate stacks, jumps out, and every register kept over it. */
+#include "check.h"
+
+#include <cpuid.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <ucontext.h>
+
+static char alt[65536] __attribute__((aligned(16)));
+static sigjmp_buf back;
+static volatile int on_alt, calls;
+
+static bool here_is(const char *base, size_t size)
+{
+    volatile char local;
+    return (const char *)&local >= base && (const char *)&local < base + size;
+}
+
+static void where(int signo UNUSED, siginfo_t *info UNUSED, void *context)
+{
+    ucontext_t *uc = context;
+    stack_t now;
+    on_alt = here_is(alt, sizeof alt);
+    MUST(sigaltstack(NULL, &now));
+    say("on the alternate stack %d, flags %d, in context %d", on_alt, now.ss_flags, uc->uc_stack.ss_flags);
+    stack_t other = {.ss_sp = alt, .ss_size = sizeof alt};
+    SHOW(sigaltstack(&other, NULL));
+}
+
+static void alternate(void)
+{
+    stack_t stack = {.ss_sp = alt, .ss_size = sizeof alt}, old;
+    CASE("alternate stack");
+    SHOW(sigaltstack(NULL, &old));
+    say("flags %d", old.ss_flags);
+    SHOW(sigaltstack(&stack, &old));
+    SHOW(sigaltstack(NULL, &old));
+    SHOW_IF(old.ss_sp == alt && old.ss_size == sizeof alt && old.ss_flags == 0);
+    handle_flags(SIGUSR1, where, SA_ONSTACK);
+    raise(SIGUSR1);
+    handle_flags(SIGUSR1, where, 0);
+    raise(SIGUSR1);
+    CASE("errors");
+    stack.ss_size = 100;
+    SHOW(sigaltstack(&stack, NULL));
+    stack.ss_flags = 77;
+    stack.ss_size = sizeof alt;
+    SHOW(sigaltstack(&stack, NULL));
+    SHOW(sigaltstack(BAD, NULL));
+    SHOW(sigaltstack(NULL, BAD));
+    stack.ss_flags = SS_DISABLE;
+    SHOW(sigaltstack(&stack, NULL));
+    SHOW(sigaltstack(NULL, &old));
+    say("flags %d", old.ss_flags);
+    CASE("SS_AUTODISARM");
+    stack = (stack_t){.ss_sp = alt, .ss_size = sizeof alt, .ss_flags = 1u << 31};
+    SHOW(sigaltstack(&stack, NULL));
+    handle_flags(SIGUSR1, where, SA_ONSTACK);
+    raise(SIGUSR1);
+    stack.ss_flags = SS_DISABLE;
+    SHOW(sigaltstack(&stack, NULL));
+}
+
+static void overflowed(int signo, siginfo_t *info UNUSED, void *context UNUSED)
+{
+    on_alt = here_is(alt, sizeof alt);
+    calls = signo;
+    siglongjmp(back, 1);
+}
+
+static int deep(int n)
+{
+    volatile char waste[1024];
+    waste[0] = n;
+    return n < INT_MAX ? deep(n + 1) + waste[0] : 0;
+}
+
+static void overflow(void)
+{
+    CASE("stack overflow is handled on the alternate stack");
+    stack_t stack = {.ss_sp = alt, .ss_size = sizeof alt};
+    MUST(sigaltstack(&stack, NULL));
+    struct rlimit limit = {1 << 20, 8 << 20};
+    MUST(setrlimit(RLIMIT_STACK, &limit));
+    handle_flags(SIGSEGV, overflowed, SA_ONSTACK);
+    if (sigsetjmp(back, 1) == 0)
+        deep(0);
+    say("%s on alternate %d", signal_name(calls), on_alt);
+    if (sigsetjmp(back, 1) == 0)
+        deep(0);
+    say("again %s on alternate %d", signal_name(calls), on_alt);
+    signal(SIGSEGV, SIG_DFL);
+    no_core();
+    reap("without a handler", CHILD(deep(0)));
+}
+
+static void jump(int signo UNUSED)
+{
+    calls++;
+    siglongjmp(back, calls);
+}
+
+static void jumps(void)
+{
+    CASE("longjmp out of a handler");
+    handle_plain(SIGUSR1, jump);
+    calls = 0;
+    int got = sigsetjmp(back, 1);
+    if (got < 3)
+        raise(SIGUSR1);
+    say("jumped %d times", got);
+    sigset_t mask;
+    sigprocmask(SIG_BLOCK, NULL, &mask);
+    SHOW(sigismember(&mask, SIGUSR1));
+}
+
+static void scribble(int signo UNUSED)
+{
+    /* Overwrite what the interrupted code holds in vector registers. */
+    __asm__ volatile("pcmpeqd %%xmm0, %%xmm0; pcmpeqd %%xmm7, %%xmm7; pcmpeqd %%xmm15, %%xmm15" ::: "xmm0", "xmm7",
+                     "xmm15");
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("vzeroall" ::: "memory");
+    __asm__ volatile("fninit; fld1; fldpi" ::: "st");
+    unsigned control = 0x1f80 | 0x6000;
+    __asm__ volatile("ldmxcsr %0" ::"m"(control));
+    calls++;
+}
+
+static void vectors(void)
+{
+    CASE("vector registers");
+    handle_plain(SIGUSR1, scribble);
+    calls = 0;
+    uint64_t in[4] __attribute__((aligned(32))) = {1, 2, 3, 4}, out[4] __attribute__((aligned(32))) = {0};
+    long pid = getpid(), tid = gettid();
+    __asm__ volatile("movdqa %1, %%xmm7\n\tmov %2, %%eax\n\tmov %3, %%rdi\n\tmov %4, %%rsi\n\tmov %5, %%edx\n\tsyscall\n\t"
+                     "movdqa %%xmm7, %0"
+                     : "=m"(*(char(*)[16])out)
+                     : "m"(*(char(*)[16])in), "i"(SYS_tgkill), "r"(pid), "r"(tid), "i"(SIGUSR1)
+                     : "rax", "rcx", "rdx", "rdi", "rsi", "r11", "xmm7", "memory");
+    say("xmm %lu %lu, calls %d", out[0], out[1], calls);
+    if (__builtin_cpu_supports("avx")) {
+        __asm__ volatile(
+            "vmovdqa %1, %%ymm9\n\tmov %2, %%eax\n\tmov %3, %%rdi\n\tmov %4, %%rsi\n\tmov %5, %%edx\n\tsyscall\n\t"
+            "vmovdqa %%ymm9, %0"
+            : "=m"(out)
+            : "m"(in), "i"(SYS_tgkill), "r"(pid), "r"(tid), "i"(SIGUSR1)
+            : "rax", "rcx", "rdx", "rdi", "rsi", "r11", "xmm9", "memory");
+        say("ymm %lu %lu %lu %lu", out[0], out[1], out[2], out[3]);
+    }
+    long double x87 = 1.25L, result = 0;
+    __asm__ volatile("fldt %1\n\tmov %2, %%eax\n\tmov %3, %%rdi\n\tmov %4, %%rsi\n\tmov %5, %%edx\n\tsyscall\n\tfstpt %0"
+                     : "=m"(result)
+                     : "m"(x87), "i"(SYS_tgkill), "r"(pid), "r"(tid), "i"(SIGUSR1)
+                     : "rax", "rcx", "rdx", "rdi", "rsi", "r11", "memory", "st");
+    say("x87 %d", result == 1.25L);
+    unsigned control;
+    __asm__ volatile("stmxcsr %0" : "=m"(control));
+    say("mxcsr %#x", control & 0x6000);
+}
+
+static void set_registers(int signo UNUSED, siginfo_t *info UNUSED, void *context)
+{
+    ucontext_t *uc = context;
+    uc->uc_mcontext.gregs[REG_R12] = 4242;
+    uc->uc_mcontext.gregs[REG_RAX] = 17;
+    sigaddset(&uc->uc_sigmask, SIGUSR2);
+}
+
+static void registers(void)
+{
+    CASE("registers changed in the context");
+    handle_flags(SIGUSR1, set_registers, 0);
+    long r12, rax, kept = 0;
+    long pid = getpid(), tid = gettid();
+    __asm__ volatile("mov $1, %%r12d\n\tmov $99, %%r13d\n\tmov %3, %%eax\n\tmov %4, %%rdi\n\tmov %5, %%rsi\n\tmov %6, %%edx\n\t"
+                     "syscall\n\tmov %%r12, %0\n\tmov %%rax, %1\n\tmov %%r13, %2"
+                     : "=&r"(r12), "=&r"(rax), "=&r"(kept)
+                     : "i"(SYS_tgkill), "r"(pid), "r"(tid), "i"(SIGUSR1)
+                     : "rax", "rcx", "rdx", "rdi", "rsi", "r11", "r12", "r13", "memory");
+    say("r12 %ld rax %ld r13 %ld", r12, rax, kept);
+    sigset_t mask;
+    sigprocmask(SIG_BLOCK, NULL, &mask);
+    say("mask from the context %d", sigismember(&mask, SIGUSR2));
+    CASE("flags and red zone");
+    handle_plain(SIGALRM, scribble);
+    struct itimerval often = {{0, 5000}, {0, 5000}}, off = {{0, 0}, {0, 0}};
+    calls = 0;
+    MUST(setitimer(ITIMER_REAL, &often, NULL));
+    long wrong = 0;
+    while (calls < 20) {
+        long sum;
+        __asm__ volatile("movq $5, -64(%%rsp)\n\tmov $1000, %%ecx\n\t1: dec %%ecx\n\tjnz 1b\n\tmov -64(%%rsp), %0"
+                         : "=r"(sum)::"rcx", "cc", "memory");
+        wrong += sum != 5;
+    }
+    MUST(setitimer(ITIMER_REAL, &off, NULL));
+    say("wrong %ld", wrong);
+}
+
+static volatile double shared_sum;
+
+static void *compute(void *arg)
+{
+    double sum = (long)arg;
+    for (int i = 0; i < 200000; i++)
+        sum = sum * 1.0000001 + 0.5;
+    return (void *)(long)(sum * 1000);
+}
+
+static void threads_compute(void)
+{
+    CASE("floating point in threads under signals");
+    struct itimerval often = {{0, 5000}, {0, 5000}}, off = {{0, 0}, {0, 0}};
+    long alone = (long)compute((void *)3), both[2];
+    MUST(setitimer(ITIMER_REAL, &often, NULL));
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, compute, (void *)3);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], (void **)&both[i]);
+    MUST(setitimer(ITIMER_REAL, &off, NULL));
+    SHOW_IF(both[0] == alone && both[1] == alone);
+}
+
+int main(void)
+{
+    alternate();
+    jumps();
+    vectors();
+    registers();
+    threads_compute();
+    overflow();
+    return 0;
+}
