@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("platform_harness")
 
 from platform_harness import CODE, DATA, LOAD, PAGE, READ, SPIN, WRITE, raises
 

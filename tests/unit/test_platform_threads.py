@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("platform_harness")
 
 from platform_harness import CODE, DATA, PAGE, READ, SPIN, SYSCALL, WRITE, Guest, raises
 
