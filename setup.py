@@ -54,7 +54,7 @@ class BuildAll(build_ext):
 
 
 setup(
-    cffi_modules=["csrc/build_engine.py:ffibuilder"],
+    cffi_modules=["csrc/build_engine.py:ffibuilder", "csrc/build_gofer.py:ffibuilder"],
     cmdclass={"build_ext": BuildAll},
     scripts=["bin/sentry"],
 )

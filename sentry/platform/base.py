@@ -6,8 +6,13 @@ how a trap is made.
 
 Ownership rule: from the moment `Platform.wait` reports a trap of a thread until `Thread.resume`,
 the Sentry owns the thread: its registers are valid and may be changed.  While it runs, the only
-call allowed on it is `kick`.  Memory operations of an address space may be used at any time at
-which at least one of its threads is stopped (a system call handler's own thread always is).
+call allowed on it is `kick`.  Memory operations of an address space may be used at any time; they
+are cheap while at least one of its threads is stopped (a system call handler's own thread always
+is), else one is stopped for them and reports KICKED afterwards.
+
+Death is the exception to ownership: a host process that is killed from outside (out of memory) is
+reported DEAD for each of its threads at once, also for those that the Sentry owns, and again whenever
+such a thread is resumed.  Operations on it raise SysError(ESRCH).
 
 Every address and size given to a memory operation is page aligned and lies below `GUEST_TOP`;
 the caller (sentry.mm) decides every address, the host never chooses.
@@ -56,13 +61,15 @@ class Thread(ABC):
     `regs` is a struct with the 64-bit fields of Linux's user_regs_struct: r15 r14 r13 r12 rbp rbx
     r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs.
     Writing an out-of-range value into it is harmless to the host: the platform forces the
-    segment registers and the system bits of eflags before it resumes.
+    segment registers and the system bits of eflags before it resumes.  `orig_rax` is only reported:
+    the value in it at resume means nothing, the host restarts no system call.
     """
 
+    __slots__ = ("owner", "regs", "space")
     space: AddressSpace
-    regs: "object"
+    regs: object
     #: Free for the kernel: the task that runs on this thread.
-    owner: "object"
+    owner: object
 
     @abstractmethod
     def resume(self) -> None:
@@ -126,11 +133,11 @@ class AddressSpace(ABC):
         """As many of `size` bytes as can be read, at least one, or SysError(EFAULT)."""
 
     @abstractmethod
-    def write(self, addr: int, data: "bytes | bytearray | memoryview") -> None:
+    def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
         """All of `data`, or SysError(EFAULT) (a prefix may have been written)."""
 
     @abstractmethod
-    def write_upto(self, addr: int, data: "bytes | bytearray | memoryview") -> int:
+    def write_upto(self, addr: int, data: bytes | bytearray | memoryview) -> int:
         """As much of `data` as can be written: bytes written, at least one, or SysError(EFAULT)."""
 
     @abstractmethod

@@ -1,0 +1,105 @@
+/* What C and Python share of the engine: structs, constants and calls.
+ *
+ * This header is included by the engine's sources and read by cffi (csrc/build_engine.py drops
+ * the lines that start with '#', except plain integer #defines).  Calls return 0 or a count, or a
+ * negative errno.  All of them belong to one thread: the one that called ptrace_boot, since ptrace
+ * ties a tracee to the thread that attached it.
+ */
+#pragma once
+#include <stdint.h>
+
+/* guest_thread.kind, the same numbers as in sentry/platform/base.py. */
+#define ENGINE_SYSCALL 1
+#define ENGINE_FAULT 2
+#define ENGINE_KICKED 3
+#define ENGINE_DEAD 4
+
+/* guest_thread.state */
+#define THREAD_FREE 0
+#define THREAD_STOPPED 1  /* the Sentry owns it */
+#define THREAD_RUNNING 2  /* it runs guest code */
+#define THREAD_INJECTED 3 /* it runs a stub sequence, only ever while an engine call is on the way */
+#define THREAD_NEWBORN 4  /* stopped after clone, not handed to Python yet */
+#define THREAD_DYING 5    /* killed by us, to be reaped; Python has forgotten it */
+#define THREAD_DEAD 6     /* reaped; Python has not forgotten it yet */
+
+/* engine_event.what */
+#define EVENT_TRAP 1
+#define EVENT_FD 2
+
+/* The layout of Linux's user_regs_struct. */
+struct guest_regs {
+    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+    uint64_t orig_rax, rip, cs, eflags, rsp, ss, fs_base, gs_base, ds, es, fs, gs;
+};
+
+/* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
+ * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
+struct guest_thread {
+    struct guest_regs regs;
+    uint64_t addr;  /* of the last FAULT: si_addr */
+    int32_t kind;   /* why it stopped, ENGINE_* */
+    int32_t signo;  /* of the last FAULT, with the four below */
+    int32_t code;   /* si_code */
+    int32_t trapno; /* x86 exception vector, as sigcontext.trapno */
+    int32_t error;  /* x86 error code as far as ptrace lets it be known */
+    int32_t pid;    /* host thread id */
+    int32_t tgid;   /* host process id */
+    uint32_t slot;  /* index of this struct, reused after death */
+    uint32_t state; /* THREAD_* */
+};
+
+struct engine_event {
+    uint64_t token;  /* EVENT_FD: as given to engine_watch */
+    uint32_t what;   /* EVENT_* */
+    uint32_t slot;   /* EVENT_TRAP: whose guest_thread to read */
+    uint32_t events; /* EVENT_FD: EPOLL* bits */
+};
+
+/* A mapping of the vDSO family, relative to the ELF header of the vDSO. */
+struct vdso_part {
+    int64_t offset;
+    uint64_t size;
+};
+
+struct engine;
+
+/* engine/engine.c */
+struct engine *engine_new(int pin, int *error);
+void engine_free(struct engine *e);
+struct guest_thread *engine_thread(struct engine *e, uint32_t slot);
+int engine_watch(struct engine *e, int fd, uint32_t events, uint64_t token);
+int engine_unwatch(struct engine *e, int fd);
+/* Sleep until something happens; events[] gets at most `max` entries.  timeout_ns -1: no limit. */
+int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max);
+
+/* engine/memory.c: bytes moved, at least one (less than `size`: the rest cannot be reached). */
+int64_t memory_read(int pid, uint64_t addr, void *buffer, uint64_t size);
+int64_t memory_write(int pid, uint64_t addr, const void *buffer, uint64_t size);
+
+/* platform/zygote.c: start the zygote; the thread it returns is never resumed, only cloned. */
+int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,
+                const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
+                struct guest_thread **zygote);
+
+/* platform/ptrace.c */
+int ptrace_resume(struct engine *e, struct guest_thread *g);
+int ptrace_kick(struct engine *e, struct guest_thread *g);
+int ptrace_stop(struct engine *e, struct guest_thread *g);
+int ptrace_get_fpstate(struct guest_thread *g, void *buffer, uint32_t size);
+int ptrace_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size);
+int ptrace_kill(struct engine *e, struct guest_thread *leader);
+int ptrace_forget(struct engine *e, struct guest_thread *g);
+int ptrace_reap(struct engine *e);
+
+/* platform/inject.c */
+int64_t ptrace_syscall(struct engine *e, struct guest_thread *g, uint64_t number, uint64_t a0, uint64_t a1,
+                       uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
+int64_t ptrace_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,
+                         uint32_t wanted);
+int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);
+int ptrace_exit_thread(struct engine *e, struct guest_thread *g);
+
+/* platform/notify.c */
+int64_t ptrace_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                        int flags, int host_fd, uint64_t offset);

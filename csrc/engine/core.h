@@ -1,0 +1,117 @@
+/* The engine's own view of its state; nothing here is known to Python.
+ *
+ * One thread owns all of it.  A `struct thread` is on at most one list:
+ *   e->running   while its state is THREAD_RUNNING (oldest resume first),
+ *   e->ready     from its stop until engine_wait has reported it,
+ *   e->free      while it is THREAD_FREE.
+ * Every wait4 of the program goes through ptrace_collect, which writes down a stop for whoever
+ * waits for it: there is no order in which stops of different threads have to arrive.
+ */
+#pragma once
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine.h"
+
+#define PID_LIMIT (4 * 1024 * 1024) /* Linux's PID_MAX_LIMIT */
+#define XSTATE_MAX 16384
+
+struct link {
+    struct link *next, *prev;
+};
+
+struct thread {
+    struct guest_thread g; /* first: a guest_thread pointer is a thread pointer */
+    struct link link;
+    struct thread *leader; /* of its host process; itself for a leader */
+    uint32_t thread_count; /* leader only: host threads not reaped yet */
+    int status;            /* wait status that came while INJECTED, */
+    bool has_status;       /* if there is one */
+    bool spread;           /* may run on every CPU (engine/placement.c) */
+    bool brisk;            /* its last trap came within BRISK_NS of the resume */
+    uint8_t quick;         /* of a spread thread: traps in a row within QUICK_NS of the resume */
+    uint64_t resumed_at;   /* CLOCK_MONOTONIC, ns */
+};
+
+struct engine {
+    struct link running, ready, free;
+    uint32_t running_count;
+    uint32_t dying_count;
+    uint32_t newborn_count;
+    struct thread **slots; /* [slot_count] */
+    uint32_t slot_count, slot_room;
+    uint32_t *by_pid; /* [PID_LIMIT], slot + 1; pages are touched as pids are used */
+    bool cloning;     /* an unknown pid that stops now is the child of a clone under way */
+
+    int epoll_fd;
+    int listener; /* seccomp notifications of every stub, -1 before boot */
+    bool have_pwait2;
+    sigset_t wait_mask; /* while it sleeps: the caller's mask without SIGCHLD */
+    sigset_t old_mask;  /* both put back by engine_free */
+    struct sigaction old_action;
+    bool has_signals;
+
+    bool one_cpu; /* Sentry and stubs share a CPU: pinned, or there is no other */
+    bool pinned;  /* else placement moves nobody */
+    uint64_t polled_at; /* last look at the descriptors, CLOCK_MONOTONIC, ns */
+    cpu_set_t home, everywhere;
+    uint64_t next_check; /* CLOCK_MONOTONIC, ns */
+};
+
+static inline struct thread *of_link(struct link *link)
+{
+    return (struct thread *)((char *)link - offsetof(struct thread, link));
+}
+
+static inline struct thread *of_guest(struct guest_thread *g)
+{
+    return (struct thread *)g;
+}
+
+static inline bool list_empty(const struct link *head)
+{
+    return head->next == head;
+}
+
+void list_init(struct link *head);
+void list_append(struct link *head, struct link *link);
+void list_remove(struct link *link);
+
+/* engine.c */
+struct thread *thread_new(struct engine *e, int pid);
+struct thread *thread_find(struct engine *e, int pid);
+void thread_unlist_pid(struct engine *e, struct thread *t);
+void thread_free(struct engine *e, struct thread *t);
+void thread_set_running(struct engine *e, struct thread *t);
+void thread_set_ready(struct engine *e, struct thread *t, int kind);
+uint64_t now_ns(void);
+
+/* placement.c */
+int placement_init(struct engine *e);
+void placement_trapped(struct engine *e, struct thread *t);
+void placement_check(struct engine *e, uint64_t now);
+bool placement_wants_check(const struct engine *e);
+bool placement_try_yield(struct engine *e);
+#define PLACEMENT_PERIOD_NS 20000000ull
+
+/* platform/ptrace.c */
+int ptrace_collect(struct engine *e, int pid, int options);
+int ptrace_collect_ready(struct engine *e, bool thorough);
+void regs_sanitize(struct guest_regs *out, const struct guest_regs *in);
+
+/* platform/inject.c */
+struct injection {
+    struct guest_regs regs; /* loaded before, read back after the int3 */
+    uint64_t entry;         /* offset in the stub page */
+    int child;              /* pid that a clone reported, 0 if none */
+};
+void inject_syscall_regs(struct injection *in, uint64_t number, const uint64_t args[6]);
+int inject_start(struct thread *t, struct injection *in);
+int inject_wait(struct engine *e, struct thread *t, int *status);
+int inject_step(struct engine *e, struct thread *t, struct injection *in, int status);
+int inject_end(struct thread *t, int r);
+int inject_run(struct engine *e, struct thread *t, struct injection *in);

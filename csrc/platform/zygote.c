@@ -1,0 +1,267 @@
+/* Booting the zygote: the stub process of which every address space is a clone.
+ *
+ * A forked child executes the stub file; the Sentry has seized it before, so that the stub belongs
+ * to the tracer from its first instruction.  By injected calls it then drops its descriptors, moves vvar
+ * and vDSO below the stub page, installs the seccomp filter, and unmaps everything else.  What is
+ * left has one page of code, the vDSO, and no way to call the host but the filter's.
+ * All of this happens before the Sentry locks itself down.
+ */
+#include "core.h"
+#include "stub.h"
+#include "trace.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#define OPTIONS                                                                                      \
+    (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |        \
+     PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
+#define STACK_READ 4096
+#define EXEC_TRIES 4
+
+struct boot {
+    struct engine *e;
+    struct thread *t;
+    uint64_t stack; /* rsp at the start of the program */
+};
+
+static int64_t call(struct boot *b, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
+                    uint64_t a4)
+{
+    return ptrace_syscall(b->e, &b->t->g, nr, a0, a1, a2, a3, a4, 0);
+}
+
+/* Child side, between fork and exec: nothing but system calls. */
+static void become_stub(int stub_fd, int go)
+{
+    static const char badness[] = "1000";
+    char *const argv[] = {(char *)"stub", NULL};
+    char *const envp[] = {NULL};
+    struct rlimit core = {1, 1};
+    sigset_t blocked;
+    char byte;
+    int fd;
+
+    setsid();
+    setrlimit(RLIMIT_CORE, &core); /* core(5): 1 also stops dumps into a pipe, 0 does not */
+    personality(ADDR_NO_RANDOMIZE);
+    fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write(fd, badness, sizeof badness - 1) < 0) {
+        /* a preference, no more */
+    }
+    /* Signals from outside shall not even wake it; those that the CPU raises get through anyhow. */
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGFPE);
+    sigdelset(&blocked, SIGILL);
+    sigdelset(&blocked, SIGTRAP);
+    sigdelset(&blocked, SIGSYS);
+    sigprocmask(SIG_SETMASK, &blocked, NULL);
+    if (read(go, &byte, 1) == 1)
+        syscall(SYS_execveat, stub_fd, "", argv, envp, AT_EMPTY_PATH);
+    _exit(errno);
+}
+
+/* Fork, seize, exec: the child is stopped at the stub's first int3. */
+static int start(struct boot *b, int stub_fd)
+{
+    int go[2] = {-1, -1}, status, r;
+    pid_t pid;
+    bool execed = false;
+
+    if (pipe2(go, O_CLOEXEC) < 0)
+        return -errno;
+    pid = fork();
+    if (pid == 0) {
+        close(go[1]);
+        become_stub(stub_fd, go[0]);
+    }
+    r = pid < 0 ? -errno : trace(PTRACE_SEIZE, pid, 0, (void *)(uintptr_t)OPTIONS);
+    if (r < 0)
+        goto out;
+    r = -ENOEXEC;
+    if (write(go[1], "", 1) != 1)
+        goto out;
+    for (;;) {
+        if (waitpid(pid, &status, __WALL) < 0) {
+            if (errno == EINTR)
+                continue;
+            r = -errno;
+            goto out;
+        }
+        if (!WIFSTOPPED(status)) {
+            pid = -1;
+            if (WIFEXITED(status) && WEXITSTATUS(status))
+                r = -WEXITSTATUS(status);
+            goto out;
+        }
+        if (status >> 16 == PTRACE_EVENT_EXEC)
+            execed = true;
+        else if (execed && status >> 16 == 0 && WSTOPSIG(status) == SIGTRAP)
+            break;
+        trace(PTRACE_CONT, pid, 0, NULL);
+    }
+    b->t = thread_new(b->e, pid);
+    r = -ENOMEM;
+    if (!b->t)
+        goto out;
+    b->t->thread_count = 1;
+    r = trace(PTRACE_GETREGS, pid, 0, &b->t->g.regs);
+    b->stack = b->t->g.regs.rsp;
+out:
+    if (r < 0 && pid > 0) {
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, __WALL);
+        if (b->t)
+            thread_free(b->e, b->t);
+        b->t = NULL;
+    }
+    close(go[0]);
+    close(go[1]);
+    return r;
+}
+
+/* Its stack lies above STUB_BASE, where memory_read does not go. */
+static int64_t peek(struct boot *b, uint64_t addr, void *buffer, size_t size)
+{
+    struct iovec local = {buffer, size}, remote = {(void *)addr, size};
+    ssize_t n = process_vm_readv(b->t->g.pid, &local, 1, &remote, 1, 0);
+    return n < 0 ? -errno : n;
+}
+
+static int poke(struct boot *b, uint64_t addr, const void *buffer, size_t size)
+{
+    struct iovec local = {(void *)buffer, size}, remote = {(void *)addr, size};
+    ssize_t n = process_vm_writev(b->t->g.pid, &local, 1, &remote, 1, 0);
+    return n < 0 ? -errno : (size_t)n == size ? 0 : -EFAULT;
+}
+
+/* AT_SYSINFO_EHDR from the new program's stack: argc argv[] NULL envp[] NULL auxv[]. */
+static int find_vdso(struct boot *b, uint64_t *elf)
+{
+    uint64_t words[STACK_READ / 8] = {0};
+    size_t n, i;
+    int64_t got = peek(b, b->stack, words, sizeof words);
+    if (got < 8)
+        return got < 0 ? (int)got : -EFAULT;
+    n = (size_t)got / 8;
+    i = 1 + words[0] + 1;
+    while (i < n && words[i])
+        i++;
+    for (i++; i + 1 < n && words[i] != AT_NULL; i += 2)
+        if (words[i] == AT_SYSINFO_EHDR) {
+            *elf = words[i + 1];
+            return 0;
+        }
+    return -ENOENT;
+}
+
+/* Move vvar and vDSO, keeping their distances, so that the last one ends at STUB_BASE. */
+static int move_vdso(struct boot *b, const struct vdso_part *parts, int count, uint64_t *start, uint64_t *elf)
+{
+    uint64_t old_elf;
+    int64_t low = 0, high = 0, r;
+    int i;
+
+    *start = *elf = STUB_BASE;
+    if (count == 0)
+        return 0;
+    r = find_vdso(b, &old_elf);
+    if (r < 0)
+        return (int)r;
+    for (i = 0; i < count; i++) {
+        int64_t end = parts[i].offset + (int64_t)parts[i].size;
+        low = parts[i].offset < low ? parts[i].offset : low;
+        high = end > high ? end : high;
+    }
+    *elf = STUB_BASE - (uint64_t)high;
+    *start = *elf + (uint64_t)low;
+    for (i = 0; i < count; i++) {
+        uint64_t size = parts[i].size, to = *elf + (uint64_t)parts[i].offset;
+        r = call(b, SYS_mremap, old_elf + (uint64_t)parts[i].offset, size, size, MREMAP_MAYMOVE | MREMAP_FIXED,
+                 to);
+        if (r < 0)
+            return (int)r;
+    }
+    return 0;
+}
+
+/* Install the filter; its listener comes over to the Sentry and is closed in the stub. */
+static int install_filter(struct boot *b, const void *filter, uint32_t size)
+{
+    const uint64_t at = (b->stack - 16384 - size) & ~15ull;
+    struct sock_fprog prog = {.len = (unsigned short)(size / sizeof(struct sock_filter)),
+                              .filter = (struct sock_filter *)(at + sizeof prog)};
+    int64_t r, fd;
+    int pidfd = -1;
+
+    r = poke(b, at, &prog, sizeof prog);
+    if (r == 0)
+        r = poke(b, at + sizeof prog, filter, size);
+    if (r == 0)
+        r = call(b, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (r < 0)
+        return (int)r;
+    /* SPEC_ALLOW: there is nothing in a stub that a guest's speculation could not read anyway. */
+    fd = call(b, SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+              SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW, at, 0, 0);
+    if (fd < 0)
+        return (int)fd;
+    pidfd = (int)syscall(SYS_pidfd_open, b->t->g.pid, 0);
+    b->e->listener = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, (int)fd, 0);
+    r = b->e->listener < 0 ? -errno : call(b, SYS_close, (uint64_t)fd, 0, 0, 0, 0);
+    if (pidfd >= 0)
+        close(pidfd);
+    return (int)r;
+}
+
+static int unmap_rest(struct boot *b, uint64_t vdso_start)
+{
+    int64_t r = call(b, SYS_munmap, 0, vdso_start, 0, 0, 0);
+    if (r == 0)
+        r = call(b, SYS_munmap, STUB_BASE + STUB_SIZE, STUB_TASK_END - STUB_BASE - STUB_SIZE, 0, 0, 0);
+    return (int)r;
+}
+
+int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,
+                const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
+                struct guest_thread **zygote)
+{
+    struct boot b = {.e = e};
+    int tries, r = -EINVAL;
+
+    if (filter_size == 0 || filter_size % sizeof(struct sock_filter) ||
+        filter_size > 4096 * sizeof(struct sock_filter) || e->listener >= 0)
+        return r;
+    /* Where personality(2) is forbidden, the stack's random place may be the stub's: try again. */
+    for (tries = 0, r = -ENOEXEC; r == -ENOEXEC && tries < EXEC_TRIES; tries++)
+        r = start(&b, stub_fd);
+    if (r < 0)
+        return r;
+    r = (int)call(&b, SYS_close_range, 0, ~0u, 0, 0, 0);
+    if (r == 0)
+        r = move_vdso(&b, parts, part_count, vdso_start, vdso_elf);
+    if (r == 0)
+        r = install_filter(&b, filter, filter_size);
+    if (r == 0)
+        r = unmap_rest(&b, *vdso_start);
+    if (r < 0) {
+        ptrace_kill(e, &b.t->g);
+        ptrace_forget(e, &b.t->g);
+        ptrace_reap(e);
+        return r;
+    }
+    memset(&b.t->g.regs, 0, sizeof b.t->g.regs);
+    *zygote = &b.t->g;
+    return 0;
+}

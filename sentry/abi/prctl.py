@@ -1,0 +1,80 @@
+"""Operations of prctl(2) and arch_prctl(2), securebits, and the structs of capget(2)."""
+
+from __future__ import annotations
+
+from _struct import Struct
+
+PR_SET_PDEATHSIG = 1
+PR_GET_PDEATHSIG = 2
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
+PR_GET_KEEPCAPS = 7
+PR_SET_KEEPCAPS = 8
+PR_GET_TIMING = 13
+PR_SET_TIMING = 14
+PR_SET_NAME = 15
+PR_GET_NAME = 16
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_GET_TSC = 25
+PR_SET_TSC = 26
+PR_GET_SECUREBITS = 27
+PR_SET_SECUREBITS = 28
+PR_SET_TIMERSLACK = 29
+PR_GET_TIMERSLACK = 30
+PR_MCE_KILL = 33
+PR_MCE_KILL_GET = 34
+PR_SET_MM = 35
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+PR_SET_NO_NEW_PRIVS = 38
+PR_GET_NO_NEW_PRIVS = 39
+PR_SET_THP_DISABLE = 41
+PR_GET_THP_DISABLE = 42
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_IS_SET = 1
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_LOWER = 3
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+PR_GET_SPECULATION_CTRL = 52
+PR_SET_SPECULATION_CTRL = 53
+PR_SET_IO_FLUSHER = 57
+PR_GET_IO_FLUSHER = 58
+PR_SET_VMA = 0x53564D41
+PR_SET_VMA_ANON_NAME = 0
+
+NAMES = {
+    number: name
+    for name, number in list(globals().items())
+    if name.startswith("PR_") and not name.startswith(("PR_CAP_AMBIENT_", "PR_SET_VMA_"))
+}
+
+ARCH_SET_GS = 0x1001
+ARCH_SET_FS = 0x1002
+ARCH_GET_FS = 0x1003
+ARCH_GET_GS = 0x1004
+ARCH_GET_CPUID = 0x1011
+ARCH_SET_CPUID = 0x1012
+ARCH_GET_XCOMP_SUPP = 0x1021
+ARCH_GET_XCOMP_PERM = 0x1022
+ARCH_REQ_XCOMP_PERM = 0x1023
+
+ARCH_NAMES = {
+    number: name for name, number in list(globals().items()) if name.startswith("ARCH_") and isinstance(number, int)
+}
+
+SECBIT_NOROOT = 1 << 0
+SECBIT_NO_SETUID_FIXUP = 1 << 2
+SECBIT_KEEP_CAPS = 1 << 4
+SECBIT_KEEP_CAPS_LOCKED = 1 << 5
+SECBIT_NO_CAP_AMBIENT_RAISE = 1 << 6
+SECURE_ALL_BITS = 0x55
+SECURE_ALL_LOCKS = 0xAA
+
+CAP_VERSION_1 = 0x19980330
+CAP_VERSION_2 = 0x20071026
+CAP_VERSION_3 = 0x20080522
+#: struct __user_cap_header_struct: version, pid.
+CAP_HEADER = Struct("<Ii")
+#: struct __user_cap_data_struct: effective, permitted, inheritable (32 bits of each).
+CAP_DATA = Struct("<III")

@@ -1,0 +1,186 @@
+"""The dentry cache: which names stand below a dentry, bounded, without duplicates.
+
+Invariants: a dentry that is not `deleted` and whose parent caches its names is the only one of its
+(parent, name); a negative one (inode None) says that the name doesn't exist.  Whoever changes a
+directory calls `added`, `removed` or `moved` after the file system has done it and before the
+next await, so a lookup that slept meanwhile sees `version` changed and asks again.
+
+The cache holds at most LIMIT dentries that nobody uses.  Unused means: no open file, working
+directory, mount or child refers to it, which the reference count of the Python object tells.
+"""
+
+from __future__ import annotations
+
+import errno
+from sys import getrefcount
+
+from sentry.abi.errors import SysError
+from sentry.fs.dentry import Dentry
+from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.inode import Inode
+
+LIMIT = 8192
+BATCH = 512
+
+#: Cached dentries, those looked up longest ago first.
+_cached: dict[Dentry, None] = {}
+#: How many make the next pruning worth while (more than LIMIT while many are in use).
+_prune_at = LIMIT
+
+
+def _pop(batch: list[Dentry]) -> tuple[Dentry, int]:
+    """The last dentry of `batch` and how many references it has, this one included."""
+    dentry = batch.pop()
+    return dentry, getrefcount(dentry)
+
+
+def _calibrate() -> int:
+    """What `_pop` counts for a dentry that stands in its parent's dict and in `_cached` only."""
+    parent = Dentry(None, b"", None)
+    parent.children[b"x"] = Dentry(parent, b"x", None)
+    cached = {parent.children[b"x"]: None}
+    return _pop(list(cached))[1]
+
+
+_UNUSED = _calibrate()
+
+
+async def lookup(parent: Dentry, name: bytes) -> Dentry:
+    """The dentry `name` below `parent` (a directory), negative when there is no such file.
+
+    SysError as `Inode.lookup`, save ENOENT, and ENAMETOOLONG.
+    """
+    directory = parent.inode
+    if directory is None:
+        raise SysError(errno.ENOENT)
+    if len(name) > 255:
+        raise SysError(errno.ENAMETOOLONG)
+    while True:
+        child = parent.children.get(name)
+        if child is not None and (directory.caching == CACHE_EXACT or child.mounted):
+            return child
+        version = parent.version
+        inode: Inode | None
+        try:
+            inode = await directory.lookup(name)
+        except SysError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            inode = None
+        if parent.version != version:
+            continue
+        child = parent.children.get(name)
+        if child is not None and (child.inode is inode or directory.caching == CACHE_EXACT):
+            return child
+        child = Dentry(parent, name, inode)
+        if directory.caching != CACHE_NEVER and not parent.deleted:
+            _insert(child)
+        return child
+
+
+def _insert(dentry: Dentry) -> None:
+    parent = dentry.parent
+    assert parent is not None
+    old = parent.children.get(dentry.name)
+    if old is not None:
+        _cached.pop(old, None)
+    parent.children[dentry.name] = dentry
+    _cached[dentry] = None
+    if len(_cached) > _prune_at:
+        _prune()
+
+
+def _prune() -> None:
+    """Forget unused leaves among the oldest dentries; the others go to the end of the queue."""
+    global _prune_at
+    batch: list[Dentry] = []
+    for _, dentry in zip(range(BATCH), _cached, strict=False):
+        batch.append(dentry)
+    del dentry
+    batch.reverse()
+    while batch:
+        dentry, references = _pop(batch)
+        del _cached[dentry]
+        parent = dentry.parent
+        if references > _UNUSED or dentry.mounted or dentry.children:
+            _cached[dentry] = None
+        elif parent is not None and parent.children.get(dentry.name) is dentry:
+            del parent.children[dentry.name]
+    _prune_at = max(LIMIT, len(_cached) + BATCH // 2)
+
+
+def added(parent: Dentry, name: bytes, inode: Inode) -> Dentry:
+    """`name` was created: its dentry, positive from now on."""
+    parent.version += 1
+    child = parent.children.get(name)
+    if child is not None and child.inode is None:
+        child.inode = inode
+        return child
+    child = Dentry(parent, name, inode)
+    if parent.inode is not None and parent.inode.caching != CACHE_NEVER:
+        _insert(child)
+    return child
+
+
+def removed(dentry: Dentry) -> None:
+    """The file's name is gone; who holds the dentry keeps the file."""
+    parent = dentry.parent
+    dentry.deleted = True
+    for child in dentry.children.values():
+        _cached.pop(child, None)
+    dentry.children.clear()
+    dentry.version += 1
+    _cached.pop(dentry, None)
+    if parent is not None:
+        parent.version += 1
+        if parent.children.get(dentry.name) is dentry:
+            del parent.children[dentry.name]
+            if parent.inode is not None and parent.inode.caching == CACHE_EXACT:
+                _insert(Dentry(parent, dentry.name, None))
+
+
+def moved(dentry: Dentry, parent: Dentry, name: bytes) -> None:
+    """`dentry` was renamed to `name` in `parent`; what had that name was taken away by `removed`."""
+    old = dentry.parent
+    assert old is not None
+    old.version += 1
+    parent.version += 1
+    if old.children.get(dentry.name) is dentry:
+        del old.children[dentry.name]
+        _cached.pop(dentry, None)
+        if old.inode is not None and old.inode.caching == CACHE_EXACT:
+            _insert(Dentry(old, dentry.name, None))
+    dentry.parent, dentry.name = parent, name
+    _insert(dentry)
+
+
+def exchanged(one: Dentry, two: Dentry) -> None:
+    """RENAME_EXCHANGE swapped the two."""
+    assert one.parent is not None and two.parent is not None
+    one.parent.version += 1
+    two.parent.version += 1
+    one.parent, two.parent = two.parent, one.parent
+    one.name, two.name = two.name, one.name
+    for dentry in (one, two):
+        parent = dentry.parent
+        assert parent is not None
+        parent.children[dentry.name] = dentry
+        _cached[dentry] = None
+
+
+def forget(parent: Dentry) -> None:
+    """Drop what is cached below `parent` and unused (its names are about to mean something else)."""
+    for name, child in list(parent.children.items()):
+        if child.inode is None:
+            del parent.children[name]
+            _cached.pop(child, None)
+
+
+def shrink() -> None:
+    """Forget every dentry that nobody uses (something that each of them holds has run out)."""
+    for _ in range(len(_cached) // BATCH + 1):
+        if _cached:
+            _prune()

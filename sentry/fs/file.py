@@ -1,0 +1,163 @@
+"""File: an open file description (struct file), and what can be done with one.
+
+A File never sleeps by itself for readiness: an operation that isn't ready raises SysError(EAGAIN),
+and whoever called it waits on `queue` for the poll bits it needs and tries again (`O_NONBLOCK`
+is the caller's business).  Operations are coroutines since bytes may have to come from the host.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.fs.locks import posix_release, release_file
+from sentry.kernel.wait import WaitQueue, block
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.fs.dentry import Path
+    from sentry.fs.inode import Inode
+
+O_ACCMODE = 3
+O_NONBLOCK = 0o4000
+O_APPEND = 0o2000
+O_PATH = 0o10000000
+
+POLLIN = 0x001
+POLLPRI = 0x002
+POLLOUT = 0x004
+POLLERR = 0x008
+POLLHUP = 0x010
+POLLNVAL = 0x020
+POLLRDNORM = 0x040
+POLLRDBAND = 0x080
+POLLWRNORM = 0x100
+POLLRDHUP = 0x2000
+
+
+class File:
+    """What a descriptor refers to.  Shared by dup and fork; `refs` counts descriptors (and other
+    holders, such as mappings); the last `put` calls `release`."""
+
+    __slots__ = ("flags", "inode", "owner", "path", "pos", "queue", "refs", "watches")
+
+    def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
+        self.inode = inode
+        #: Access mode and status flags as F_GETFL shows them (creation flags removed).
+        self.flags = flags
+        self.path = path
+        self.pos = 0
+        self.refs = 1
+        #: Woken with poll bits whenever readiness may have changed.
+        self.queue = WaitQueue()
+        #: Whoever F_SETOWN named, and the like; see syscalls/descriptors.py.
+        self.owner: Any = None
+        #: The epoll registrations of this file (epoll.py), None while there never was one.
+        self.watches: dict[Any, None] | None = None
+
+    @property
+    def readable(self) -> bool:
+        return self.flags & O_ACCMODE in (0, 2) and not self.flags & O_PATH
+
+    @property
+    def writable(self) -> bool:
+        return self.flags & O_ACCMODE in (1, 2) and not self.flags & O_PATH
+
+    def get(self) -> File:
+        self.refs += 1
+        return self
+
+    def put(self) -> None:
+        self.refs -= 1
+        if self.refs == 0:
+            for watch in list(self.watches or ()):
+                watch.detach()
+            if self.inode.locks is not None:
+                release_file(self.inode, self)
+            self.release()
+
+    def release(self) -> None:
+        """The last reference is gone."""
+
+    def flush(self, task: Any) -> None:
+        """A descriptor of `task` was closed (other references may remain): POSIX locks end here."""
+        if self.inode.locks is not None:
+            posix_release(self.inode, task.files)
+
+    def poll(self) -> int:
+        """The poll bits that hold now."""
+        return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
+
+    def check_flags(self, flags: int) -> None:
+        """Called before F_SETFL changes `flags`; SysError(EINVAL, EPERM)."""
+
+    @property
+    def pollable(self) -> bool:
+        """Whether epoll takes it (EPERM for regular files and directories)."""
+        return True
+
+    @property
+    def seekable(self) -> bool:
+        return False
+
+    async def read(self, size: int) -> bytes:
+        """Up to `size` bytes at `pos`, which moves on; b"" at the end.  SysError(EAGAIN): not ready."""
+        raise SysError(errno.EINVAL)
+
+    async def write(self, data: bytes) -> int:
+        """Bytes taken of `data`, at `pos` (or the end, O_APPEND).  SysError(EAGAIN): no room."""
+        raise SysError(errno.EINVAL)
+
+    async def pread(self, size: int, offset: int) -> bytes:
+        raise SysError(errno.ESPIPE)
+
+    async def pwrite(self, data: bytes, offset: int) -> int:
+        raise SysError(errno.ESPIPE)
+
+    async def lseek(self, offset: int, whence: int) -> int:
+        raise SysError(errno.ESPIPE)
+
+    async def readdir(self) -> list[tuple[int, int, int, bytes]]:
+        """The next entries of a directory from `pos` on: (ino, offset of the next, DT_ type, name).
+
+        The system call packs as many as fit and sets `pos` to the offset of the last one packed;
+        an empty list is the end.
+        """
+        raise SysError(errno.ENOTDIR)
+
+    async def ioctl(self, task: Any, request: int, arg: int) -> int:
+        raise SysError(errno.ENOTTY)
+
+    async def fsync(self) -> None:
+        raise SysError(errno.EINVAL)
+
+    async def truncate(self, size: int) -> None:
+        raise SysError(errno.EINVAL)
+
+    async def fallocate(self, mode: int, offset: int, size: int) -> None:
+        raise SysError(errno.ENODEV)
+
+    async def host_mapping(self, shared: bool, writable: bool) -> int | None:
+        """The host descriptor to map this file by, with exactly the access that is due (design §5);
+        None: private anonymous zeroes instead (/dev/zero).  SysError(ENODEV, EACCES)."""
+        raise SysError(errno.ENODEV)
+
+
+class PathFile(File):
+    """What O_PATH opens: a place, without access to what is there."""
+
+    __slots__ = ()
+
+    def poll(self) -> int:
+        return POLLNVAL
+
+
+async def wait_ready(file: File, mask: int, deadline: int | None = None) -> bool:
+    """Sleep until `file` shows one of the poll bits in `mask` (POLLERR and POLLHUP always count)."""
+    mask |= POLLERR | POLLHUP
+    while not file.poll() & mask:
+        if not await block((file.queue, mask), deadline=deadline):
+            return bool(file.poll() & mask)
+    return True

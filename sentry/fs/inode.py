@@ -1,0 +1,202 @@
+"""Inode and Filesystem: the interface each file system implements (struct inode_operations).
+
+Attributes are plain fields, always in the units of struct stat; times are nanoseconds since the
+epoch.  Operations are coroutines, since a remote file system waits for its server; one in memory
+just never suspends.  Whoever calls them (walk.py, the system calls) has checked permissions, and
+that names are valid; a file system checks what only it knows (EEXIST, ENOTEMPTY, EROFS…).
+"""
+
+from __future__ import annotations
+
+import errno
+from time import time_ns
+
+from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_NOATIME
+from sentry.fs import special
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.fs.dentry import Path
+    from sentry.fs.file import File
+    from sentry.fs.locks import FileLocks
+    from sentry.fs.mutex import Mutex
+    from sentry.kernel.credentials import Credentials
+
+S_IFMT = 0o170000
+S_IFSOCK = 0o140000
+S_IFLNK = 0o120000
+S_IFREG = 0o100000
+S_IFBLK = 0o060000
+S_IFDIR = 0o040000
+S_IFCHR = 0o020000
+S_IFIFO = 0o010000
+
+
+#: How a directory's names may be cached (Inode.caching): for as long as this kernel changes them
+#: itself; after asking `lookup` again each time (it must return the same object for the same file);
+#: not at all (generated directories: each lookup may make a new inode).
+CACHE_EXACT = 0
+CACHE_REVALIDATE = 1
+CACHE_NEVER = 2
+
+
+class Filesystem:
+    """One mounted instance (struct super_block)."""
+
+    #: As in /proc/mounts and /proc/filesystems.
+    type_name = b"none"
+    #: f_type of statfs(2).
+    magic = 0
+    _next_dev = 0x100
+
+    def __init__(self) -> None:
+        #: st_dev of its inodes: an anonymous device number of the sandbox, never the host's.
+        self.dev = Filesystem._next_dev
+        Filesystem._next_dev += 1
+        self.readonly = False
+        #: Whether an access time older than a day is renewed by a read.
+        self.relatime_day = True
+        #: Serialises changes of directories in file systems whose operations may sleep; None: not needed.
+        self.lock: Mutex | None = None
+        self.source = self.type_name
+
+    def options(self) -> bytes:
+        """What /proc/mounts shows behind ro or rw, b"" or with a comma in front."""
+        return b""
+
+    async def sync(self) -> None:
+        """syncfs(2)."""
+
+    async def statfs(self) -> tuple[int, int, int, int, int, int]:
+        """(block size, blocks, blocks free, blocks available, inodes, inodes free)."""
+        return 4096, 0, 0, 0, 0, 0
+
+
+class Inode:
+    """A file.  Subclasses override the operations that their kind of file has."""
+
+    __slots__ = (
+        "atime", "attached", "blksize", "blocks", "btime", "ctime", "fs", "gid", "ino", "locks", "mode",
+        "mtime", "nlink", "rdev", "size", "uid",
+    )  # fmt: skip
+    #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
+    caching = CACHE_EXACT
+
+    def __init__(self, fs: Filesystem, ino: int, mode: int, uid: int = 0, gid: int = 0) -> None:
+        self.fs = fs
+        self.ino = ino
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.nlink = 1
+        self.size = 0
+        self.rdev = 0
+        self.blksize = 4096
+        self.blocks = 0
+        self.atime = self.mtime = self.ctime = self.btime = time_ns()
+        #: Record and flock locks; see locks.py.
+        self.locks: FileLocks | None = None
+        #: What a FIFO (its pipe), a bound socket or a device keeps with its inode.
+        self.attached: Any = None
+
+    @property
+    def kind(self) -> int:
+        """The S_IFMT bits."""
+        return self.mode & S_IFMT
+
+    @property
+    def is_dir(self) -> bool:
+        return self.mode & S_IFMT == S_IFDIR
+
+    @property
+    def is_symlink(self) -> bool:
+        return self.mode & S_IFMT == S_IFLNK
+
+    def touch_atime(self, flags: int) -> None:
+        """The file was read: move atime on as relatime does, unless `flags` has O_NOATIME."""
+        if flags & O_NOATIME or self.fs.readonly:
+            return
+        atime = self.atime
+        if atime <= self.mtime or atime <= self.ctime:
+            self.atime = time_ns()
+        elif self.fs.relatime_day:
+            now = time_ns()
+            if now - atime > 86_400_000_000_000:
+                self.atime = now
+
+    async def refresh(self) -> None:
+        """Bring the attribute fields up to date (a remote or generated file overrides this)."""
+
+    async def setattr(self, changes: dict[str, int]) -> None:
+        """Set some of mode (permission bits) uid gid size atime mtime; ctime follows by itself."""
+        raise SysError(errno.EPERM)
+
+    async def lookup(self, name: bytes) -> Inode:
+        """The entry `name` of this directory; SysError(ENOENT)."""
+        raise SysError(errno.ENOTDIR)
+
+    async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        """A new regular file; `mode` is permission bits, umask applied."""
+        raise SysError(errno.EPERM)
+
+    async def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
+        """O_TMPFILE: a new regular file without a name; `link` can give it one."""
+        raise SysError(errno.EOPNOTSUPP)
+
+    async def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        raise SysError(errno.EPERM)
+
+    async def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        """A FIFO, socket or device node; `mode` includes the type."""
+        raise SysError(errno.EPERM)
+
+    async def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        raise SysError(errno.EPERM)
+
+    async def link(self, name: bytes, inode: Inode) -> None:
+        raise SysError(errno.EPERM)
+
+    async def unlink(self, name: bytes) -> None:
+        raise SysError(errno.EPERM)
+
+    async def rmdir(self, name: bytes) -> None:
+        raise SysError(errno.EPERM)
+
+    async def rename(self, name: bytes, new_dir: Inode, new_name: bytes, flags: int) -> None:
+        """Within one file system; `flags` are RENAME_NOREPLACE and RENAME_EXCHANGE."""
+        raise SysError(errno.EPERM)
+
+    async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        """For DirectoryFile: (ino, next cursor, DT_ type, name) from `cursor` (≥ 2) on."""
+        raise SysError(errno.ENOTDIR)
+
+    async def snapshot(self) -> list[tuple[int, int, bytes]]:
+        """For SnapshotDirectory: (ino, DT_ type, name) of all, without "." and ".."."""
+        raise SysError(errno.ENOTDIR)
+
+    async def readlink(self) -> bytes:
+        raise SysError(errno.EINVAL)
+
+    async def follow(self) -> Path | None:
+        """For magic links (/proc/self/fd/N): the place it leads to; None: follow readlink()."""
+        return None
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        """An open file description; `flags` as given to open(2), already vetted.  O_TRUNC and O_CREAT
+        have been done.  FIFOs and device nodes are the same in every file system."""
+        return await special.open_special(self, path, flags, cred)
+
+    async def listxattr(self) -> list[bytes]:
+        return []
+
+    async def getxattr(self, name: bytes) -> bytes:
+        raise SysError(errno.ENODATA if name.startswith(b"user.") else errno.EOPNOTSUPP)
+
+    async def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        raise SysError(errno.EOPNOTSUPP)
+
+    async def removexattr(self, name: bytes) -> None:
+        raise SysError(errno.EOPNOTSUPP)

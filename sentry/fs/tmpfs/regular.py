@@ -1,0 +1,363 @@
+"""Regular files of a tmpfs: small ones in a bytearray, others in a memfd of the Sentry.
+
+A file starts without storage.  Up to INLINE_MAX bytes it is a bytearray: most files are small, a
+host descriptor each would run into RLIMIT_NOFILE.  Growing beyond that, a gap of more than a page,
+or being mapped moves the data into a memfd for good: then the host kernel keeps it, sparse, and
+guests map it.  `pages` is what the file counts for in the file system's limit.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from time import time_ns
+
+from sentry.abi.errors import SysError
+from sentry.abi.fcntl import (
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    O_APPEND,
+    SEEK_CUR,
+    SEEK_DATA,
+    SEEK_END,
+    SEEK_HOLE,
+    SEEK_SET,
+)
+from sentry.fs.file import File
+from sentry.fs.tmpfs.node import TmpfsInode
+from sentry.kernel.wait import yield_now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.dentry import Path
+    from sentry.fs.tmpfs.inode import Tmpfs
+    from sentry.kernel.credentials import Credentials
+
+INLINE_MAX = 16384
+PAGE = 4096
+MAX_SIZE = 0x7FFFFFFFFFFFF000
+_ALLOCATE_STEP = 16 << 20
+_MFD_CLOEXEC = 1
+_MFD_NOEXEC_SEAL = 8
+_memfd_flags = _MFD_CLOEXEC | _MFD_NOEXEC_SEAL
+
+
+def new_memfd() -> int:
+    """An empty memfd.  Linux before 6.3 doesn't know MFD_NOEXEC_SEAL; SysError(ENFILE)."""
+    global _memfd_flags
+    try:
+        return os.memfd_create("tmpfs", _memfd_flags)
+    except OSError as error:
+        if error.errno != errno.EINVAL or _memfd_flags == _MFD_CLOEXEC:
+            raise SysError(
+                errno.ENFILE if error.errno == errno.EMFILE else error.errno or errno.EIO
+            ) from None
+    _memfd_flags = _MFD_CLOEXEC
+    return new_memfd()
+
+
+class RegularInode(TmpfsInode):
+    __slots__ = ("_fd", "_inline", "_twin", "pages")
+
+    def __init__(self, fs: Tmpfs, ino: int, mode: int, uid: int, gid: int) -> None:
+        super().__init__(fs, ino, mode, uid, gid)
+        self._inline = bytearray()
+        #: The memfd, and a descriptor of it that is open for reading only; -1: none.
+        self._fd = -1
+        self._twin = -1
+        self.pages = 0
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        if self._twin >= 0:
+            os.close(self._twin)
+        super().__del__()
+
+    def held_pages(self) -> int:
+        return super().held_pages() + self.pages
+
+    def read_at(self, size: int, offset: int) -> bytes:
+        """Up to `size` bytes; b"" from the end on."""
+        size = min(size, self.size - offset)
+        if size <= 0:
+            return b""
+        if self._fd < 0:
+            return bytes(self._inline[offset : offset + size])
+        try:
+            return os.pread(self._fd, size, offset)
+        except OSError as error:
+            raise SysError(error.errno or errno.EIO) from None
+
+    def write_at(self, data: bytes, offset: int) -> int:
+        """Bytes written (fewer when the file system gets full); SysError(ENOSPC, EFBIG)."""
+        if not data:
+            return 0
+        end = offset + len(data)
+        if end > MAX_SIZE:
+            if offset >= MAX_SIZE:
+                raise SysError(errno.EFBIG)
+            return self.write_at(data[: MAX_SIZE - offset], offset)
+        if self._fd < 0 and (end > INLINE_MAX or offset > len(self._inline) + PAGE):
+            self._to_memfd()
+        if self._fd < 0:
+            count = self._write_inline(data, offset)
+        else:
+            count = self._write_memfd(data, offset)
+        self.size = max(self.size, offset + count)
+        self.mtime = self.ctime = time_ns()
+        return count
+
+    def _write_inline(self, data: bytes, offset: int) -> int:
+        inline = self._inline
+        self._charge(-(-max(len(inline), offset + len(data)) // PAGE))
+        if offset > len(inline):
+            inline.extend(bytes(offset - len(inline)))
+        inline[offset : offset + len(data)] = data
+        return len(data)
+
+    def _write_memfd(self, data: bytes, offset: int) -> int:
+        fs = self.fs
+        room = fs.limit_pages - fs.used_pages
+        if (offset + len(data) - 1) // PAGE - offset // PAGE >= room:
+            data = data[: self._fitting(offset, len(data), room)]
+            if not data:
+                raise SysError(errno.ENOSPC)
+        try:
+            count = os.pwrite(self._fd, data, offset)
+        except OSError as error:
+            raise SysError(error.errno or errno.EIO) from None
+        finally:
+            self._recount()
+        return count
+
+    def _fitting(self, offset: int, size: int, room: int) -> int:
+        """How many of `size` bytes at `offset` can be written with `room` new pages."""
+        page, last = offset // PAGE, (offset + size - 1) // PAGE
+        while page <= last:
+            try:
+                data = os.lseek(self._fd, page * PAGE, SEEK_DATA) // PAGE
+            except OSError:
+                data = last + 1
+            if data > page:
+                free = min(data, last + 1) - page
+                if free > room:
+                    page += room
+                    break
+                room -= free
+                page += free
+            else:
+                page = os.lseek(self._fd, page * PAGE, SEEK_HOLE) // PAGE
+        return max(0, min(size, page * PAGE - offset))
+
+    def _charge(self, pages: int) -> None:
+        """Count for `pages` from now on; SysError(ENOSPC) when these are too many more."""
+        if pages != self.pages:
+            self.fs.charge(pages - self.pages)
+            self.pages = pages
+
+    def _recount(self) -> None:
+        """Count what the host has really allocated (which can't fail any more)."""
+        pages = os.fstat(self._fd).st_blocks // 8
+        if pages != self.pages:
+            self.fs.used_pages += pages - self.pages
+            self.pages = pages
+
+    def _to_memfd(self) -> None:
+        fd = new_memfd()
+        try:
+            if self._inline:
+                os.pwrite(fd, self._inline, 0)
+            if self.size > len(self._inline):
+                os.ftruncate(fd, self.size)
+        except OSError as error:
+            os.close(fd)
+            raise SysError(error.errno or errno.EIO) from None
+        self._fd = fd
+        self._inline = bytearray()
+        self._recount()
+
+    def truncate(self, size: int) -> None:
+        """Set the size; SysError(EFBIG, ENOSPC)."""
+        if size > MAX_SIZE:
+            raise SysError(errno.EFBIG)
+        if self._fd < 0 and size > INLINE_MAX:
+            self._to_memfd()
+        if self._fd < 0:
+            self._charge(-(-size // PAGE))
+            inline = self._inline
+            if size < len(inline):
+                del inline[size:]
+            else:
+                inline.extend(bytes(size - len(inline)))
+        else:
+            try:
+                os.ftruncate(self._fd, size)
+            except OSError as error:
+                raise SysError(error.errno or errno.EIO) from None
+            self._recount()
+        self.size = size
+        self.mtime = self.ctime = time_ns()
+
+    def seek_data(self, offset: int, whence: int) -> int:
+        """SEEK_DATA and SEEK_HOLE; SysError(ENXIO) from the end on."""
+        if offset < 0 or offset >= self.size:
+            raise SysError(errno.ENXIO)
+        if self._fd < 0:
+            return offset if whence == SEEK_DATA else self.size
+        try:
+            return os.lseek(self._fd, offset, whence)
+        except OSError as error:
+            raise SysError(error.errno or errno.ENXIO) from None
+
+    async def allocate(self, mode: int, offset: int, size: int) -> None:
+        """fallocate(2): `mode` 0, FALLOC_FL_KEEP_SIZE, or with it FALLOC_FL_PUNCH_HOLE, as Linux's tmpfs."""
+        if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
+            raise SysError(errno.EOPNOTSUPP)
+        if mode & FALLOC_FL_PUNCH_HOLE:
+            self._punch(offset, size)
+            return
+        end = offset + size
+        if end > MAX_SIZE:
+            raise SysError(errno.EFBIG)
+        old = self.size
+        if mode & FALLOC_FL_KEEP_SIZE:
+            # Pages behind the end of a memfd can't be had through posix_fallocate: only inside.
+            end = min(end, old)
+        if -(-size // PAGE) > self.fs.limit_pages - self.fs.used_pages + self.pages:
+            raise SysError(errno.ENOSPC)
+        if self._fd < 0:
+            self._to_memfd()
+        try:
+            while offset < end:
+                step = min(end - offset, _ALLOCATE_STEP)
+                os.posix_fallocate(self._fd, offset, step)
+                offset += step
+                if offset < end:
+                    await yield_now()
+        except OSError as error:
+            raise SysError(error.errno or errno.EIO) from None
+        finally:
+            self.size = max(self.size, os.fstat(self._fd).st_size)
+            self._recount()
+        self.mtime = self.ctime = time_ns()
+
+    def _punch(self, offset: int, size: int) -> None:
+        size = min(size, self.size - offset)
+        if size <= 0:
+            return
+        if self._fd < 0:
+            self._inline[offset : offset + size] = bytes(size)
+        else:
+            first, last = -(-offset // PAGE) * PAGE, (offset + size) // PAGE * PAGE
+            if first < last:
+                # Python has no fallocate(2); MADV_REMOVE on a shared mapping frees the same pages.
+                with mmap.mmap(self._fd, last - first, mmap.MAP_SHARED, offset=first) as area:
+                    area.madvise(mmap.MADV_REMOVE)
+                os.pwrite(self._fd, bytes(first - offset), offset)
+                os.pwrite(self._fd, bytes(offset + size - last), last)
+            else:
+                os.pwrite(self._fd, bytes(size), offset)
+            self._recount()
+        self.mtime = self.ctime = time_ns()
+
+    async def host_mapping(self, shared: bool, writable: bool) -> int:
+        """The descriptor to map: only one that is open for reading may back a shared read-only mapping,
+        or mprotect could make it writable.  SysError(EACCES) where no such one can be had."""
+        if self._fd < 0:
+            self._to_memfd()
+        if not shared or writable:
+            return self._fd
+        if self._twin < 0:
+            reopen = self.fs.reopen_readonly
+            if reopen is None:
+                raise SysError(errno.EACCES)
+            twin = await reopen(self._fd)
+            if self._twin < 0:
+                self._twin = twin
+            else:
+                os.close(twin)
+        return self._twin
+
+    async def refresh(self) -> None:
+        if self._fd >= 0:
+            # A shared mapping may have allocated pages since.
+            self._recount()
+        self.blocks = self.pages * 8
+
+    async def setattr(self, changes: dict[str, int]) -> None:
+        size = changes.get("size")
+        if size is not None:
+            self.truncate(size)
+        await super().setattr(changes)
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        return RegularFile(self, flags, path)
+
+
+class RegularFile(File):
+    """An open regular file of a tmpfs."""
+
+    __slots__ = ()
+    inode: RegularInode
+
+    @property
+    def pollable(self) -> bool:
+        return False
+
+    @property
+    def seekable(self) -> bool:
+        return True
+
+    async def read(self, size: int) -> bytes:
+        inode = self.inode
+        data = inode.read_at(size, self.pos)
+        self.pos += len(data)
+        inode.touch_atime(self.flags)
+        return data
+
+    async def pread(self, size: int, offset: int) -> bytes:
+        self.inode.touch_atime(self.flags)
+        return self.inode.read_at(size, offset)
+
+    async def write(self, data: bytes) -> int:
+        if self.flags & O_APPEND:
+            self.pos = self.inode.size
+        count = self.inode.write_at(data, self.pos)
+        self.pos += count
+        return count
+
+    async def pwrite(self, data: bytes, offset: int) -> int:
+        if self.flags & O_APPEND:  # pwrite(2), BUGS: Linux appends whatever the offset
+            offset = self.inode.size
+        return self.inode.write_at(data, offset)
+
+    async def lseek(self, offset: int, whence: int) -> int:
+        inode = self.inode
+        if whence == SEEK_CUR:
+            offset += self.pos
+        elif whence == SEEK_END:
+            offset += inode.size
+        elif whence in (SEEK_DATA, SEEK_HOLE):
+            offset = inode.seek_data(offset, whence)
+        elif whence != SEEK_SET:
+            raise SysError(errno.EINVAL)
+        if offset < 0:
+            raise SysError(errno.EINVAL)
+        if offset > 0x7FFFFFFFFFFFFFFF:
+            raise SysError(errno.EOVERFLOW)
+        self.pos = offset
+        return offset
+
+    async def fsync(self) -> None:
+        return
+
+    async def truncate(self, size: int) -> None:
+        await self.inode.setattr({"size": size})
+
+    async def fallocate(self, mode: int, offset: int, size: int) -> None:
+        await self.inode.allocate(mode, offset, size)
+
+    async def host_mapping(self, shared: bool, writable: bool) -> int | None:
+        return await self.inode.host_mapping(shared, writable)

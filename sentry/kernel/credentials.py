@@ -1,0 +1,170 @@
+"""Credentials of a task: user and group ids, capabilities (credentials(7), capabilities(7)).
+
+Immutable by habit: a change makes a copy (`Credentials.copy`) and replaces `task.cred`, so that
+open files and other threads keep what they had.
+
+The functions below the class are the transitions that capabilities(7) describes: what a change
+of user ids does to capability sets, what execve(2) makes of them, and who may look into whom.
+"""
+
+from __future__ import annotations
+
+from sentry.abi.prctl import SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP, SECBIT_NOROOT
+
+CAP_CHOWN = 0
+CAP_DAC_OVERRIDE = 1
+CAP_DAC_READ_SEARCH = 2
+CAP_FOWNER = 3
+CAP_FSETID = 4
+CAP_KILL = 5
+CAP_SETGID = 6
+CAP_SETUID = 7
+CAP_SETPCAP = 8
+CAP_LINUX_IMMUTABLE = 9
+CAP_NET_ADMIN = 12
+CAP_SYS_CHROOT = 18
+CAP_SYS_PTRACE = 19
+CAP_SYS_ADMIN = 21
+CAP_SYS_NICE = 23
+CAP_SYS_RESOURCE = 24
+CAP_SYS_TIME = 25
+CAP_SYS_TTY_CONFIG = 26
+CAP_MKNOD = 27
+CAP_MAC_OVERRIDE = 32
+CAP_LAST_CAP = 40
+CAP_ALL = (1 << (CAP_LAST_CAP + 1)) - 1
+
+#: Gained and lost with a file-system user id of 0.
+CAP_FS_SET = (
+    1 << CAP_CHOWN | 1 << CAP_MKNOD | 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH | 1 << CAP_FOWNER
+    | 1 << CAP_FSETID | 1 << CAP_LINUX_IMMUTABLE | 1 << CAP_MAC_OVERRIDE
+)  # fmt: skip
+
+S_ISUID = 0o4000
+S_ISGID = 0o2000
+S_IXGRP = 0o010
+
+
+class Credentials:
+    __slots__ = (
+        "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid", "gid", "groups", "inheritable",
+        "no_new_privs", "permitted", "securebits", "sgid", "suid", "uid",
+    )  # fmt: skip
+
+    def __init__(self, uid: int, gid: int, groups: tuple[int, ...] = ()) -> None:
+        self.uid = self.euid = self.suid = self.fsuid = uid
+        self.gid = self.egid = self.sgid = self.fsgid = gid
+        #: Sorted.
+        self.groups = groups
+        all_caps = CAP_ALL if uid == 0 else 0
+        self.effective = self.permitted = all_caps
+        self.inheritable = self.ambient = 0
+        self.bounding = CAP_ALL
+        self.securebits = 0
+        self.no_new_privs = False
+
+    def copy(self) -> Credentials:
+        new = Credentials.__new__(Credentials)
+        for name in Credentials.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+    def capable(self, cap: int) -> bool:
+        """Whether the effective set has capability number `cap`."""
+        return bool(self.effective >> cap & 1)
+
+    def in_group(self, gid: int) -> bool:
+        """Whether `gid` is the file-system group or a supplementary one."""
+        return gid == self.fsgid or gid in self.groups
+
+
+def fix_caps_after_setuid(new: Credentials, old: Credentials) -> None:
+    """Adjust the capability sets of `new`, whose user ids differ from `old` (capabilities(7), "Effect
+    of user ID changes on capabilities")."""
+    if new.securebits & SECBIT_NO_SETUID_FIXUP:
+        return
+    had_root = 0 in (old.uid, old.euid, old.suid)
+    if had_root and 0 not in (new.uid, new.euid, new.suid):
+        if not new.securebits & SECBIT_KEEP_CAPS:
+            new.permitted = new.effective = 0
+        new.ambient = 0
+    if old.euid == 0 and new.euid != 0:
+        new.effective = 0
+    elif old.euid != 0 and new.euid == 0:
+        new.effective = new.permitted
+
+
+def fix_caps_after_setfsuid(new: Credentials, old: Credentials) -> None:
+    """The same for a file-system user id set by itself (setfsuid(2))."""
+    if new.securebits & SECBIT_NO_SETUID_FIXUP:
+        return
+    if old.fsuid == 0 and new.fsuid != 0:
+        new.effective &= ~CAP_FS_SET
+    elif old.fsuid != 0 and new.fsuid == 0:
+        new.effective |= CAP_FS_SET & new.permitted
+
+
+def loses_dumpable(new: Credentials, old: Credentials) -> bool:
+    """Whether the change takes PR_SET_DUMPABLE and PR_SET_PDEATHSIG back (prctl(2)): the process may
+    now hold secrets of another user."""
+    return (
+        new.euid != old.euid
+        or new.egid != old.egid
+        or new.fsuid != old.fsuid
+        or new.fsgid != old.fsgid
+        or bool(new.permitted & ~old.permitted)
+    )
+
+
+def exec_credentials(
+    cred: Credentials, inode_mode: int, inode_uid: int, inode_gid: int, nosuid: bool = False, shared: bool = False
+) -> tuple[Credentials, bool]:
+    """What execve(2) of a file turns `cred` into: (new credentials, AT_SECURE).
+
+    `nosuid` is the mount's flag; `shared` says that a task outside the group shares the file system
+    context (CLONE_FS), which keeps set-user-ID programs from gaining anything.  File capabilities
+    (security.capability) are not looked at.
+    """
+    new = cred.copy()
+    if not nosuid and not cred.no_new_privs:
+        if inode_mode & S_ISUID:
+            new.euid = inode_uid
+        if inode_mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
+            new.egid = inode_gid
+    new.permitted = 0
+    raised = False
+    if not new.securebits & SECBIT_NOROOT and 0 in (new.euid, new.uid):
+        new.permitted = cred.bounding | cred.inheritable
+        raised = new.euid == 0
+    set_id = new.euid != cred.uid or new.egid != cred.gid
+    gained = new.permitted & ~cred.permitted
+    if (set_id or gained) and (shared or cred.no_new_privs):
+        if cred.no_new_privs or not cred.capable(CAP_SETUID):
+            new.euid, new.egid = new.uid, new.gid
+        new.permitted &= cred.permitted
+    new.suid = new.fsuid = new.euid
+    new.sgid = new.fsgid = new.egid
+    if set_id:
+        new.ambient = 0
+    new.permitted |= new.ambient
+    new.effective = new.permitted if raised else new.ambient
+    new.securebits &= ~SECBIT_KEEP_CAPS
+    secure = set_id or (new.uid != 0 and (raised or bool(new.permitted & ~new.ambient)))
+    return new, secure
+
+
+def ptrace_may_access(cred: Credentials, target: Credentials, dumpable: int = 1, real: bool = False) -> bool:
+    """Whether a task with `cred` may look into another process (ptrace(2), "Ptrace access mode checking").
+
+    `dumpable` is the target's; `real` selects PTRACE_MODE_REALCREDS instead of FSCREDS.  A process
+    may always look into itself: that the caller has tested.
+    """
+    if cred.capable(CAP_SYS_PTRACE):
+        return True
+    uid, gid = (cred.uid, cred.gid) if real else (cred.fsuid, cred.fsgid)
+    if not uid == target.euid == target.suid == target.uid:
+        return False
+    if not gid == target.egid == target.sgid == target.gid:
+        return False
+    mine = cred.permitted if real else cred.effective
+    return dumpable == 1 and not target.permitted & ~mine

@@ -1,0 +1,223 @@
+"""execve: a new program for a task (execve(2), fs/exec.c).
+
+The new image is built in an address space of its own, beside the old one, so everything that can
+fail fails while the old program can still be told.  Only then do the other threads go, and the
+task moves over.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from sentry.abi.errors import SysError
+from sentry.abi.signal import SS_DISABLE
+from sentry.fs import walk
+from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
+from sentry.fs.inode import S_IFREG
+from sentry.kernel.credentials import exec_credentials
+from sentry.kernel.wait import block
+from sentry.mm import elf
+from sentry.mm.manager import MemoryManager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.dentry import Path
+    from sentry.fs.file import File
+    from sentry.kernel.task import Task
+
+MAY_EXEC = 1
+SHEBANG_SIZE = 256
+SHEBANG_DEPTH = 4
+NAME_SIZE = 15
+RLIMIT_STACK = 3
+USER_EFLAGS = 0x202
+USER_CS = 0x33
+USER_SS = 0x2B
+
+
+async def open_program(task: Task, path: Path) -> File:
+    """The file at `path`, opened for execution; SysError(EACCES…)."""
+    inode = path.inode
+    await inode.refresh()
+    if inode.kind != S_IFREG or path.mount.flags & MNT_NOEXEC:
+        raise SysError(errno.EACCES)
+    walk.permission(inode, task.cred, MAY_EXEC)
+    return await inode.open(path, os.O_RDONLY, task.cred)
+
+
+def parse_shebang(head: bytes) -> tuple[bytes, bytes | None] | None:
+    """(interpreter, optional argument) of a script's first bytes; None: not a script.
+
+    SysError(ENOEXEC) for a line without an interpreter, or whose interpreter may be cut off.
+    """
+    if not head.startswith(b"#!"):
+        return None
+    line, newline, _ = head[2:SHEBANG_SIZE].partition(b"\n")
+    line = line.partition(b"\0")[0]
+    if not newline:
+        name = line.lstrip(b" \t")
+        if len(head) >= SHEBANG_SIZE and not (b" " in name or b"\t" in name):
+            raise SysError(errno.ENOEXEC)
+    line = line.strip(b" \t")
+    if not line:
+        raise SysError(errno.ENOEXEC)
+    cut = min((i for i in (line.find(b" "), line.find(b"\t")) if i >= 0), default=len(line))
+    argument = line[cut:].strip(b" \t")
+    return line[:cut], argument or None
+
+
+async def execve(
+    task: Task,
+    path: Path,
+    filename: bytes,
+    argv: list[bytes],
+    envp: list[bytes],
+    script_name: bytes | None = None,
+) -> None:
+    """Replace the program of `task` by the one at `path`; on return its registers are at the start.
+
+    `filename` is what the program hears as its name (AT_EXECFN), `script_name` what an interpreter
+    is given to open.  SysError leaves the task as it was.
+    """
+    program = path
+    argv = argv or [b""]
+    name = filename
+    file = await open_program(task, path)
+    try:
+        for depth in range(SHEBANG_DEPTH + 2):
+            head = await file.pread(SHEBANG_SIZE, 0)
+            shebang = parse_shebang(head)
+            if shebang is None:
+                break
+            if depth > SHEBANG_DEPTH:
+                raise SysError(errno.ELOOP)
+            interpreter, argument = shebang
+            script = script_name or name
+            argv = [interpreter, *([argument] if argument else []), script, *argv[1:]]
+            name, script_name = interpreter, None
+            path = await walk.walk(task.fs, task.cred, interpreter)
+            file.put()
+            file = await open_program(task, path)
+        await _load(task, path, program, file, filename, argv, envp)
+    finally:
+        file.put()
+
+
+async def _load(
+    task: Task, path: Path, program: Path, file: File, filename: bytes, argv: list[bytes], envp: list[bytes]
+) -> None:
+    kernel = task.kernel
+    image = await elf.read_image(file)
+    inode = path.inode
+    nosuid = bool(path.mount.flags & MNT_NOSUID)
+    cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid)
+    opened = None
+    if image.interp is not None:
+        where = await walk.walk(task.fs, task.cred, image.interp)
+        opened = await open_program(task, where)
+    mm = None
+    try:
+        if opened is not None:
+            image.interpreter = await elf.read_interpreter(opened)
+        thread = kernel.platform.new_address_space()
+        mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
+        mm.limit = task.group.limit
+        start = await elf.load_program(mm, image, argv, envp, cred, filename, os.urandom(16), secure)
+        await _leave_other_threads(task)
+    except BaseException:
+        if mm is not None:
+            mm.put()
+        raise
+    finally:
+        if opened is not None:
+            opened.put()
+    old_thread, old = task.thread, task.mm
+    _replace_memory(task, mm, thread, old_thread, old)
+    _reset(task, path, filename, cred)
+    regs = task.regs
+    for register in [
+        "rax",
+        "rbx",
+        "rcx",
+        "rdx",
+        "rsi",
+        "rdi",
+        "rbp",
+        "r8",
+        "r9",
+        "r10",
+        "r11",
+        "r12",
+        "r13",
+        "r14",
+        "r15",
+        "fs_base",
+        "gs_base",
+        "ds",
+        "es",
+        "fs",
+        "gs",
+    ]:
+        setattr(regs, register, 0)
+    regs.rip, regs.rsp, regs.eflags, regs.cs, regs.ss = start.rip, start.rsp, USER_EFLAGS, USER_CS, USER_SS
+    thread.reset_fpstate()
+
+
+def _replace_memory(task: Task, mm: MemoryManager, thread: object, old_thread: object, old: object) -> None:
+    kernel = task.kernel
+    task.mm = mm
+    task.bind(thread)  # type: ignore[arg-type]
+    if old is None:
+        return
+    old_thread.owner = None  # type: ignore[attr-defined]
+    if old.users > 1:  # type: ignore[attr-defined]
+        old_thread.exit()  # type: ignore[attr-defined]
+    old.put()  # type: ignore[attr-defined]
+    kernel.end_vfork(task)
+
+
+async def _leave_other_threads(task: Task) -> None:
+    """The program of a process is that of one thread: end the others, and become the leader."""
+    group = task.group
+    if len(group.tasks) > 1 or task is not group.leader:
+        group.exec_task = task
+        try:
+            for other in list(group.tasks):
+                if other is not task:
+                    other.kill_now()
+            while len(group.tasks) > 1:
+                await block((group.task_queue, 1), interruptible=False)
+        finally:
+            group.exec_task = None
+    if task is not group.leader:
+        tasks = task.kernel.tasks
+        tasks.pop(task.tid, None)
+        task.tid = group.tgid
+        tasks[task.tid] = task
+        group.leader = task
+
+
+def _reset(task: Task, path: Path, filename: bytes, cred: object) -> None:
+    """What execve(2) says is not preserved."""
+    group = task.group
+    if task.files.users > 1:
+        task.files.users -= 1
+        task.files = task.files.copy()
+    task.files.close_on_exec(task)
+    if group.sighand.users > 1:
+        group.sighand.users -= 1
+        group.sighand = group.sighand.copy()
+    group.sighand.reset_handlers()
+    task.altstack = (0, SS_DISABLE, 0)
+    task.clear_child_tid = 0
+    task.robust_list = 0
+    task.restart_block = None
+    task.cred = cred  # type: ignore[assignment]
+    task.name = filename.rsplit(b"/", 1)[-1][:NAME_SIZE]
+    group.exe = path
+    group.exit_signal = 17
+    group.did_exec = True
+    for timer in group.posix_timers.values():
+        timer.cancel()
+    group.posix_timers.clear()

@@ -1,0 +1,114 @@
+"""Descriptor tables (struct files_struct): small integers to open file descriptions.
+
+Shared by tasks that were cloned with CLONE_FILES; `users` counts them.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.fs.file import File
+
+O_PATH = 0o10000000
+
+
+class FDTable:
+    __slots__ = ("_cloexec", "_files", "_lowest", "users")
+
+    def __init__(self) -> None:
+        self._files: dict[int, File] = {}
+        self._cloexec: set[int] = set()
+        #: No free descriptor is below this one.
+        self._lowest = 0
+        self.users = 1
+
+    def get(self, fd: int) -> File:
+        """The file of `fd` for input, output and the like; SysError(EBADF), also for O_PATH files."""
+        file = self._files.get(fd)
+        if file is None or file.flags & O_PATH:
+            raise SysError(errno.EBADF)
+        return file
+
+    def get_any(self, fd: int) -> File:
+        """The file of `fd`, O_PATH ones too; SysError(EBADF)."""
+        file = self._files.get(fd)
+        if file is None:
+            raise SysError(errno.EBADF)
+        return file
+
+    def install(self, file: File, limit: int, cloexec: bool = False, minimum: int = 0) -> int:
+        """Give `file` (whose reference passes to the table) the lowest free number from `minimum` on.
+
+        `limit` is RLIMIT_NOFILE; SysError(EMFILE), and the caller keeps the reference.
+        """
+        fd = max(minimum, self._lowest)
+        files = self._files
+        while fd in files:
+            fd += 1
+        if fd >= limit:
+            raise SysError(errno.EMFILE)
+        files[fd] = file
+        if cloexec:
+            self._cloexec.add(fd)
+        if minimum <= self._lowest:
+            self._lowest = fd + 1
+        return fd
+
+    def replace(self, fd: int, file: File, cloexec: bool, task: Any) -> None:
+        """dup2: put `file` (reference passes) at `fd`, closing what was there."""
+        old = self._files.get(fd)
+        self._files[fd] = file
+        self._cloexec.discard(fd)
+        if cloexec:
+            self._cloexec.add(fd)
+        if old is not None:
+            old.flush(task)
+            old.put()
+
+    def close(self, fd: int, task: Any) -> None:
+        file = self._files.pop(fd, None)
+        if file is None:
+            raise SysError(errno.EBADF)
+        self._cloexec.discard(fd)
+        if fd < self._lowest:
+            self._lowest = fd
+        file.flush(task)
+        file.put()
+
+    def cloexec(self, fd: int) -> bool:
+        return fd in self._cloexec
+
+    def set_cloexec(self, fd: int, on: bool) -> None:
+        if fd not in self._files:
+            raise SysError(errno.EBADF)
+        if on:
+            self._cloexec.add(fd)
+        else:
+            self._cloexec.discard(fd)
+
+    def items(self) -> list[tuple[int, File]]:
+        return sorted(self._files.items())
+
+    def copy(self) -> FDTable:
+        """fork: the same files under the same numbers."""
+        new = FDTable()
+        new._files = dict(self._files)
+        new._cloexec = set(self._cloexec)
+        new._lowest = self._lowest
+        for file in new._files.values():
+            file.get()
+        return new
+
+    def close_on_exec(self, task: Any) -> None:
+        for fd in sorted(self._cloexec):
+            self.close(fd, task)
+
+    def close_all(self, task: Any) -> None:
+        for fd in sorted(self._files):
+            self.close(fd, task)

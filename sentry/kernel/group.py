@@ -1,0 +1,194 @@
+"""Thread groups, process groups and sessions (struct signal_struct, struct pid).
+
+A ThreadGroup is what user space calls a process.  It becomes a zombie when its last task has
+exited and lives until its parent waits for it.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+
+from sentry.abi.signal import SIGCONT, SIGHUP
+from sentry.kernel.signals import SigHand, SigPending
+from sentry.kernel.wait import WaitQueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.abi.signal import SigInfo
+    from sentry.fs.dentry import Path
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.task import Task
+
+
+class Session:
+    """A session: process groups that share a controlling terminal (credentials(7))."""
+
+    __slots__ = ("leader", "sid", "tty")
+
+    def __init__(self, sid: int, leader: ThreadGroup | None) -> None:
+        self.sid = sid
+        self.leader = leader
+        self.tty: Any = None
+
+
+class ProcessGroup:
+    """A job; it exists as long as it has members."""
+
+    __slots__ = ("members", "pgid", "session")
+
+    def __init__(self, pgid: int, session: Session) -> None:
+        self.pgid = pgid
+        self.session = session
+        self.members: set[ThreadGroup] = set()
+
+    def orphaned(self, leaving: ThreadGroup | None = None) -> bool:
+        """No member has its parent in another group of the same session (POSIX 3.264)."""
+        for member in self.members:
+            parent = member.parent
+            if member is leaving or member.zombie or parent is None or parent.tgid == 1:
+                continue
+            if parent.pgrp is not self and parent.session is self.session:
+                return False
+        return True
+
+
+class ThreadGroup:
+    __slots__ = (
+        "child_queue",
+        "child_stime",
+        "child_utime",
+        "children",
+        "cmdline",
+        "continued",
+        "dead_stime",
+        "dead_utime",
+        "did_exec",
+        "dumpable",
+        "dying",
+        "exe",
+        "exec_task",
+        "exit_signal",
+        "exit_status",
+        "extra",
+        "itimer_real",
+        "itimers",
+        "kernel",
+        "leader",
+        "limits",
+        "oom_score_adj",
+        "parent",
+        "pending",
+        "pgrp",
+        "posix_timers",
+        "sighand",
+        "signal_queue",
+        "start_ns",
+        "stop_reported",
+        "stop_signal",
+        "stopped",
+        "subreaper",
+        "task_queue",
+        "tasks",
+        "tgid",
+        "zombie",
+    )  # fmt: skip
+
+    def __init__(self, kernel: Kernel, tgid: int, parent: ThreadGroup | None, sighand: SigHand) -> None:
+        self.kernel = kernel
+        self.tgid = tgid
+        self.leader: Task
+        self.tasks: list[Task] = []
+        self.parent = parent
+        self.children: set[ThreadGroup] = set()
+        self.pgrp: ProcessGroup
+        self.sighand = sighand
+        self.pending = SigPending()
+        #: Woken when a signal is queued for any task here (signalfd, sigtimedwait).
+        self.signal_queue = WaitQueue()
+        #: Woken when a child changes state (wait4).
+        self.child_queue = WaitQueue()
+        #: Woken when a task of this group has exited (execve waits for the others).
+        self.task_queue = WaitQueue()
+        self.limits: dict[int, tuple[int, int]] = {}
+        self.exe: Path | None = None
+        self.cmdline = b""
+        self.start_ns = monotonic_ns()
+        #: Wait status that the whole group dies with, once `dying`.
+        self.exit_status = 0
+        self.dying = False
+        self.zombie = False
+        #: What the parent gets when this group ends (clone's low byte).
+        self.exit_signal = 17
+        self.stopped = False
+        self.stop_signal = 0
+        #: A stop, or a continuation, that no wait has reported yet.
+        self.stop_reported = True
+        self.continued = False
+        self.subreaper = False
+        #: The task that is in execve and waits for the others to go.
+        self.exec_task: Task | None = None
+        self.did_exec = False
+        self.dumpable = 1
+        self.oom_score_adj = 0
+        self.child_utime = self.child_stime = 0
+        self.dead_utime = self.dead_stime = 0
+        self.itimer_real: Any = None
+        self.itimers: dict[int, Any] = {}
+        self.posix_timers: dict[int, Any] = {}
+        #: State of subsystems above the kernel, by name.
+        self.extra: dict[str, Any] = {}
+
+    @property
+    def session(self) -> Session:
+        return self.pgrp.session
+
+    @property
+    def exit_code(self) -> int:
+        return self.exit_status
+
+    def limit(self, resource: int) -> int:
+        """The soft limit of an RLIMIT_ number."""
+        return self.limits[resource][0]
+
+    def cpu_times(self) -> tuple[int, int]:
+        """(user, system) nanoseconds of all tasks, dead ones included."""
+        utime, stime = self.dead_utime, self.dead_stime
+        for task in self.tasks:
+            utime += task.utime_ns
+            stime += task.stime_ns
+        return utime, stime
+
+    def send_signal(self, signo: int, info: SigInfo | None = None) -> None:
+        """Queue a signal for the process (kill(2)); any task that doesn't block it may take it."""
+        self.kernel.signals.send_group(self, signo, info)
+
+    def enter(self, pgrp: ProcessGroup) -> None:
+        """Move into `pgrp`, leaving the old process group."""
+        self.leave_pgrp()
+        self.pgrp = pgrp
+        pgrp.members.add(self)
+
+    def leave_pgrp(self) -> None:
+        old = getattr(self, "pgrp", None)
+        if old is not None:
+            old.members.discard(self)
+            if not old.members:
+                self.kernel.processes_by_pgid.pop(old.pgid, None)
+                tty = old.session.tty
+                if tty is not None and tty.foreground is old:
+                    tty.foreground = None
+
+    def hang_up_orphans(self) -> None:
+        """This group ends: process groups that become orphaned with stopped members get SIGHUP and
+        SIGCONT (exit(3))."""
+        groups = {child.pgrp for child in self.children if child.pgrp.session is self.session}
+        groups.add(self.pgrp)
+        for pgrp in groups:
+            if pgrp is not self.pgrp or pgrp.orphaned(leaving=self):
+                members = [member for member in pgrp.members if member is not self]
+                if pgrp.orphaned(leaving=self) and any(member.stopped for member in members):
+                    for member in members:
+                        member.send_signal(SIGHUP)
+                        member.send_signal(SIGCONT)

@@ -1,0 +1,369 @@
+"""Kernel: the state that tasks share, and the life and death of tasks.
+
+One Kernel is one sandbox.  `run` turns the loop: what is ready runs, then the platform is asked
+for traps; nothing here knows how the platform makes them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from time import monotonic_ns, time_ns
+
+from sentry.abi.errors import SysError
+from sentry.abi.signal import (
+    CLD_DUMPED,
+    CLD_EXITED,
+    CLD_KILLED,
+    SA_NOCLDWAIT,
+    SIG_IGN,
+    SIGCHLD,
+    SIGCONT,
+    SIGHUP,
+    SIGSYS,
+    SigInfo,
+)
+from sentry.abi.syscall_nr import NAMES
+from sentry.abi.wait import signal_status
+from sentry.kernel.credentials import Credentials
+from sentry.kernel.futex import Futexes
+from sentry.kernel.group import ProcessGroup, Session, ThreadGroup
+from sentry.kernel.rlimits import default_limits
+from sentry.kernel.signals import SigHand, Signals
+from sentry.kernel.task import Task
+from sentry.kernel.wait import Scheduler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sentry.platform.base import Platform
+
+PID_MAX = 4194304
+FIRST_RECYCLED_PID = 300
+
+
+class Uts:
+    """What uname(2) tells (struct uts_namespace)."""
+
+    __slots__ = ("domainname", "nodename", "release", "version")
+
+    def __init__(self, nodename: bytes, release: bytes) -> None:
+        self.nodename = nodename
+        self.domainname = b"(none)"
+        self.release = release
+        self.version = b"#1 SMP PREEMPT_DYNAMIC Sentry"
+
+
+class Kernel:
+    """`table`, `refused`, `decoder` and `restart_block_type` come from sentry.syscalls, which is above."""
+
+    def __init__(
+        self, config: Any, platform: Platform, host: Any, table: dict[int, Any],
+        refused: dict[int, tuple[int, str]], decoder: Callable[..., Any], restart_block_type: type,
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.platform = platform
+        self.host = host
+        self.table = table
+        self.refused = refused
+        self.decoder = decoder
+        self.restart_block_type = restart_block_type
+        self.scheduler = Scheduler()
+        self.signals = Signals(self)
+        self.futexes = Futexes()
+        self.tasks: dict[int, Task] = {}
+        self.groups: dict[int, ThreadGroup] = {}
+        self.processes_by_pgid: dict[int, ProcessGroup] = {}
+        self.boot_ns = monotonic_ns()
+        self.boot_realtime_ns = time_ns()
+        self.uts = Uts(os.fsencode(config.hostname), os.fsencode(config.kernel_release))
+        self.strace: Any = None
+        #: Set by sentry.runtime.guest when the file systems are there.
+        self.mounts: Any = None
+        self.dev: Any = None
+        self.commit: Any = None
+        self.ttys: Any = None
+        #: The process whose end is the sandbox's end, and its wait status then.
+        self.main: ThreadGroup | None = None
+        self.status: int | None = None
+        self.forks = 0
+        self._last_pid = 0
+        self._missing: set[int] = set()
+        self._complaints: set[str] = set()
+        self.init = self._make_init()
+
+    # Messages
+
+    def log(self, message: str) -> None:
+        """One line for the person who started the sandbox."""
+        os.write(2, f"sentry: {message}\n".encode("utf-8", "replace"))
+
+    def log_once(self, message: str) -> None:
+        if message not in self._complaints and len(self._complaints) < 1000:
+            self._complaints.add(message)
+            self.log(message)
+
+    def log_debug(self, message: str) -> None:
+        if self.config.debug:
+            self.log(message)
+
+    def missing_syscall(self, task: Task, nr: int) -> SysError:
+        """What a call without a handler answers."""
+        refused = self.refused.get(nr)
+        if refused is not None:
+            return SysError(refused[0])
+        if nr not in self._missing and len(self._missing) < 1000:
+            self._missing.add(nr)
+            self.log_debug(
+                f"{NAMES.get(nr, nr)} is not implemented; {task.name.decode(errors='replace')} got ENOSYS"
+            )
+        return SysError(errno.ENOSYS)
+
+    def handler_bug(self, task: Task, error: BaseException) -> None:
+        """An exception that should not have left a handler: our bug; only this task suffers."""
+        name = NAMES.get(task.nr, str(task.nr))
+        regs = task.regs
+        arguments = ", ".join(hex(getattr(regs, r)) for r in ("rdi", "rsi", "rdx", "r10", "r8", "r9"))
+        self.report_bug(f"{name}({arguments})", error)
+
+    def report_bug(self, what: str, error: BaseException) -> None:
+        """One line (with --debug, the whole stack) on an exception that is nobody's errno."""
+        where = error.__traceback__
+        frames = []
+        while where is not None:
+            code = where.tb_frame.f_code
+            frames.append(f"{os.path.basename(code.co_filename)}:{where.tb_lineno} in {code.co_name}")
+            where = where.tb_next
+        if self.config.debug:
+            for frame in frames:
+                self.log(f"  {frame}")
+        place = frames[-1] if frames else "?"
+        self.log(f"internal error in {what}: {type(error).__name__}: {error} ({place})")
+
+    # Process ids, tasks and groups
+
+    def new_pid(self) -> int:
+        pid = self._last_pid
+        for _ in range(PID_MAX):
+            pid += 1
+            if pid >= PID_MAX:
+                pid = FIRST_RECYCLED_PID
+            if pid not in self.tasks and pid not in self.groups and pid not in self.processes_by_pgid:
+                self._last_pid = pid
+                return pid
+        raise SysError(errno.EAGAIN)
+
+    def _make_init(self) -> ThreadGroup:
+        """Process 1: the Sentry's own reaper of orphans.  It runs no guest code."""
+        group = ThreadGroup(self, self.new_pid(), None, SigHand())
+        group.sighand.actions[SIGCHLD] = (SIG_IGN, 0, 0, 0)
+        group.limits = default_limits(self.config, self.host)
+        task = Task(self, group.tgid, group, Credentials(0, 0))
+        task.name = b"init"
+        group.leader = task
+        group.tasks.append(task)
+        session = Session(group.tgid, group)
+        group.enter(ProcessGroup(group.tgid, session))
+        self.processes_by_pgid[group.tgid] = group.pgrp
+        self.tasks[task.tid] = task
+        self.groups[group.tgid] = group
+        return group
+
+    def check_process_limit(self, task: Task) -> None:
+        """SysError(EAGAIN) when one more task would be too many."""
+        limit = self.config.pids
+        if limit and len(self.tasks) > limit:
+            self.log_once(f"process limit of {limit} reached; fork and clone fail (raise it with --pids)")
+            raise SysError(errno.EAGAIN)
+        soft = task.group.limit(6)
+        if soft < len(self.tasks) and not task.cred.capable(24) and not task.cred.capable(21):
+            mine = sum(1 for other in self.tasks.values() if other.cred.uid == task.cred.uid)
+            if mine >= soft:
+                raise SysError(errno.EAGAIN)
+
+    def add_task(self, task: Task) -> None:
+        self.tasks[task.tid] = task
+        task.group.tasks.append(task)
+        self.forks += 1
+
+    def signal_pgrp(self, pgrp: ProcessGroup, signo: int, info: SigInfo | None = None) -> None:
+        self.signals.send_pgrp(pgrp, signo, info)
+
+    # The end of tasks
+
+    def exit_group(self, group: ThreadGroup, status: int, by: Task | None = None) -> None:
+        """exit_group(2) or a fatal signal: every task of `group` goes; `by` goes by itself."""
+        if group.dying or group.zombie:
+            return
+        group.dying = True
+        group.exit_status = status
+        group.stopped = False
+        for task in list(group.tasks):
+            if task is not by:
+                task.kill_now()
+
+    def kill_group(self, group: ThreadGroup, signo: int) -> None:
+        """SIGKILL."""
+        group.stopped = False
+        self.exit_group(group, signal_status(signo))
+
+    def lost_thread(self, task: Task) -> None:
+        """The host ended the thread behind our back: out of memory, or somebody killed the stub."""
+        name = task.name.decode(errors="replace")
+        self.log_debug(f"the host killed task {task.tid} ({name})")
+        self.exit_group(task.group, signal_status(9), by=task)
+        self.exit_task(task, task.group.exit_status)
+
+    def reap_thread(self, task: Task) -> None:
+        """An exited task's thread trapped once more: nothing is left to do."""
+
+    def exit_task(self, task: Task, status: int) -> None:
+        """The end of one task (do_exit).  Its thread is stopped."""
+        if task.exited:
+            return
+        task.exited = True
+        task.running = False
+        group = task.group
+        self._release_memory(task)
+        files, task.files = task.files, None  # type: ignore[assignment]
+        files.users -= 1
+        if files.users == 0:
+            files.close_all(task)
+        task.fs.users -= 1
+        group.dead_utime += task.utime_ns
+        group.dead_stime += task.stime_ns
+        group.tasks.remove(task)
+        for child in list(group.children):
+            if child.leader.pdeath_signal and not group.tasks:
+                child.send_signal(child.leader.pdeath_signal)
+        if task is not group.leader:
+            self.tasks.pop(task.tid, None)
+        group.task_queue.wake()
+        if not group.tasks:
+            if not group.dying:
+                group.exit_status = status
+            self._end_group(group)
+
+    def _release_memory(self, task: Task) -> None:
+        mm = task.mm
+        self.end_vfork(task)
+        if mm.users > 1:
+            self.futexes.exit_task(task)
+        task.mm = None  # type: ignore[assignment]
+        if mm.users > 1:
+            task.thread.exit()
+        mm.put()
+
+    def end_vfork(self, task: Task) -> None:
+        """The task gives up its parent's memory (execve or exit)."""
+        queue, task.vfork_queue = task.vfork_queue, None
+        if queue is not None:
+            queue.wake()
+
+    def _end_group(self, group: ThreadGroup) -> None:
+        """The last task has gone: hand the children over, and become a zombie."""
+        group.dying = True
+        group.zombie = True
+        group.hang_up_orphans()
+        for timer in [group.itimer_real, *group.itimers.values(), *group.posix_timers.values()]:
+            if timer is not None:
+                timer.cancel()
+        group.posix_timers.clear()
+        session = group.session
+        if session.leader is group and session.tty is not None:
+            self._disassociate(session)
+        reaper = self._reaper(group)
+        for child in list(group.children):
+            group.children.discard(child)
+            child.parent = reaper
+            reaper.children.add(child)
+            if child.zombie:
+                self._notify_parent(child)
+        if group is self.main:
+            self.status = group.exit_status
+        self._notify_parent(group)
+
+    def _reaper(self, group: ThreadGroup) -> ThreadGroup:
+        parent = group.parent
+        while parent is not None:
+            if parent.subreaper and not parent.dying:
+                return parent
+            parent = parent.parent
+        return self.init
+
+    def _disassociate(self, session: Session) -> None:
+        tty, session.tty = session.tty, None
+        foreground = tty.foreground
+        tty.session = None
+        tty.foreground = None
+        if foreground is not None:
+            self.signal_pgrp(foreground, SIGHUP)
+            self.signal_pgrp(foreground, SIGCONT)
+
+    def _notify_parent(self, group: ThreadGroup) -> None:
+        """SIGCHLD, or the end of the zombie when its parent does not care (wait(2), NOTES)."""
+        parent = group.parent
+        assert parent is not None
+        handler, flags, _, _ = parent.sighand.get(SIGCHLD)
+        unwanted = parent is self.init or handler == SIG_IGN or bool(flags & SA_NOCLDWAIT)
+        if group.exit_signal and parent is not self.init and not (unwanted and handler == SIG_IGN):
+            status = group.exit_status
+            code, value = CLD_EXITED, status >> 8 & 0xFF
+            if status & 0x7F:
+                code, value = CLD_DUMPED if status & 0x80 else CLD_KILLED, status & 0x7F
+            utime, stime = group.cpu_times()
+            info = SigInfo(
+                group.exit_signal, code, group.tgid, group.leader.cred.uid, status=value,
+                utime=utime // 10_000_000, stime=stime // 10_000_000,
+            )  # fmt: skip
+            parent.send_signal(group.exit_signal, info)
+        if unwanted and (group.exit_signal == SIGCHLD or parent is self.init):
+            self.reap(group)
+        parent.child_queue.wake()
+
+    def reap(self, group: ThreadGroup) -> None:
+        """The zombie has been waited for: forget it."""
+        parent = group.parent
+        if parent is not None:
+            parent.children.discard(group)
+            utime, stime = group.cpu_times()
+            parent.child_utime += utime + group.child_utime
+            parent.child_stime += stime + group.child_stime
+        group.leave_pgrp()
+        self.tasks.pop(group.tgid, None)
+        self.groups.pop(group.tgid, None)
+
+    # The loop
+
+    def run(self) -> int:
+        """Turn the loop until the main process has ended; its wait status."""
+        scheduler, platform = self.scheduler, self.platform
+        while True:
+            try:
+                scheduler.run()
+            except Exception as error:
+                self.report_bug("a kernel job", error)
+            if self.status is not None:
+                return self.status
+            for trap in platform.wait(scheduler.timeout()):
+                task: Any = trap.thread.owner
+                if task is None:
+                    continue
+                try:
+                    task.on_trap(trap)
+                except Exception as error:
+                    self.task_bug(task, error)
+
+    def task_bug(self, task: Task, error: BaseException) -> None:
+        """Something failed outside any handler: report it, and end that process only."""
+        self.handler_bug(task, error)
+        self.exit_group(task.group, signal_status(SIGSYS), by=task)
+        self.exit_task(task, task.group.exit_status)
+
+    def shutdown(self) -> None:
+        """Kill every process."""
+        for group in list(self.groups.values()):
+            if group is not self.init:
+                self.kill_group(group, 9)

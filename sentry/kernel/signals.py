@@ -1,0 +1,237 @@
+"""Signals: what is pending, what is to be done, and who is to be told (signal(7)).
+
+Sending queues a SigInfo and wakes a task that can take it; taking happens when a task is about to
+return to its program (task.py).  Standard signals queue once, real-time ones as often as
+RLIMIT_SIGPENDING allows.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.abi.signal import (
+    CLD_CONTINUED,
+    CLD_STOPPED,
+    IGNORED_BY_DEFAULT,
+    NSIG,
+    SA_NOCLDSTOP,
+    SIG_DFL,
+    SIG_IGN,
+    SIGCHLD,
+    SIGCONT,
+    SIGKILL,
+    SIGRTMIN,
+    STOP_SIGNALS,
+    SYNCHRONOUS,
+    UNBLOCKABLE,
+    SigInfo,
+    bit,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.group import ProcessGroup, ThreadGroup
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.task import Task
+
+RLIMIT_SIGPENDING = 11
+FULL_SET = (1 << NSIG) - 1
+
+#: handler, flags, restorer, mask
+Action = tuple[int, int, int, int]
+DEFAULT: Action = (SIG_DFL, 0, 0, 0)
+
+
+class SigHand:
+    """The table of actions (struct sighand_struct), shared by CLONE_SIGHAND."""
+
+    __slots__ = ("actions", "users")
+
+    def __init__(self) -> None:
+        self.actions: dict[int, Action] = {}
+        self.users = 1
+
+    def get(self, signo: int) -> Action:
+        return self.actions.get(signo, DEFAULT)
+
+    def copy(self) -> SigHand:
+        new = SigHand()
+        new.actions = dict(self.actions)
+        return new
+
+    def reset_handlers(self) -> None:
+        """execve: handlers become the default, ignored signals stay ignored."""
+        self.actions = {n: (SIG_IGN, 0, 0, 0) for n, action in self.actions.items() if action[0] == SIG_IGN}
+
+    def ignores(self, signo: int) -> bool:
+        handler = self.get(signo)[0]
+        return handler == SIG_IGN or (handler == SIG_DFL and bool(IGNORED_BY_DEFAULT & bit(signo)))
+
+
+class SigPending:
+    """Signals that wait for delivery: `bits` is their set."""
+
+    __slots__ = ("bits", "queues")
+
+    def __init__(self) -> None:
+        self.bits = 0
+        self.queues: dict[int, list[SigInfo]] = {}
+
+    def add(self, info: SigInfo) -> None:
+        signo = info.signo
+        if self.bits & bit(signo) and signo < SIGRTMIN:
+            return
+        self.bits |= bit(signo)
+        self.queues.setdefault(signo, []).append(info)
+
+    def take(self, mask: int) -> SigInfo | None:
+        """Remove and return the first of the lowest signal in `mask`, synchronous ones first."""
+        ready = self.bits & mask
+        if not ready:
+            return None
+        ready = ready & SYNCHRONOUS or ready
+        signo = (ready & -ready).bit_length()
+        queue = self.queues[signo]
+        info = queue.pop(0)
+        if not queue:
+            del self.queues[signo]
+            self.bits &= ~bit(signo)
+        return info
+
+    def discard(self, mask: int) -> None:
+        for signo in [signo for signo in self.queues if bit(signo) & mask]:
+            del self.queues[signo]
+        self.bits &= ~mask
+
+    def count(self) -> int:
+        return sum(len(queue) for queue in self.queues.values())
+
+
+class Signals:
+    """Sending, for one kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def send_group(self, group: ThreadGroup, signo: int, info: SigInfo | None = None) -> None:
+        """kill(2) without its permission check."""
+        if group.zombie or group.tgid == 1:
+            return
+        info = info or SigInfo(signo, 0x80)
+        self._prepare(group, signo)
+        if signo == SIGKILL:
+            group.kernel.kill_group(group, SIGKILL)
+            return
+        if self._dropped(group, None, signo):
+            return
+        self._charge(group, info)
+        group.pending.add(info)
+        target = self._pick(group, signo)
+        if target is not None:
+            target.notify_signal()
+        group.signal_queue.wake()
+
+    def send_task(self, task: Task, signo: int, info: SigInfo | None = None) -> None:
+        """tgkill(2) without its permission check."""
+        group = task.group
+        if group.zombie or task.exited or group.tgid == 1:
+            return
+        info = info or SigInfo(signo, 0x80)
+        self._prepare(group, signo)
+        if signo == SIGKILL:
+            group.kernel.kill_group(group, SIGKILL)
+            return
+        if self._dropped(group, task, signo):
+            return
+        self._charge(group, info)
+        task.pending.add(info)
+        if not task.blocked & bit(signo):
+            task.notify_signal()
+        group.signal_queue.wake()
+
+    def force(self, task: Task, info: SigInfo) -> None:
+        """A fault of the task itself: blocked or ignored makes it fatal (force_sig_info)."""
+        signo = info.signo
+        hand = task.group.sighand
+        handler = hand.get(signo)[0]
+        if handler == SIG_IGN or task.blocked & bit(signo):
+            hand.actions[signo] = DEFAULT
+            task.blocked &= ~bit(signo)
+        task.pending.add(info)
+
+    def send_pgrp(self, pgrp: ProcessGroup, signo: int, info: SigInfo | None = None) -> None:
+        for member in list(pgrp.members):
+            self.send_group(member, signo, info)
+
+    def _prepare(self, group: ThreadGroup, signo: int) -> None:
+        """Stop signals and SIGCONT cancel each other; SIGCONT and SIGKILL end a stop."""
+        if bit(signo) & STOP_SIGNALS:
+            self._discard_all(group, bit(SIGCONT))
+        elif signo == SIGCONT:
+            self._discard_all(group, STOP_SIGNALS)
+            if group.stopped:
+                self.resume_group(group)
+
+    def _discard_all(self, group: ThreadGroup, mask: int) -> None:
+        group.pending.discard(mask)
+        for task in group.tasks:
+            task.pending.discard(mask)
+
+    def _dropped(self, group: ThreadGroup, task: Task | None, signo: int) -> bool:
+        """Whether an ignored signal is not even queued (it is while blocked: it may be wanted later)."""
+        if not group.sighand.ignores(signo):
+            return False
+        if task is not None:
+            return not (task.blocked | task.awaited) & bit(signo)
+        return not any((member.blocked | member.awaited) & bit(signo) for member in group.tasks)
+
+    def _charge(self, group: ThreadGroup, info: SigInfo) -> None:
+        if info.signo >= SIGRTMIN and info.code < 0:
+            pending = group.pending.count() + sum(task.pending.count() for task in group.tasks)
+            if pending >= group.limit(RLIMIT_SIGPENDING):
+                raise SysError(errno.EAGAIN)
+
+    def _pick(self, group: ThreadGroup, signo: int) -> Task | None:
+        """The task to disturb: the leader if it can take the signal, else the first that can."""
+        for task in (group.leader, *group.tasks):
+            if not task.exited and not task.blocked & bit(signo):
+                return task
+        return None
+
+    def stop_group(self, group: ThreadGroup, signo: int) -> None:
+        """Stop every task of the group (job control)."""
+        if group.stopped:
+            return
+        group.stopped = True
+        group.stop_signal = signo
+        group.stop_reported = False
+        group.continued = False
+        for task in group.tasks:
+            task.notify_signal()
+        self._tell_parent(group, CLD_STOPPED, signo)
+
+    def resume_group(self, group: ThreadGroup) -> None:
+        """SIGCONT: let the tasks go on, whether or not the signal itself is then ignored or blocked."""
+        group.stopped = False
+        group.stop_reported = True
+        group.continued = True
+        for task in list(group.tasks):
+            task.unpark()
+        self._tell_parent(group, CLD_CONTINUED, SIGCONT)
+
+    def _tell_parent(self, group: ThreadGroup, code: int, status: int) -> None:
+        parent = group.parent
+        if parent is None:
+            return
+        handler, flags, _, _ = parent.sighand.get(SIGCHLD)
+        if handler != SIG_IGN and not flags & SA_NOCLDSTOP:
+            parent.send_signal(
+                SIGCHLD, SigInfo(SIGCHLD, code, group.tgid, group.leader.cred.uid, status=status)
+            )
+        parent.child_queue.wake()
+
+
+def sanitize_mask(mask: int) -> int:
+    """A signal mask as the kernel keeps it: SIGKILL and SIGSTOP are never blocked."""
+    return mask & FULL_SET & ~UNBLOCKABLE

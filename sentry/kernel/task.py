@@ -1,0 +1,395 @@
+"""Task: one guest thread and its way between its program and the kernel (struct task_struct).
+
+A task is always in one of these states:
+
+    running    its platform thread executes guest code; only `kick` may touch it
+    in a call  a handler runs or sleeps (`Runner.busy`)
+    parked     stopped by job control, on its way back to the program
+    exited     gone; the group may still be there
+
+`on_trap` takes it out of the program, `return_to_user` puts it back and is the only place where
+signals are delivered.  A handler that has set up the registers by itself (sigreturn, execve)
+returns NO_RESULT.
+"""
+
+from __future__ import annotations
+
+import errno
+from time import monotonic_ns
+
+from sentry.abi.errors import SysError
+from sentry.abi.signal import (
+    IGNORED_BY_DEFAULT,
+    SA_NODEFER,
+    SA_RESETHAND,
+    SA_RESTART,
+    SIG_DFL,
+    SIG_IGN,
+    SIGSEGV,
+    SIGSTOP,
+    SS_DISABLE,
+    STOP_SIGNALS,
+    SigInfo,
+    bit,
+)
+from sentry.abi.syscall_nr import SYS
+from sentry.abi.wait import signal_status
+from sentry.kernel import frames
+from sentry.kernel.signals import DEFAULT, SigPending, sanitize_mask
+from sentry.kernel.wait import Interrupted, Runner, WaitQueue
+from sentry.platform.base import DEAD, FAULT, SYSCALL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.fs.dentry import FsContext
+    from sentry.fs.file import File
+    from sentry.kernel.credentials import Credentials
+    from sentry.kernel.fdtable import FDTable
+    from sentry.kernel.group import ThreadGroup
+    from sentry.kernel.kernel import Kernel
+    from sentry.mm.manager import MemoryManager
+    from sentry.platform.base import Thread, Trap
+
+RLIMIT_NOFILE = 7
+NO_RESULT = object()
+
+ERESTARTSYS = 512
+ERESTARTNOINTR = 513
+ERESTARTNOHAND = 514
+ERESTART_RESTARTBLOCK = 516
+SYSCALL_INSTRUCTION_SIZE = 2
+U64 = 0xFFFFFFFFFFFFFFFF
+
+
+class Task(Runner):
+    __slots__ = (
+        "affinity",
+        "altstack",
+        "awaited",
+        "blocked",
+        "clear_child_tid",
+        "cred",
+        "exited",
+        "extra",
+        "fault_addr",
+        "fault_error",
+        "fault_trapno",
+        "files",
+        "fs",
+        "group",
+        "kernel",
+        "mm",
+        "name",
+        "nr",
+        "parked",
+        "pdeath_signal",
+        "pending",
+        "regs",
+        "restart",
+        "restart_block",
+        "resumed_ns",
+        "robust_list",
+        "running",
+        "saved_mask",
+        "start_ns",
+        "stime_ns",
+        "thread",
+        "tid",
+        "trapped_ns",
+        "utime_ns",
+        "vfork_parent",
+        "vfork_queue",
+    )  # fmt: skip
+
+    def __init__(self, kernel: Kernel, tid: int, group: ThreadGroup, cred: Credentials) -> None:
+        super().__init__(kernel.scheduler)
+        self.kernel = kernel
+        self.tid = tid
+        self.group = group
+        self.cred = cred
+        self.name = b""
+        self.mm: MemoryManager = None  # type: ignore[assignment]
+        self.files: FDTable = None  # type: ignore[assignment]
+        self.fs: FsContext = None  # type: ignore[assignment]
+        self.thread: Thread = None  # type: ignore[assignment]
+        self.regs: Any = None
+        self.blocked = 0
+        #: What sigtimedwait waits for: such signals are queued even if ignored.
+        self.awaited = 0
+        self.saved_mask: int | None = None
+        self.pending = SigPending()
+        self.altstack = (0, SS_DISABLE, 0)
+        self.clear_child_tid = 0
+        self.robust_list = 0
+        self.pdeath_signal = 0
+        #: Number of the call under way, and how it is restarted if a signal ended it.
+        self.nr = -1
+        self.restart = 0
+        self.restart_block: Any = None
+        self.fault_error = self.fault_trapno = self.fault_addr = 0
+        self.running = False
+        self.parked = False
+        self.exited = False
+        #: While a child borrows this task's memory (vfork), and where that parent waits.
+        self.vfork_queue: WaitQueue | None = None
+        self.affinity = (1 << kernel.host.cpus) - 1
+        self.start_ns = self.trapped_ns = self.resumed_ns = monotonic_ns()
+        self.utime_ns = self.stime_ns = 0
+        self.extra: dict[str, Any] = {}
+
+    @property
+    def state(self) -> bytes:
+        """The letter of /proc/PID/stat."""
+        if self.exited:
+            return b"Z"
+        if self.parked:
+            return b"T"
+        return b"S" if self.sleeping or self.thread is None else b"R"
+
+    def bind(self, thread: Thread) -> None:
+        """Run on `thread` from now on."""
+        self.thread = thread
+        self.regs = thread.regs
+        thread.owner = self
+
+    def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
+        """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""
+        try:
+            return self.files.install(file, self.group.limit(RLIMIT_NOFILE), cloexec, minimum)
+        except SysError:
+            file.put()
+            raise
+
+    # The way in
+
+    def on_trap(self, trap: Trap) -> None:
+        """The platform stopped this task's thread."""
+        now = monotonic_ns()
+        self.utime_ns += now - self.resumed_ns
+        self.trapped_ns = now
+        self.running = False
+        if self.exited:
+            self.kernel.reap_thread(self)
+            return
+        kind = trap.kind
+        if kind == DEAD:
+            self.kernel.lost_thread(self)
+        elif self.group.dying or self.group.exec_task not in (None, self):
+            self.return_to_user()
+        elif kind == SYSCALL:
+            self.enter_syscall(self.regs.orig_rax & 0xFFFFFFFF)
+        else:
+            if kind == FAULT:
+                self._fault(trap)
+            self.return_to_user()
+
+    def _fault(self, trap: Trap) -> None:
+        if trap.signo == SIGSEGV and self.mm.handle_fault(trap.addr, trap.error):
+            return
+        self.fault_addr, self.fault_trapno, self.fault_error = trap.addr, trap.trapno, trap.error
+        self.kernel.signals.force(self, SigInfo(trap.signo, trap.code, addr=trap.addr))
+
+    def enter_syscall(self, nr: int) -> None:
+        """Run the handler of `nr` until it ends or sleeps."""
+        self.nr = nr
+        self.restart = 0
+        entry = self.kernel.table.get(nr)
+        if self.kernel.strace is not None:
+            self.kernel.strace.enter(self, nr)
+        if entry is None:
+            self.finished(None, self.kernel.missing_syscall(self, nr))
+            return
+        call = entry.call
+        if call is None:
+            call = entry.call = self.kernel.decoder(entry.kinds)
+        try:
+            result = call(entry.handler, self, self.regs)
+        except Exception as exc:
+            self.finished(None, exc)
+            return
+        if entry.is_async:
+            self.start(result)
+        else:
+            self.finished(result, None)
+
+    # The way out
+
+    def finished(self, result: Any, error: BaseException | None) -> None:
+        """The handler came to its end: turn that into rax, and go back to the program."""
+        if self.exited:
+            return
+        if error is None:
+            if result is not NO_RESULT:
+                self.regs.rax = (result or 0) & U64
+        elif isinstance(error, SysError):
+            self.regs.rax = -error.errno & U64
+        elif isinstance(error, Interrupted):
+            entry = self.kernel.table.get(self.nr)
+            self.restart = ERESTARTSYS if entry is None else entry.on_signal
+            self.regs.rax = -errno.EINTR & U64
+            if self.restart == errno.EINTR:
+                self.restart = 0
+        elif isinstance(error, self.kernel.restart_block_type):
+            self.restart = ERESTART_RESTARTBLOCK
+            self.restart_block = error.continuation  # type: ignore[attr-defined]
+            self.regs.rax = -errno.EINTR & U64
+        else:
+            self.kernel.handler_bug(self, error)
+            self.regs.rax = -errno.EIO & U64
+        if self.saved_mask is not None and (error is None or isinstance(error, SysError)):
+            self.blocked, self.saved_mask = self.saved_mask, None
+        if self.kernel.strace is not None:
+            self.kernel.strace.leave(self, self.nr, self.restart)
+        try:
+            self.return_to_user()
+        except Exception as exc:
+            self.kernel.task_bug(self, exc)
+
+    def return_to_user(self) -> None:
+        """Deliver what is pending, then let the program run on."""
+        if self.busy or self.exited:
+            return
+        group = self.group
+        while True:
+            if group.dying or group.exec_task not in (None, self):
+                self.kernel.exit_task(self, group.exit_status)
+                return
+            if group.stopped:
+                self.parked = True
+                return
+            if not (self.pending.bits | group.pending.bits) & ~self.blocked:
+                break
+            info = self.take_signal(~self.blocked)
+            if info is not None and not self._deliver(info):
+                return
+        if self.restart:
+            self._restart_syscall()
+        if self.saved_mask is not None:
+            self.blocked, self.saved_mask = self.saved_mask, None
+            if (self.pending.bits | group.pending.bits) & ~self.blocked:
+                self.return_to_user()
+                return
+        now = monotonic_ns()
+        self.stime_ns += now - self.trapped_ns
+        self.resumed_ns = now
+        self.running = True
+        self.thread.resume()
+
+    def _restart_syscall(self) -> None:
+        """No handler ran: go back to the instruction, as if the call had never been interrupted."""
+        self.regs.rax = SYS.restart_syscall if self.restart == ERESTART_RESTARTBLOCK else self.nr
+        self.regs.rip -= SYSCALL_INSTRUCTION_SIZE
+        self.restart = 0
+
+    def _deliver(self, info: SigInfo) -> bool:
+        """Act on one signal; False when the task does not go on."""
+        signo = info.signo
+        hand = self.group.sighand
+        action = hand.get(signo)
+        handler, flags, _, mask = action
+        if self.kernel.strace is not None:
+            self.kernel.strace.signal(self, info)
+        if handler == SIG_IGN:
+            return True
+        if handler == SIG_DFL:
+            return self._default(info)
+        if self.restart:
+            if self.restart == ERESTARTNOINTR or (self.restart == ERESTARTSYS and flags & SA_RESTART):
+                self._restart_syscall()
+            self.restart = 0
+        old = self.blocked if self.saved_mask is None else self.saved_mask
+        try:
+            frames.push(self, action, info, old)
+        except SysError:
+            return self._stack_overflow(signo)
+        self.saved_mask = None
+        if flags & SA_RESETHAND:
+            hand.actions[signo] = (SIG_DFL, *action[1:])
+        blocked = self.blocked | mask | (0 if flags & SA_NODEFER else bit(signo))
+        self.blocked = sanitize_mask(blocked)
+        return True
+
+    def _stack_overflow(self, signo: int) -> bool:
+        """The frame could not be written: SIGSEGV, fatal if that was the signal (force_sigsegv)."""
+        if signo == SIGSEGV:
+            self.group.sighand.actions[SIGSEGV] = DEFAULT
+        self.kernel.signals.force(self, SigInfo(SIGSEGV, 0x80))
+        return True
+
+    def _default(self, info: SigInfo) -> bool:
+        signo = info.signo
+        mask = bit(signo)
+        if mask & IGNORED_BY_DEFAULT:
+            return True
+        if mask & STOP_SIGNALS:
+            if signo == SIGSTOP or not self.group.pgrp.orphaned():
+                self.kernel.signals.stop_group(self.group, signo)
+            return True
+        if self.kernel.strace is not None:
+            self.kernel.strace.killed(self, signo)
+
+        self.kernel.exit_group(self.group, signal_status(signo), by=self)
+        self.kernel.exit_task(self, self.group.exit_status)
+        return False
+
+    # Signals
+
+    def send_signal(self, signo: int, info: SigInfo | None = None) -> None:
+        """Queue a signal for this very task (tgkill(2))."""
+        self.kernel.signals.send_task(self, signo, info)
+
+    def take_signal(self, mask: int) -> SigInfo | None:
+        """Dequeue a pending signal of `mask`: the task's own first, then the group's."""
+        info = self.pending.take(mask)
+        return info if info is not None else self.group.pending.take(mask)
+
+    def pending_bits(self) -> int:
+        return self.pending.bits | self.group.pending.bits
+
+    def signal_pending(self) -> bool:
+        """Whether an interruptible sleep has to end."""
+        group = self.group
+        if (self.pending.bits | group.pending.bits) & ~self.blocked:
+            return True
+        return group.stopped or group.dying or group.exec_task not in (None, self)
+
+    def kill_pending(self) -> bool:
+        """Whether the task has to go, whatever it sleeps for."""
+        return self.group.dying or self.group.exec_task not in (None, self)
+
+    def notify_signal(self) -> None:
+        """A signal may be deliverable: wake the task, or take it out of its program."""
+        if self.exited:
+            return
+        if self.running:
+            self.thread.kick()
+        elif self.busy:
+            self.interrupt()
+
+    def set_temporary_mask(self, mask: int) -> None:
+        """For the call under way only (sigsuspend, ppoll): the old mask comes back with its end, or is
+        what the handler that ends it returns to."""
+        if self.saved_mask is None:
+            self.saved_mask = self.blocked
+        self.blocked = sanitize_mask(mask)
+
+    def set_blocked(self, mask: int) -> None:
+        """Replace the signal mask; what becomes deliverable is delivered on the way out."""
+        self.blocked = sanitize_mask(mask)
+
+    def unpark(self) -> None:
+        """SIGCONT or SIGKILL: go on from a stop."""
+        if self.parked:
+            self.parked = False
+            self.return_to_user()
+
+    def kill_now(self) -> None:
+        """The group is dying, or another task of it is in execve: leave whatever it does."""
+        if self.running:
+            self.thread.kick()
+        elif self.parked:
+            self.unpark()
+        elif self.busy:
+            self.kill()

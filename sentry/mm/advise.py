@@ -1,0 +1,216 @@
+"""madvise(2), msync(2), mincore(2), mlock(2) and relatives: calls over ranges that change no map."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi import mman
+from sentry.abi.errors import SysError
+from sentry.abi.mman import (
+    PAGE_MASK,
+    PAGE_SIZE,
+    RLIMIT_MEMLOCK,
+    VM_DONTEXPAND,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_PFNMAP,
+    VM_SHARED,
+    VM_WRITE,
+)
+from sentry.mm.manager import page_up
+from sentry.platform.base import GUEST_TOP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.mm.manager import MemoryManager
+    from sentry.mm.vma import Vma
+
+_U64 = 1 << 64
+#: Advice that only sets flags of ours: advice → (bits cleared, bits set).
+_FLAGS = {
+    mman.MADV_NORMAL: (mman.VM_SEQ_READ | mman.VM_RAND_READ, 0),
+    mman.MADV_RANDOM: (mman.VM_SEQ_READ, mman.VM_RAND_READ),
+    mman.MADV_SEQUENTIAL: (mman.VM_RAND_READ, mman.VM_SEQ_READ),
+    mman.MADV_DONTFORK: (0, mman.VM_DONTCOPY),
+    mman.MADV_DOFORK: (mman.VM_DONTCOPY, 0),
+    mman.MADV_WIPEONFORK: (0, mman.VM_WIPEONFORK),
+    mman.MADV_KEEPONFORK: (mman.VM_WIPEONFORK, 0),
+    mman.MADV_DONTDUMP: (0, mman.VM_DONTDUMP),
+    mman.MADV_DODUMP: (mman.VM_DONTDUMP, 0),
+    mman.MADV_MERGEABLE: (0, mman.VM_MERGEABLE),
+    mman.MADV_UNMERGEABLE: (mman.VM_MERGEABLE, 0),
+    mman.MADV_HUGEPAGE: (mman.VM_NOHUGEPAGE, mman.VM_HUGEPAGE),
+    mman.MADV_NOHUGEPAGE: (mman.VM_HUGEPAGE, mman.VM_NOHUGEPAGE),
+}
+#: Hints that may as well do nothing.
+_IGNORED = (mman.MADV_WILLNEED, mman.MADV_COLD, mman.MADV_PAGEOUT)
+#: Advice that the host follows.
+_HOST = (
+    mman.MADV_DONTNEED,
+    mman.MADV_FREE,
+    mman.MADV_REMOVE,
+    mman.MADV_POPULATE_READ,
+    mman.MADV_POPULATE_WRITE,
+    mman.MADV_DONTNEED_LOCKED,
+)
+
+
+def advise(mm: MemoryManager, start: int, size: int, advice: int) -> None:
+    """madvise(2).  Unmapped parts are skipped, and make it end with ENOMEM."""
+    if advice not in _FLAGS and advice not in _IGNORED and advice not in _HOST:
+        raise SysError(errno.EINVAL)
+    if start & PAGE_MASK:
+        raise SysError(errno.EINVAL)
+    end = start + page_up(size)
+    if end >= _U64 or (size and not page_up(size)):
+        raise SysError(errno.EINVAL)
+    if end == start:
+        return
+    position, hole = start, False
+    for vma in mm.tree.overlapping(start, end):
+        hole |= vma.start > position
+        if hole and advice in (mman.MADV_POPULATE_READ, mman.MADV_POPULATE_WRITE):
+            break
+        first, position = max(vma.start, start), min(vma.end, end)
+        _check(vma, advice)
+        if advice in _HOST:
+            mm.space.advise(first, position - first, advice)
+        elif advice == mman.MADV_HUGEPAGE or advice == mman.MADV_NOHUGEPAGE:
+            _quietly(mm, first, position - first, advice)
+    if advice in _FLAGS:
+        mm.set_flags(start, end, *_FLAGS[advice])
+    if hole or position < end:
+        raise SysError(errno.ENOMEM)
+
+
+def _quietly(mm: MemoryManager, start: int, size: int, advice: int) -> None:
+    """A host without transparent huge pages answers EINVAL; the guest need not know."""
+    try:
+        mm.space.advise(start, size, advice)
+    except SysError:
+        pass
+
+
+def _check(vma: Vma, advice: int) -> None:
+    """What `advice` can't be given for."""
+    flags = vma.flags
+    if advice in (mman.MADV_DONTNEED, mman.MADV_FREE):
+        bad = flags & (VM_LOCKED | VM_PFNMAP) or (advice == mman.MADV_FREE and vma.file is not None)
+    elif advice == mman.MADV_REMOVE:
+        if not flags & VM_LOCKED and vma.file is not None and flags & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE:
+            raise SysError(errno.EACCES)
+        bad = flags & VM_LOCKED or vma.file is None
+    elif advice == mman.MADV_WIPEONFORK:
+        bad = vma.file is not None or flags & VM_SHARED
+    elif advice == mman.MADV_DODUMP:
+        bad = flags & (VM_DONTEXPAND | VM_PFNMAP)
+    elif advice == mman.MADV_DOFORK:
+        bad = flags & VM_PFNMAP
+    else:
+        bad = 0
+    if bad:
+        raise SysError(errno.EINVAL)
+
+
+async def sync(mm: MemoryManager, start: int, size: int, flags: int) -> None:
+    """msync(2)."""
+    if flags & ~(mman.MS_ASYNC | mman.MS_INVALIDATE | mman.MS_SYNC) or start & PAGE_MASK:
+        raise SysError(errno.EINVAL)
+    if flags & mman.MS_ASYNC and flags & mman.MS_SYNC:
+        raise SysError(errno.EINVAL)
+    end = start + page_up(size)
+    if end >= _U64:
+        raise SysError(errno.ENOMEM)
+    hole = not mm.tree.covers(start, end) and end > start
+    for vma in mm.tree.overlapping(start, end) if end > start else []:
+        if flags & mman.MS_INVALIDATE and vma.flags & VM_LOCKED:
+            raise SysError(errno.EBUSY)
+        if flags & mman.MS_SYNC and vma.file is not None and vma.flags & VM_SHARED:
+            file = vma.file.get()
+            try:
+                await file.fsync()
+            finally:
+                file.put()
+    if hole:
+        raise SysError(errno.ENOMEM)
+
+
+def resident(mm: MemoryManager, start: int, size: int) -> int:
+    """mincore(2): pages in [start, start+size), all of which count as resident.
+
+    The host's page tables are out of reach, and "resident" is always a true answer for a moment.
+    """
+    if start & PAGE_MASK:
+        raise SysError(errno.EINVAL)
+    if start > GUEST_TOP or size > GUEST_TOP - start:
+        raise SysError(errno.ENOMEM)
+    end = start + page_up(size)
+    if end > start and not mm.tree.covers(start, end):
+        raise SysError(errno.ENOMEM)
+    return (end - start) // PAGE_SIZE
+
+
+def lock(mm: MemoryManager, start: int, size: int, flags: int) -> None:
+    """mlock2(2).  Locked is a word here: guest memory is swapped as the host likes."""
+    if flags & ~mman.MLOCK_ONFAULT:
+        raise SysError(errno.EINVAL)
+    limit = mm.limit(RLIMIT_MEMLOCK)
+    if not limit and not mm.may_lock:
+        raise SysError(errno.EPERM)
+    size = page_up(size + (start & PAGE_MASK))
+    start &= ~PAGE_MASK
+    end = start + size
+    if end > _U64:
+        raise SysError(errno.EINVAL)
+    if not mm.may_lock:
+        mine = sum(
+            min(v.end, end) - max(v.start, start) for v in mm.tree.overlapping(start, end) if v.flags & VM_LOCKED
+        )
+        if mm.locked_vm + size - mine > limit:
+            raise SysError(errno.ENOMEM)
+    _set_lock(mm, start, end, VM_LOCKED | (VM_LOCKONFAULT if flags else 0))
+
+
+def unlock(mm: MemoryManager, start: int, size: int) -> None:
+    """munlock(2)."""
+    size = page_up(size + (start & PAGE_MASK))
+    start &= ~PAGE_MASK
+    if start + size > _U64:
+        raise SysError(errno.EINVAL)
+    _set_lock(mm, start, start + size, 0)
+
+
+def _set_lock(mm: MemoryManager, start: int, end: int, bits: int) -> None:
+    """Up to the first hole, which is an error."""
+    if end <= start:
+        return
+    done = start
+    for vma in mm.tree.overlapping(start, end):
+        if vma.start > done:
+            break
+        done = min(vma.end, end)
+    if done > start:
+        mm.set_flags(start, done, VM_LOCKED | VM_LOCKONFAULT, bits)
+    if done < end:
+        raise SysError(errno.ENOMEM)
+
+
+def lock_all(mm: MemoryManager, flags: int) -> None:
+    """mlockall(2)."""
+    if not flags or flags & ~7 or flags == mman.MCL_ONFAULT:
+        raise SysError(errno.EINVAL)
+    limit = mm.limit(RLIMIT_MEMLOCK)
+    if not limit and not mm.may_lock:
+        raise SysError(errno.EPERM)
+    if flags & mman.MCL_CURRENT and mm.total_vm > limit and not mm.may_lock:
+        raise SysError(errno.ENOMEM)
+    bits = VM_LOCKED | (VM_LOCKONFAULT if flags & mman.MCL_ONFAULT else 0)
+    mm.def_flags = bits if flags & mman.MCL_FUTURE else 0
+    if flags & mman.MCL_CURRENT:
+        mm.set_flags(0, GUEST_TOP, VM_LOCKED | VM_LOCKONFAULT, bits)
+
+
+def unlock_all(mm: MemoryManager) -> None:
+    """munlockall(2)."""
+    mm.def_flags = 0
+    mm.set_flags(0, GUEST_TOP, VM_LOCKED | VM_LOCKONFAULT, 0)

@@ -1,0 +1,196 @@
+"""mremap(2)."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.abi.mman import (
+    MAX_MAP_COUNT,
+    MMAP_MIN_ADDR,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PAGE_MASK,
+    PAGE_SIZE,
+    VM_ACCOUNT,
+    VM_DONTEXPAND,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_PFNMAP,
+    VM_SHARED,
+)
+from sentry.mm.layout import is_free
+from sentry.mm.manager import page_up
+from sentry.mm.vma import Vma
+from sentry.platform.base import GUEST_TOP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.mm.manager import MemoryManager
+
+
+async def remap(mm: MemoryManager, addr: int, old_size: int, new_size: int, flags: int, new_addr: int) -> int:
+    """Resize or move a mapping: its new address.  SysError(EINVAL, EFAULT, ENOMEM, EAGAIN, EPERM)."""
+    if (
+        flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE | MREMAP_DONTUNMAP)
+        or (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) and not flags & MREMAP_MAYMOVE)
+        or (flags & MREMAP_DONTUNMAP and old_size != new_size)
+        or addr & PAGE_MASK
+    ):
+        raise SysError(errno.EINVAL)
+    old_size, new_size = page_up(old_size), page_up(new_size)
+    if not new_size or old_size >= 1 << 64 or new_size > GUEST_TOP:
+        raise SysError(errno.EINVAL)
+    vma = mm.find(addr)
+    if vma is None:
+        raise SysError(errno.EFAULT)
+    moves = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
+    host_fd = None
+    if vma.file is not None and (not old_size or flags & MREMAP_DONTUNMAP):
+        file = vma.file.get()
+        try:
+            host_fd = await file.host_mapping(bool(vma.flags & VM_SHARED), bool(vma.max_prot & 2))
+        finally:
+            file.put()
+        vma = mm.find(addr)
+        if vma is None or vma.file is not file:
+            raise SysError(errno.EFAULT)
+    if flags & MREMAP_FIXED:
+        _check_target(mm, addr, old_size, new_addr, new_size)
+        mm.unmap(new_addr, new_size)
+    if old_size > new_size or (old_size == new_size and not moves):
+        if addr > GUEST_TOP - old_size:
+            raise SysError(errno.EINVAL)
+        if old_size > new_size:
+            mm.unmap(addr + new_size, old_size - new_size)
+        if not moves:
+            return addr
+        old_size = new_size
+    vma = mm.find(addr)
+    if vma is None:
+        raise SysError(errno.EFAULT)
+    _check_resize(mm, vma, addr, old_size, new_size, flags)
+    if not moves and addr + old_size == vma.end and _extend(mm, vma, new_size - old_size):
+        return addr
+    if not flags & MREMAP_MAYMOVE:
+        raise SysError(errno.ENOMEM)
+    if not flags & MREMAP_FIXED:
+        wish = new_addr & ~PAGE_MASK if flags & MREMAP_DONTUNMAP else 0
+        found = _place(mm, wish, new_size)
+        if found is None:
+            raise SysError(errno.ENOMEM)
+        new_addr = found
+    if not old_size:
+        mm.map_at(new_addr, new_size, vma.flags, vma.file, vma.offset_of(addr), host_fd, vma.name)
+        return new_addr
+    _move(mm, addr, old_size, new_addr, new_size, bool(flags & MREMAP_DONTUNMAP), host_fd)
+    return new_addr
+
+
+def _check_target(mm: MemoryManager, addr: int, old_size: int, new_addr: int, new_size: int) -> None:
+    """MREMAP_FIXED: what the new place must be."""
+    if new_addr & PAGE_MASK or new_addr > GUEST_TOP - new_size:
+        raise SysError(errno.EINVAL)
+    if addr + old_size > new_addr and new_addr + new_size > addr:
+        raise SysError(errno.EINVAL)
+    if len(mm.tree) + 2 >= MAX_MAP_COUNT - 3:
+        raise SysError(errno.ENOMEM)
+    if new_addr < MMAP_MIN_ADDR:
+        raise SysError(errno.EPERM)
+
+
+def _check_resize(mm: MemoryManager, vma: Vma, addr: int, old_size: int, new_size: int, flags: int) -> None:
+    """vma_to_resize."""
+    if not old_size and not vma.flags & VM_SHARED:
+        raise SysError(errno.EINVAL)
+    if flags & MREMAP_DONTUNMAP and vma.flags & (VM_DONTEXPAND | VM_PFNMAP):
+        raise SysError(errno.EINVAL)
+    if old_size > vma.end - addr:
+        raise SysError(errno.EFAULT)
+    if new_size == old_size:
+        return
+    if vma.flags & (VM_DONTEXPAND | VM_PFNMAP):
+        raise SysError(errno.EFAULT)
+    if vma.offset_of(addr) + new_size > 1 << 63:
+        raise SysError(errno.EINVAL)
+    mm.check_lock(vma.flags, new_size - old_size)
+    mm.check_expand(vma.flags, new_size - old_size)
+
+
+def _place(mm: MemoryManager, wish: int, size: int) -> int | None:
+    if wish >= MMAP_MIN_ADDR and wish <= GUEST_TOP - size and is_free(mm.tree, wish, wish + size):
+        return wish
+    return mm.find_free(size)
+
+
+def _extend(mm: MemoryManager, vma: Vma, delta: int) -> bool:
+    """Let `vma` reach `delta` bytes further, if nothing is there."""
+    end = vma.end
+    if end + delta > GUEST_TOP or not is_free(mm.tree, end, end + delta):
+        return False
+    if vma.file is None:
+        mm.map_at(end, delta, vma.flags & ~VM_ACCOUNT, name=vma.name)
+        return True
+    if vma.flags & VM_ACCOUNT:
+        mm.commit.charge(delta, mm.owner)
+    try:
+        mm.space.remap(end - PAGE_SIZE, PAGE_SIZE, end - PAGE_SIZE, PAGE_SIZE + delta)
+    except SysError:
+        if vma.flags & VM_ACCOUNT:
+            mm.commit.uncharge(delta)
+        raise
+    mm._count(vma.flags, delta)
+    mm.tree.insert(Vma(end, end + delta, vma.flags, vma.file.get(), vma.offset_of(end), vma.name))
+    return True
+
+
+def _move(
+    mm: MemoryManager, addr: int, old_size: int, new_addr: int, new_size: int, keep: bool, host_fd: int | None
+) -> None:
+    """Move [addr, addr+old_size) to `new_addr`, where nothing is, and give it `new_size` bytes."""
+    mm.check_count(2)
+    source = mm.find(addr)
+    assert source is not None
+    charge = new_size if keep else new_size - old_size
+    if source.flags & VM_ACCOUNT:
+        mm.commit.charge(charge, mm.owner)
+    try:
+        _move_host(mm, addr, old_size, new_addr)
+        if new_size > old_size:
+            last = new_addr + old_size - PAGE_SIZE
+            mm.space.remap(last, PAGE_SIZE, last, new_size - old_size + PAGE_SIZE)
+    except SysError:
+        if source.flags & VM_ACCOUNT:
+            mm.commit.uncharge(charge)
+        raise
+    source = mm.tree.isolate(addr, addr + old_size)[0]
+    flags, file, offset, name = source.flags, source.file, source.offset, source.name
+    if file is not None:
+        file.get()
+    mm._count(flags, new_size)
+    mm.tree.insert(Vma(new_addr, new_addr + new_size, flags, file, offset, name))
+    if keep:
+        prot = flags & 7
+        if host_fd is None:
+            mm.space.map_anon(addr, old_size, prot)
+        else:
+            mm.space.map_file(addr, old_size, prot, bool(flags & VM_SHARED), host_fd, offset)
+        mm.set_flags(addr, addr + old_size, VM_LOCKED | VM_LOCKONFAULT, 0)
+        return
+    for vma in mm.tree.remove(addr, addr + old_size):
+        mm._count(vma.flags, -vma.size)
+        if vma.file is not None:
+            vma.file.put()
+
+
+def _move_host(mm: MemoryManager, old: int, size: int, new: int) -> None:
+    """Move host memory.  Where one mapping of ours is several of the host's, it says EFAULT: halve."""
+    try:
+        mm.space.remap(old, size, new, size)
+    except SysError as error:
+        if error.errno != errno.EFAULT or size == PAGE_SIZE:
+            raise
+        half = (size // 2) & ~PAGE_MASK or PAGE_SIZE
+        _move_host(mm, old, half, new)
+        _move_host(mm, old + half, size - half, new + half)

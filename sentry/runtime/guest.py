@@ -1,0 +1,173 @@
+"""The Sentry's main: from a started platform to the exit status of the guest's program.
+
+`make_platform` runs before lock-down and reads what is wanted of the host; `main` runs after it.
+Importing this module imports everything that the kernel can ever need.
+"""
+
+from __future__ import annotations
+
+from sentry import syscalls
+from sentry.abi.errors import SysError
+from sentry.abi.signal import SI_USER, SigInfo
+from sentry.fs.dentry import FsContext
+from sentry.fs.gofer.client import Client
+from sentry.kernel.credentials import Credentials
+from sentry.kernel.fdtable import FDTable
+from sentry.kernel.group import ProcessGroup, Session, ThreadGroup
+from sentry.kernel.kernel import Kernel
+from sentry.kernel.rlimits import default_limits
+from sentry.kernel.signals import SigHand
+from sentry.kernel.task import Task
+from sentry.mm.commit import Commit
+from sentry.platform.ptrace import PtracePlatform
+from sentry.runtime import control as messages
+from sentry.runtime.errors import Fatal
+from sentry.runtime.host import Host
+from sentry.runtime.program import start_program
+from sentry.runtime.tree import Tree
+from sentry.syscalls.args import decoder
+from sentry.syscalls.table import REFUSED, TABLE, RestartBlock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from sentry.platform.base import Platform
+    from sentry.runtime.boot import Plan
+    from sentry.runtime.config import Config
+    from sentry.runtime.control import Control
+
+KERNEL_RELEASE = b"6.12.0-sentry"
+EPOLLIN = 1
+
+#: Set by `make_platform`.
+_host: Host
+
+syscalls.load()
+
+
+def make_platform(plan: Plan) -> Platform:
+    """Start the platform: the last step that may execute a file or read the host's."""
+    global _host
+    _host = Host()
+    platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
+    platform.start()
+    return platform
+
+
+class Guest:
+    """One run: the kernel and what ties it to the CLI."""
+
+    def __init__(self, config: Config, platform: Platform, sock_fd: int, control: Control) -> None:
+        if config.kernel_release is None:
+            config.kernel_release = KERNEL_RELEASE
+        self.config = config
+        self.platform = platform
+        self.control = control
+        self.kernel = Kernel(config, platform, _host, TABLE, REFUSED, decoder, RestartBlock)
+        self.kernel.commit = Commit(config.memory, _host.memory_total, self._out_of_memory)
+        self.client = Client(sock_fd, platform, self._gofer_died)
+        self.tree = Tree(self.kernel, self.client)
+        self.failure: BaseException | None = None
+
+    def _out_of_memory(self, who: bytes, size: int) -> None:
+        name = who.decode(errors="backslashreplace") or "a program"
+        limit = self.config.memory
+        if limit:
+            self.control.note(f"memory limit of {limit >> 20} MiB reached; {name} was refused {size >> 10} KiB")
+
+    def _gofer_died(self) -> None:
+        self.kernel.log_debug("the gofer's connection was closed")
+
+    async def _guarded(self, coro: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coro
+        except Exception as error:
+            self.failure = error
+
+    def run_to_end(self, coro: Coroutine[Any, Any, None]) -> None:
+        """Run a job of the boot while nothing else is there to run."""
+        scheduler = self.kernel.scheduler
+        job = scheduler.spawn(self._guarded(coro))
+        while job.busy:
+            scheduler.run()
+            if job.busy:
+                self.platform.wait(scheduler.timeout())
+        if self.failure is not None:
+            raise self.failure
+
+    def first_task(self) -> Task:
+        """The task that will run config.argv: a child of init, leader of its own session."""
+        kernel, config = self.kernel, self.config
+        tid = kernel.new_pid()
+        group = ThreadGroup(kernel, tid, kernel.init, SigHand())
+        group.limits = default_limits(config, kernel.host)
+        cred = Credentials(config.uid, config.gid, tuple(config.groups))
+        task = Task(kernel, tid, group, cred)
+        group.leader = task
+        task.files = FDTable()
+        pgrp = ProcessGroup(tid, Session(tid, group))
+        kernel.processes_by_pgid[tid] = pgrp
+        group.enter(pgrp)
+        kernel.init.children.add(group)
+        kernel.groups[tid] = group
+        kernel.add_task(task)
+        kernel.main = group
+        return task
+
+    async def boot(self, stdio: tuple[int, int, int]) -> None:
+        """Mount the file systems, open the standard files, start the program."""
+        kernel, config = self.kernel, self.config
+        try:
+            await self.client.start()
+            root = await self.tree.mount_all()
+        except SysError as error:
+            raise Fatal(f"cannot set up the sandbox's file systems: {error}; did the gofer die?") from None
+        task = self.first_task()
+        task.fs = FsContext(kernel.mounts, root, root)
+        await self.tree.enter_cwd(task)
+        await self.tree.open_stdio(task, stdio)
+        await start_program(task, config)
+        self.task = task
+
+    def on_control(self, _events: int) -> None:
+        """Messages of the CLI."""
+        group = self.kernel.main
+        for kind, values in self.control.receive():
+            if group is None or group.zombie:
+                continue
+            if kind == messages.SIGNAL and 1 <= values[0] <= 64:
+                self._pass_on(group, values[0])
+            elif kind == messages.WINSIZE:
+                self.tree.resize(values)
+            elif kind == messages.TIMEOUT:
+                self.kernel.shutdown()
+
+    def _pass_on(self, group: ThreadGroup, signo: int) -> None:
+        """A signal that a person or the host's terminal meant for the program."""
+        info = SigInfo(signo, SI_USER)
+        foreground = self.tree.foreground()
+        if foreground is not None:
+            self.kernel.signal_pgrp(foreground, signo, info)
+        else:
+            group.send_signal(signo, info)
+
+    def run(self, stdio: tuple[int, int, int]) -> int:
+        """The exit status of the CLI: the program's, or 128+N for a death by signal N."""
+        self.run_to_end(self.boot(stdio))
+        self.platform.watch(self.control.fd, EPOLLIN, self.on_control)
+        self.task.return_to_user()
+        status = self.kernel.run()
+        self.run_to_end(self.tree.drain())
+        self.platform.close()
+        return status >> 8 & 0xFF if not status & 0x7F else 128 + (status & 0x7F)
+
+
+def main(
+    config: Config, platform: Platform, sock_fd: int, control: Control, stdio: tuple[int, int, int]
+) -> int:
+    """Run the guest; its exit status as a shell would give it."""
+    return Guest(config, platform, sock_fd, control).run(stdio)
+
+

@@ -1,0 +1,36 @@
+"""System calls: the table, argument decoding, and one module a family of handlers.
+
+Importing a family module fills the table; `load()` imports them all (before lock-down).
+"""
+
+from __future__ import annotations
+
+
+def load() -> None:
+    """Import every family, so that the table is complete."""
+    from sentry.syscalls import (  # noqa: F401
+        credentials,
+        descriptors,
+        events,
+        exec,
+        file_copy,
+        file_io,
+        file_space,
+        futex,
+        limits,
+        memory,
+        misc,
+        mounts,
+        open,
+        paths,
+        poll,
+        prctl,
+        process,
+        scheduling,
+        signals,
+        timers,
+        xattr,
+    )
+
+    # Last: it fills in only what nobody has implemented.
+    from sentry.syscalls import refused  # noqa: F401

@@ -1,0 +1,83 @@
+"""execve(2) and execveat(2)."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.abi.syscall_nr import SYS
+from sentry.fs import walk
+from sentry.kernel.exec import execve as replace_program
+from sentry.kernel.task import NO_RESULT
+from sentry.syscalls.table import ERESTARTNOINTR, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.dentry import Path as FsPath
+    from sentry.kernel.task import Task
+    from sentry.syscalls.args import Addr, Fd, Flags, Path
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_EMPTY_PATH = 0x1000
+MAX_STRING = 128 * 1024
+MAX_TOTAL = 6 * 1024 * 1024
+POINTER = 8
+
+
+def read_strings(task: Task, addr: int) -> list[bytes]:
+    """The NULL-terminated array of strings at `addr` (argv, envp); SysError(E2BIG, EFAULT)."""
+    strings: list[bytes] = []
+    total = 0
+    if not addr:
+        return strings
+    while True:
+        pointer = task.mm.read_u64(addr)
+        if not pointer:
+            return strings
+        text = task.mm.read_cstring(pointer, MAX_STRING)
+        if text is None:
+            raise SysError(errno.E2BIG)
+        total += len(text) + 1 + POINTER
+        if total > MAX_TOTAL:
+            raise SysError(errno.E2BIG)
+        strings.append(text)
+        addr += POINTER
+
+
+async def _exec(
+    task: Task, path: FsPath, filename: bytes, argv: int, envp: int, script_name: bytes | None
+) -> object:
+    arguments, environment = read_strings(task, argv), read_strings(task, envp)
+    await replace_program(task, path, filename, arguments, environment, script_name)
+    return NO_RESULT
+
+
+@syscall(SYS.execve, on_signal=ERESTARTNOINTR)
+async def execve(task: Task, path: Path, argv: Addr, envp: Addr) -> object:
+    """execve(2)."""
+    where = await walk.walk(task.fs, task.cred, path)
+    return await _exec(task, where, path, argv, envp, None)
+
+
+@syscall(SYS.execveat, on_signal=ERESTARTNOINTR)
+async def execveat(task: Task, dirfd: Fd, path: Path, argv: Addr, envp: Addr, flags: Flags) -> object:
+    """execveat(2)."""
+    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+        raise SysError(errno.EINVAL)
+    filename = path
+    if not path.startswith(b"/") and dirfd != AT_FDCWD:
+        filename = b"/dev/fd/%d" % dirfd + (b"/" + path if path else b"")
+    if not path:
+        if not flags & AT_EMPTY_PATH:
+            raise SysError(errno.ENOENT)
+        file = task.files.get_any(dirfd)
+        if file.path is None:
+            raise SysError(errno.EACCES)
+        where = file.path
+    else:
+        start = walk.at(task, dirfd)
+        where = await walk.walk(task.fs, task.cred, path, start, follow=not flags & AT_SYMLINK_NOFOLLOW)
+        if where.inode.is_symlink:
+            raise SysError(errno.ELOOP)
+    return await _exec(task, where, filename, argv, envp, filename)

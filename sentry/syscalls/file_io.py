@@ -1,0 +1,489 @@
+"""Reading and writing: read(2), write(2) and all their kin, lseek, getdents.
+
+One rule for all: what was moved counts.  An error, a signal or a bad address after the first byte
+ends the call with the number of bytes so far.  Guest buffers are moved in pieces of at most CHUNK,
+so no call makes the Sentry hold more than that.  A file that isn't ready says EAGAIN; the call then
+sleeps on the file's queue unless the file (or the call) is O_NONBLOCK.
+"""
+
+from __future__ import annotations
+
+import errno
+from _struct import Struct
+
+from sentry.abi.errors import SysError
+from sentry.abi.fcntl import (
+    IOV_MAX,
+    MAX_RW_COUNT,
+    O_APPEND,
+    O_NONBLOCK,
+    RWF_APPEND,
+    RWF_NOAPPEND,
+    RWF_NOWAIT,
+    RWF_VALID,
+    SEEK_HOLE,
+)
+from sentry.abi.stat import DIRENT, DIRENT64
+from sentry.abi.syscall_nr import SYS
+from sentry.fs.file import POLLERR, POLLHUP, POLLIN, POLLOUT
+from sentry.fs.modify import without_set_ids
+from sentry.kernel.wait import Interrupted, block, yield_now
+from sentry.syscalls.table import syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.file import File
+    from sentry.kernel.task import Task
+    from sentry.syscalls.args import Addr, Fd, Flags, Int, Long, Size, UInt
+
+CHUNK = 1 << 20
+SIGPIPE = 13
+SIGXFSZ = 25
+RLIMIT_FSIZE = 1
+RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
+_IOVEC = Struct("<QQ")
+
+
+class Waiter:
+    """Sleeps between the tries of one operation on a file that said EAGAIN."""
+
+    __slots__ = ("_file", "_mask", "_slept")
+
+    def __init__(self, file: File, mask: int) -> None:
+        self._file = file
+        self._mask = mask | POLLERR | POLLHUP
+        self._slept = True
+
+    async def wait(self) -> None:
+        """Until it is worth trying again; Interrupted.  Ready by poll but EAGAIN once more (too little
+        room, say) sleeps for a wake-up rather than trying at once for ever."""
+        file = self._file
+        if file.poll() & self._mask and self._slept:
+            self._slept = False
+            await yield_now()
+            return
+        self._slept = True
+        await block((file.queue, self._mask))
+
+
+def iovecs(task: Task, addr: int, count: int) -> list[tuple[int, int]]:
+    """The (address, size) pairs of an iovec array, cut to MAX_RW_COUNT; SysError(EINVAL, EFAULT)."""
+    if count < 0 or count > IOV_MAX:
+        raise SysError(errno.EINVAL)
+    data = task.mm.read(addr, count * 16) if count else b""
+    vectors = []
+    total = 0
+    for base, size in _IOVEC.iter_unpack(data):
+        if size > 0x7FFFFFFFFFFFFFFF:
+            raise SysError(errno.EINVAL)
+        size = min(size, MAX_RW_COUNT - total)
+        total += size
+        if size:
+            vectors.append((base, size))
+    return vectors
+
+
+def _store(task: Task, addr: int, data: bytes) -> int:
+    """Copy to the guest: bytes copied, SysError(EFAULT) when not even one could be."""
+    try:
+        task.mm.write(addr, data)
+        return len(data)
+    except SysError:
+        return task.mm.write_upto(addr, data)
+
+
+def _fetch(task: Task, addr: int, size: int) -> bytes:
+    """Copy from the guest: as much of `size` as can be, SysError(EFAULT) when not even one byte can."""
+    try:
+        return task.mm.read(addr, size)
+    except SysError:
+        return task.mm.read_upto(addr, size)
+
+
+async def _read(task: Task, file: File, addr: int, size: int, offset: int | None, nowait: bool) -> int:
+    """read(2) or pread(2) (with `offset`) into one buffer."""
+    if file.seekable:
+        return await _read_seekable(task, file, addr, size, offset)
+    if offset is not None:
+        raise SysError(errno.ESPIPE)
+    waiter = Waiter(file, POLLIN)
+    while True:
+        try:
+            data = await file.read(min(size, CHUNK))
+            break
+        except SysError as error:
+            if error.errno != errno.EAGAIN or nowait or file.flags & O_NONBLOCK:
+                raise
+        await waiter.wait()
+    return _store(task, addr, data) if data else 0
+
+
+async def _read_seekable(task: Task, file: File, addr: int, size: int, offset: int | None) -> int:
+    """Piece by piece; the position only moves over what the guest got."""
+    done = 0
+    while True:
+        want = min(size - done, CHUNK)
+        try:
+            if offset is not None:
+                data = await file.pread(want, offset + done)
+            else:
+                before = file.pos
+                data = await file.read(want)
+            if not data:
+                break
+            try:
+                stored = _store(task, addr + done, data)
+            except SysError:
+                if offset is None:
+                    file.pos = before
+                raise
+            if stored < len(data) and offset is None:
+                file.pos = before + stored
+        except SysError:
+            if done:
+                break
+            raise
+        done += stored
+        if stored < want or done >= size:
+            break
+        await yield_now()
+    return done
+
+
+def _check_readable(file: File) -> None:
+    if not file.readable:
+        raise SysError(errno.EBADF)
+
+
+def _check_writable(file: File) -> None:
+    if not file.writable:
+        raise SysError(errno.EBADF)
+
+
+async def _readv(
+    task: Task, file: File, vectors: list[tuple[int, int]], offset: int | None, nowait: bool = False
+) -> int:
+    _check_readable(file)
+    if not vectors:
+        return await _read_nothing(file, offset)
+    done = 0
+    for addr, size in vectors:
+        try:
+            at = None if offset is None else offset + done
+            count = await _read(task, file, addr, size, at, nowait or done > 0)
+        except (SysError, Interrupted):
+            if done:
+                break
+            raise
+        done += count
+        if count < size:
+            break
+    return done
+
+
+async def _read_nothing(file: File, offset: int | None) -> int:
+    """A read of no bytes: only the errors that don't depend on data (EISDIR, ESPIPE)."""
+    if offset is not None and not file.seekable:
+        raise SysError(errno.ESPIPE)
+    if file.inode.is_dir:
+        raise SysError(errno.EISDIR)
+    return 0
+
+
+@syscall(SYS.read)
+async def read(task: Task, fd: Fd, buf: Addr, count: Size) -> int:
+    """read(2)."""
+    file = task.files.get(fd)
+    _check_readable(file)
+    if count > 0x7FFFFFFFFFFFFFFF:
+        raise SysError(errno.EINVAL)
+    if not count:
+        return await _read_nothing(file, None)
+    file.get()
+    try:
+        return await _read(task, file, buf, min(count, MAX_RW_COUNT), None, False)
+    finally:
+        file.put()
+
+
+@syscall(SYS.pread64)
+async def pread64(task: Task, fd: Fd, buf: Addr, count: Size, offset: Long) -> int:
+    """pread64(2)."""
+    if offset < 0:
+        raise SysError(errno.EINVAL)
+    return await _with_file(task, fd, _readv, [(buf, min(count, MAX_RW_COUNT))] if count else [], offset)
+
+
+async def _with_file(task: Task, fd: int, operation, vectors, offset, nowait=False) -> int:  # type: ignore[no-untyped-def]
+    """Run _readv or _writev with a reference held, since another thread may close the descriptor."""
+    file = task.files.get(fd)
+    file.get()
+    try:
+        count: int = await operation(task, file, vectors, offset, nowait)
+        return count
+    finally:
+        file.put()
+
+
+@syscall(SYS.readv)
+async def readv(task: Task, fd: Fd, iov: Addr, count: Int) -> int:
+    """readv(2)."""
+    _check_readable(task.files.get(fd))
+    return await _with_file(task, fd, _readv, iovecs(task, iov, count), None)
+
+
+@syscall(SYS.preadv)
+async def preadv(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Long) -> int:
+    """preadv(2)."""
+    if low < 0:
+        raise SysError(errno.EINVAL)
+    _check_readable(task.files.get(fd))
+    return await _with_file(task, fd, _readv, iovecs(task, iov, count), low)
+
+
+@syscall(SYS.preadv2)
+async def preadv2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Long, flags: Flags) -> int:
+    """preadv2(2)."""
+    if flags & ~RWF_VALID:
+        raise SysError(errno.EOPNOTSUPP)
+    if low < -1:
+        raise SysError(errno.EINVAL)
+    _check_readable(task.files.get(fd))
+    offset = None if low == -1 else low
+    return await _with_file(task, fd, _readv, iovecs(task, iov, count), offset, bool(flags & RWF_NOWAIT))
+
+
+def allowed_size(task: Task, file: File, offset: int, size: int) -> int:
+    """How many of `size` bytes at `offset` RLIMIT_FSIZE allows; SIGXFSZ and SysError(EFBIG) for none."""
+    limit = task.group.limit(RLIMIT_FSIZE)
+    if limit == RLIM_INFINITY or not file.seekable or offset + size <= limit:
+        return size
+    if offset >= limit:
+        task.send_signal(SIGXFSZ, None)
+        raise SysError(errno.EFBIG)
+    return limit - offset
+
+
+def check_file_limit(task: Task, old: int, size: int) -> None:
+    """RLIMIT_FSIZE for a file that is to grow from `old` to `size`: SIGXFSZ and SysError(EFBIG)."""
+    if size > old and size > task.group.limit(RLIMIT_FSIZE):
+        task.send_signal(SIGXFSZ, None)
+        raise SysError(errno.EFBIG)
+
+
+async def _write(task: Task, file: File, addr: int, size: int, offset: int | None, nowait: bool) -> int:
+    """write(2) or pwrite(2) (with `offset`) from one buffer.  SIGPIPE comes with EPIPE."""
+    seekable = file.seekable
+    if offset is not None and not seekable:
+        raise SysError(errno.ESPIPE)
+    done = 0
+    waiter = Waiter(file, POLLOUT)
+    data = b""
+    short = False
+    while done < size or not size:
+        want = min(size - done, CHUNK)
+        try:
+            if seekable:
+                at = file.pos if offset is None else offset + done
+                if file.flags & O_APPEND:
+                    at = file.inode.size
+                want = allowed_size(task, file, at, want)
+            if not data:
+                data = _fetch(task, addr + done, want) if want else b""
+                short = len(data) < want
+            if offset is None:
+                count = await file.write(data)
+            else:
+                count = await file.pwrite(data, offset + done)
+        except SysError as error:
+            if error.errno == errno.EAGAIN and not nowait and not file.flags & O_NONBLOCK:
+                try:
+                    await waiter.wait()
+                except Interrupted:
+                    if done:
+                        break
+                    raise
+                continue
+            if error.errno == errno.EPIPE:
+                task.send_signal(SIGPIPE, None)
+            if done:
+                break
+            raise
+        done += count
+        data = data[count:]
+        if not size or (seekable and (data or short)) or (short and not data):
+            break
+        if seekable and done < size:
+            await yield_now()
+    return done
+
+
+async def _writev(
+    task: Task, file: File, vectors: list[tuple[int, int]], offset: int | None, nowait: bool = False
+) -> int:
+    _check_writable(file)
+    if file.seekable:
+        mode = without_set_ids(file.inode, task.cred)
+        if mode is not None and vectors:
+            await file.inode.setattr({"mode": mode})
+    if len(vectors) > 1 and not file.seekable:
+        vectors, gathered = _gather(task, vectors)
+        if gathered is not None:
+            return await write_bytes(task, file, gathered, nowait)
+    done = 0
+    for addr, size in vectors:
+        try:
+            at = None if offset is None else offset + done
+            count = await _write(task, file, addr, size, at, nowait)
+        except (SysError, Interrupted):
+            if done:
+                break
+            raise
+        done += count
+        if count < size:
+            break
+    return done
+
+
+def _gather(task: Task, vectors: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], bytes | None]:
+    """A small writev to a pipe, socket or terminal is one write: its bytes, if they can be read."""
+    if sum(size for _, size in vectors) > CHUNK:
+        return vectors, None
+    try:
+        return vectors, b"".join([task.mm.read(addr, size) for addr, size in vectors])
+    except SysError:
+        return vectors, None
+
+
+async def write_bytes(task: Task, file: File, data: bytes, nowait: bool = False) -> int:
+    """Write bytes that the Sentry holds at the file's position: how many, as `write` would say."""
+    total = len(data)
+    waiter = Waiter(file, POLLOUT)
+    while True:
+        try:
+            data = data[await file.write(data) :]
+            if not data:
+                return total
+        except SysError as error:
+            if error.errno != errno.EAGAIN or nowait or file.flags & O_NONBLOCK:
+                if error.errno == errno.EPIPE:
+                    task.send_signal(SIGPIPE, None)
+                if len(data) < total:
+                    return total - len(data)
+                raise
+            try:
+                await waiter.wait()
+            except Interrupted:
+                if len(data) < total:
+                    return total - len(data)
+                raise
+
+
+@syscall(SYS.write)
+async def write(task: Task, fd: Fd, buf: Addr, count: Size) -> int:
+    """write(2)."""
+    file = task.files.get(fd)
+    _check_writable(file)
+    if count > 0x7FFFFFFFFFFFFFFF:
+        raise SysError(errno.EINVAL)
+    if not count and file.seekable:
+        return 0
+    return await _with_file(task, fd, _writev, [(buf, min(count, MAX_RW_COUNT))], None)
+
+
+@syscall(SYS.pwrite64)
+async def pwrite64(task: Task, fd: Fd, buf: Addr, count: Size, offset: Long) -> int:
+    """pwrite64(2)."""
+    if offset < 0:
+        raise SysError(errno.EINVAL)
+    file = task.files.get(fd)
+    if not file.seekable:
+        _check_writable(file)
+        raise SysError(errno.ESPIPE)
+    return await _with_file(task, fd, _writev, [(buf, min(count, MAX_RW_COUNT))] if count else [], offset)
+
+
+@syscall(SYS.writev)
+async def writev(task: Task, fd: Fd, iov: Addr, count: Int) -> int:
+    """writev(2)."""
+    _check_writable(task.files.get(fd))
+    return await _with_file(task, fd, _writev, iovecs(task, iov, count), None)
+
+
+@syscall(SYS.pwritev)
+async def pwritev(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Long) -> int:
+    """pwritev(2)."""
+    if low < 0:
+        raise SysError(errno.EINVAL)
+    _check_writable(task.files.get(fd))
+    return await _with_file(task, fd, _writev, iovecs(task, iov, count), low)
+
+
+@syscall(SYS.pwritev2, partial="RWF_APPEND and RWF_NOAPPEND only as the file's O_APPEND")
+async def pwritev2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Long, flags: Flags) -> int:
+    """pwritev2(2)."""
+    if flags & ~RWF_VALID or flags & (RWF_APPEND | RWF_NOAPPEND):
+        raise SysError(errno.EOPNOTSUPP)
+    if low < -1:
+        raise SysError(errno.EINVAL)
+    _check_writable(task.files.get(fd))
+    offset = None if low == -1 else low
+    return await _with_file(task, fd, _writev, iovecs(task, iov, count), offset, bool(flags & RWF_NOWAIT))
+
+
+@syscall(SYS.lseek)
+async def lseek(task: Task, fd: Fd, offset: Long, whence: UInt) -> int:
+    """lseek(2)."""
+    file = task.files.get(fd)
+    if whence > SEEK_HOLE:
+        raise SysError(errno.EINVAL)
+    return await file.lseek(offset, whence)
+
+
+async def _getdents(task: Task, fd: int, buf: int, size: int, legacy: bool) -> int:
+    file = task.files.get(fd)
+    if not file.inode.is_dir:
+        raise SysError(errno.ENOTDIR)
+    size = min(size, CHUNK)
+    out = bytearray()
+    pos = file.pos
+    while True:
+        entries = await file.readdir()
+        for ino, after, kind, name in entries:
+            if legacy:
+                length = DIRENT.size + len(name) + 2 + 7 & ~7
+            else:
+                length = DIRENT64.size + len(name) + 1 + 7 & ~7
+            if len(out) + length > size:
+                entries = []
+                break
+            if legacy:
+                record = DIRENT.pack(ino, after, length) + name
+                out += record.ljust(length - 1, b"\0") + bytes((kind,))
+            else:
+                out += (DIRENT64.pack(ino, after, length, kind) + name).ljust(length, b"\0")
+            file.pos = after
+        if not entries:
+            break
+    if not out:
+        if file.pos == pos and await file.readdir():
+            raise SysError(errno.EINVAL)  # the buffer is too small for the next entry
+        return 0
+    try:
+        task.mm.write(buf, bytes(out))
+    except SysError:
+        file.pos = pos
+        raise
+    return len(out)
+
+
+@syscall(SYS.getdents64)
+async def getdents64(task: Task, fd: Fd, buf: Addr, size: UInt) -> int:
+    """getdents64(2)."""
+    return await _getdents(task, fd, buf, size, False)
+
+
+@syscall(SYS.getdents)
+async def getdents(task: Task, fd: Fd, buf: Addr, size: UInt) -> int:
+    """getdents(2), the old record."""
+    return await _getdents(task, fd, buf, size, True)

@@ -1,0 +1,104 @@
+"""Resource limits and usage (getrlimit(2), getrusage(2))."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.abi.resource import (
+    RLIM_NLIMITS,
+    RLIMIT,
+    RLIMIT_NOFILE,
+    RUSAGE,
+    RUSAGE_CHILDREN,
+    RUSAGE_SELF,
+    RUSAGE_THREAD,
+)
+from sentry.abi.syscall_nr import SYS
+from sentry.abi.time import NS
+from sentry.kernel.credentials import CAP_SYS_RESOURCE
+from sentry.kernel.rlimits import NR_OPEN
+from sentry.syscalls.table import syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.group import ThreadGroup
+    from sentry.kernel.task import Task
+    from sentry.syscalls.args import Addr, Int, UInt
+
+PAGE_KIB = 4
+
+
+def _set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: int) -> None:
+    if soft > hard:
+        raise SysError(errno.EINVAL)
+    if resource == RLIMIT_NOFILE and hard > NR_OPEN:
+        raise SysError(errno.EPERM)
+    if hard > group.limits[resource][1] and not task.cred.capable(CAP_SYS_RESOURCE):
+        raise SysError(errno.EPERM)
+    group.limits[resource] = (soft, hard)
+
+
+@syscall(SYS.getrlimit)
+def getrlimit(task: Task, resource: UInt, limit: Addr) -> None:
+    """getrlimit(2)."""
+    if resource >= RLIM_NLIMITS:
+        raise SysError(errno.EINVAL)
+    task.mm.write(limit, RLIMIT.pack(*task.group.limits[resource]))
+
+
+@syscall(SYS.setrlimit, partial="CPU, RSS, LOCKS, MSGQUEUE, NICE, RTTIME are stored only")
+def setrlimit(task: Task, resource: UInt, limit: Addr) -> None:
+    """setrlimit(2)."""
+    soft, hard = RLIMIT.unpack(task.mm.read(limit, RLIMIT.size))
+    if resource >= RLIM_NLIMITS:
+        raise SysError(errno.EINVAL)
+    _set_limit(task, task.group, resource, soft, hard)
+
+
+@syscall(SYS.prlimit64, partial="CPU, RSS, LOCKS, MSGQUEUE, NICE, RTTIME are stored only")
+def prlimit64(task: Task, pid: Int, resource: UInt, new: Addr, old: Addr) -> None:
+    """prlimit(2)."""
+    wanted = RLIMIT.unpack(task.mm.read(new, RLIMIT.size)) if new else None
+    target = task if pid == 0 else task.kernel.tasks.get(pid)
+    if target is None:
+        raise SysError(errno.ESRCH)
+    _check_prlimit(task, target)
+    if resource >= RLIM_NLIMITS:
+        raise SysError(errno.EINVAL)
+    before = target.group.limits[resource]
+    if wanted is not None:
+        _set_limit(task, target.group, resource, *wanted)
+    if old:
+        task.mm.write(old, RLIMIT.pack(*before))
+
+
+def _check_prlimit(task: Task, target: Task) -> None:
+    """SysError(EPERM) unless all the target's ids are the caller's (prlimit(2))."""
+    mine, theirs = task.cred, target.cred
+    same = (
+        mine.uid == theirs.euid == theirs.suid == theirs.uid and mine.gid == theirs.egid == theirs.sgid == theirs.gid
+    )
+    if target is not task and not same and not mine.capable(CAP_SYS_RESOURCE):
+        raise SysError(errno.EPERM)
+
+
+def pack_rusage(utime: int, stime: int, maxrss_kib: int = 0) -> bytes:
+    """struct rusage from nanoseconds of CPU time."""
+    return RUSAGE.pack(utime // NS, utime % NS // 1000, stime // NS, stime % NS // 1000, maxrss_kib, *(0,) * 13)
+
+
+@syscall(SYS.getrusage, partial="CPU times are approximate, counts of faults and switches are 0")
+def getrusage(task: Task, who: Int, usage: Addr) -> None:
+    """getrusage(2)."""
+    group = task.group
+    if who == RUSAGE_SELF:
+        utime, stime = group.cpu_times()
+    elif who == RUSAGE_THREAD:
+        utime, stime = task.utime_ns, task.stime_ns
+    elif who == RUSAGE_CHILDREN:
+        utime, stime = group.child_utime, group.child_stime
+    else:
+        raise SysError(errno.EINVAL)
+    resident = 0 if who == RUSAGE_CHILDREN else task.mm.space.resident_pages() * PAGE_KIB
+    task.mm.write(usage, pack_rusage(utime, stime, resident))

@@ -1,0 +1,388 @@
+"""Processes: clone and its kin, exit, wait, ids, process groups and sessions."""
+
+from __future__ import annotations
+
+import errno
+from _struct import Struct
+
+from sentry.abi.errors import SysError
+from sentry.abi.sched import (
+    CLONE_DETACHED,
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_PARENT_SETTID,
+    CLONE_PIDFD,
+    CLONE_SIGHAND,
+    CLONE_SYSVSEM,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    CSIGNAL,
+    NEW_NAMESPACES,
+)
+from sentry.abi.signal import (
+    CLD_CONTINUED,
+    CLD_DUMPED,
+    CLD_EXITED,
+    CLD_KILLED,
+    CLD_STOPPED,
+    SIGCHLD,
+    SIGCONT,
+    SigInfo,
+)
+from sentry.abi.syscall_nr import SYS
+from sentry.abi.wait import (
+    CONTINUED_STATUS,
+    P_ALL,
+    P_PGID,
+    P_PID,
+    P_PIDFD,
+    WALL,
+    WCLONE,
+    WCONTINUED,
+    WEXITED,
+    WNOHANG,
+    WNOTHREAD,
+    WNOWAIT,
+    WSTOPPED,
+    WUNTRACED,
+    exit_status,
+    stop_status,
+)
+from sentry.kernel.clone import CloneArgs
+from sentry.kernel.clone import clone as make_task
+from sentry.kernel.group import ProcessGroup, Session
+from sentry.kernel.task import NO_RESULT
+from sentry.kernel.wait import block
+from sentry.syscalls.table import ERESTARTNOINTR, ERESTARTSYS, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.group import ThreadGroup
+    from sentry.kernel.task import Task
+    from sentry.syscalls.args import Addr, Int, Size, ULong
+
+CLONE_ARGS = Struct("<11Q")
+CLONE_ARGS_SIZE_VER0 = 64
+RUSAGE = Struct("<4q14q")
+
+
+@syscall(SYS.fork, on_signal=ERESTARTNOINTR)
+async def fork(task: Task) -> int:
+    """fork(2)."""
+    return await make_task(task, CloneArgs(0, SIGCHLD))
+
+
+@syscall(SYS.vfork, on_signal=ERESTARTNOINTR)
+async def vfork(task: Task) -> int:
+    """vfork(2)."""
+    return await make_task(task, CloneArgs(CLONE_VFORK | CLONE_VM, SIGCHLD))
+
+
+@syscall(SYS.clone, on_signal=ERESTARTNOINTR, partial="no namespaces, no CLONE_PIDFD, no CLONE_PTRACE")
+async def clone(task: Task, flags: ULong, stack: Addr, ptid: Addr, ctid: Addr, tls: Addr) -> int:
+    """clone(2)."""
+    if flags & CLONE_PIDFD and flags & (CLONE_DETACHED | CLONE_PARENT_SETTID):
+        raise SysError(errno.EINVAL)
+    args = CloneArgs(flags & 0xFFFFFFFF & ~CSIGNAL, flags & CSIGNAL, stack, ptid, ctid, tls)
+    return await make_task(task, args)
+
+
+@syscall(SYS.clone3, on_signal=ERESTARTNOINTR, partial="no namespaces, no pidfd, no set_tid, no cgroup")
+async def clone3(task: Task, args: Addr, size: Size) -> int:
+    """clone3(2)."""
+    if size < CLONE_ARGS_SIZE_VER0:
+        raise SysError(errno.EINVAL)
+    if size > 4096:
+        raise SysError(errno.E2BIG)
+    data = task.mm.read(args, size)
+    if any(data[CLONE_ARGS.size :]):
+        raise SysError(errno.E2BIG)
+    fields = CLONE_ARGS.unpack(data[: CLONE_ARGS.size].ljust(CLONE_ARGS.size, b"\0"))
+    (
+        flags,
+        _pidfd,
+        child_tid,
+        parent_tid,
+        exit_signal,
+        stack,
+        stack_size,
+        tls,
+        set_tid,
+        set_tid_size,
+        _cgroup,
+    ) = fields
+    if flags & (CSIGNAL | CLONE_DETACHED) or exit_signal & ~CSIGNAL or exit_signal > 64:
+        raise SysError(errno.EINVAL)
+    if flags & CLONE_THREAD and exit_signal:
+        raise SysError(errno.EINVAL)
+    if bool(stack) != bool(stack_size) or set_tid or set_tid_size:
+        raise SysError(errno.EINVAL)
+    if stack + stack_size >= 1 << 47:
+        raise SysError(errno.EINVAL)
+    return await make_task(
+        task, CloneArgs(flags, exit_signal, stack + stack_size, parent_tid, child_tid, tls)
+    )
+
+
+@syscall(SYS.unshare, partial="files and fs only; namespaces are refused")
+def unshare(task: Task, flags: ULong) -> None:
+    """unshare(2)."""
+    known = CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | NEW_NAMESPACES
+    if flags & ~known:
+        raise SysError(errno.EINVAL)
+    if flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) and len(task.group.tasks) > 1:
+        raise SysError(errno.EINVAL)
+    if flags & NEW_NAMESPACES:
+        raise SysError(errno.EINVAL if task.cred.capable(21) else errno.EPERM)
+    if flags & CLONE_FS and task.fs.users > 1:
+        task.fs.users -= 1
+        task.fs = task.fs.copy()
+    if flags & CLONE_FILES and task.files.users > 1:
+        task.files.users -= 1
+        task.files = task.files.copy()
+
+
+@syscall(SYS.exit)
+def exit(task: Task, code: Int) -> object:
+    """_exit(2) of one thread."""
+    task.kernel.exit_task(task, exit_status(code))
+    return NO_RESULT
+
+
+@syscall(SYS.exit_group)
+def exit_group(task: Task, code: Int) -> object:
+    """exit_group(2)."""
+    kernel = task.kernel
+    kernel.exit_group(task.group, exit_status(code), by=task)
+    kernel.exit_task(task, task.group.exit_status)
+    return NO_RESULT
+
+
+class _Wanted:
+    """Which children a wait call is about, and what of them."""
+
+    __slots__ = ("kind", "number", "options")
+
+    def __init__(self, kind: int, number: int, options: int) -> None:
+        self.kind = kind
+        self.number = number
+        self.options = options
+
+    def matches(self, child: ThreadGroup) -> bool:
+        if self.kind == P_PID and child.tgid != self.number:
+            return False
+        if self.kind == P_PGID and child.pgrp.pgid != self.number:
+            return False
+        options = self.options
+        if options & WALL:
+            return True
+        return (child.exit_signal != SIGCHLD) == bool(options & WCLONE)
+
+
+def _find(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | None:
+    """(child, status word, CLD_ code) of a child that has something to report; None: none yet.
+
+    SysError(ECHILD) when no child can ever match.
+    """
+    candidates = [child for child in task.group.children if wanted.matches(child)]
+    if not candidates:
+        raise SysError(errno.ECHILD)
+    candidates.sort(key=lambda child: child.tgid)
+    for child in candidates:
+        if child.zombie:
+            if wanted.options & WEXITED:
+                status = child.exit_status
+                code = CLD_EXITED
+                if status & 0x7F:
+                    code = CLD_DUMPED if status & 0x80 else CLD_KILLED
+                return child, status, code
+        elif child.stopped and not child.stop_reported and wanted.options & WSTOPPED:
+            return child, stop_status(child.stop_signal), CLD_STOPPED
+        elif child.continued and wanted.options & WCONTINUED:
+            return child, CONTINUED_STATUS, CLD_CONTINUED
+    return None
+
+
+async def _wait(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | None:
+    while True:
+        found = _find(task, wanted)
+        if found is not None:
+            child, _status, code = found
+            if not wanted.options & WNOWAIT:
+                if code == CLD_STOPPED:
+                    child.stop_reported = True
+                elif code == CLD_CONTINUED:
+                    child.continued = False
+            return found
+        if wanted.options & WNOHANG:
+            return None
+        await block((task.group.child_queue, 1))
+
+
+def pack_rusage(utime: int, stime: int, max_rss_kib: int = 0) -> bytes:
+    """struct rusage with the times (nanoseconds) that we know."""
+    return RUSAGE.pack(
+        utime // 10**9, utime // 1000 % 10**6, stime // 10**9, stime // 1000 % 10**6, max_rss_kib, *[0] * 13
+    )
+
+
+def _child_rusage(child: ThreadGroup) -> bytes:
+    utime, stime = child.cpu_times()
+    return pack_rusage(utime + child.child_utime, stime + child.child_stime)
+
+
+@syscall(SYS.wait4, on_signal=ERESTARTSYS)
+async def wait4(task: Task, pid: Int, status: Addr, options: Int, rusage: Addr) -> int:
+    """wait4(2)."""
+    if options & 0xFFFFFFFF & ~(WNOHANG | WUNTRACED | WCONTINUED | WNOTHREAD | WCLONE | WALL):
+        raise SysError(errno.EINVAL)
+    if pid == -0x80000000:
+        raise SysError(errno.ESRCH)
+    if pid < -1:
+        wanted = _Wanted(P_PGID, -pid, options | WEXITED)
+    elif pid == -1:
+        wanted = _Wanted(P_ALL, 0, options | WEXITED)
+    elif pid == 0:
+        wanted = _Wanted(P_PGID, task.group.pgrp.pgid, options | WEXITED)
+    else:
+        wanted = _Wanted(P_PID, pid, options | WEXITED)
+    found = await _wait(task, wanted)
+    if found is None:
+        return 0
+    child, word, _code = found
+    usage = _child_rusage(child)
+    if child.zombie and not wanted.options & WNOWAIT:
+        task.kernel.reap(child)
+    if status:
+        task.mm.write_u32(status, word)
+    if rusage:
+        task.mm.write(rusage, usage)
+    return child.tgid
+
+
+@syscall(SYS.waitid, on_signal=ERESTARTSYS, partial="no P_PIDFD")
+async def waitid(task: Task, kind: Int, number: Int, infop: Addr, options: Int, rusage: Addr) -> int:
+    """waitid(2)."""
+    known = WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | WNOTHREAD | WCLONE | WALL
+    if options & 0xFFFFFFFF & ~known or not options & (WEXITED | WSTOPPED | WCONTINUED):
+        raise SysError(errno.EINVAL)
+    if kind == P_PID and number <= 0:
+        raise SysError(errno.EINVAL)
+    if kind == P_PGID:
+        if number < 0:
+            raise SysError(errno.EINVAL)
+        number = number or task.group.pgrp.pgid
+    if kind == P_PIDFD:
+        raise SysError(errno.EBADF)
+    if kind not in (P_ALL, P_PID, P_PGID):
+        raise SysError(errno.EINVAL)
+    found = await _wait(task, _Wanted(kind, number, options))
+    if found is None:
+        if infop:
+            # Only these fields are cleared (waitid(2)).
+            task.mm.write(infop, bytes(12))
+            task.mm.write(infop + 12, bytes(16))
+        return 0
+    child, word, code = found
+    value = word >> 8 & 0xFF if code == CLD_EXITED else word & 0x7F
+    if code == CLD_STOPPED:
+        value = child.stop_signal
+    elif code == CLD_CONTINUED:
+        value = SIGCONT
+    info = SigInfo(SIGCHLD, code, child.tgid, child.leader.cred.uid, status=value)
+    usage = _child_rusage(child)
+    if child.zombie and not options & WNOWAIT:
+        task.kernel.reap(child)
+    if rusage:
+        task.mm.write(rusage, usage)
+    if infop:
+        # si_utime and si_stime are not reported by waitid.
+        task.mm.write(infop, info.pack()[:28])
+    return 0
+
+
+@syscall(SYS.getpid)
+def getpid(task: Task) -> int:
+    """getpid(2)."""
+    return task.group.tgid
+
+
+@syscall(SYS.gettid)
+def gettid(task: Task) -> int:
+    """gettid(2)."""
+    return task.tid
+
+
+@syscall(SYS.getppid)
+def getppid(task: Task) -> int:
+    """getppid(2)."""
+    parent = task.group.parent
+    return 0 if parent is None else parent.tgid
+
+
+def _group(task: Task, pid: int) -> ThreadGroup:
+    if pid == 0:
+        return task.group
+    group = task.kernel.groups.get(pid)
+    if group is None:
+        raise SysError(errno.ESRCH)
+    return group
+
+
+@syscall(SYS.getpgid)
+def getpgid(task: Task, pid: Int) -> int:
+    """getpgid(2)."""
+    return _group(task, pid).pgrp.pgid
+
+
+@syscall(SYS.getpgrp)
+def getpgrp(task: Task) -> int:
+    """getpgrp(2)."""
+    return task.group.pgrp.pgid
+
+
+@syscall(SYS.getsid)
+def getsid(task: Task, pid: Int) -> int:
+    """getsid(2)."""
+    return _group(task, pid).session.sid
+
+
+@syscall(SYS.setpgid)
+def setpgid(task: Task, pid: Int, pgid: Int) -> None:
+    """setpgid(2)."""
+    if pgid < 0:
+        raise SysError(errno.EINVAL)
+    group = _group(task, pid)
+    me = task.group
+    pgid = pgid or group.tgid
+    if group is not me:
+        if group.parent is not me:
+            raise SysError(errno.ESRCH)
+        if group.session is not me.session:
+            raise SysError(errno.EPERM)
+        if group.did_exec:
+            raise SysError(errno.EACCES)
+    if group.session.leader is group:
+        raise SysError(errno.EPERM)
+    kernel = task.kernel
+    pgrp = kernel.processes_by_pgid.get(pgid)
+    if pgid != group.tgid and (pgrp is None or pgrp.session is not me.session):
+        raise SysError(errno.EPERM)
+    if pgrp is None:
+        pgrp = kernel.processes_by_pgid[pgid] = ProcessGroup(pgid, group.session)
+    if pgrp is not group.pgrp:
+        group.enter(pgrp)
+
+
+@syscall(SYS.setsid)
+def setsid(task: Task) -> int:
+    """setsid(2)."""
+    group = task.group
+    kernel = task.kernel
+    if group.tgid in kernel.processes_by_pgid:
+        raise SysError(errno.EPERM)
+    pgrp = ProcessGroup(group.tgid, Session(group.tgid, group))
+    kernel.processes_by_pgid[group.tgid] = pgrp
+    group.enter(pgrp)
+    return group.tgid
