@@ -9,7 +9,6 @@
 
 #include <stddef.h>
 
-/* cdef begin */
 /* A fork with CLONE_NEW* flags: no new stack, SIGCHLD at the end.  Child's pid, or 0 in the child.
  * Only for a process with one thread; no atfork handler runs. */
 long host_clone(unsigned long flags);
@@ -46,6 +45,5 @@ void host_quiet_malloc(void);
 
 /* syscall(2) itself, for tests of the filters. */
 long host_syscall(long number, long a, long b, long c, long d, long e, long f);
-/* cdef end */
 
 #endif

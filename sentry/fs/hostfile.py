@@ -129,12 +129,10 @@ class HostInode(AnonInode):
     def __init__(self, fd: int, kind: str, uid: int, gid: int) -> None:
         stat = os.fstat(fd)
         ino = _inos.setdefault((stat.st_dev, stat.st_ino), len(_inos) + 2)
-        try:
-            name = os.readlink(b"/proc/self/fd/%d" % fd)
-        except OSError:
-            name = b""
-        if kind in (PIPE, SOCKET) or not name.startswith(b"/dev/"):
-            name = b"%s:[%d]" % (kind.encode() if kind in (PIPE, SOCKET) else b"host", ino)
+        # The host's own name for it is none of the guest's business (and cannot be asked for any more).
+        name = b"/dev/console" if kind == TTY else b"%s:[%d]" % (
+            kind.encode() if kind in (PIPE, SOCKET) else b"host", ino
+        )  # fmt: skip
         super().__init__(HOSTFS, ino, stat.st_mode, name, uid, gid)
         self.rdev = stat.st_rdev
         #: The open files; the first one's descriptor stands for them all.

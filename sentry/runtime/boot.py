@@ -24,7 +24,9 @@ from sentry.runtime.terminal import Terminal, find_terminal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
+    from gofer.fids import Export
     from sentry.platform.base import Platform
     from sentry.runtime.cgroup import MemoryGroup
     from sentry.runtime.config import Config
@@ -37,7 +39,7 @@ NAMESPACES = (
 )
 
 BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin")
-FILTERS = ("sentry", "gofer", "stub", "reaper")
+FILTERS = ("sentry", "reaper", "stub", "gofer", "gofer_rw")
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET, SOCK_NONBLOCK, SOCK_CLOEXEC = 1, 1, 5, 0o4000, 0o2000000
 
 #: The name under which the Gofer attaches the root; binds follow as b"bind0", b"bind1"…
@@ -51,12 +53,11 @@ class Plan:
     stdio      the guest's three descriptors (all above 2), -1 for one that the caller had closed
     control_fd, sentry_sock, gofer_sock, status_fd   see `_sockets`
     procs_fd   cgroup.procs of the memory group, or -1
-    proc_fd    the host's /proc (O_PATH); closed before lock-down
     """
 
     __slots__ = (
-        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "exports", "filters", "gofer_sock", "group",
-        "guest_main", "make_platform", "null_fd", "proc_fd", "procs_fd", "reaper_fd", "sentry_sock", "status_fd",
+        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters", "gofer_main", "gofer_sock", "group",
+        "guest_main", "make_platform", "null_fd", "procs_fd", "reaper_fd", "sentry_sock", "status_fd",
         "status_read_fd", "stdio", "stub_fd",
     )  # fmt: skip
 
@@ -71,13 +72,14 @@ class Plan:
     stub_fd: int
     reaper_fd: int
     procs_fd: int
-    proc_fd: int
     cli_fd: int
     control_fd: int
     sentry_sock: int
     gofer_sock: int
     status_fd: int
     status_read_fd: int
+    gofer_main: Callable[..., NoReturn]
+    export_type: type[Export]
     make_platform: Callable[[Plan], Platform]
     guest_main: Callable[[Config, Platform, int, Control, tuple[int, int, int]], int]
 
@@ -181,7 +183,7 @@ def _sockets(plan: Plan) -> None:
     plan.sentry_sock, plan.gofer_sock = a.detach(), b.detach()
     a, b = _socket.socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)
     plan.cli_fd, plan.control_fd = a.detach(), b.detach()
-    plan.status_read_fd, plan.status_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    plan.status_read_fd, plan.status_fd = os.pipe2(os.O_CLOEXEC)
 
 
 def prepare(config: Config, closed: set[int]) -> Plan:
@@ -197,7 +199,6 @@ def prepare(config: Config, closed: set[int]) -> Plan:
     plan.stub_fd = open_program("stub")
     plan.reaper_fd = open_program("reaper")
     plan.null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    plan.proc_fd = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
     stdin, stdout, stderr = (-1 if fd in closed else reopen(fd) for fd in (0, 1, 2))
     plan.stdio = (stdin, stdout, stderr)
     plan.group = None
@@ -229,12 +230,12 @@ def write_maps(pid: int, as_nobody: bool) -> None:
             ) from None
 
 
-def start_gofer(plan: Plan, entry: Callable[..., int]) -> int:
+def start_gofer(plan: Plan) -> int:
     from sentry.runtime import inside
 
     pid = os.fork()
     if pid == 0:
-        inside.gofer_process(plan, entry)
+        inside.gofer_process(plan)
     return pid
 
 
@@ -261,16 +262,16 @@ def start_first_process(plan: Plan) -> tuple[int, int]:
     return pid, write_fd
 
 
-def import_all(plan: Plan) -> Callable[..., int]:
-    """Import what any process of the run will need; the Gofer's entry point."""
+def import_all(plan: Plan) -> None:
+    """Import what any process of the run will need."""
     from gofer import main as gofer_main
     from sentry.runtime import confine, guest, inside, supervise  # noqa: F401
 
     confine.preload()
     plan.guest_main = guest.main
     plan.make_platform = guest.make_platform
-    entry: Callable[..., int] = gofer_main.run
-    return entry
+    plan.gofer_main = gofer_main.run
+    plan.export_type = gofer_main.Export
 
 
 def let_go(plan: Plan) -> None:
@@ -279,7 +280,7 @@ def let_go(plan: Plan) -> None:
     0 and 1 become /dev/null, so that the far end of a pipe sees the end when the guest closes it."""
     for fd in (
         plan.control_fd, plan.sentry_sock, plan.gofer_sock, plan.status_fd, plan.stub_fd,
-        plan.reaper_fd, plan.procs_fd, plan.proc_fd, *plan.stdio, *(fd for _, fd, _ in plan.exports),
+        plan.reaper_fd, plan.procs_fd, *plan.stdio, *(fd for _, fd, _ in plan.exports),
     ):  # fmt: skip
         if fd >= 0:
             os.close(fd)
@@ -290,7 +291,7 @@ def let_go(plan: Plan) -> None:
 def run(config: Config) -> int:
     """Run the sandbox that `config` describes; the CLI's exit status."""
     plan = prepare(config, fill_standard_fds())
-    gofer_entry = import_all(plan)
+    import_all(plan)
     from sentry.runtime import supervise
 
     terminal: Terminal | None = find_terminal()
@@ -308,7 +309,7 @@ def run(config: Config) -> int:
 
     keeper = supervise.Supervisor(plan.cli_fd, signal_fd, config, terminal, plan.group, plan.status_read_fd)
     try:
-        keeper.gofer = start_gofer(plan, gofer_entry)
+        keeper.gofer = start_gofer(plan)
         keeper.reaper, lifeline = start_first_process(plan)
         let_go(plan)
         status = keeper.run()

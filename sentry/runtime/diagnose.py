@@ -103,3 +103,15 @@ def mounting_refused(error: int, step: str) -> str:
     if error in (errno.EPERM, errno.EACCES):
         return f"a security module of the host forbids {step} in a user namespace ({os.strerror(error)})"
     return f"{step} failed: {os.strerror(error)}"
+
+
+def ptrace_refused(error: int, detail: str) -> str:
+    """The line for a platform that did not start; `detail` is its own word on it."""
+    if error == errno.EPERM and in_container():
+        return f"the container around us forbids ptrace; {CONTAINER_ADVICE}"
+    if error in (errno.EPERM, errno.EACCES):
+        return (
+            "the host forbids ptrace to our own children (a security module, or kernel.yama.ptrace_scope "
+            f"above 1): {detail}"
+        )
+    return f"cannot start the ptrace platform: {detail}"

@@ -181,8 +181,13 @@ def compile_all() -> dict[str, bytes]:
     from gofer.filter import gofer_filter
     from sentry.platform.stub_filter import stub_filter
 
-    sources = {"sentry": sentry_filter, "reaper": reaper_filter, "gofer": gofer_filter, "stub": stub_filter}
-    return {name: compile_filter(source()) for name, source in sources.items()}
+    return {
+        "sentry": compile_filter(sentry_filter()),
+        "reaper": compile_filter(reaper_filter()),
+        "stub": compile_filter(stub_filter()),
+        "gofer": compile_filter(gofer_filter(writable=False)),
+        "gofer_rw": compile_filter(gofer_filter(writable=True)),
+    }
 
 
 def main(out: str) -> None:

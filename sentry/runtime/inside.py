@@ -1,9 +1,10 @@
 """Inside the namespaces: pid 1 until it becomes the reaper, and the Sentry until it is locked down.
 
 pid 1 comes here from a raw clone, as a copy of the CLI with everything imported and open.  It takes
-the uid it was given, leaves the host's file tree for an empty read-only root, forks the Sentry, gives
-up all rights and executes the reaper.  The Sentry starts the platform (the last thing that needs to
-execute a file), locks itself down and only then lets the kernel run guest code.
+the uid it was given and forks the Sentry.  The Sentry starts the platform, the last step that reads
+or executes files; then pid 1 replaces the root of the whole namespace by an empty read-only one, gives
+up all rights and executes the reaper, while the Sentry locks itself down and only then lets the kernel
+run guest code.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from sentry.runtime.errors import Fatal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
 
     from sentry.platform.base import Platform
@@ -116,13 +116,21 @@ def first_process(plan: Plan, go_fd: int) -> NoReturn:
         confine.die_with_parent()  # behind the change of uid, which clears it
         if _parent_is_gone(go_fd):
             os._exit(128)
-        empty_root()
         os.close(go_fd)
-        debug(plan, f"pid 1: user/pid/mount/net/ipc/uts/cgroup namespaces, uid {os.getuid()}, empty root")
+        os.chdir("/")  # the empty root will take its place for all who are there
+        debug(plan, f"pid 1: own user, pid, mount, net, ipc, uts and cgroup namespaces, uid {os.getuid()}")
+        started_read, started = os.pipe2(os.O_CLOEXEC)
+        emptied, emptied_write = os.pipe2(os.O_CLOEXEC)
         sentry = os.fork()
         if sentry == 0:
-            _sentry_process(plan, control)
-        _become_reaper(plan, sentry)
+            _sentry_process(plan, control, started, emptied)
+        os.close(started)
+        if os.read(started_read, 1) == b"s":
+            empty_root()
+            os.write(emptied_write, b"e")
+            _become_reaper(plan, sentry)
+        # The Sentry has failed and said why; the exit of pid 1 ends it if it has not ended itself.
+        os.waitpid(sentry, 0)
     except Fatal as error:
         control.failed(error.text, error.status)
         status = error.status
@@ -154,26 +162,26 @@ def _become_reaper(plan: Plan, sentry: int) -> None:
     os._exit(127)
 
 
-def _sentry_process(plan: Plan, control: Control) -> NoReturn:
-    """The life of the Sentry: platform, lock-down, kernel."""
+def _sentry_process(plan: Plan, control: Control, started: int, emptied: int) -> NoReturn:
+    """The life of the Sentry: platform, empty root, lock-down, kernel."""
     status = 128
     try:
         confine.die_with_parent()
         os.dup2(plan.null_fd, 0)
         os.dup2(plan.null_fd, 1)
-        confine.close_all_but(
-            (0, 1, 2, *plan.stdio, plan.control_fd, plan.sentry_sock, plan.stub_fd, plan.procs_fd, plan.proc_fd)
-        )
-        own_score = _set_oom_score(plan.proc_fd, b"1000")  # the zygote inherits it, and all stubs
-        platform = plan.make_platform(plan)
-        if own_score:
-            _set_oom_score(plan.proc_fd, own_score)
-        _join_group(plan, platform)
-        for fd in (plan.stub_fd, plan.procs_fd, plan.proc_fd):
+        kept = (0, 1, 2, *plan.stdio, plan.control_fd, plan.sentry_sock)
+        confine.close_all_but((*kept, plan.stub_fd, plan.procs_fd, started, emptied))
+        platform = _start_platform(plan)
+        os.write(started, b"s")
+        if os.read(emptied, 1) != b"e":
+            os._exit(128)  # pid 1 could not make the empty root, and says so
+        if os.listdir("/") or os.listdir("."):
+            raise Fatal("the sandbox's root is not empty")
+        for fd in (plan.stub_fd, plan.procs_fd, started, emptied):
             if fd >= 0:
                 os.close(fd)
-        debug(plan, "sentry: no capabilities, no_new_privs, not dumpable, seccomp allow-list")
         confine.lock_down(plan.filters["sentry"], plan.config.debug)
+        debug(plan, "sentry: empty root, no capabilities, no_new_privs, not dumpable, seccomp allow-list")
         status = plan.guest_main(plan.config, platform, plan.sentry_sock, control, plan.stdio)
         control.exited(status)
     except Fatal as error:
@@ -184,16 +192,28 @@ def _sentry_process(plan: Plan, control: Control) -> NoReturn:
     os._exit(status & 0xFF)
 
 
-def _set_oom_score(proc_fd: int, score: bytes) -> bytes:
+def _start_platform(plan: Plan) -> Platform:
+    """Start the platform, whose stubs inherit a high oom_score_adj and the memory cgroup."""
+    # A change of uid has made us undumpable, and so our own files in /proc root's.
+    lib.host_prctl(confine.PR_SET_DUMPABLE, 1, 0, 0, 0)
+    own_score = _set_oom_score(b"1000")
+    try:
+        platform = plan.make_platform(plan)
+    except OSError as error:
+        raise Fatal(diagnose.ptrace_refused(error.errno or 0, str(error.strerror or error))) from error
+    if own_score:
+        _set_oom_score(own_score)
+    _join_group(plan, platform)
+    return platform
+
+
+def _set_oom_score(score: bytes) -> bytes:
     """Set oom_score_adj, so that a host short of memory takes guests before it takes Sentries.
 
-    Returns what it was, b"" when it could not be set; a preference, no more.  `proc_fd`: the host's
-    /proc, which knows us by our pid outside.
+    Returns what it was, b"" when it could not be set; it is a preference, no more.
     """
     try:
-        # A change of uid has made us undumpable, and so our /proc files root's.
-        lib.host_prctl(confine.PR_SET_DUMPABLE, 1, 0, 0, 0)
-        fd = os.open("self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=proc_fd)
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
         try:
             old = os.read(fd, 16).strip()
             os.pwrite(fd, score, 0)
@@ -217,21 +237,19 @@ def _join_group(plan: Plan, platform: Platform) -> None:
     debug(plan, f"sentry: stubs are in a memory cgroup of {plan.config.memory} bytes")
 
 
-def gofer_process(plan: Plan, entry: Callable[..., int]) -> NoReturn:
+def gofer_process(plan: Plan) -> NoReturn:
     """The Gofer's process, up to its own main: a child of the CLI in the host's namespaces."""
-    status = 128
     try:
         settle_signals()
-        confine.die_with_parent()
-        if os.getppid() != plan.cli_pid:
-            os._exit(status)
-        os.dup2(plan.null_fd, 0)
-        os.dup2(plan.null_fd, 1)
-        exports = [(name, fd, writable) for name, fd, writable in plan.exports]
-        confine.close_all_but((0, 1, 2, plan.gofer_sock, plan.status_fd, *(fd for _, fd, _ in exports)))
-        status = entry(plan.gofer_sock, exports, plan.filters["gofer"], plan.status_fd)
-    except BaseException as error:
-        if plan.config.debug:
-            debug(plan, "gofer: internal error\n" + confine.describe(error))
-        status = 128
-    os._exit(status or 0)
+        exports = [plan.export_type(name, b"", not writable, fd) for name, fd, writable in plan.exports]
+        writable = any(writable for _, _, writable in plan.exports)
+        plan.gofer_main(
+            plan.gofer_sock,
+            exports,
+            plan.filters["gofer_rw" if writable else "gofer"],
+            debug_fd=os.dup(2) if plan.config.debug else -1,
+            status_fd=plan.status_fd,
+            parent_pid=plan.cli_pid,
+        )
+    finally:
+        os._exit(128)
