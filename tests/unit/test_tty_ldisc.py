@@ -16,7 +16,7 @@ from sentry.abi.ioctl import FIONREAD, TCGETS, TCSETS
 from sentry.fs.devpts.ldisc import LineDiscipline
 from sentry.fs.devpts.modes import Termios, initial
 
-PATIENCE_MS = 400
+PATIENCE_MS = 200
 
 
 class HostPty:
@@ -83,6 +83,15 @@ class Ours:
 
 
 def check(steps):
+    """Run the steps on both.  The host's input is processed by a worker that nothing can be asked to wait
+    for, so a difference counts only if it shows again when the worker is given time after each step."""
+    try:
+        run(steps, 0)
+    except AssertionError:
+        run(steps, 0.03)
+
+
+def run(steps, pause):
     host, ours = HostPty(), Ours()
     try:
         for kind, value in steps:
@@ -94,6 +103,7 @@ def check(steps):
                 assert os.write(host.master, value) == len(value)
             elif kind == "print":
                 assert ours.write(value) == host.write(value)
+            select.select([], [], [], pause)
             out = ours.ldisc.take_output(1 << 20)
             assert host.receive_output(len(out)) == out
             if kind == "type":
