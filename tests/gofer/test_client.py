@@ -347,3 +347,47 @@ def test_version_negotiation() -> None:
             assert world.client.extended is extended and world.client.msize == 8192
         world.client.close()
         world.server.close()
+
+
+def test_server_that_refuses_the_extension(world: World) -> None:
+    world.client.extended = False
+    job = world.spawn(world.client.start(True, 65536))
+    tag, message = world.request()
+    assert message.version == m.VERSION_SENTRY
+    world.reply(tag, m.Rlerror(errno.EIO))
+    world.poller.turn()
+    world.scheduler.run()
+    tag, message = world.request()
+    assert message.version == m.VERSION_L
+    world.reply(tag, m.Rversion(8192, m.VERSION_L))
+    assert world.finish(job) == [("returned", None)]
+    assert not world.client.extended
+
+
+def test_server_without_the_at_requests(world: World) -> None:
+    """Older servers (diod 1.0) know Trename and Tremove only."""
+    world.client.extended = False
+
+    def serve(*exchange: tuple[type[m.Message], m.Message]) -> list[m.Message]:
+        seen = []
+        for cls, reply in exchange:
+            while select.select([world.server], [], [], 0)[0] == []:
+                if not world.scheduler.run():
+                    world.poller.turn()
+            tag, message = world.request()
+            assert type(message) is cls
+            seen.append(message)
+            world.reply(tag, reply)
+        return seen
+
+    refused, found = m.Rlerror(errno.EOPNOTSUPP), m.Rwalk([QID])
+    job = world.spawn(world.client.renameat(1, b"old", 2, b"new"))
+    seen = serve((m.Trenameat, refused), (m.Twalk, found), (m.Trename, m.Rrename()), (m.Tclunk, m.Rclunk()))
+    assert seen[2] == m.Trename(seen[1].newfid, 2, b"new")
+    assert world.finish(job) == [("returned", None)]
+    job = world.spawn(world.client.unlinkat(1, b"old"))
+    serve((m.Tunlinkat, refused), (m.Twalk, found), (m.Tremove, m.Rremove()))
+    assert world.finish(job) == [("returned", None)]
+    job = world.spawn(world.client.unlinkat(1, b"old", 0x200))
+    serve((m.Tunlinkat, refused), (m.Twalk, found), (m.Tclunk, m.Rclunk()))
+    assert is_error(world.finish(job)[0], errno.ENOTDIR)

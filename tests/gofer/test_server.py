@@ -81,7 +81,7 @@ def test_version(gofer: Any) -> None:
 
 
 def test_auth_is_refused(sock: socket.socket) -> None:
-    assert ask(sock, m.Tauth(5, b"root", b"", 0)) == m.Rlerror(errno.EOPNOTSUPP)
+    assert ask(sock, m.Tauth(5, b"root", b"", 0)) == m.Rlerror(0)
     assert type(ask(sock, m.Tattach(5, 6, b"root", b"", 0))) is m.Rlerror
     assert ask(sock, m.Tflush(77)) == m.Rflush()
 
