@@ -141,14 +141,23 @@ static int init_signals(struct engine *e)
     return 0;
 }
 
+/* Only one at a time: it takes every child's status, and kills a child that it does not know. */
+static struct engine *the_engine;
+
 struct engine *engine_new(int pin, int *error)
 {
     struct timespec zero = {0, 0};
     struct epoll_event event;
     int r = -ENOMEM;
-    struct engine *e = calloc(1, sizeof *e);
+    struct engine *e = NULL;
+    if (the_engine) {
+        r = -EBUSY;
+        goto out;
+    }
+    e = calloc(1, sizeof *e);
     if (!e)
         goto out;
+    the_engine = e;
     list_init(&e->running);
     list_init(&e->ready);
     list_init(&e->free);
@@ -198,6 +207,7 @@ void engine_free(struct engine *e)
         sched_setaffinity(0, sizeof e->everywhere, &e->everywhere);
     free(e->slots);
     free(e);
+    the_engine = NULL;
 }
 
 struct guest_thread *engine_thread(struct engine *e, uint32_t slot)
@@ -264,7 +274,8 @@ static int64_t nap_length(struct engine *e, uint64_t deadline, bool endless)
     return check && left > (int64_t)PLACEMENT_PERIOD_NS ? (int64_t)PLACEMENT_PERIOD_NS : left;
 }
 
-/* Exactly one epoll call between two reports, so that neither traps nor descriptors starve. */
+/* Apart from a brisk guest's (placement.c), there is one epoll call between two reports, so that
+ * neither traps nor descriptors starve. */
 int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max)
 {
     struct epoll_event fds[FD_BATCH];
@@ -274,6 +285,8 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
 
     if (room < 1)
         return -EINVAL;
+    if (timeout_ns != 0 && placement_try_yield(e))
+        return report_traps(e, events, max);
     for (;;) {
         int64_t nap;
         if (e->running_count == 0) {
@@ -293,8 +306,10 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
             if (interrupted)
                 break;
         }
-        if (e->pinned && e->running_count > 0)
-            placement_check(e, now_ns());
+        if (e->one_cpu) {
+            e->polled_at = now_ns();
+            placement_check(e, e->polled_at);
+        }
         if (n > 0 || !list_empty(&e->ready) || (!endless && now_ns() >= deadline))
             break;
     }

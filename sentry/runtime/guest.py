@@ -41,13 +41,17 @@ if TYPE_CHECKING:
 KERNEL_RELEASE = b"6.12.0-sentry"
 EPOLLIN = 1
 
+#: Set by `make_platform`.
+_host: Host
+
 syscalls.load()
 
 
 def make_platform(plan: Plan) -> Platform:
     """Start the platform: the last step that may execute a file or read the host's."""
+    global _host
+    _host = Host()
     platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
-    platform.host = Host()
     platform.start()
     return platform
 
@@ -61,8 +65,8 @@ class Guest:
         self.config = config
         self.platform = platform
         self.control = control
-        self.kernel = Kernel(config, platform, platform.host, TABLE, REFUSED, decoder, RestartBlock)
-        self.kernel.commit = Commit(config.memory, platform.host.memory_total, self._out_of_memory)
+        self.kernel = Kernel(config, platform, _host, TABLE, REFUSED, decoder, RestartBlock)
+        self.kernel.commit = Commit(config.memory, _host.memory_total, self._out_of_memory)
         self.client = Client(sock_fd, platform, self._gofer_died)
         self.tree = Tree(self.kernel, self.client)
         self.failure: BaseException | None = None
