@@ -32,7 +32,8 @@ struct thread {
     int status;            /* wait status that came while INJECTED, */
     bool has_status;       /* if there is one */
     bool spread;           /* may run on every CPU (engine/placement.c) */
-    uint8_t quick;         /* traps in a row that came soon after the resume */
+    bool brisk;            /* its last trap came within BRISK_NS of the resume */
+    uint8_t quick;         /* of a spread thread: traps in a row within QUICK_NS of the resume */
     uint64_t resumed_at;   /* CLOCK_MONOTONIC, ns */
 };
 
@@ -40,6 +41,7 @@ struct engine {
     struct link running, ready, free;
     uint32_t running_count;
     uint32_t dying_count;
+    uint32_t newborn_count;
     struct thread **slots; /* [slot_count] */
     uint32_t slot_count, slot_room;
     uint32_t *by_pid; /* [PID_LIMIT], slot + 1; pages are touched as pids are used */
@@ -53,7 +55,9 @@ struct engine {
     struct sigaction old_action;
     bool has_signals;
 
-    bool pinned; /* else placement does nothing */
+    bool one_cpu; /* Sentry and stubs share a CPU: pinned, or there is no other */
+    bool pinned;  /* else placement moves nobody */
+    uint64_t polled_at; /* last look at the descriptors, CLOCK_MONOTONIC, ns */
     cpu_set_t home, everywhere;
     uint64_t next_check; /* CLOCK_MONOTONIC, ns */
 };
@@ -91,6 +95,7 @@ int placement_init(struct engine *e);
 void placement_trapped(struct engine *e, struct thread *t);
 void placement_check(struct engine *e, uint64_t now);
 bool placement_wants_check(const struct engine *e);
+bool placement_try_yield(struct engine *e);
 #define PLACEMENT_PERIOD_NS 20000000ull
 
 /* platform/ptrace.c */
@@ -108,4 +113,5 @@ void inject_syscall_regs(struct injection *in, uint64_t number, const uint64_t a
 int inject_start(struct thread *t, struct injection *in);
 int inject_wait(struct engine *e, struct thread *t, int *status);
 int inject_step(struct engine *e, struct thread *t, struct injection *in, int status);
+int inject_end(struct thread *t, int r);
 int inject_run(struct engine *e, struct thread *t, struct injection *in);

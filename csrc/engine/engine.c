@@ -264,7 +264,8 @@ static int64_t nap_length(struct engine *e, uint64_t deadline, bool endless)
     return check && left > (int64_t)PLACEMENT_PERIOD_NS ? (int64_t)PLACEMENT_PERIOD_NS : left;
 }
 
-/* Exactly one epoll call between two reports, so that neither traps nor descriptors starve. */
+/* Apart from a brisk guest's (placement.c), there is one epoll call between two reports, so that
+ * neither traps nor descriptors starve. */
 int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max)
 {
     struct epoll_event fds[FD_BATCH];
@@ -274,6 +275,8 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
 
     if (room < 1)
         return -EINVAL;
+    if (timeout_ns != 0 && placement_try_yield(e))
+        return report_traps(e, events, max);
     for (;;) {
         int64_t nap;
         if (e->running_count == 0) {
@@ -293,8 +296,10 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
             if (interrupted)
                 break;
         }
-        if (e->pinned && e->running_count > 0)
-            placement_check(e, now_ns());
+        if (e->one_cpu) {
+            e->polled_at = now_ns();
+            placement_check(e, e->polled_at);
+        }
         if (n > 0 || !list_empty(&e->ready) || (!endless && now_ns() >= deadline))
             break;
     }

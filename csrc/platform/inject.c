@@ -79,6 +79,7 @@ static void adopt(struct engine *e, struct thread *t, int pid, bool same_process
     struct thread *child = thread_find(e, pid);
     if (child) {
         child->g.state = THREAD_STOPPED;
+        e->newborn_count--;
     } else {
         child = thread_new(e, pid);
         if (!child) {
@@ -134,6 +135,17 @@ gone:
     return r < 0 && r != -ESRCH ? r : 0;
 }
 
+/* The end of an injection, r as inject_step gave it.  A thread that we have lost control of for a
+ * reason of our own (no memory, say) must not come back to life in the middle of a host call. */
+int inject_end(struct thread *t, int r)
+{
+    if (r >= 0)
+        return 0;
+    if (t->g.state == THREAD_INJECTED)
+        kill(t->g.tgid, SIGKILL);
+    return r;
+}
+
 int inject_run(struct engine *e, struct thread *t, struct injection *in)
 {
     int status = 0;
@@ -143,7 +155,7 @@ int inject_run(struct engine *e, struct thread *t, struct injection *in)
         if (r == 0)
             r = inject_step(e, t, in, status);
     }
-    return r < 0 ? r : 0;
+    return inject_end(t, r);
 }
 
 /* The host's result, which may be -errno itself; -ESRCH also when the thread is gone. */
@@ -174,14 +186,17 @@ int64_t ptrace_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr
     return r < 0 ? r : (int64_t)(uint32_t)in.regs.rax;
 }
 
+/* What has stopped while a clone was under way but was not its child: left over from an earlier
+ * clone whose caller was killed in the middle. */
 static void kill_newborns(struct engine *e)
 {
     uint32_t i;
-    for (i = 0; i < e->slot_count; i++) {
+    for (i = 0; e->newborn_count && i < e->slot_count; i++) {
         struct guest_thread *g = &e->slots[i]->g;
         if (g->state == THREAD_NEWBORN) {
             kill(g->pid, SIGKILL);
             ptrace_forget(e, g);
+            e->newborn_count--;
         }
     }
 }
@@ -207,6 +222,7 @@ int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct gu
     if (r == 0 && born && born->g.state == THREAD_INJECTED)
         r = inject_wait(e, born, &status);
     e->cloning = false;
+    kill_newborns(e);
     if (r == 0 && (!born || born->g.state == THREAD_DEAD))
         r = -ENOMEM;
     if (r < 0) {
@@ -215,7 +231,6 @@ int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct gu
                 ptrace_kill(e, &born->g);
             ptrace_forget(e, &born->g);
         }
-        kill_newborns(e);
         return r;
     }
     born->g.state = THREAD_STOPPED;
@@ -230,15 +245,9 @@ int ptrace_exit_thread(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
     struct injection in;
-    int r, status;
     if (t->leader == t)
         return -EINVAL;
     inject_syscall_regs(&in, SYS_exit, (uint64_t[6]){0});
-    r = inject_start(t, &in);
-    while (r == 0) {
-        r = inject_wait(e, t, &status);
-        if (r == 0)
-            r = inject_step(e, t, &in, status);
-    }
+    inject_run(e, t, &in); /* ends in -ESRCH, as it should */
     return ptrace_forget(e, g);
 }

@@ -72,11 +72,11 @@ static int run_order(struct engine *e, struct thread *t, struct injection *in, i
     while (r == 0) {
         int n = ppoll(&listener, 1, NULL, &e->wait_mask);
         if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n > 0 && (listener.revents & POLLIN))
+            r = -errno;
+        else if (n > 0 && (listener.revents & POLLIN))
             r = serve(e, t, &order, host_fd);
         else if (n > 0)
-            return -ESRCH; /* POLLHUP: nobody has the filter any more, not even the zygote */
+            r = -ESRCH; /* POLLHUP: nobody has the filter any more, not even the zygote */
         while (r == 0 && t->g.state == THREAD_INJECTED && !t->has_status) {
             int c = ptrace_collect(e, -1, WNOHANG);
             if (c <= 0)
@@ -89,7 +89,7 @@ static int run_order(struct engine *e, struct thread *t, struct injection *in, i
             r = -ESRCH;
         }
     }
-    return r < 0 ? r : 0;
+    return inject_end(t, r);
 }
 
 /* 0, or the host's -errno. */

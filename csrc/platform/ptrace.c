@@ -65,7 +65,7 @@ int ptrace_resume(struct engine *e, struct guest_thread *g)
     if (r < 0 && r != -ESRCH)
         return r;
     /* ESRCH: killed a moment ago; its exit status is on the way and will be reported. */
-    t->resumed_at = e->pinned ? now_ns() : 0;
+    t->resumed_at = now_ns();
     thread_set_running(e, t);
     return 0;
 }
@@ -212,6 +212,7 @@ static void take_exit(struct engine *e, struct thread *t)
         thread_free(e, t);
         break;
     case THREAD_NEWBORN:
+        e->newborn_count--;
         thread_free(e, t);
         break;
     default:
@@ -228,6 +229,7 @@ static void take_unknown(struct engine *e, int pid, int status)
     if (t) {
         t->g.state = THREAD_NEWBORN;
         t->thread_count = 1;
+        e->newborn_count++;
     } else {
         kill(pid, SIGKILL); /* nobody asked for it: its parent died while cloning */
     }
@@ -254,7 +256,7 @@ static void take_status(struct engine *e, int pid, int status)
         kind = classify(&t->g, status);
         if (kind > 0) {
             thread_set_ready(e, t, kind);
-            if (e->pinned)
+            if (e->one_cpu)
                 placement_trapped(e, t);
         } else if (kind == 0) {
             trace(PTRACE_SYSEMU, pid, 0, NULL);

@@ -27,7 +27,6 @@
      PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 #define STACK_READ 4096
 #define EXEC_TRIES 4
-#define EXIT_EXEC_FAILED 126
 
 struct boot {
     struct engine *e;
@@ -70,7 +69,7 @@ static void become_stub(int stub_fd, int go)
     sigprocmask(SIG_SETMASK, &blocked, NULL);
     if (read(go, &byte, 1) == 1)
         syscall(SYS_execveat, stub_fd, "", argv, envp, AT_EMPTY_PATH);
-    _exit(EXIT_EXEC_FAILED);
+    _exit(errno);
 }
 
 /* Fork, seize, exec: the child is stopped at the stub's first int3. */
@@ -102,6 +101,8 @@ static int start(struct boot *b, int stub_fd)
         }
         if (!WIFSTOPPED(status)) {
             pid = -1;
+            if (WIFEXITED(status) && WEXITSTATUS(status))
+                r = -WEXITSTATUS(status);
             goto out;
         }
         if (status >> 16 == PTRACE_EVENT_EXEC)

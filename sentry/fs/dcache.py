@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.inode import Inode
 
-LIMIT = 32768
+LIMIT = 8192
 BATCH = 512
 
 #: Cached dentries, those looked up longest ago first.
@@ -177,3 +177,10 @@ def forget(parent: Dentry) -> None:
         if child.inode is None:
             del parent.children[name]
             _cached.pop(child, None)
+
+
+def shrink() -> None:
+    """Forget every dentry that nobody uses (something that each of them holds has run out)."""
+    for _ in range(len(_cached) // BATCH + 1):
+        if _cached:
+            _prune()

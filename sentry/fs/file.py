@@ -41,7 +41,7 @@ class File:
     """What a descriptor refers to.  Shared by dup and fork; `refs` counts descriptors (and other
     holders, such as mappings); the last `put` calls `release`."""
 
-    __slots__ = ("flags", "inode", "owner", "path", "pos", "queue", "refs")
+    __slots__ = ("flags", "inode", "owner", "path", "pos", "queue", "refs", "watches")
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
         self.inode = inode
@@ -54,6 +54,8 @@ class File:
         self.queue = WaitQueue()
         #: Whoever F_SETOWN named, and the like; see syscalls/descriptors.py.
         self.owner: Any = None
+        #: The epoll registrations of this file (epoll.py), None while there never was one.
+        self.watches: dict[Any, None] | None = None
 
     @property
     def readable(self) -> bool:
@@ -70,6 +72,8 @@ class File:
     def put(self) -> None:
         self.refs -= 1
         if self.refs == 0:
+            for watch in list(self.watches or ()):
+                watch.detach()
             if self.inode.locks is not None:
                 release_file(self.inode, self)
             self.release()

@@ -49,6 +49,7 @@ HOST_SYSCALLS = (
     "process_vm_writev",
     "kill",  # SIGKILL to stubs
     "sched_setaffinity",
+    "sched_yield",
     "rt_sigreturn",  # from the SIGCHLD handler
     "clock_gettime",  # only where the vDSO can't answer
     "close",  # this and the next two in Platform.close

@@ -15,6 +15,7 @@ from sentry.fs.devpts.bridge import HostTerminal
 from sentry.fs.hostfile import HostFile, host_kind
 from sentry.fs.pipe import open_fifo
 from sentry.fs.proc.filesystem import ProcFilesystem
+from sentry.fs.sys import SysFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.runtime.errors import Fatal
 
@@ -55,10 +56,7 @@ class Tree:
         devpts = kernel.dev.devpts
         setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/dev/pts"), devpts, MNT_NOSUID | MNT_NOEXEC)
         await setup.mount_tmpfs(namespace, b"/dev/shm", limit, reopen, 0o1777, MNT_NOSUID | MNT_NODEV)
-        sys = Tmpfs(1 << 16, reopen, 0o555)
-        sys.source = b"sysfs"
-        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/sys", 0o555), sys, safe)
-        sys.readonly = True
+        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/sys", 0o555), SysFilesystem(kernel), safe)
         await setup.ensure_dir(namespace, b"/tmp", 0o1777)
         for number, bind in enumerate(config.binds):
             try:

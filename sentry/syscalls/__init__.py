@@ -13,16 +13,24 @@ def load() -> None:
         descriptors,
         events,
         exec,
+        file_copy,
         file_io,
+        file_space,
         futex,
+        limits,
         memory,
         misc,
+        mounts,
         open,
         paths,
         poll,
+        prctl,
         process,
-        refused,
+        scheduling,
         signals,
         timers,
         xattr,
     )
+
+    # Last: it fills in only what nobody has implemented.
+    from sentry.syscalls import refused  # noqa: F401

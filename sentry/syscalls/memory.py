@@ -8,10 +8,10 @@ from _struct import iter_unpack
 from sentry.abi.errors import SysError
 from sentry.abi.mman import MAP_ANONYMOUS, MAP_HUGETLB, PAGE_MASK
 from sentry.abi.syscall_nr import SYS
-from sentry.kernel.credentials import CAP_SYS_PTRACE
+from sentry.fs.proc.access import may_access
 from sentry.mm import advise
 from sentry.mm.remap import remap
-from sentry.syscalls.table import refuse, syscall
+from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,47 +132,12 @@ def munlockall(task: Task) -> None:
     advise.unlock_all(_acting(task))
 
 
-@syscall(SYS.pkey_alloc, partial="as on a CPU without protection keys")
-def pkey_alloc(task: Task, flags: ULong, rights: ULong) -> int:
-    """pkey_alloc(2)."""
-    if flags or rights & ~3:
-        raise SysError(errno.EINVAL)
-    raise SysError(errno.ENOSPC)
-
-
-@syscall(SYS.pkey_free)
-def pkey_free(task: Task, key: Int) -> None:
-    """pkey_free(2): no key was ever allocated."""
-    raise SysError(errno.EINVAL)
-
-
-@syscall(SYS.pkey_mprotect)
-def pkey_mprotect(task: Task, addr: Addr, length: Size, prot: ULong, key: Int) -> None:
-    """pkey_mprotect(2): mprotect(2) for key -1, which is all there is."""
-    if key != -1:
-        raise SysError(errno.EINVAL)
-    _acting(task).protect(addr, length, prot)
-
-
 @syscall(SYS.membarrier, partial="MEMBARRIER_CMD_QUERY, which answers that there is no other command")
 def membarrier(task: Task, command: Int, flags: UInt, cpu: Int) -> int:
     """membarrier(2): a barrier would have to run on every CPU that a guest thread is on."""
     if flags or command:
         raise SysError(errno.EINVAL)
     return 0
-
-
-def may_access(task: Task, target: Task) -> bool:
-    """Whether `task` may look into the memory of `target` (ptrace(2), "Ptrace access mode checking",
-    with real credentials)."""
-    if task.group is target.group or task.cred.capable(CAP_SYS_PTRACE):
-        return True
-    mine, other = task.cred, target.cred
-    return (
-        mine.uid == other.uid == other.euid == other.suid
-        and mine.gid == other.gid == other.egid == other.sgid
-        and not other.permitted & ~mine.permitted
-    )
 
 
 def _read_iovec(mm: MemoryManager, addr: int, count: int) -> list[tuple[int, int]]:
@@ -219,7 +184,7 @@ def _process_vm(
     target = task.kernel.tasks.get(pid)
     if target is None or target.mm is None:
         raise SysError(errno.ESRCH)
-    if not may_access(task, target):
+    if not may_access(task, task.cred, target, real=True):
         raise SysError(errno.EPERM)
     done = 0
     for here, there, size in _pieces(local, remote):
@@ -252,8 +217,3 @@ def process_vm_writev(
 ) -> int:  # fmt: skip
     """process_vm_writev(2)."""
     return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, True)
-
-
-refuse(SYS.remap_file_pages, errno.ENOSYS, "deprecated since Linux 3.16")
-refuse(SYS.process_madvise, errno.ENOSYS, "CONFIG_ADVISE_SYSCALLS is off")
-refuse(SYS.memfd_secret, errno.ENOSYS, "CONFIG_SECRETMEM is off")

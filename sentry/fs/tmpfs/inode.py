@@ -51,7 +51,10 @@ class Tmpfs(Filesystem):
         self.used_inodes = 0
         self.reopen_readonly = reopen_readonly
         self._next_ino = 1
-        self.root = self.new_directory(mode, uid, gid)
+        self.root = self._make_root(mode, uid, gid)
+
+    def _make_root(self, mode: int, uid: int, gid: int) -> DirectoryInode:
+        return self.new_directory(mode, uid, gid)
 
     def options(self) -> bytes:
         if self.limit_pages == NO_LIMIT:
@@ -126,11 +129,8 @@ class DirectoryInode(TmpfsInode):
         return not self._entries
 
     def _put(self, name: bytes, inode: TmpfsInode) -> None:
-        """Let `name` be `inode`, whatever it was before."""
-        if name not in self._entries:
-            self.size += DIRENT_SIZE
-        else:
-            del self._entries[name]
+        """Let `name`, which is vacant, be `inode`."""
+        self.size += DIRENT_SIZE
         self._entries[name] = (self._next_cursor, inode)
         self._next_cursor += 1
         self._order = None
@@ -173,7 +173,7 @@ class DirectoryInode(TmpfsInode):
     async def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         await self._vacant(name)
         inode = self._add(name, self.fs.new_directory(mode, uid, gid))
-        self.nlink += 1
+        self._count(1)
         return inode
 
     async def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
@@ -204,15 +204,19 @@ class DirectoryInode(TmpfsInode):
         self._drop(name)
         self._unlinked(inode)
 
+    def _count(self, delta: int) -> None:
+        """One subdirectory more or less: its `..` is a link of this directory."""
+        self.nlink += delta
+
     def _unlinked(self, inode: TmpfsInode) -> None:
         """`inode` lost a name of this directory."""
-        inode.changed()
         if inode.is_dir:
             inode.nlink = 0
-            self.nlink -= 1
+            self._count(-1)
         else:
             inode.nlink -= 1
         inode.ctime = time_ns()
+        inode.changed()
 
     async def rmdir(self, name: bytes) -> None:
         inode = await self._existing(name)
@@ -231,32 +235,33 @@ class DirectoryInode(TmpfsInode):
             raise SysError(errno.ENOENT)
         inode = await self._existing(name)
         target = await new_dir._find(new_name)
-        if target is not None and not flags & RENAME_EXCHANGE:
-            if isinstance(target, DirectoryInode) and not await target._empty():
-                raise SysError(errno.ENOTEMPTY)
-            new_dir._unlinked(target)
-        inode.changed()
+        if target is None:
+            if flags & RENAME_EXCHANGE:
+                raise SysError(errno.ENOENT)
+        elif not flags & RENAME_EXCHANGE and isinstance(target, DirectoryInode) and not await target._empty():
+            raise SysError(errno.ENOTEMPTY)
         self._touch()
         new_dir._touch()
-        if flags & RENAME_EXCHANGE:
-            if target is None:
-                raise SysError(errno.ENOENT)
-            target.changed()
-            self._put(name, target)
-            target.ctime = time_ns()
-            self._count_moved(target, new_dir, self)
-        else:
-            self._drop(name)
-        new_dir._put(new_name, inode)
-        self._count_moved(inode, self, new_dir)
-        inode.ctime = time_ns()
+        self._drop(name)
+        if target is not None:
+            new_dir._drop(new_name)
+            if flags & RENAME_EXCHANGE:
+                self._moved_in(name, target, new_dir)
+            else:
+                new_dir._unlinked(target)
+        new_dir._moved_in(new_name, inode, self)
 
-    @staticmethod
-    def _count_moved(inode: TmpfsInode, old: DirectoryInode, new: DirectoryInode) -> None:
-        """The `..` of a directory that moved counts as a link of the new parent."""
-        if inode.is_dir and old is not new:
-            old.nlink -= 1
-            new.nlink += 1
+    def _moved_in(self, name: bytes, inode: TmpfsInode, old: DirectoryInode) -> None:
+        """`inode` is called `name` here from now on, and comes from `old`."""
+        self._put(name, inode)
+        if inode.is_dir and old is not self:
+            old._count(-1)
+            self._count(1)
+        inode.ctime = time_ns()
+        inode.changed()
+
+    async def snapshot(self) -> list[tuple[int, int, bytes]]:
+        return [(inode.ino, inode.mode >> 12 & 15, name) for name, (_, inode) in self._entries.items()]
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
         order = self._order

@@ -1,0 +1,33 @@
+"""What stands in /dev."""
+
+from __future__ import annotations
+
+from sentry.fs.dev.table import makedev
+from sentry.fs.inode import S_IFCHR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.inode import Inode
+
+_NODES = (
+    (b"null", 0o666, 1, 3), (b"zero", 0o666, 1, 5), (b"full", 0o666, 1, 7), (b"random", 0o666, 1, 8),
+    (b"urandom", 0o666, 1, 9), (b"tty", 0o666, 5, 0), (b"console", 0o620, 5, 1),
+)  # fmt: skip
+_LINKS = (
+    (b"fd", b"/proc/self/fd"), (b"stdin", b"/proc/self/fd/0"), (b"stdout", b"/proc/self/fd/1"),
+    (b"stderr", b"/proc/self/fd/2"), (b"core", b"/proc/kcore"),
+)  # fmt: skip
+
+
+async def populate_dev(root: Inode) -> None:
+    """Fill the empty directory `root` (of a tmpfs that is mounted on /dev).
+
+    Leaves the directories `pts` and `shm` to mount on: DeviceTable.devpts.mount, and a tmpfs.
+    """
+    for name, mode, major, minor in _NODES:
+        await root.mknod(name, S_IFCHR | mode, makedev(major, minor), 0, 0)
+    await root.mknod(b"ptmx", S_IFCHR | 0o666, makedev(5, 2), 0, 5)
+    for name, target in _LINKS:
+        await root.symlink(name, target, 0, 0)
+    await root.mkdir(b"pts", 0o755, 0, 0)
+    await root.mkdir(b"shm", 0o1777, 0, 0)

@@ -1,0 +1,228 @@
+"""epoll(7): a set of files, and those of them that may be ready (Linux fs/eventpoll.c).
+
+An `Item` is one registration, of a descriptor number and a file together.  It stands in the file's
+wait queue for as long as it lives; a wake-up puts it on the ready list.  `collect` looks at each
+item on the list once more and reports what really holds: level-triggered items then go to the end
+of the list, edge-triggered ones leave it until the next wake-up, one-shot ones are disabled.
+
+The registration holds no reference: when a file's last reference goes, `File.put` drops its items.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.epoll import (
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_DEL,
+    EPOLL_CTL_MOD,
+    EPOLL_EXCLUSIVE_OK,
+    EPOLL_PRIVATE,
+    EPOLLERR,
+    EPOLLET,
+    EPOLLEXCLUSIVE,
+    EPOLLHUP,
+    EPOLLIN,
+    EPOLLONESHOT,
+    EPOLLRDNORM,
+    EPOLLWAKEUP,
+)
+from sentry.abi.errors import SysError
+from sentry.fs.anon import AnonFile, anon_inode
+from sentry.kernel.wait import Entry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.file import File
+
+#: How deep epoll files may watch one another (EP_MAX_NESTS), and how many may watch one file.
+MAX_NESTS = 4
+MAX_WATCHERS = 1000
+#: /proc/sys/fs/epoll/max_user_watches, for one epoll file.
+MAX_ITEMS = 1 << 20
+READY = EPOLLIN | EPOLLRDNORM
+
+
+class Item:
+    """One registration: `events` as given, and `data`, what epoll_wait hands back."""
+
+    __slots__ = ("_queue", "data", "entry", "epoll", "events", "fd", "file")
+
+    def __init__(self, epoll: EpollFile, fd: int, file: File, events: int, data: int) -> None:
+        self.epoll = epoll
+        self.fd = fd
+        self.file = file
+        self.events = events
+        self.data = data
+        self.entry = Entry(self._on_event, self._mask(), bool(events & EPOLLEXCLUSIVE))
+        #: Kept, since what a signalfd's queue is depends on who asks.
+        self._queue = file.queue
+        self._queue.add(self.entry)
+        if file.watches is None:
+            file.watches = {}
+        file.watches[self] = None
+
+    def _mask(self) -> int:
+        return (self.events & ~EPOLL_PRIVATE) or 0
+
+    def set_events(self, events: int, data: int) -> None:
+        """EPOLL_CTL_MOD; the queue hears of the new mask."""
+        self.events = events
+        self.data = data
+        self.requeue()
+
+    def requeue(self) -> None:
+        self._queue.remove(self.entry)
+        self.entry.mask = self._mask()
+        self._queue.add(self.entry)
+
+    def detach(self) -> None:
+        """Leave the set: EPOLL_CTL_DEL, or one of the two files is gone."""
+        self._queue.remove(self.entry)
+        if self.file.watches is not None:
+            self.file.watches.pop(self, None)
+        self.epoll.forget(self)
+
+    def _on_event(self, events: int) -> None:
+        if self.entry.mask:
+            self.epoll.mark_ready(self)
+
+    def poll(self) -> int:
+        """What holds of what was asked for."""
+        return self.file.poll() & self.events & ~EPOLL_PRIVATE
+
+
+class EpollFile(AnonFile):
+    __slots__ = ("_items", "_ready")
+
+    def __init__(self) -> None:
+        inode, path = anon_inode(b"[eventpoll]")
+        super().__init__(inode, 2, path)
+        self._items: dict[tuple[int, File], Item] = {}
+        #: Items to look at, in order; a dict for its order and quick removal.
+        self._ready: dict[Item, None] = {}
+
+    def release(self) -> None:
+        for item in list(self._items.values()):
+            item.detach()
+
+    def items(self) -> list[Item]:
+        """The registrations in order of arrival (for /proc/PID/fdinfo)."""
+        return list(self._items.values())
+
+    def poll(self) -> int:
+        for item in list(self._ready):
+            if item.poll():
+                return READY
+            del self._ready[item]
+        return 0
+
+    def check(self, op: int, file: File, events: int) -> None:
+        """What epoll_ctl refuses before it looks for the registration; SysError(EINVAL, ELOOP)."""
+        if op != EPOLL_CTL_DEL and events & EPOLLEXCLUSIVE:
+            if op == EPOLL_CTL_MOD:
+                raise SysError(errno.EINVAL)
+            if op == EPOLL_CTL_ADD and (isinstance(file, EpollFile) or events & ~EPOLL_EXCLUSIVE_OK):
+                raise SysError(errno.EINVAL)
+        if op == EPOLL_CTL_ADD and isinstance(file, EpollFile):
+            above, below = _height_above(self, 0), _depth_below(file, self, 0)
+            if above + below > MAX_NESTS:
+                raise SysError(errno.ELOOP)
+
+    def insert(self, fd: int, file: File, events: int, data: int) -> None:
+        """EPOLL_CTL_ADD; SysError(EEXIST, ENOSPC)."""
+        if (fd, file) in self._items:
+            raise SysError(errno.EEXIST)
+        if len(self._items) >= MAX_ITEMS:
+            raise SysError(errno.ENOSPC)
+        if file.watches is not None and len(file.watches) >= MAX_WATCHERS:
+            raise SysError(errno.EINVAL)
+        item = Item(self, fd, file, _with_always(events), data)
+        self._items[fd, file] = item
+        if item.poll():
+            self.mark_ready(item)
+
+    def modify(self, fd: int, file: File, events: int, data: int) -> None:
+        """EPOLL_CTL_MOD; SysError(ENOENT, EINVAL)."""
+        item = self._find(fd, file)
+        if item.events & EPOLLEXCLUSIVE:
+            raise SysError(errno.EINVAL)
+        item.set_events(_with_always(events), data)
+        if item.poll():
+            self.mark_ready(item)
+
+    def delete(self, fd: int, file: File) -> None:
+        """EPOLL_CTL_DEL; SysError(ENOENT)."""
+        self._find(fd, file).detach()
+
+    def _find(self, fd: int, file: File) -> Item:
+        item = self._items.get((fd, file))
+        if item is None:
+            raise SysError(errno.ENOENT)
+        return item
+
+    def forget(self, item: Item) -> None:
+        self._items.pop((item.fd, item.file), None)
+        self._ready.pop(item, None)
+
+    def mark_ready(self, item: Item) -> None:
+        """`item` may be ready: epoll_wait will look.  Told again even if it is on the list already,
+        since who waits may have looked before."""
+        self._ready[item] = None
+        self.queue.wake(READY)
+
+    def collect(self, count: int) -> list[tuple[Item, int]]:
+        """Up to `count` (item, events) that are ready now; these have been reported."""
+        found: list[tuple[Item, int]] = []
+        again: list[Item] = []
+        ready = self._ready
+        for item in list(ready):
+            if len(found) >= count:
+                break
+            del ready[item]
+            events = item.poll()
+            if not events:
+                continue
+            found.append((item, events))
+            if item.events & EPOLLONESHOT:
+                item.events &= EPOLL_PRIVATE
+                item.requeue()
+            elif not item.events & EPOLLET:
+                again.append(item)
+        for item in again:
+            ready[item] = None
+        return found
+
+    def give_back(self, events: list[tuple[Item, int]]) -> None:
+        """The guest's buffer was bad: what `collect` took from the list is to be reported again."""
+        for item, got in events:
+            if item.events & EPOLLONESHOT:
+                item.events |= got
+                item.requeue()
+            self._ready[item] = None
+
+
+def _with_always(events: int) -> int:
+    return (events | EPOLLERR | EPOLLHUP) & ~EPOLLWAKEUP
+
+
+def _depth_below(file: EpollFile, origin: EpollFile, depth: int) -> int:
+    """How many levels of epoll files `file` heads (1: it watches none); SysError(ELOOP) if `origin` is
+    among them."""
+    if file is origin or depth > MAX_NESTS:
+        raise SysError(errno.ELOOP)
+    deepest = 0
+    for item in file._items.values():
+        if isinstance(item.file, EpollFile):
+            deepest = max(deepest, _depth_below(item.file, origin, depth + 1))
+    return deepest + 1
+
+
+def _height_above(file: EpollFile, height: int) -> int:
+    """How many levels of epoll files watch `file`."""
+    if height > MAX_NESTS:
+        raise SysError(errno.ELOOP)
+    highest = 0
+    for item in file.watches or ():
+        highest = max(highest, 1 + _height_above(item.epoll, height + 1))
+    return highest

@@ -1,0 +1,345 @@
+"""The Gofer's tree as a file system: inodes over fids (client.py has the wire).
+
+An inode holds one fid from its first lookup until nobody refers to it, and is found again by its
+qid, so hard links are one inode here too.  `exclusive` trees are changed by nobody but us: attributes
+and names are asked for once.  Shared ones (binds) are asked again at each look.
+
+No operation here leaves a fid behind when it fails: either an inode owns it or it is clunked.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from _weakref import ref
+
+from gofer.messages import (
+    SETATTR_ATIME,
+    SETATTR_ATIME_SET,
+    SETATTR_GID,
+    SETATTR_MODE,
+    SETATTR_MTIME,
+    SETATTR_MTIME_SET,
+    SETATTR_SIZE,
+    SETATTR_UID,
+)
+from sentry.abi.errors import SysError
+from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHANGE
+from sentry.abi.stat import major, minor
+from sentry.fs import dcache
+from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
+from sentry.fs.inode import (
+    CACHE_REVALIDATE,
+    S_IFDIR,
+    S_IFMT,
+    S_IFREG,
+    Filesystem,
+    Inode,
+)
+from sentry.fs.mutex import Mutex
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gofer.messages import Attr
+    from sentry.fs.dentry import Path
+    from sentry.fs.file import File
+    from sentry.fs.gofer.client import Client
+    from sentry.kernel.credentials import Credentials
+
+V9FS_MAGIC = 0x01021997
+#: How many idle host descriptors are kept for the next open.
+RECENT_HANDLES = 64
+#: How many inodes (each a fid, for which the server keeps a descriptor) make unused ones go.
+MANY_INODES = 3072
+_SETATTR = {
+    "mode": SETATTR_MODE,
+    "uid": SETATTR_UID,
+    "gid": SETATTR_GID,
+    "size": SETATTR_SIZE,
+    "atime": SETATTR_ATIME | SETATTR_ATIME_SET,
+    "mtime": SETATTR_MTIME | SETATTR_MTIME_SET,
+}
+
+
+class GoferFilesystem(Filesystem):
+    """One attached tree.  `root_fid` passes to it."""
+
+    type_name = b"9p"
+    magic = V9FS_MAGIC
+
+    def __init__(self, client: Client, root_fid: int, root_attr: Attr, exclusive: bool = True) -> None:
+        super().__init__()
+        self.client = client
+        self.exclusive = exclusive
+        self.lock = Mutex()
+        self._inodes: dict[int, ref[GoferInode]] = {}
+        self._shrink_at = MANY_INODES
+        #: (inode, access mode) of idle and busy handles, used longest ago first.
+        self.recent: dict[tuple[GoferInode, int], None] = {}
+        self.root = self.adopt(root_fid, root_attr)
+
+    def adopt(self, fid: int, attr: Attr) -> GoferInode:
+        """The inode of `fid`: a known one (the fid is clunked) or a new one (which keeps the fid)."""
+        key = attr.qid.path
+        known = self._inodes.get(key)
+        inode = None if known is None else known()
+        if inode is not None and inode.mode & S_IFMT == attr.mode & S_IFMT:
+            self.client.clunk(fid)
+            if not self.exclusive:
+                inode.take(attr)
+            return inode
+        inode = (GoferInode if self.exclusive else SharedInode)(self, fid, attr)
+        self._inodes[key] = ref(inode)
+        if len(self._inodes) > self._shrink_at:
+            dcache.shrink()
+            self._shrink_at = max(MANY_INODES, len(self._inodes) + 256)
+        return inode
+
+    def gone(self, inode: GoferInode) -> None:
+        """`inode` is being freed."""
+        known = self._inodes.get(inode.ino)
+        if known is not None and known() in (None, inode):
+            del self._inodes[inode.ino]
+        self.client.clunk(inode.fid)
+
+    def keep_handle(self, inode: GoferInode, access: int) -> None:
+        """`inode.handles[access]` was used just now; the one unused for longest goes when they are many."""
+        recent = self.recent
+        recent.pop((inode, access), None)
+        recent[inode, access] = None
+        if len(recent) > RECENT_HANDLES:
+            old, mode = next(iter(recent))
+            del recent[old, mode]
+            old.handles.pop(mode, None)
+
+    def drop_handles(self, inode: GoferInode) -> None:
+        for access in list(inode.handles):
+            self.recent.pop((inode, access), None)
+        inode.handles.clear()
+
+    async def statfs(self) -> tuple[int, int, int, int, int, int]:
+        reply = await self.client.statfs(self.root.fid)
+        return (
+            reply.bsize,
+            reply.blocks,
+            reply.bfree,
+            reply.bavail,
+            reply.files,
+            reply.ffree,
+        )
+
+
+class GoferInode(Inode):
+    __slots__ = ("__weakref__", "fid", "handles", "names", "stale", "target")
+    fs: GoferFilesystem
+
+    def __init__(self, fs: GoferFilesystem, fid: int, attr: Attr) -> None:
+        super().__init__(fs, attr.qid.path, attr.mode)
+        self.fid = fid
+        #: Access mode → host descriptor.
+        self.handles: dict[int, Handle] = {}
+        #: Names of the extended attributes, once asked; the target of a symbolic link, once asked.
+        self.names: list[bytes] | None = None
+        self.target: bytes | None = None
+        #: Attributes have to be asked for again.
+        self.stale = False
+        self.take(attr)
+
+    def __del__(self) -> None:
+        self.fs.gone(self)
+
+    def take(self, attr: Attr) -> None:
+        """Copy what getattr told."""
+        self.mode = attr.mode
+        self.uid, self.gid, self.nlink, self.rdev = attr.uid, attr.gid, attr.nlink, attr.rdev
+        self.size, self.blksize, self.blocks = attr.size, attr.blksize, attr.blocks
+        self.atime, self.mtime, self.ctime = attr.atime, attr.mtime, attr.ctime
+        self.btime = min(attr.mtime, attr.ctime)
+        self.stale = False
+
+    async def refresh(self) -> None:
+        if self.stale:
+            self.stale = False
+            self.take(await self.fs.client.getattr(self.fid))
+
+    async def _reload(self) -> None:
+        self.stale = True
+        await GoferInode.refresh(self)
+
+    async def lookup(self, name: bytes) -> Inode:
+        client = self.fs.client
+        try:
+            fid, attrs, error = await client.walkgetattr(self.fid, [name])
+        except SysError as exc:
+            fid, attrs, error = None, [], exc.errno
+        if error == errno.EMFILE:
+            # The server holds a descriptor for each of our inodes: let go of what nobody uses.
+            dcache.shrink()
+            fid, attrs, error = await client.walkgetattr(self.fid, [name])
+        if fid is None:
+            raise SysError(error or errno.EIO)
+        return self.fs.adopt(fid, attrs[-1])
+
+    async def _made(self, name: bytes, uid: int, gid: int) -> Inode:
+        """What was just created as `name`, owned as far as the server may."""
+        inode = await self.lookup(name)
+        await self._reload()
+        if (inode.uid, inode.gid) != (uid, gid):
+            try:
+                await inode.setattr({"uid": uid, "gid": gid})
+            except SysError as error:
+                if error.errno != errno.EPERM:
+                    raise
+        return inode
+
+    async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        fid, fd, attr = await self.fs.client.create_fd(self.fid, name, os.O_RDWR, mode, uid, gid)
+        if fd is None:
+            # A plain server: the fid is open, and an inode needs one that isn't.
+            self.fs.client.clunk(fid)
+            return await self._made(name, uid, gid)
+        inode = self.fs.adopt(fid, attr)
+        if inode.fid == fid:
+            inode.handles[os.O_RDWR] = Handle(self.fs.client, fd)
+            self.fs.keep_handle(inode, os.O_RDWR)
+        else:
+            os.close(fd)
+        await self._reload()
+        return inode
+
+    async def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        await self.fs.client.mkdir(self.fid, name, mode, gid)
+        return await self._made(name, uid, gid)
+
+    async def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        await self.fs.client.mknod(self.fid, name, mode, major(rdev), minor(rdev), gid)
+        return await self._made(name, uid, gid)
+
+    async def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        await self.fs.client.symlink(self.fid, name, target, gid)
+        return await self._made(name, uid, gid)
+
+    async def link(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, GoferInode)
+        await self.fs.client.link(self.fid, inode.fid, name)
+        await inode._reload()
+        await self._reload()
+
+    async def unlink(self, name: bytes) -> None:
+        inode = await self.lookup(name)
+        await self.fs.client.unlinkat(self.fid, name)
+        assert isinstance(inode, GoferInode)
+        inode.nlink -= 1
+        if inode.nlink <= 0:
+            self.fs.drop_handles(inode)
+        await self._reload()
+
+    async def rmdir(self, name: bytes) -> None:
+        inode = await self.lookup(name)
+        await self.fs.client.unlinkat(self.fid, name, AT_REMOVEDIR)
+        inode.nlink = 0
+        await self._reload()
+
+    async def rename(self, name: bytes, new_dir: Inode, new_name: bytes, flags: int) -> None:
+        assert isinstance(new_dir, GoferInode)
+        if flags & RENAME_EXCHANGE:
+            raise SysError(errno.EINVAL)
+        await self.fs.client.renameat(self.fid, name, new_dir.fid, new_name)
+        await self._reload()
+        if new_dir is not self:
+            await new_dir._reload()
+
+    async def setattr(self, changes: dict[str, int]) -> None:
+        valid = 0
+        for key in changes:
+            valid |= _SETATTR[key]
+        await self.fs.client.setattr(self.fid, valid, **changes)
+        await self._reload()
+
+    async def readlink(self) -> bytes:
+        target = self.target
+        if target is None:
+            target = await self.fs.client.readlink(self.fid)
+            if self.fs.exclusive:
+                self.target = target
+        return target
+
+    async def snapshot(self) -> list[tuple[int, int, bytes]]:
+        client = self.fs.client
+        fid, _ = await client.walk(self.fid, ())
+        listing = []
+        try:
+            await client.open_fd(fid, os.O_RDONLY | O_DIRECTORY)
+            offset = 0
+            while True:
+                entries = await client.readdir(fid, offset)
+                if not entries:
+                    return listing
+                for qid, after, kind, name in entries:
+                    if name not in (b".", b".."):
+                        listing.append((qid.path, kind, name))
+                    offset = after
+        finally:
+            client.clunk(fid)
+
+    async def handle(self, access: int) -> Handle:
+        """The host descriptor for O_RDONLY, O_WRONLY or O_RDWR."""
+        handle = self.handles.get(access)
+        if handle is None:
+            client = self.fs.client
+            fid = self.fid
+            if client.extended:
+                fd, _, _ = await client.open_fd(fid, access)
+            else:
+                fid, _ = await client.walk(fid, ())
+                try:
+                    fd, _, _ = await client.open_fd(fid, access)
+                except SysError:
+                    client.clunk(fid)
+                    raise
+            if fd is None:
+                return Handle(client, -1, fid if fid != self.fid else -1)
+            handle = self.handles.setdefault(access, Handle(client, fd))
+        self.fs.keep_handle(self, access)
+        return handle
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        kind = self.mode & S_IFMT
+        if kind == S_IFDIR:
+            return SnapshotDirectory(self, flags, path)
+        if kind != S_IFREG:
+            return await super().open(path, flags, cred)
+        return HostFile(self, flags, path, await self.handle(flags & O_ACCMODE))
+
+    async def listxattr(self) -> list[bytes]:
+        names = self.names
+        if names is None:
+            names = await self.fs.client.xattr_list(self.fid)
+            if self.fs.exclusive:
+                self.names = names
+        return names
+
+    async def getxattr(self, name: bytes) -> bytes:
+        if not name.startswith((b"user.", b"trusted.", b"security.")):
+            raise SysError(errno.EOPNOTSUPP)
+        if self.fs.exclusive and name not in await self.listxattr():
+            raise SysError(errno.ENODATA)
+        return await self.fs.client.xattr_get(self.fid, name)
+
+    async def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        self.names = None
+        await self.fs.client.xattr_set(self.fid, name, value, flags)
+
+    async def removexattr(self, name: bytes) -> None:
+        self.names = None
+        await self.fs.client.xattr_remove(self.fid, name)
+
+
+class SharedInode(GoferInode):
+    """An inode of a tree that others change too."""
+
+    __slots__ = ()
+    caching = CACHE_REVALIDATE
+
+    async def refresh(self) -> None:
+        await self._reload()

@@ -1,0 +1,68 @@
+"""FileOwner: who is told by a signal that a file got ready (F_SETOWN, F_SETSIG, O_ASYNC: fcntl(2))."""
+
+from __future__ import annotations
+
+from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLMSG, POLLOUT, POLLPRI
+from sentry.abi.signal import SIGIO, SigInfo
+from sentry.kernel.wait import Entry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.fs.file import File
+
+F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP = 0, 1, 2
+#: si_code by what happened: POLL_IN, POLL_OUT, POLL_MSG, POLL_ERR, POLL_PRI, POLL_HUP.
+_CODES = ((POLLHUP, 6), (POLLERR, 4), (POLLPRI, 5), (POLLIN, 1), (POLLOUT, 2), (POLLMSG, 3))
+
+
+class FileOwner:
+    """Stands in `File.owner` once one of the calls above was made."""
+
+    __slots__ = ("_entry", "kernel", "kind", "number", "signo")
+
+    def __init__(self) -> None:
+        self.kernel: Any = None
+        self.kind = F_OWNER_PID
+        #: A task, process or process group by number; 0: nobody.
+        self.number = 0
+        #: 0 stands for SIGIO without details.
+        self.signo = 0
+        self._entry: Entry | None = None
+
+    def set_async(self, file: File, on: bool) -> None:
+        """O_ASYNC was set or cleared."""
+        if on and self._entry is None:
+            self._entry = Entry(self._on_event)
+            file.queue.add(self._entry)
+        elif not on and self._entry is not None:
+            file.queue.remove(self._entry)
+            self._entry = None
+
+    def _on_event(self, events: int) -> None:
+        if self.kernel is None or not self.number:
+            return
+        signo = self.signo or SIGIO
+        info = None
+        if self.signo:
+            code = next((code for bit, code in _CODES if events & bit), 1)
+            info = SigInfo(signo, code)
+        if self.kind == F_OWNER_PGRP:
+            pgrp = self.kernel.processes_by_pgid.get(self.number)
+            if pgrp is not None:
+                self.kernel.signal_pgrp(pgrp, signo, info)
+            return
+        task = self.kernel.tasks.get(self.number)
+        if task is not None:
+            target = task if self.kind == F_OWNER_TID else task.group
+            target.send_signal(signo, info)
+
+
+def owner_of(file: File) -> FileOwner:
+    """The owner record of `file`, made if need be."""
+    owner = file.owner
+    if owner is None:
+        owner = file.owner = FileOwner()
+    result: FileOwner = owner
+    return result

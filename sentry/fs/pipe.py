@@ -1,0 +1,301 @@
+"""Pipes and FIFOs (pipe(7), fifo(7); Linux fs/pipe.c).
+
+A pipe is a row of slots of one page each.  A write goes on in the last slot when its odd bytes fit
+there, else it takes new slots; so whatever fits one page is atomic, and "not full" (POLLOUT) means
+that such a write will not have to wait.  A packet (O_DIRECT) has its slots for itself.
+
+Both ends share the pipe's one wait queue and tell readers from writers by the poll bits.
+"""
+
+from __future__ import annotations
+
+import errno
+from _collections import deque
+from time import time_ns
+
+from sentry.abi.errors import SysError
+from sentry.abi.ioctl import FIONREAD
+from sentry.abi.poll import (
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLOUT,
+    POLLRDNORM,
+    POLLWRNORM,
+)
+from sentry.fs.anon import PIPEFS, AnonInode
+from sentry.fs.file import O_ACCMODE, O_NONBLOCK, File
+from sentry.kernel.wait import WaitQueue, block
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.fs.dentry import Path
+    from sentry.fs.inode import Inode
+    from sentry.kernel.credentials import Credentials
+
+PAGE = 4096
+DEFAULT_SLOTS = 16
+#: /proc/sys/fs/pipe-max-size, and how many pages all pipes may have before new ones become small.
+MAX_SIZE = 1 << 20
+SOFT_PAGES = 16384
+SMALL_SLOTS = 2
+O_DIRECT = 0o40000
+FIFO_FLAGS = 0o3 | O_NONBLOCK | O_DIRECT | 0o2000 | 0o20000 | 0o100000
+
+READABLE = POLLIN | POLLRDNORM
+WRITABLE = POLLOUT | POLLWRNORM
+
+_pages = 0
+
+
+class Slot:
+    """One page: bytes from `start` on are still to be read."""
+
+    __slots__ = ("data", "packet", "start")
+
+    def __init__(self, data: bytearray, packet: bool) -> None:
+        self.data = data
+        self.start = 0
+        self.packet = packet
+
+
+class Pipe:
+    """The bytes under way, and how many ends are open."""
+
+    __slots__ = ("max_slots", "queue", "reader_opens", "readers", "size", "slots", "writer_opens", "writers")
+
+    def __init__(self) -> None:
+        global _pages
+        self.slots: deque[Slot] = deque()
+        self.size = 0
+        self.max_slots = DEFAULT_SLOTS if _pages + DEFAULT_SLOTS <= SOFT_PAGES else SMALL_SLOTS
+        _pages += self.max_slots
+        self.readers = self.writers = 0
+        #: How often each end was opened: what a FIFO's open waits for.
+        self.reader_opens = self.writer_opens = 0
+        self.queue = WaitQueue()
+
+    def free(self) -> None:
+        """Both ends are closed."""
+        global _pages
+        _pages -= self.max_slots
+        self.max_slots = 0
+        self.slots.clear()
+        self.size = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.slots) >= self.max_slots
+
+    def put(self, data: bytes, packet: bool) -> int:
+        """Take as many bytes of `data` as there is room for; 0 when there is none."""
+        slots = self.slots
+        size, taken = len(data), 0
+        odd = size & (PAGE - 1)
+        if odd and slots and not packet:
+            last = slots[-1]
+            if not last.packet and len(last.data) + odd <= PAGE:
+                last.data += data[:odd]
+                taken = odd
+        while taken < size and len(slots) < self.max_slots:
+            slots.append(Slot(bytearray(data[taken : taken + PAGE]), packet))
+            taken = min(taken + PAGE, size)
+        self.size += taken
+        return taken
+
+    def take(self, size: int) -> bytes:
+        """Up to `size` bytes; of packets the first one, the rest of which is lost."""
+        slots = self.slots
+        pieces = []
+        while slots and size > 0:
+            slot = slots[0]
+            data = slot.data
+            left = len(data) - slot.start
+            if left <= size or slot.packet:
+                pieces.append(bytes(data[slot.start : slot.start + size]))
+                slots.popleft()
+                self.size -= left
+                size -= left
+                if slot.packet:
+                    break
+            else:
+                pieces.append(bytes(data[slot.start : slot.start + size]))
+                slot.start += size
+                self.size -= size
+                break
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def resize(self, size: int, privileged: bool) -> int:
+        """F_SETPIPE_SZ (`size` is unsigned): what it really gets.  SysError(EINVAL, EPERM, EBUSY)."""
+        global _pages
+        if size > 1 << 31:
+            raise SysError(errno.EINVAL)
+        pages = max(1, (size + PAGE - 1) // PAGE)
+        pages = 1 << (pages - 1).bit_length()
+        grows = pages > self.max_slots
+        if grows and pages * PAGE > MAX_SIZE and not privileged:
+            raise SysError(errno.EPERM)
+        if grows and (pages * PAGE > MAX_SIZE * 16 or _pages + pages - self.max_slots > SOFT_PAGES):
+            raise SysError(errno.EPERM)
+        if pages < len(self.slots):
+            raise SysError(errno.EBUSY)
+        _pages += pages - self.max_slots
+        was_full = self.full
+        self.max_slots = pages
+        if was_full and not self.full:
+            self.queue.wake(WRITABLE)
+        return pages * PAGE
+
+
+class PipeFile(File):
+    """An end of a pipe, or both (a FIFO opened O_RDWR)."""
+
+    __slots__ = ("opens_seen", "pipe")
+
+    def __init__(self, pipe: Pipe, inode: Inode, flags: int, path: Path | None) -> None:
+        super().__init__(inode, flags, path)
+        self.pipe = pipe
+        self.queue = pipe.queue
+        #: `writer_opens` when a FIFO was opened without waiting for a writer: no POLLHUP before one came.
+        self.opens_seen = -1
+        if self.readable:
+            pipe.readers += 1
+            pipe.reader_opens += 1
+        if self.writable:
+            pipe.writers += 1
+            pipe.writer_opens += 1
+
+    def release(self) -> None:
+        pipe = self.pipe
+        if self.readable:
+            pipe.readers -= 1
+        if self.writable:
+            pipe.writers -= 1
+        if not pipe.readers and not pipe.writers:
+            pipe.free()
+            if self.inode.attached is pipe:
+                self.inode.attached = None
+        elif not pipe.readers or not pipe.writers:
+            pipe.queue.wake(READABLE | WRITABLE | POLLERR | POLLHUP)
+
+    def poll(self) -> int:
+        pipe = self.pipe
+        mask = 0
+        if self.readable:
+            if pipe.slots:
+                mask |= READABLE
+            if not pipe.writers and self.opens_seen != pipe.writer_opens:
+                mask |= POLLHUP
+        if self.writable:
+            if not pipe.full:
+                mask |= WRITABLE
+            if not pipe.readers:
+                mask |= POLLERR
+        return mask
+
+    async def read(self, size: int) -> bytes:
+        pipe = self.pipe
+        if not self.readable:
+            raise SysError(errno.EBADF)
+        if size == 0:
+            return b""
+        if not pipe.slots:
+            if not pipe.writers:
+                return b""
+            raise SysError(errno.EAGAIN)
+        was_full = pipe.full
+        data = pipe.take(size)
+        self.inode.atime = time_ns()
+        if was_full and not pipe.full:
+            pipe.queue.wake(WRITABLE)
+        return data
+
+    async def write(self, data: bytes) -> int:
+        pipe = self.pipe
+        if not self.writable:
+            raise SysError(errno.EBADF)
+        if not data:
+            return 0
+        if not pipe.readers:
+            raise SysError(errno.EPIPE)
+        taken = pipe.put(data, bool(self.flags & O_DIRECT))
+        if not taken:
+            raise SysError(errno.EAGAIN)
+        self.inode.mtime = self.inode.ctime = time_ns()
+        pipe.queue.wake(READABLE)
+        return taken
+
+    async def ioctl(self, task: Any, request: int, arg: int) -> int:
+        if request == FIONREAD:
+            task.mm.write_u32(arg, self.pipe.size)
+            return 0
+        raise SysError(errno.ENOTTY)
+
+
+class PipeInode(AnonInode):
+    """The inode of a pipe(2); opened again through /proc/PID/fd it behaves as a FIFO."""
+
+    __slots__ = ()
+
+    def __init__(self, uid: int, gid: int) -> None:
+        ino = PIPEFS.new_ino()
+        super().__init__(PIPEFS, ino, 0o010600, b"pipe:[%d]" % ino, uid, gid)
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        return await open_fifo(self, flags, path)
+
+    async def setattr(self, changes: dict[str, int]) -> None:
+        for name in ("uid", "gid", "atime", "mtime"):
+            if name in changes:
+                setattr(self, name, changes[name])
+        if "mode" in changes:
+            self.mode = self.mode & ~0o7777 | changes["mode"] & 0o7777
+        self.ctime = time_ns()
+
+
+def open_pipe(flags: int, cred: Credentials) -> tuple[PipeFile, PipeFile]:
+    """pipe2(2): the read end and the write end; `flags` are O_NONBLOCK and O_DIRECT."""
+    inode = PipeInode(cred.fsuid, cred.fsgid)
+    path = PIPEFS.path(inode)
+    pipe = inode.attached = Pipe()
+    flags &= O_NONBLOCK | O_DIRECT
+    # Linux keeps O_DIRECT on the write end only; F_GETFL of the read end doesn't show it.
+    reader = PipeFile(pipe, inode, flags & O_NONBLOCK, path)
+    return reader, PipeFile(pipe, inode, flags | 1, path)
+
+
+async def open_fifo(inode: Inode, flags: int, path: Path | None = None) -> File:
+    """Open a FIFO (fifo(7)): one end waits for the other, unless O_NONBLOCK or O_RDWR.
+
+    SysError(ENXIO): a writer with O_NONBLOCK found no reader.  Interrupted ends the wait.
+    """
+    pipe: Pipe | None = inode.attached
+    if pipe is None:
+        pipe = inode.attached = Pipe()
+    mode = flags & O_ACCMODE
+    if mode == 3:
+        raise SysError(errno.EINVAL)
+    if mode == 1 and flags & O_NONBLOCK and not pipe.readers:
+        if not pipe.writers:
+            pipe.free()
+            inode.attached = None
+        raise SysError(errno.ENXIO)
+    file = PipeFile(pipe, inode, flags & FIFO_FLAGS, path)
+    pipe.queue.wake(READABLE | WRITABLE)
+    try:
+        if mode == 0 and not pipe.writers:
+            seen = pipe.writer_opens
+            if flags & O_NONBLOCK:
+                file.opens_seen = seen
+            while not flags & O_NONBLOCK and pipe.writer_opens == seen:
+                await block((pipe.queue, READABLE | POLLHUP))
+        elif mode == 1 and not pipe.readers:
+            seen = pipe.reader_opens
+            while pipe.reader_opens == seen:
+                await block((pipe.queue, WRITABLE | POLLERR))
+    except BaseException:
+        file.put()
+        raise
+    return file

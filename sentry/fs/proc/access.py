@@ -1,0 +1,41 @@
+"""Who may look into whom (ptrace(2), "Ptrace access mode checking")."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.fs.proc.base import current_task
+from sentry.kernel.credentials import CAP_SYS_PTRACE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.credentials import Credentials
+    from sentry.kernel.task import Task
+
+
+def may_access(task: Task | None, cred: Credentials, target: Task, real: bool = False) -> bool:
+    """Whether `task` with `cred` may look into `target`: by its file-system ids, or its `real` ones."""
+    if task is not None and task.group is target.group:
+        return True
+    if cred.capable(CAP_SYS_PTRACE):
+        return True
+    uid, gid = (cred.uid, cred.gid) if real else (cred.fsuid, cred.fsgid)
+    other = target.cred
+    return (
+        uid == other.uid == other.euid == other.suid
+        and gid == other.gid == other.egid == other.sgid
+        and target.group.dumpable == 1
+        and not other.permitted & ~cred.permitted
+    )
+
+
+def require_access(target: Task, cred: Credentials | None = None) -> None:
+    """SysError(EACCES) unless the current task may look into `target`."""
+    task = current_task()
+    if cred is None:
+        if task is None:
+            return
+        cred = task.cred
+    if not may_access(task, cred, target):
+        raise SysError(errno.EACCES)

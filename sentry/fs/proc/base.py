@@ -1,0 +1,222 @@
+"""Inodes and files that are generated when they are read; also what sysfs is made of.
+
+A static tree is written down as a dictionary: name → what is there,
+
+    bytes                    a file with these contents, mode 0444
+    a function of the kernel a file with what it returns, mode 0444
+    Text(mode, make, store)  a file, maybe writable
+    Link(target)             a symbolic link
+    a dictionary             a directory
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.fs.dirfile import DirectoryFile
+from sentry.fs.file import File
+from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER, S_IFDIR, S_IFLNK, S_IFREG, Inode
+from sentry.kernel import wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sentry.fs.dentry import Path
+    from sentry.fs.inode import Filesystem
+    from sentry.kernel.credentials import Credentials
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.task import Task
+
+DT_DIR, DT_REG, DT_LNK = 4, 8, 10
+O_NONCREATION = ~0o2001700  # O_CLOEXEC and what only acts at the time of open(2)
+SEEK_SET, SEEK_CUR = 0, 1
+MAX_WRITE = 65536
+
+
+def current_task() -> Task | None:
+    """The task on whose behalf a coroutine runs; None in a kernel job."""
+    runner: Any = wait._current
+    return runner if hasattr(runner, "group") else None
+
+
+class Text:
+    """A generated file: `make(kernel)` gives its contents, `store(kernel, data)` takes a write."""
+
+    __slots__ = ("make", "mode", "store")
+
+    def __init__(self, mode: int, make: Any, store: Callable[[Any, bytes], None] | None = None) -> None:
+        self.mode = mode
+        self.make = make
+        self.store = store
+
+
+class Link:
+    """A symbolic link; `target` may be a function without arguments."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, target: bytes | Callable[[], bytes]) -> None:
+        self.target = target
+
+
+class GeneratedInode(Inode):
+    """A regular file whose contents `make()` gives; `store(data)` takes what is written."""
+
+    __slots__ = ("make", "store")
+
+    def __init__(
+        self, fs: Filesystem, ino: int, mode: int, make: Callable[[], bytes],
+        store: Callable[[bytes], None] | None = None, uid: int = 0, gid: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(fs, ino, S_IFREG | mode, uid, gid)
+        self.make = make
+        self.store = store
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        return GeneratedFile(self, flags & O_NONCREATION, path)
+
+    async def setattr(self, changes: dict[str, int]) -> None:
+        """`echo 1 > file` truncates first; nothing else can be changed."""
+        if set(changes) - {"size", "atime", "mtime"}:
+            raise SysError(errno.EPERM)
+
+
+class GeneratedFile(File):
+    __slots__ = ("_data",)
+
+    def __init__(self, inode: GeneratedInode, flags: int, path: Path | None) -> None:
+        super().__init__(inode, flags, path)
+        self._data: bytes | None = None
+
+    @property
+    def pollable(self) -> bool:
+        return False
+
+    @property
+    def seekable(self) -> bool:
+        return True
+
+    def _contents(self, offset: int) -> bytes:
+        if self._data is None or offset == 0:
+            self._data = self.inode.make()  # type: ignore[attr-defined]
+        return self._data
+
+    async def read(self, size: int) -> bytes:
+        piece = self._contents(self.pos)[self.pos : self.pos + size]
+        self.pos += len(piece)
+        return piece
+
+    async def pread(self, size: int, offset: int) -> bytes:
+        return self._contents(offset)[offset : offset + size]
+
+    async def write(self, data: bytes) -> int:
+        written = await self.pwrite(data, self.pos)
+        self.pos += written
+        return written
+
+    async def pwrite(self, data: bytes, offset: int) -> int:
+        store = self.inode.store  # type: ignore[attr-defined]
+        if store is None:
+            raise SysError(errno.EIO)
+        if len(data) > MAX_WRITE:
+            raise SysError(errno.EINVAL)
+        store(bytes(data))
+        return len(data)
+
+    async def lseek(self, offset: int, whence: int) -> int:
+        if whence == SEEK_CUR:
+            offset += self.pos
+        elif whence != SEEK_SET:
+            raise SysError(errno.EINVAL)
+        if not 0 <= offset < 1 << 63:
+            raise SysError(errno.EINVAL)
+        self.pos = offset
+        return offset
+
+
+class LinkInode(Inode):
+    """A symbolic link whose target `target()` gives."""
+
+    __slots__ = ("target",)
+
+    def __init__(
+        self, fs: Filesystem, ino: int, target: Callable[[], bytes], uid: int = 0, gid: int = 0, mode: int = 0o777
+    ) -> None:
+        super().__init__(fs, ino, S_IFLNK | mode, uid, gid)
+        self.target = target
+
+    async def readlink(self) -> bytes:
+        return self.target()
+
+
+class GeneratedDirectory(Inode):
+    """A directory that is looked up anew each time; subclasses give `lookup` and `entries`."""
+
+    __slots__ = ()
+    caching = CACHE_NEVER
+
+    def __init__(self, fs: Filesystem, ino: int, mode: int = 0o555, uid: int = 0, gid: int = 0) -> None:
+        super().__init__(fs, ino, S_IFDIR | mode, uid, gid)
+        self.nlink = 2
+
+    async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        """(ino, next cursor, DT_ type, name) of at most `count` entries from `cursor` (2 at first) on."""
+        return []
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        return DirectoryFile(self, flags & O_NONCREATION, path)
+
+    async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        raise SysError(errno.ENOENT)
+
+
+class StaticDirectory(GeneratedDirectory):
+    """A directory of a static tree; inodes are made when they are first looked up."""
+
+    __slots__ = ("_children", "_kernel", "_names", "_tree")
+    caching = CACHE_EXACT
+
+    def __init__(self, fs: Any, tree: dict[bytes, Any], kernel: Kernel, ino: int = 0) -> None:
+        super().__init__(fs, ino or fs.new_ino())
+        self.nlink = 2 + sum(1 for node in tree.values() if isinstance(node, dict))
+        self._tree = tree
+        self._names = list(tree)
+        self._kernel = kernel
+        self._children: dict[bytes, Inode] = {}
+
+    async def lookup(self, name: bytes) -> Inode:
+        return self.child(name)
+
+    def child(self, name: bytes) -> Inode:
+        inode = self._children.get(name)
+        if inode is None:
+            node = self._tree.get(name)
+            if node is None:
+                raise SysError(errno.ENOENT)
+            inode = self._children[name] = self._make(node)
+        return inode
+
+    def _make(self, node: Any) -> Inode:
+        fs: Any = self.fs
+        kernel = self._kernel
+        if isinstance(node, dict):
+            return StaticDirectory(fs, node, kernel)
+        if isinstance(node, Link):
+            target = node.target
+            return LinkInode(fs, fs.new_ino(), (lambda: target) if isinstance(target, bytes) else target)
+        if not isinstance(node, Text):
+            node = Text(0o444, node)
+        make, keep = node.make, node.store
+        store = None if keep is None else lambda data: keep(kernel, data)
+        produce = (lambda: make) if isinstance(make, bytes) else lambda: make(kernel)
+        return GeneratedInode(fs, fs.new_ino(), node.mode, produce, store)
+
+    async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        first = cursor - 2
+        return [
+            (self.child(name).ino, first + i + 3, self.child(name).mode >> 12 & 15, name)
+            for i, name in enumerate(self._names[first : first + count])
+        ]

@@ -1,0 +1,39 @@
+"""The procfs of a kernel, to be mounted on /proc."""
+
+from __future__ import annotations
+
+from sentry.fs.inode import Filesystem, Inode
+from sentry.fs.proc import net
+from sentry.fs.proc.base import StaticDirectory
+from sentry.fs.proc.root import RootDirectory, make_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+
+PROC_MAGIC = 0x9FA0
+ROOT_INO = 1
+FIRST_INO = 0xF0000000
+
+
+class ProcFilesystem(Filesystem):
+    """The procfs of a kernel: `root` is its root directory."""
+
+    type_name = b"proc"
+    magic = PROC_MAGIC
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.relatime_day = False
+        self._last_ino = FIRST_INO
+        self.root = RootDirectory(self, make_tree(kernel), kernel, ROOT_INO)
+        self._net = StaticDirectory(self, net.TREE, kernel)
+
+    def new_ino(self) -> int:
+        self._last_ino += 1
+        return self._last_ino
+
+    async def net(self) -> Inode:
+        """/proc/PID/net: there is one network namespace."""
+        return self._net

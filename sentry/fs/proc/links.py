@@ -1,0 +1,200 @@
+"""/proc/PID/{exe,cwd,root,fd,fdinfo,ns}: magic links to what a task has open.
+
+Following such a link goes straight to the place, whatever its name says; readlink shows the name
+(proc_pid_fd(5)).  Both need the right to look into the task.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.fs import walk
+from sentry.fs.file import O_NONBLOCK
+from sentry.fs.inode import S_IFLNK, Inode
+from sentry.fs.proc.access import require_access
+from sentry.fs.proc.base import DT_LNK, DT_REG, GeneratedDirectory, GeneratedInode, LinkInode, current_task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sentry.fs.dentry import Path
+    from sentry.fs.file import File
+    from sentry.fs.inode import Filesystem
+    from sentry.kernel.credentials import Credentials
+    from sentry.kernel.task import Task
+
+O_PATH = 0o10000000
+O_CLOEXEC = 0o2000000
+#: Namespaces by name, with the inode numbers that the first ones of a kernel have.
+NAMESPACES = (
+    (b"cgroup", 4026531835), (b"ipc", 4026531839), (b"mnt", 4026531832), (b"net", 4026531833), (b"pid", 4026531836),
+    (b"pid_for_children", 4026531836), (b"time", 4026531834), (b"time_for_children", 4026531834),
+    (b"user", 4026531837), (b"uts", 4026531838),
+)  # fmt: skip
+
+
+def exe_path(task: Task) -> Path | None:
+    return task.group.exe if task.mm is not None else None
+
+
+def cwd_path(task: Task) -> Path | None:
+    return None if task.exited or task.fs is None else task.fs.cwd
+
+
+def root_path(task: Task) -> Path | None:
+    return None if task.exited or task.fs is None else task.fs.root
+
+
+class MagicLink(Inode):
+    """A link to a place that `find(task)` gives."""
+
+    __slots__ = ("_find", "_task")
+
+    def __init__(
+        self, fs: Filesystem, ino: int, task: Task, find: Callable[[Task], Path | None], uid: int, gid: int
+    ) -> None:
+        super().__init__(fs, ino, S_IFLNK | 0o777, uid, gid)
+        self._task = task
+        self._find = find
+
+    def _place(self) -> Path:
+        require_access(self._task)
+        path = self._find(self._task)
+        if path is None:
+            raise SysError(errno.ENOENT)
+        return path
+
+    async def readlink(self) -> bytes:
+        current = current_task() or self._task
+        return walk.path_bytes(current.fs, self._place())
+
+    async def follow(self) -> Path | None:
+        return self._place()
+
+
+class FdLink(Inode):
+    """/proc/PID/fd/N.  Its permission bits tell how the file is open."""
+
+    __slots__ = ("_fd", "_task")
+
+    def __init__(self, fs: Filesystem, ino: int, task: Task, fd: int, file: File, uid: int, gid: int) -> None:
+        mode = S_IFLNK | (0o500 if file.readable else 0) | (0o300 if file.writable else 0)
+        super().__init__(fs, ino, mode, uid, gid)
+        self.size = 64
+        self._task = task
+        self._fd = fd
+
+    def _file(self) -> File:
+        require_access(self._task)
+        files = self._task.files
+        if files is None:
+            raise SysError(errno.ENOENT)
+        try:
+            return files.get_any(self._fd)
+        except SysError:
+            raise SysError(errno.ENOENT) from None
+
+    async def readlink(self) -> bytes:
+        file = self._file()
+        text = getattr(file.inode, "link_text", b"")
+        if text or file.path is None:
+            return text or b"anon_inode:[unknown]"
+        current = current_task() or self._task
+        return walk.path_bytes(current.fs, file.path)
+
+    async def follow(self) -> Path | None:
+        path = self._file().path
+        if path is None:
+            raise SysError(errno.ENXIO)
+        return path
+
+
+class FdDirectory(GeneratedDirectory):
+    """fd/ and fdinfo/: one entry a descriptor; cursors are descriptor numbers."""
+
+    __slots__ = ("_info", "_task")
+
+    def __init__(self, fs: Filesystem, ino: int, task: Task, uid: int, gid: int, info: bool) -> None:
+        super().__init__(fs, ino, 0o555 if info else 0o500, uid, gid)
+        self._task = task
+        self._info = info
+
+    def _ino(self, fd: int) -> int:
+        return self.ino + 1 + fd * 2
+
+    async def lookup(self, name: bytes) -> Inode:
+        files = self._task.files
+        if files is None or not name.isdigit() or (name[:1] == b"0" and name != b"0") or len(name) > 10:
+            raise SysError(errno.ENOENT)
+        fd = int(name)
+        try:
+            file = files.get_any(fd)
+        except SysError:
+            raise SysError(errno.ENOENT) from None
+        if not self._info:
+            return FdLink(self.fs, self._ino(fd), self._task, fd, file, self.uid, self.gid)
+        task = self._task
+        return GeneratedInode(
+            self.fs, self._ino(fd), 0o400, lambda: fdinfo(task, fd), None, self.uid, self.gid
+        )  # fmt: skip
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        if self._info:
+            require_access(self._task, cred)
+        return await super().open(path, flags, cred)
+
+    async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        files = self._task.files
+        if files is None:
+            return []
+        kind = DT_REG if self._info else DT_LNK
+        numbers = [fd for fd, _ in files.items() if fd >= cursor - 2]
+        return [(self._ino(fd), fd + 3, kind, b"%d" % fd) for fd in numbers[:count]]
+
+
+def fdinfo(task: Task, fd: int) -> bytes:
+    """proc_pid_fdinfo(5); a File may add lines of its kind by a method `fdinfo`."""
+    files = task.files
+    if files is None:
+        raise SysError(errno.ENOENT)
+    try:
+        file = files.get_any(fd)
+    except SysError:
+        raise SysError(errno.ENOENT) from None
+    flags = file.flags | (O_CLOEXEC if files.cloexec(fd) else 0)
+    if not flags & (O_PATH | O_NONBLOCK) and file.inode.kind == 0o100000:
+        flags |= 0o100000  # O_LARGEFILE
+    mount = file.path.mount.id if file.path is not None else 0
+    text = b"pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n" % (file.pos, flags, mount, file.inode.ino)
+    more = getattr(file, "fdinfo", None)
+    return text + (more() if more is not None else b"")
+
+
+def _constant(text: bytes) -> Callable[[], bytes]:
+    return lambda: text
+
+
+class NsDirectory(GeneratedDirectory):
+    """ns/: there is one namespace of each kind."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, fs: Filesystem, ino: int, task: Task, uid: int, gid: int) -> None:
+        super().__init__(fs, ino, 0o511, uid, gid)
+        self._task = task
+
+    async def lookup(self, name: bytes) -> Inode:
+        for index, (known, number) in enumerate(NAMESPACES):
+            if known == name:
+                text = b"%s:[%d]" % (name.removesuffix(b"_for_children"), number)
+                return LinkInode(self.fs, self.ino + 1 + index, _constant(text), self.uid, self.gid)
+        raise SysError(errno.ENOENT)
+
+    async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        first = cursor - 2
+        return [
+            (self.ino + 1 + index, index + 3, DT_LNK, NAMESPACES[index][0])
+            for index in range(first, min(first + count, len(NAMESPACES)))
+        ]

@@ -1,0 +1,154 @@
+"""/proc/PID/maps, smaps and statm: the address space of a task, as its VMA tree has it."""
+
+from __future__ import annotations
+
+from sentry.abi import mman
+from sentry.fs import walk
+from sentry.fs.proc.base import current_task
+from sentry.mm.shared import SHMEM_DEV, SharedAnonymous
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.dentry import FsContext
+    from sentry.kernel.task import Task
+    from sentry.mm.manager import MemoryManager
+    from sentry.mm.vma import Vma
+
+#: Where names begin.
+_NAME_COLUMN = 73
+_VM_FLAGS = (
+    (mman.VM_READ, b"rd"), (mman.VM_WRITE, b"wr"), (mman.VM_EXEC, b"ex"), (mman.VM_SHARED, b"sh"),
+    (mman.VM_MAYREAD, b"mr"), (mman.VM_MAYWRITE, b"mw"), (mman.VM_MAYEXEC, b"me"), (mman.VM_GROWSDOWN, b"gd"),
+    (mman.VM_PFNMAP, b"pf"), (mman.VM_LOCKED, b"lo"), (mman.VM_SEQ_READ, b"sr"), (mman.VM_RAND_READ, b"rr"),
+    (mman.VM_DONTCOPY, b"dc"), (mman.VM_DONTEXPAND, b"de"), (mman.VM_ACCOUNT, b"ac"), (mman.VM_NORESERVE, b"nr"),
+    (mman.VM_WIPEONFORK, b"wf"), (mman.VM_DONTDUMP, b"dd"), (mman.VM_HUGEPAGE, b"hg"),
+    (mman.VM_NOHUGEPAGE, b"nh"), (mman.VM_MERGEABLE, b"mg"),
+)  # fmt: skip
+_SMAPS_KEYS = (
+    b"Rss", b"Pss", b"Pss_Dirty", b"Shared_Clean", b"Shared_Dirty", b"Private_Clean", b"Private_Dirty", b"Referenced",
+    b"Anonymous", b"KSM", b"LazyFree", b"AnonHugePages", b"ShmemPmdMapped", b"FilePmdMapped", b"Shared_Hugetlb",
+    b"Private_Hugetlb", b"Swap", b"SwapPss", b"Locked",
+)  # fmt: skip
+
+
+def _reader(task: Task) -> FsContext:
+    """Whose root names are relative to."""
+    current = current_task()
+    return (current or task).fs
+
+
+def _name(mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
+    if vma.name:
+        return vma.name
+    file = vma.file
+    if isinstance(file, SharedAnonymous):
+        return file.map_name
+    if file is not None:
+        return b"" if file.path is None else walk.path_bytes(fs, file.path).replace(b"\n", b"\\012")
+    if vma.start < mm.brk and vma.end > mm.start_brk:
+        return b"[heap]"
+    if vma.start <= mm.start_stack <= vma.end:
+        return b"[stack]"
+    return b""
+
+
+def _head(mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
+    """The line of one mapping."""
+    flags, file = vma.flags, vma.file
+    device = ino = offset = 0
+    if isinstance(file, SharedAnonymous):
+        device, ino, offset = SHMEM_DEV, file.ino, vma.offset
+    elif file is not None:
+        device, ino, offset = file.inode.fs.dev, file.inode.ino, vma.offset
+    line = b"%08x-%08x %s%s%s%s %08x %02x:%02x %d " % (
+        vma.start,
+        vma.end,
+        b"r" if flags & mman.VM_READ else b"-",
+        b"w" if flags & mman.VM_WRITE else b"-",
+        b"x" if flags & mman.VM_EXEC else b"-",
+        b"s" if flags & mman.VM_SHARED else b"p",
+        offset,
+        device >> 8 & 0xFFF,
+        device & 0xFF,
+        ino,
+    )
+    name = _name(mm, vma, fs)
+    return (line.ljust(_NAME_COLUMN) + name if name else line) + b"\n"
+
+
+def maps(task: Task) -> bytes:
+    """proc_pid_maps(5)."""
+    mm = task.mm
+    if mm is None:
+        return b""
+    fs = _reader(task)
+    return b"".join([_head(mm, vma, fs) for vma in mm.tree])
+
+
+def _resident(mm: MemoryManager, vma: Vma) -> int:
+    """Kilobytes that a mapping may have in memory: the host's page tables are out of reach, so this
+    shares the whole estimate out by size."""
+    if not vma.prot or not mm.total_vm:
+        return 0
+    return min(vma.size, resident(mm) * vma.size // mm.total_vm) // 1024
+
+
+def smaps(task: Task) -> bytes:
+    """proc_pid_smaps(5); what only page tables could tell is estimated."""
+    mm = task.mm
+    if mm is None:
+        return b""
+    fs = _reader(task)
+    lines = []
+    for vma in mm.tree:
+        rss = _resident(mm, vma)
+        lines.append(_head(mm, vma, fs))
+        lines.append(_field(b"Size", vma.size // 1024) + _field(b"KernelPageSize", 4) + _field(b"MMUPageSize", 4))
+        lines.append(_amounts(vma.file is None, rss, vma.size // 1024 if vma.flags & mman.VM_LOCKED else 0))
+        flags = b" ".join([name for bit, name in _VM_FLAGS if vma.flags & bit])
+        lines.append(b"THPeligible:           0\nVmFlags: %s \n" % flags)
+    return b"".join(lines)
+
+
+def _field(name: bytes, kilobytes: int) -> bytes:
+    return b"%-16s%8d kB\n" % (name + b":", kilobytes)
+
+
+def _amounts(anonymous: bool, rss: int, locked: int) -> bytes:
+    values = {b"Rss": rss, b"Pss": rss, b"Referenced": rss, b"Locked": locked}
+    if anonymous:
+        values.update({b"Pss_Dirty": rss, b"Private_Dirty": rss, b"Anonymous": rss})
+    else:
+        values[b"Private_Clean"] = rss
+    return b"".join([_field(key, values.get(key, 0)) for key in _SMAPS_KEYS])
+
+
+def smaps_rollup(task: Task) -> bytes:
+    mm = task.mm
+    if mm is None or not mm.tree.vmas:
+        return b""
+    first, last = mm.tree.vmas[0], mm.tree.vmas[-1]
+    head = b"%08x-%08x ---p 00000000 00:00 0 " % (first.start, last.end)
+    return head.ljust(_NAME_COLUMN) + b"[rollup]\n" + _amounts(True, resident(mm) // 1024, mm.locked_vm // 1024)
+
+
+def resident(mm: MemoryManager) -> int:
+    """Bytes in memory: what the platform tells, or else a guess from what is mapped.
+
+    The guess: programs touch most of small mappings and little of great ones.
+    """
+    pages = mm.space.resident_pages()
+    if pages:
+        return pages * 4096
+    guess = sum(min(vma.size, 256 * 1024) for vma in mm.tree if vma.prot and not vma.flags & mman.VM_PFNMAP)
+    return min(guess, mm.total_vm)
+
+
+def statm(task: Task) -> bytes:
+    """proc_pid_statm(5), in pages."""
+    mm = task.mm
+    if mm is None:
+        return b"0 0 0 0 0 0 0\n"
+    text = (mm.end_code - mm.start_code + 4095) // 4096
+    rss = resident(mm) // 4096
+    return b"%d %d %d %d 0 %d 0\n" % (mm.total_vm // 4096, rss, rss // 2, text, (mm.data_vm + mm.stack_vm) // 4096)

@@ -1,0 +1,93 @@
+"""/proc/PID/mem: the memory of a task as a file, within the protections its mappings have."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.fs.file import File
+from sentry.fs.inode import S_IFREG, Inode
+from sentry.fs.proc.access import require_access
+from sentry.fs.proc.base import O_NONCREATION, SEEK_CUR, SEEK_SET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.dentry import Path
+    from sentry.fs.inode import Filesystem
+    from sentry.kernel.credentials import Credentials
+    from sentry.kernel.task import Task
+    from sentry.mm.manager import MemoryManager
+
+_LARGEST = 1 << 20
+
+
+class MemInode(Inode):
+    __slots__ = ("_task",)
+
+    def __init__(self, fs: Filesystem, ino: int, task: Task, uid: int, gid: int) -> None:
+        super().__init__(fs, ino, S_IFREG | 0o600, uid, gid)
+        self._task = task
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        require_access(self._task, cred)
+        return MemFile(self, flags & O_NONCREATION, path, self._task.mm)
+
+    async def setattr(self, changes: dict[str, int]) -> None:
+        if set(changes) - {"size", "atime", "mtime"}:
+            raise SysError(errno.EPERM)
+
+
+class MemFile(File):
+    """Keeps to the memory that the task had when it was opened, even if the task executes another program;
+    once that memory is gone reads find the end of file."""
+
+    __slots__ = ("_mm",)
+
+    def __init__(self, inode: Inode, flags: int, path: Path | None, mm: MemoryManager | None) -> None:
+        super().__init__(inode, flags, path)
+        self._mm = mm
+
+    @property
+    def pollable(self) -> bool:
+        return False
+
+    @property
+    def seekable(self) -> bool:
+        return True
+
+    async def read(self, size: int) -> bytes:
+        data = await self.pread(size, self.pos)
+        self.pos += len(data)
+        return data
+
+    async def pread(self, size: int, offset: int) -> bytes:
+        mm = self._mm
+        if mm is None or not mm.users or not size:
+            return b""
+        try:
+            return mm.read_upto(offset, min(size, _LARGEST))
+        except SysError:
+            raise SysError(errno.EIO) from None
+
+    async def write(self, data: bytes) -> int:
+        written = await self.pwrite(data, self.pos)
+        self.pos += written
+        return written
+
+    async def pwrite(self, data: bytes, offset: int) -> int:
+        mm = self._mm
+        if mm is None or not mm.users or not data:
+            return 0
+        try:
+            return mm.write_upto(offset, data)
+        except SysError:
+            raise SysError(errno.EIO) from None
+
+    async def lseek(self, offset: int, whence: int) -> int:
+        if whence == SEEK_CUR:
+            offset += self.pos
+        elif whence != SEEK_SET:
+            raise SysError(errno.EINVAL)
+        offset &= (1 << 64) - 1
+        self.pos = offset
+        return offset if offset < 1 << 63 else offset - (1 << 64)

@@ -1,0 +1,101 @@
+"""/proc itself: what stands beside the processes, and the processes."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.fs.inode import CACHE_NEVER, Inode
+from sentry.fs.proc import sysctl, system
+from sentry.fs.proc.base import DT_DIR, Link, StaticDirectory, current_task
+from sentry.fs.proc.task import TASK_SHIFT, TaskDirectory, parse_pid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.kernel.kernel import Kernel
+
+#: Cursors of processes begin here, behind those of the fixed entries (FIRST_PROCESS_ENTRY).
+FIRST_PROCESS = 512
+
+
+def _self() -> bytes:
+    task = current_task()
+    if task is None:
+        raise SysError(errno.ENOENT)
+    return b"%d" % task.group.tgid
+
+
+def _thread_self() -> bytes:
+    task = current_task()
+    if task is None:
+        raise SysError(errno.ENOENT)
+    return b"%d/task/%d" % (task.group.tgid, task.tid)
+
+
+def _locks(kernel: Kernel) -> bytes:
+    return b""
+
+
+def make_tree(kernel: Kernel) -> dict[bytes, Any]:
+    return {
+        b"buddyinfo": b"",
+        b"bus": {},
+        b"cgroups": b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n",
+        b"cmdline": b"quiet\n",
+        b"consoles": b"",
+        b"cpuinfo": system.cpuinfo,
+        b"crypto": b"",
+        b"devices": system.DEVICES,
+        b"diskstats": b"",
+        b"driver": {},
+        b"filesystems": system.FILESYSTEMS,
+        b"fs": {},
+        b"interrupts": b"",
+        b"loadavg": system.loadavg,
+        b"locks": _locks,
+        b"meminfo": system.meminfo,
+        b"misc": b"",
+        b"modules": b"",
+        b"mounts": Link(b"self/mounts"),
+        b"net": Link(b"self/net"),
+        b"partitions": system.PARTITIONS,
+        b"self": Link(_self),
+        b"stat": system.stat,
+        b"swaps": system.SWAPS,
+        b"sys": sysctl.make_tree(kernel),
+        b"sysvipc": {
+            b"msg": b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
+            b"sem": b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
+            b"shm": b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+        },
+        b"thread-self": Link(_thread_self),
+        b"tty": {b"drivers": system.TTY_DRIVERS, b"ldiscs": b"n_tty       0\n"},
+        b"uptime": system.uptime,
+        b"version": system.version,
+        b"vmstat": system.vmstat,
+    }  # fmt: skip
+
+
+class RootDirectory(StaticDirectory):
+    __slots__ = ()
+    caching = CACHE_NEVER
+
+    async def lookup(self, name: bytes) -> Inode:
+        if not name[:1].isdigit():
+            return self.child(name)
+        task = self._kernel.tasks.get(parse_pid(name))
+        if task is None:
+            raise SysError(errno.ENOENT)
+        return TaskDirectory(self.fs, task, False)
+
+    async def refresh(self) -> None:
+        self.nlink = 9 + len(self._kernel.groups)
+
+    async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        result = await super().entries(cursor, count) if cursor < FIRST_PROCESS else []
+        tgids = sorted(tgid for tgid in self._kernel.groups if tgid + FIRST_PROCESS >= cursor)
+        for tgid in tgids[: count - len(result)]:
+            result.append((tgid << TASK_SHIFT | 1, tgid + FIRST_PROCESS + 1, DT_DIR, b"%d" % tgid))
+        return result

@@ -1,0 +1,243 @@
+"""/proc/PID/stat, status, limits and other texts about one task.  All of them work for a zombie."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.fs.proc.maps import resident
+from sentry.kernel.credentials import CAP_SYS_RESOURCE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+
+TICK_NS = 10_000_000
+_U64 = (1 << 64) - 1
+_STATES = {
+    b"R": b"R (running)", b"S": b"S (sleeping)", b"D": b"D (disk sleep)", b"T": b"T (stopped)", b"Z": b"Z (zombie)",
+    b"X": b"X (dead)",
+}  # fmt: skip
+_LIMITS = (
+    (0, b"Max cpu time", b"seconds"), (1, b"Max file size", b"bytes"), (2, b"Max data size", b"bytes"),
+    (3, b"Max stack size", b"bytes"), (4, b"Max core file size", b"bytes"), (5, b"Max resident set", b"bytes"),
+    (6, b"Max processes", b"processes"), (7, b"Max open files", b"files"), (8, b"Max locked memory", b"bytes"),
+    (9, b"Max address space", b"bytes"), (10, b"Max file locks", b"locks"), (11, b"Max pending signals", b"signals"),
+    (12, b"Max msgqueue size", b"bytes"), (13, b"Max nice priority", b""), (14, b"Max realtime priority", b""),
+    (15, b"Max realtime timeout", b"us"),
+)  # fmt: skip
+_RLIM_INFINITY = _U64
+#: PF_RANDOMIZE, as ps and top know it in flags.
+_PF_RANDOMIZE = 0x00400000
+
+
+def _state(task: Task) -> bytes:
+    return b"Z" if task.exited and task.group.zombie else task.state
+
+
+def _ppid(task: Task) -> int:
+    parent = task.group.parent
+    return parent.tgid if parent is not None else 0
+
+
+def _signal_sets(task: Task) -> tuple[int, int]:
+    """(ignored, caught) as signal masks."""
+    ignored = caught = 0
+    for signo, action in task.group.sighand.actions.items():
+        if action[0] == 1:
+            ignored |= 1 << (signo - 1)
+        elif action[0] != 0:
+            caught |= 1 << (signo - 1)
+    return ignored, caught
+
+
+def _tty(task: Task) -> tuple[int, int]:
+    """(device number, foreground process group) of the controlling terminal; (0, -1) without one."""
+    tty = task.group.session.tty
+    if tty is None:
+        return 0, -1
+    foreground = tty.foreground
+    index = getattr(tty, "index", None)
+    device = getattr(tty, "rdev", 0) or (136 << 8 | index if index is not None else 4 << 8 | 1)
+    return device, foreground.pgid if foreground is not None else -1
+
+
+def _nice(task: Task) -> int:
+    return int(getattr(task, "nice", 0) or task.extra.get("nice", 0))
+
+
+def stat(task: Task, alone: bool = False) -> bytes:
+    """proc_pid_stat(5).  `alone`: times of this thread only, not of the process."""
+    group, mm = task.group, task.mm
+    utime, stime = (task.utime_ns, task.stime_ns) if alone else group.cpu_times()
+    ignored, caught = _signal_sets(task)
+    tty, foreground = _tty(task)
+    nice = _nice(task)
+    if mm is None:
+        memory = (0, 0)
+        code = (0, 0, 0)
+        data = (0,) * 7
+    else:
+        memory = (mm.total_vm, resident(mm) // 4096)
+        code = (mm.start_code, mm.end_code, mm.start_stack)
+        data = (mm.start_data, mm.end_data, mm.start_brk, mm.arg_start, mm.arg_end, mm.env_start, mm.env_end)
+    fields = (
+        group.pgrp.pgid, group.session.sid, tty, foreground, _PF_RANDOMIZE, 0, 0, 0, 0, utime // TICK_NS,
+        stime // TICK_NS, group.child_utime // TICK_NS, group.child_stime // TICK_NS, 20 + nice, nice,
+        len(group.tasks) or 1, 0, max(0, task.start_ns - task.kernel.boot_ns) // TICK_NS, *memory,
+        min(group.limits[5][0], _U64), *code, 0, 0, task.pending.bits & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF,
+        ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF, 0, 0, 0, group.exit_signal, 0, 0, 0, 0, 0, 0, *data,
+        group.exit_status if group.zombie else 0,
+    )  # fmt: skip
+    numbers = b" ".join([b"%d" % field for field in fields])
+    return b"%d (%s) %s %d %s\n" % (task.tid, task.name, _state(task), _ppid(task), numbers)
+
+
+def _memory_lines(task: Task) -> bytes:
+    mm = task.mm
+    if mm is None:
+        return b""
+    rss = resident(mm)
+    text = max(0, mm.end_code - mm.start_code)
+    values = (
+        (b"VmPeak", mm.total_vm), (b"VmSize", mm.total_vm), (b"VmLck", mm.locked_vm), (b"VmPin", 0),
+        (b"VmHWM", rss), (b"VmRSS", rss), (b"RssAnon", rss // 2), (b"RssFile", rss - rss // 2), (b"RssShmem", 0),
+        (b"VmData", mm.data_vm), (b"VmStk", mm.stack_vm), (b"VmExe", text), (b"VmLib", max(0, mm.exec_vm - text)),
+        (b"VmPTE", 4096 * (mm.total_vm // (512 * 4096) + 4)), (b"VmSwap", 0), (b"HugetlbPages", 0),
+    )  # fmt: skip
+    lines = [b"%s:\t%8d kB\n" % (name, size // 1024) for name, size in values]
+    return b"".join(lines) + b"CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n"
+
+
+def escape_name(name: bytes) -> bytes:
+    return name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
+
+
+def _cpu_list(mask: int) -> bytes:
+    """0-3,5 for a mask."""
+    runs = []
+    cpu = 0
+    while mask >> cpu:
+        if mask >> cpu & 1:
+            first = cpu
+            while mask >> (cpu + 1) & 1:
+                cpu += 1
+            runs.append(b"%d" % first if first == cpu else b"%d-%d" % (first, cpu))
+        cpu += 1
+    return b",".join(runs)
+
+
+def status(task: Task) -> bytes:
+    """proc_pid_status(5)."""
+    group, cred, files = task.group, task.cred, task.files
+    ignored, caught = _signal_sets(task)
+    highest = files.items()[-1][0] + 1 if files is not None and files.items() else 0
+    fd_size = 64
+    while fd_size < highest:
+        fd_size *= 2
+    groups = b"".join([b"%d " % gid for gid in cred.groups])
+    umask = b"Umask:\t%04o\n" % task.fs.umask if task.fs is not None and not task.exited else b""
+    pending = task.pending.count() + group.pending.count()
+    sets = (
+        (b"SigPnd", task.pending.bits), (b"ShdPnd", group.pending.bits), (b"SigBlk", task.blocked),
+        (b"SigIgn", ignored), (b"SigCgt", caught), (b"CapInh", cred.inheritable), (b"CapPrm", cred.permitted),
+        (b"CapEff", cred.effective), (b"CapBnd", cred.bounding), (b"CapAmb", cred.ambient),
+    )  # fmt: skip
+    return b"".join(
+        (
+            b"Name:\t%s\n" % escape_name(task.name),
+            umask,
+            b"State:\t%s\n" % _STATES[_state(task)],
+            b"Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n" % (group.tgid, task.tid, _ppid(task)),
+            b"Uid:\t%d\t%d\t%d\t%d\n" % (cred.uid, cred.euid, cred.suid, cred.fsuid),
+            b"Gid:\t%d\t%d\t%d\t%d\n" % (cred.gid, cred.egid, cred.sgid, cred.fsgid),
+            b"FDSize:\t%d\nGroups:\t%s\n" % (fd_size, groups or b" "),
+            b"NStgid:\t%d\nNSpid:\t%d\n" % (group.tgid, task.tid),
+            b"NSpgid:\t%d\nNSsid:\t%d\nKthread:\t0\n" % (group.pgrp.pgid, group.session.sid),
+            _memory_lines(task),
+            b"Threads:\t%d\n" % (len(group.tasks) or 1),
+            b"SigQ:\t%d/%d\n" % (pending, min(group.limits[11][0], 1 << 31)),
+            b"".join([b"%s:\t%016x\n" % pair for pair in sets]),
+            b"NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n" % cred.no_new_privs,
+            b"Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n",
+            b"Cpus_allowed:\t%x\nCpus_allowed_list:\t%s\n" % (task.affinity, _cpu_list(task.affinity)),
+            b"Mems_allowed:\t00000000,00000001\nMems_allowed_list:\t0\n",
+            b"voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
+        )
+    )
+
+
+def limits(task: Task) -> bytes:
+    """/proc/PID/limits (getrlimit(2))."""
+    lines = [b"%-25s %-20s %-20s %-10s\n" % (b"Limit", b"Soft Limit", b"Hard Limit", b"Units")]
+    for number, name, unit in _LIMITS:
+        values = [b"unlimited" if v >= _RLIM_INFINITY else b"%d" % v for v in task.group.limits[number]]
+        lines.append(b"%-25s %-20s %-20s %-10s\n" % (name, *values, unit))
+    return b"".join(lines)
+
+
+def _bytes_of(task: Task, start: int, end: int) -> bytes:
+    """Guest memory, as much of it as can be read."""
+    mm = task.mm
+    if mm is None or end <= start:
+        return b""
+    try:
+        return mm.space.read_upto(start, min(end - start, 8 << 20))
+    except SysError:
+        return b""
+
+
+def cmdline(task: Task) -> bytes:
+    """The arguments; also those of programs that write over them, maybe into the environment
+    (proc_pid_cmdline(5))."""
+    mm = task.mm
+    if mm is None:
+        return b""
+    data = _bytes_of(task, mm.arg_start, mm.arg_end)
+    if data and data[-1] and len(data) == mm.arg_end - mm.arg_start:
+        data += _bytes_of(task, mm.env_start, mm.env_end)
+        return data[: data.find(0) + 1] if 0 in data else data
+    return data
+
+
+def environ(task: Task) -> bytes:
+    mm = task.mm
+    return b"" if mm is None else _bytes_of(task, mm.env_start, mm.env_end)
+
+
+def auxv(task: Task) -> bytes:
+    return task.mm.auxv if task.mm is not None else b""
+
+
+def set_comm(task: Task, data: bytes) -> None:
+    """A thread may rename its siblings (proc_pid_comm(5))."""
+    task.name = data[:15].split(b"\0", 1)[0]
+
+
+def oom_score(task: Task) -> bytes:
+    adj = task.group.oom_score_adj
+    return b"%d\n" % max(0, (666 + adj * 2 // 3) if adj else 666)
+
+
+def set_oom_score_adj(task: Task, current: Task | None, data: bytes) -> None:
+    """Lowering it needs CAP_SYS_RESOURCE."""
+    try:
+        value = int(data.strip() or b"x")
+    except ValueError:
+        raise SysError(errno.EINVAL) from None
+    if not -1000 <= value <= 1000:
+        raise SysError(errno.EINVAL)
+    if value < task.group.oom_score_adj and current is not None and not current.cred.capable(CAP_SYS_RESOURCE):
+        raise SysError(errno.EACCES)
+    task.group.oom_score_adj = value
+
+
+def children(task: Task) -> bytes:
+    """proc_tid_children(5)."""
+    if task is not task.group.leader:
+        return b""
+    return b"".join([b"%d " % tgid for tgid in sorted(child.tgid for child in task.group.children)])
+
+
+def sched(task: Task) -> bytes:
+    return b"%s (%d, #threads: %d)\n" % (task.name, task.tid, len(task.group.tasks) or 1)

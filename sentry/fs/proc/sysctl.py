@@ -1,0 +1,186 @@
+"""/proc/sys (proc_sys(5)): what the kernel is set to.  Little of it can be changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from sentry.abi.errors import SysError
+from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
+from sentry.fs.proc.base import Text, current_task
+from sentry.kernel.credentials import CAP_LAST_CAP, CAP_SYS_ADMIN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sentry.kernel.kernel import Kernel
+
+PID_MAX = 4194304
+NAME_MAX = 64
+
+
+def new_uuid() -> bytes:
+    """A random UUID, version 4, as text with a newline."""
+    number = int.from_bytes(os.urandom(16), "big")
+    number = number & ~(0xF << 76) & ~(3 << 62) | 4 << 76 | 2 << 62
+    digits = b"%032x" % number
+    return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])) + b"\n"
+
+
+def _uts_text(field: str) -> Text:
+    """hostname and domainname: readable by all, set by whoever may call sethostname(2)."""
+
+    def make(kernel: Kernel) -> bytes:
+        value: bytes = getattr(kernel.uts, field)
+        return value + b"\n"
+
+    def store(kernel: Kernel, data: bytes) -> None:
+        task = current_task()
+        if task is not None and not task.cred.capable(CAP_SYS_ADMIN):
+            raise SysError(errno.EPERM)
+        setattr(kernel.uts, field, data.split(b"\n", 1)[0].split(b"\0", 1)[0][:NAME_MAX])
+
+    return Text(0o644, make, store)
+
+
+def _refuse(kernel: Kernel, data: bytes) -> None:
+    raise SysError(errno.EPERM)
+
+
+def _number(value: int) -> Text:
+    """A setting that is shown, and that nobody may change."""
+    return Text(0o644, b"%d\n" % value, _refuse)
+
+
+def _line(value: bytes) -> Text:
+    return Text(0o644, value + b"\n", _refuse)
+
+
+def _setting(value: bytes) -> Text:
+    """A setting that takes any number and means nothing: programs set it, and go on."""
+    contents = [value + b"\n"]
+
+    def store(kernel: Kernel, data: bytes) -> None:
+        words = data.split()
+        if not words or not all(word.lstrip(b"-").isdigit() for word in words):
+            raise SysError(errno.EINVAL)
+        contents[0] = b"\t".join(words)[:256] + b"\n"
+
+    return Text(0o644, lambda kernel: contents[0], store)
+
+
+def _uts_line(field: str) -> Callable[[Any], bytes]:
+    return lambda kernel: getattr(kernel.uts, field) + b"\n"
+
+
+def make_tree(kernel: Kernel) -> dict[bytes, Any]:
+    """The tree of one sandbox."""
+    boot_id = new_uuid()
+    memory = kernel.config.memory or kernel.host.memory_total
+    threads = max(128, min(PID_MAX, kernel.config.pids or memory // (8 * 4096 * 8)))
+    random = {
+        b"boot_id": boot_id,
+        b"entropy_avail": b"256\n",
+        b"poolsize": b"256\n",
+        b"urandom_min_reseed_secs": _number(60),
+        b"uuid": lambda kernel: new_uuid(),
+        b"write_wakeup_threshold": _number(256),
+    }
+    return {
+        b"abi": {},
+        b"debug": {},
+        b"dev": {},
+        b"fs": {
+            b"aio-max-nr": _number(65536),
+            b"aio-nr": b"0\n",
+            b"epoll": {b"max_user_watches": _number(5000000)},
+            b"file-max": _line(b"9223372036854775807"),
+            b"file-nr": lambda kernel: b"%d\t0\t9223372036854775807\n" % _open_files(kernel),
+            b"inotify": {
+                b"max_queued_events": _setting(b"16384"),
+                b"max_user_instances": _setting(b"128"),
+                b"max_user_watches": _setting(b"65536"),
+            },
+            b"lease-break-time": _number(45),
+            b"mount-max": _number(100000),
+            b"mqueue": {b"msg_max": _number(10), b"msgsize_max": _number(8192), b"queues_max": _number(256)},
+            b"nr_open": _number(1048576),
+            b"overflowgid": _number(65534),
+            b"overflowuid": _number(65534),
+            b"pipe-max-size": _number(1048576),
+            b"pipe-user-pages-hard": _number(0),
+            b"pipe-user-pages-soft": _number(16384),
+            b"protected_fifos": _number(0),
+            b"protected_hardlinks": _number(1),
+            b"protected_regular": _number(0),
+            b"protected_symlinks": _number(1),
+            b"suid_dumpable": _number(0),
+        },
+        b"kernel": {
+            b"arch": b"x86_64\n",
+            b"cap_last_cap": b"%d\n" % CAP_LAST_CAP,
+            b"core_pattern": _line(b"core"),
+            b"core_uses_pid": _number(0),
+            b"dmesg_restrict": _number(1),
+            b"domainname": _uts_text("domainname"),
+            b"hostname": _uts_text("nodename"),
+            b"io_uring_disabled": _number(2),
+            b"kptr_restrict": _number(2),
+            b"msgmax": _number(8192),
+            b"msgmnb": _number(16384),
+            b"msgmni": _number(32000),
+            b"ngroups_max": b"65536\n",
+            b"osrelease": _uts_line("release"),
+            b"ostype": b"Linux\n",
+            b"overflowgid": _number(65534),
+            b"overflowuid": _number(65534),
+            b"panic": _number(0),
+            b"perf_event_paranoid": _number(4),
+            b"pid_max": _number(PID_MAX),
+            b"printk": _line(b"4\t4\t1\t7"),
+            b"pty": {b"max": _number(4096), b"nr": b"0\n", b"reserve": _number(1024)},
+            b"random": random,
+            b"randomize_va_space": _number(2),
+            b"sched_autogroup_enabled": _number(0),
+            b"sem": _line(b"32000\t1024000000\t500\t32000"),
+            b"shmall": _line(b"18446744073692774399"),
+            b"shmmax": _line(b"18446744073692774399"),
+            b"shmmni": _number(4096),
+            b"tainted": _number(0),
+            b"threads-max": _number(threads),
+            b"unprivileged_bpf_disabled": _number(2),
+            b"version": _uts_line("version"),
+        },
+        b"net": {
+            b"core": {b"somaxconn": _setting(b"4096"), b"rmem_max": _setting(b"212992"), b"wmem_max": _setting(b"212992")},
+            b"ipv4": {
+                b"ip_local_port_range": _setting(b"32768\t60999"),
+                b"tcp_fin_timeout": _setting(b"60"),
+                b"ip_forward": _number(0),
+            },
+            b"unix": {b"max_dgram_qlen": _setting(b"512")},
+        },
+        b"user": {b"max_user_namespaces": _number(0)},
+        b"vm": {
+            b"dirty_background_ratio": _setting(b"10"),
+            b"dirty_ratio": _setting(b"20"),
+            b"drop_caches": Text(0o200, b"", lambda kernel, data: None),
+            b"max_map_count": _number(MAX_MAP_COUNT),
+            b"min_free_kbytes": _setting(b"67584"),
+            b"mmap_min_addr": _number(MMAP_MIN_ADDR),
+            b"nr_hugepages": _number(0),
+            b"overcommit_memory": _number(2 if kernel.config.memory else 0),
+            b"overcommit_ratio": _number(100 if kernel.config.memory else 50),
+            b"overcommit_kbytes": _number(0),
+            b"page-cluster": _number(3),
+            b"swappiness": _setting(b"60"),
+            b"vfs_cache_pressure": _setting(b"100"),
+        },
+    }
+
+
+def _open_files(kernel: Kernel) -> int:
+    tables = {id(task.files): task.files for task in kernel.tasks.values() if task.files is not None}
+    return sum(len(table.items()) for table in tables.values())

@@ -1,0 +1,234 @@
+"""/proc/PID and /proc/PID/task/TID.
+
+A task's directory is made anew at each lookup; its files are closures over the task, and what
+they say of one that has exited is what Linux says of a zombie.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.fs.inode import Inode
+from sentry.fs.proc import links, maps, mounts, status
+from sentry.fs.proc.access import require_access
+from sentry.fs.proc.base import DT_DIR, DT_LNK, DT_REG, GeneratedDirectory, GeneratedInode, current_task
+from sentry.fs.proc.memory import MemInode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sentry.fs.dentry import Path
+    from sentry.fs.file import File
+    from sentry.fs.inode import Filesystem
+    from sentry.kernel.credentials import Credentials
+    from sentry.kernel.task import Task
+
+#: Inode numbers: (task id) << 24 | what, with THREAD set below task/.
+TASK_SHIFT = 24
+THREAD = 1 << 60
+FD_INODES = 1 << 12
+FDINFO_INODES = 1 << 23
+PID_MAX_DIGITS = 8
+
+
+def _of_fs(show: Callable[[Any], bytes]) -> Callable[[Task], bytes]:
+    """A text about the mounts that a task sees."""
+
+    def make(task: Task) -> bytes:
+        if task.fs is None or task.exited:
+            raise SysError(errno.EINVAL)
+        return show(task.fs)
+
+    return make
+
+
+def _constant(text: bytes) -> Callable[[Task], bytes]:
+    return lambda task: text
+
+
+_ID_MAP = b"%10d %10d %10d\n" % (0, 0, 4294967295)
+_IO = b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
+
+#: name → (mode, text of a task, whether opening needs the right to look into the task).
+_TEXTS: dict[bytes, tuple[int, Callable[[Task], bytes], bool]] = {
+    b"auxv": (0o400, status.auxv, True),
+    b"cgroup": (0o444, _constant(b"0::/\n"), False),
+    b"cmdline": (0o444, status.cmdline, False),
+    b"comm": (0o644, lambda task: task.name + b"\n", False),
+    b"coredump_filter": (0o644, _constant(b"00000033\n"), False),
+    b"cpuset": (0o444, _constant(b"/\n"), False),
+    b"environ": (0o400, status.environ, True),
+    b"gid_map": (0o644, _constant(_ID_MAP), False),
+    b"io": (0o400, _constant(_IO), True),
+    b"limits": (0o444, status.limits, False),
+    b"loginuid": (0o644, _constant(b"4294967295"), False),
+    b"maps": (0o444, maps.maps, True),
+    b"mountinfo": (0o444, _of_fs(mounts.mountinfo), False),
+    b"mounts": (0o444, _of_fs(mounts.mounts), False),
+    b"mountstats": (0o400, _of_fs(mounts.mountstats), True),
+    b"oom_score": (0o444, status.oom_score, False),
+    b"oom_score_adj": (0o644, lambda task: b"%d\n" % task.group.oom_score_adj, False),
+    b"personality": (0o400, lambda task: b"%08x\n" % task.extra.get("personality", 0), True),
+    b"projid_map": (0o644, _constant(_ID_MAP), False),
+    b"sched": (0o644, status.sched, False),
+    b"schedstat": (0o444, lambda task: b"%d 0 0\n" % (task.utime_ns + task.stime_ns), False),
+    b"sessionid": (0o444, _constant(b"4294967295"), False),
+    b"setgroups": (0o644, _constant(b"allow\n"), False),
+    b"smaps": (0o444, maps.smaps, True),
+    b"smaps_rollup": (0o444, maps.smaps_rollup, True),
+    b"stat": (0o444, status.stat, False),
+    b"statm": (0o444, maps.statm, False),
+    b"status": (0o444, status.status, False),
+    b"timerslack_ns": (0o666, lambda task: b"%d\n" % task.extra.get("timerslack_ns", 50000), False),
+    b"uid_map": (0o644, _constant(_ID_MAP), False),
+    b"wchan": (0o444, _constant(b"0"), False),
+}
+_LINKS = {b"cwd": links.cwd_path, b"exe": links.exe_path, b"root": links.root_path}
+_DIRECTORIES = (b"fd", b"fdinfo", b"net", b"ns", b"task")
+_NAMES = sorted([*_TEXTS, *_LINKS, *_DIRECTORIES, b"mem"])
+_THREAD_NAMES = sorted([*(name for name in _NAMES if name != b"task"), b"children"])
+
+
+def owner_of(task: Task) -> tuple[int, int]:
+    """Who owns the files of a task: its effective user, or root when it can't be dumped."""
+    if task.group.dumpable == 1:
+        return task.cred.euid, task.cred.egid
+    return 0, 0
+
+
+class TaskText(GeneratedInode):
+    __slots__ = ("_guarded", "_task")
+
+    def __init__(
+        self, fs: Filesystem, ino: int, mode: int, task: Task, make: Callable[[], bytes],
+        store: Callable[[bytes], None] | None, guarded: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(fs, ino, mode, make, store, *owner_of(task))
+        self._task = task
+        self._guarded = guarded
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        if self._guarded:
+            require_access(self._task, cred)
+        return await super().open(path, flags, cred)
+
+
+class TaskDirectory(GeneratedDirectory):
+    """/proc/PID, or /proc/PID/task/TID when `thread`."""
+
+    __slots__ = ("_names", "_task", "_thread")
+
+    def __init__(self, fs: Filesystem, task: Task, thread: bool) -> None:
+        base = task.tid << TASK_SHIFT | (THREAD if thread else 0)
+        # The directory itself shows the effective user even if the task can't be dumped.
+        super().__init__(fs, base | 1, 0o555, task.cred.euid, task.cred.egid)
+        self.nlink = 7 if thread else 9
+        self._task = task
+        self._thread = thread
+        self._names = _THREAD_NAMES if thread else _NAMES
+
+    def _ino(self, name: bytes) -> int:
+        base = self.ino - 1
+        if name == b"fd":
+            return base + FD_INODES
+        if name == b"fdinfo":
+            return base + FDINFO_INODES
+        return base + 16 + 16 * self._names.index(name)
+
+    async def lookup(self, name: bytes) -> Inode:
+        if name not in self._names or self._task.tid not in self._task.kernel.tasks:
+            raise SysError(errno.ENOENT)
+        task, fs, ino = self._task, self.fs, self._ino(name)
+        if name in _TEXTS:
+            return self._text(name, ino)
+        uid, gid = owner_of(task)
+        if name in _LINKS:
+            return links.MagicLink(fs, ino, task, _LINKS[name], uid, gid)
+        if name in (b"fd", b"fdinfo"):
+            return links.FdDirectory(fs, ino, task, uid, gid, name == b"fdinfo")
+        if name == b"ns":
+            return links.NsDirectory(fs, ino, task, uid, gid)
+        if name == b"mem":
+            return MemInode(fs, ino, task, uid, gid)
+        if name == b"net":
+            return await fs.net()  # type: ignore[attr-defined]
+        if name == b"children":
+            return TaskText(fs, ino, 0o444, task, lambda: status.children(task), None, False)
+        return ThreadsDirectory(fs, ino, task, uid, gid)
+
+    def _text(self, name: bytes, ino: int) -> Inode:
+        task = self._task
+        mode, show, guarded = _TEXTS[name]
+        make = self._alive(show)
+        if name == b"stat" and self._thread:
+            make = self._alive(lambda task: status.stat(task, alone=True))
+        store: Callable[[bytes], None] | None = None
+        if name == b"comm":
+            store = self._set_comm
+        elif name == b"oom_score_adj":
+
+            def store(data: bytes) -> None:
+                status.set_oom_score_adj(task, current_task(), data)
+
+        return TaskText(self.fs, ino, mode, task, make, store, guarded)
+
+    def _alive(self, show: Callable[[Task], bytes]) -> Callable[[], bytes]:
+        """Reading the file of a task that has been waited for is ESRCH."""
+        task = self._task
+
+        def make() -> bytes:
+            if task.kernel.tasks.get(task.tid) is not task:
+                raise SysError(errno.ESRCH)
+            return show(task)
+
+        return make
+
+    def _set_comm(self, data: bytes) -> None:
+        current = current_task()
+        if current is not None and current.group is not self._task.group:
+            raise SysError(errno.EINVAL)
+        status.set_comm(self._task, data)
+
+    async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        result = []
+        for index in range(cursor - 2, min(cursor - 2 + count, len(self._names))):
+            name = self._names[index]
+            kind = DT_LNK if name in _LINKS else DT_DIR if name in _DIRECTORIES else DT_REG
+            result.append((self._ino(name), index + 3, kind, name))
+        return result
+
+
+def parse_pid(name: bytes) -> int:
+    """The number that `name` spells as /proc does; SysError(ENOENT)."""
+    if not name.isdigit() or name[0] == 0x30 or len(name) > PID_MAX_DIGITS:
+        raise SysError(errno.ENOENT)
+    return int(name)
+
+
+class ThreadsDirectory(GeneratedDirectory):
+    """/proc/PID/task; cursors are thread ids."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, fs: Filesystem, ino: int, task: Task, uid: int, gid: int) -> None:
+        super().__init__(fs, ino, 0o555, uid, gid)
+        self._task = task
+        self.nlink = 2 + len(self._tasks())
+
+    def _tasks(self) -> list[Task]:
+        group = self._task.group
+        return group.tasks or [group.leader]
+
+    async def lookup(self, name: bytes) -> Inode:
+        tid = parse_pid(name)
+        for task in self._tasks():
+            if task.tid == tid:
+                return TaskDirectory(self.fs, task, True)
+        raise SysError(errno.ENOENT)
+
+    async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        tids = sorted(task.tid for task in self._tasks() if task.tid >= cursor - 2)
+        return [(tid << TASK_SHIFT | THREAD | 1, tid + 3, DT_DIR, b"%d" % tid) for tid in tids[:count]]

@@ -1,0 +1,103 @@
+"""sysfs, the little of it that programs look for: processors, memory nodes, an empty cgroup mount point.
+
+Made of the same generated files as procfs (sentry/fs/proc/base.py).
+"""
+
+from __future__ import annotations
+
+from sentry.fs.inode import Filesystem
+from sentry.fs.proc.base import StaticDirectory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.kernel.kernel import Kernel
+
+SYSFS_MAGIC = 0x62656572
+
+
+def _cpu_tree(number: int, cpus: int) -> dict[bytes, Any]:
+    siblings = b"0-%d\n" % (cpus - 1) if cpus > 1 else b"0\n"
+    tree: dict[bytes, Any] = {
+        b"topology": {
+            b"core_id": b"%d\n" % number,
+            b"physical_package_id": b"0\n",
+            b"core_siblings_list": siblings,
+            b"thread_siblings_list": b"%d\n" % number,
+            b"thread_siblings": b"%08x\n" % (1 << number),
+            b"core_siblings": b"%08x\n" % ((1 << cpus) - 1),
+        },
+        b"cache": {},
+    }
+    if number:
+        tree[b"online"] = b"1\n"
+    return tree
+
+
+def make_tree(kernel: Kernel) -> dict[bytes, Any]:
+    cpus = max(1, kernel.host.cpus)
+    online = b"0-%d\n" % (cpus - 1) if cpus > 1 else b"0\n"
+    cpu: dict[bytes, Any] = {
+        b"isolated": b"\n",
+        b"kernel_max": b"8191\n",
+        b"offline": b"\n",
+        b"online": online,
+        b"possible": online,
+        b"present": online,
+        b"smt": {b"active": b"0\n", b"control": b"notsupported\n"},
+    }
+    for number in range(cpus):
+        cpu[b"cpu%d" % number] = _cpu_tree(number, cpus)
+    node = {
+        b"has_cpu": b"0\n",
+        b"has_memory": b"0\n",
+        b"online": b"0\n",
+        b"possible": b"0\n",
+        b"node0": {
+            b"cpulist": online,
+            b"cpumap": b"%08x\n" % ((1 << cpus) - 1),
+            b"distance": b"10\n",
+            b"meminfo": lambda kernel: b"Node 0 MemTotal:       %8d kB\n"
+            % ((kernel.config.memory or kernel.host.memory_total) // 1024),
+        },
+    }
+    return {
+        b"block": {},
+        b"bus": {},
+        b"class": {b"net": {}, b"tty": {}},
+        b"dev": {b"block": {}, b"char": {}},
+        b"devices": {b"system": {b"cpu": cpu, b"node": node}, b"virtual": {}},
+        b"firmware": {},
+        b"fs": {b"cgroup": {}},
+        b"kernel": {
+            b"mm": {
+                b"transparent_hugepage": {
+                    b"enabled": b"always [madvise] never\n",
+                    b"hpage_pmd_size": b"2097152\n",
+                    b"shmem_enabled": b"always within_size advise [never] deny force\n",
+                },
+                b"hugepages": {},
+            },
+        },
+        b"module": {},
+        b"power": {},
+    }
+
+
+class SysFilesystem(Filesystem):
+    """The sysfs of a kernel."""
+
+    type_name = b"sysfs"
+    magic = SYSFS_MAGIC
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.readonly = False
+        self._last_ino = 0
+        self.root = StaticDirectory(self, make_tree(kernel), kernel)
+
+    def new_ino(self) -> int:
+        self._last_ino += 1
+        return self._last_ino

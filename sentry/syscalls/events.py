@@ -1,0 +1,177 @@
+"""Making pipes, eventfds, timerfds, signalfds and memfds."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.epoll import (
+    EFD_CLOEXEC,
+    EFD_NONBLOCK,
+    EFD_SEMAPHORE,
+    ITIMERSPEC,
+    SFD_CLOEXEC,
+    SFD_NONBLOCK,
+    TFD_CLOEXEC,
+    TFD_NONBLOCK,
+    TFD_TIMER_ABSTIME,
+    TFD_TIMER_CANCEL_ON_SET,
+)
+from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_CLOEXEC, O_DIRECT, O_NONBLOCK
+from sentry.abi.signal import UNBLOCKABLE
+from sentry.abi.syscall_nr import SYS
+from sentry.fs import memfd
+from sentry.fs.eventfd import EventFile
+from sentry.fs.pipe import open_pipe
+from sentry.fs.signalfd import SignalFile
+from sentry.fs.timerfd import CLOCK_BOOTTIME_ALARM, CLOCK_REALTIME_ALARM, CLOCKS, FAR, TimerFile
+from sentry.syscalls.table import syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.syscalls.args import Addr, Fd, Int, Size, UInt
+
+CAP_WAKE_ALARM = 35
+NSEC = 1_000_000_000
+O_NOTIFICATION_PIPE = 0o200
+
+
+def _pipe(task: Task, addr: int, flags: int) -> None:
+    if flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT):
+        raise SysError(errno.ENOPKG if flags & O_NOTIFICATION_PIPE else errno.EINVAL)
+    cloexec = bool(flags & O_CLOEXEC)
+    reader, writer = open_pipe(flags, task.cred)
+    try:
+        first = task.install(reader, cloexec)
+    except SysError:
+        writer.put()
+        raise
+    try:
+        second = task.install(writer, cloexec)
+    except SysError:
+        task.files.close(first, task)
+        raise
+    try:
+        task.mm.write_u64(addr, first | second << 32)
+    except SysError:
+        task.files.close(first, task)
+        task.files.close(second, task)
+        raise
+
+
+@syscall(SYS.pipe)
+def pipe(task: Task, fds: Addr) -> None:
+    """pipe(2)."""
+    _pipe(task, fds, 0)
+
+
+@syscall(SYS.pipe2)
+def pipe2(task: Task, fds: Addr, flags: UInt) -> None:
+    """pipe2(2)."""
+    _pipe(task, fds, flags)
+
+
+def _eventfd(task: Task, count: int, flags: int) -> int:
+    if flags & ~(EFD_SEMAPHORE | EFD_CLOEXEC | EFD_NONBLOCK):
+        raise SysError(errno.EINVAL)
+    file = EventFile(count, bool(flags & EFD_SEMAPHORE), flags & EFD_NONBLOCK)
+    return task.install(file, bool(flags & EFD_CLOEXEC))
+
+
+@syscall(SYS.eventfd)
+def eventfd(task: Task, count: UInt) -> int:
+    """eventfd(2) without flags."""
+    return _eventfd(task, count, 0)
+
+
+@syscall(SYS.eventfd2)
+def eventfd2(task: Task, count: UInt, flags: UInt) -> int:
+    """eventfd(2)."""
+    return _eventfd(task, count, flags)
+
+
+@syscall(SYS.timerfd_create)
+def timerfd_create(task: Task, clock: Int, flags: UInt) -> int:
+    """timerfd_create(2)."""
+    if flags & ~(TFD_CLOEXEC | TFD_NONBLOCK) or clock not in CLOCKS:
+        raise SysError(errno.EINVAL)
+    if clock in (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM) and not task.cred.capable(CAP_WAKE_ALARM):
+        raise SysError(errno.EPERM)
+    file = TimerFile(clock, flags & TFD_NONBLOCK, task.kernel.scheduler)
+    return task.install(file, bool(flags & TFD_CLOEXEC))
+
+
+def _timer(task: Task, fd: int) -> TimerFile:
+    file = task.files.get(fd)
+    if not isinstance(file, TimerFile):
+        raise SysError(errno.EINVAL)
+    return file
+
+
+def _pack_times(times: tuple[int, int]) -> bytes:
+    interval, left = times
+    return ITIMERSPEC.pack(interval // NSEC, interval % NSEC, left // NSEC, left % NSEC)
+
+
+@syscall(SYS.timerfd_settime, partial="the clock being set neither moves timers nor cancels reads")
+def timerfd_settime(task: Task, fd: Fd, flags: Int, new: Addr, old: Addr) -> None:
+    """timerfd_settime(2)."""
+    seconds, nanoseconds, value, rest = ITIMERSPEC.unpack(task.mm.read(new, ITIMERSPEC.size))
+    if flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET):
+        raise SysError(errno.EINVAL)
+    if seconds < 0 or value < 0 or not 0 <= nanoseconds < NSEC or not 0 <= rest < NSEC:
+        raise SysError(errno.EINVAL)
+    timer = _timer(task, fd)
+    times = min(seconds * NSEC + nanoseconds, FAR), min(value * NSEC + rest, FAR)
+    before = timer.settime(flags, *times)
+    if old:
+        task.mm.write(old, _pack_times(before))
+
+
+@syscall(SYS.timerfd_gettime)
+def timerfd_gettime(task: Task, fd: Fd, current: Addr) -> None:
+    """timerfd_gettime(2)."""
+    task.mm.write(current, _pack_times(_timer(task, fd).gettime()))
+
+
+async def _signalfd(task: Task, fd: int, addr: int, size: int, flags: int) -> int:
+    if size != 8:
+        raise SysError(errno.EINVAL)
+    mask = task.mm.read_u64(addr) & ~UNBLOCKABLE
+    if flags & ~(SFD_CLOEXEC | SFD_NONBLOCK):
+        raise SysError(errno.EINVAL)
+    if fd == -1:
+        return task.install(SignalFile(mask, flags & SFD_NONBLOCK), bool(flags & SFD_CLOEXEC))
+    file = task.files.get(fd)
+    if not isinstance(file, SignalFile):
+        raise SysError(errno.EINVAL)
+    file.set_mask(mask)
+    return fd
+
+
+@syscall(SYS.signalfd)
+async def signalfd(task: Task, fd: Fd, mask: Addr, size: Size) -> int:
+    """signalfd(2) without flags."""
+    return await _signalfd(task, fd, mask, size, 0)
+
+
+@syscall(SYS.signalfd4)
+async def signalfd4(task: Task, fd: Fd, mask: Addr, size: Size, flags: UInt) -> int:
+    """signalfd(2)."""
+    return await _signalfd(task, fd, mask, size, flags)
+
+
+@syscall(SYS.memfd_create, partial="no huge pages")
+def memfd_create(task: Task, name: Addr, flags: UInt) -> int:
+    """memfd_create(2)."""
+    known = memfd.MFD_CLOEXEC | memfd.MFD_ALLOW_SEALING | memfd.MFD_NOEXEC_SEAL | memfd.MFD_EXEC
+    both = memfd.MFD_EXEC | memfd.MFD_NOEXEC_SEAL
+    if flags & memfd.MFD_HUGETLB:
+        raise SysError(errno.ENOSYS)
+    if flags & ~known or flags & both == both:
+        raise SysError(errno.EINVAL)
+    text = task.mm.read_cstring(name, memfd.NAME_MAX + 1)
+    if text is None:
+        raise SysError(errno.EINVAL)
+    return task.install(memfd.memfd_create(text, flags, task.cred), bool(flags & memfd.MFD_CLOEXEC))

@@ -1,0 +1,153 @@
+"""Calls of features that this kernel is built without, each with the errno that Linux gives then.
+
+Programs probe for such features and have a way to go on; so a plain, well-known errno is the best
+answer.  `load()` imports this module last, and a family that implements a call wins over an entry
+here.  Calls that stand neither here nor in the table give ENOSYS too, but are worth a note under
+--debug, since they are gaps and not decisions.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.abi.syscall_nr import SYS
+from sentry.syscalls.table import REFUSED, TABLE, refuse, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.syscalls.args import Fd, Int
+
+SOCK_TYPE_MASK = 0xF
+SOCK_FLAGS = 0o2000000 | 0o4000
+SOCK_MAX = 11
+NO_SOCKETS = "no socket family yet"
+
+#: Never implemented by design, or left for later: reason → numbers.  All give ENOSYS, as COND_SYSCALL does.
+_ABSENT: dict[str, tuple[int, ...]] = {
+    "no System V IPC (CONFIG_SYSVIPC)": (
+        SYS.shmget, SYS.shmat, SYS.shmctl, SYS.shmdt, SYS.semget, SYS.semop, SYS.semctl, SYS.semtimedop,
+        SYS.msgget, SYS.msgsnd, SYS.msgrcv, SYS.msgctl,
+    ),
+    "no POSIX message queues (CONFIG_POSIX_MQUEUE)": (
+        SYS.mq_open, SYS.mq_unlink, SYS.mq_timedsend, SYS.mq_timedreceive, SYS.mq_notify, SYS.mq_getsetattr,
+    ),
+    "no asynchronous I/O contexts (CONFIG_AIO)": (
+        SYS.io_setup, SYS.io_destroy, SYS.io_getevents, SYS.io_submit, SYS.io_cancel, SYS.io_pgetevents,
+    ),
+    "no io_uring (CONFIG_IO_URING): a second way into the kernel": (
+        SYS.io_uring_setup, SYS.io_uring_enter, SYS.io_uring_register,
+    ),
+    "no inotify yet (CONFIG_INOTIFY_USER)": (
+        SYS.inotify_init, SYS.inotify_init1, SYS.inotify_add_watch, SYS.inotify_rm_watch,
+    ),
+    "no fanotify (CONFIG_FANOTIFY)": (SYS.fanotify_init, SYS.fanotify_mark),
+    "no kernel modules (CONFIG_MODULES)": (SYS.init_module, SYS.finit_module, SYS.delete_module),
+    "no kexec (CONFIG_KEXEC)": (SYS.kexec_load, SYS.kexec_file_load),
+    "no swap (CONFIG_SWAP)": (SYS.swapon, SYS.swapoff),
+    "no disk quotas (CONFIG_QUOTACTL)": (SYS.quotactl, SYS.quotactl_fd),
+    "no process accounting (CONFIG_BSD_PROCESS_ACCT)": (SYS.acct,),
+    "no key retention service (CONFIG_KEYS)": (SYS.add_key, SYS.request_key, SYS.keyctl),
+    "no performance events (CONFIG_PERF_EVENTS)": (SYS.perf_event_open,),
+    "no BPF (CONFIG_BPF_SYSCALL)": (SYS.bpf,),
+    "no userfaultfd (CONFIG_USERFAULTFD)": (SYS.userfaultfd,),
+    "no seccomp filters yet (CONFIG_SECCOMP)": (SYS.seccomp,),
+    "no Landlock (CONFIG_SECURITY_LANDLOCK)": (
+        SYS.landlock_create_ruleset, SYS.landlock_add_rule, SYS.landlock_restrict_self,
+    ),
+    "no security modules (CONFIG_SECURITY)": (
+        SYS.lsm_get_self_attr, SYS.lsm_set_self_attr, SYS.lsm_list_modules,
+    ),
+    "no restartable sequences (CONFIG_RSEQ)": (SYS.rseq,),
+    "no local descriptor tables (CONFIG_MODIFY_LDT_SYSCALL)": (SYS.modify_ldt,),
+    "no port access (CONFIG_X86_IOPL_IOPERM)": (SYS.iopl, SYS.ioperm),
+    "no protection keys (CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS)": (
+        SYS.pkey_mprotect, SYS.pkey_alloc, SYS.pkey_free,
+    ),
+    "no shadow stacks (CONFIG_X86_USER_SHADOW_STACK)": (SYS.map_shadow_stack,),
+    "no memory policies (CONFIG_NUMA)": (
+        SYS.mbind, SYS.set_mempolicy, SYS.get_mempolicy, SYS.migrate_pages, SYS.move_pages,
+        SYS.set_mempolicy_home_node,
+    ),
+    "no secret memory (CONFIG_SECRETMEM)": (SYS.memfd_secret,),
+    "no access to another process's memory (CONFIG_CROSS_MEMORY_ATTACH)": (
+        SYS.process_vm_readv, SYS.process_vm_writev,
+    ),
+    "no advice for another process (CONFIG_ADVISE_SYSCALLS)": (SYS.process_madvise, SYS.process_mrelease),
+    "no file handles (CONFIG_FHANDLE)": (SYS.name_to_handle_at, SYS.open_by_handle_at),
+    "no process descriptors yet": (SYS.pidfd_open, SYS.pidfd_send_signal, SYS.pidfd_getfd),
+    "none of the new mount calls yet; mount(2) is there": (
+        SYS.open_tree, SYS.move_mount, SYS.fsopen, SYS.fsconfig, SYS.fsmount, SYS.fspick, SYS.mount_setattr,
+        SYS.statmount, SYS.listmount,
+    ),
+    "none of the futex2 calls yet": (SYS.futex_waitv, SYS.futex_wake, SYS.futex_wait, SYS.futex_requeue),
+    "no page cache statistics": (SYS.cachestat,),
+    "no sealed mappings": (SYS.mseal,),
+    "compiled out in most kernels (CONFIG_SYSFS_SYSCALL)": (SYS.sysfs,),
+    "compiled out in most kernels (CONFIG_USELIB)": (SYS.uselib,),
+    "deprecated since Linux 3.16": (SYS.remap_file_pages,),
+    "gone from Linux": (
+        SYS._sysctl, SYS.create_module, SYS.get_kernel_syms, SYS.query_module, SYS.nfsservctl,
+        SYS.lookup_dcookie,
+    ),
+    "not a call of 64-bit programs": (SYS.set_thread_area, SYS.get_thread_area),
+    "never was implemented": (
+        SYS.getpmsg, SYS.putpmsg, SYS.afs_syscall, SYS.tuxcall, SYS.security, SYS.vserver, SYS.epoll_ctl_old,
+        SYS.epoll_wait_old,
+    ),
+}  # fmt: skip
+
+#: What even root may not do here.
+_FORBIDDEN: dict[int, str] = {
+    SYS.ptrace: "no tracing yet: as under Yama's ptrace_scope 3",
+    SYS.syslog: "no kernel log: as under kernel.dmesg_restrict",
+    SYS.reboot: "nobody has CAP_SYS_BOOT",
+    SYS.settimeofday: "nobody may set a clock",
+}
+
+
+def _refuse_all() -> None:
+    for reason, numbers in _ABSENT.items():
+        for nr in numbers:
+            if nr not in TABLE and nr not in REFUSED:
+                refuse(nr, errno.ENOSYS, reason)
+    for nr, reason in _FORBIDDEN.items():
+        if nr not in TABLE and nr not in REFUSED:
+            refuse(nr, errno.EPERM, reason)
+
+
+def _socket(task: Task, family: Int, kind: Int) -> None:
+    """socket(2), socketpair(2): EAFNOSUPPORT, as a kernel without any network family gives it."""
+    if kind & ~(SOCK_TYPE_MASK | SOCK_FLAGS):
+        raise SysError(errno.EINVAL)
+    if 0 <= family < 46 and kind & SOCK_TYPE_MASK >= SOCK_MAX:
+        raise SysError(errno.EINVAL)
+    raise SysError(errno.EAFNOSUPPORT)
+
+
+def _on_socket(task: Task, fd: Fd) -> None:
+    """Whatever needs a socket: EBADF or ENOTSOCK."""
+    task.files.get(fd)
+    raise SysError(errno.ENOTSOCK)
+
+
+_SOCKET_CALLS = (
+    SYS.connect, SYS.accept, SYS.accept4, SYS.sendto, SYS.recvfrom, SYS.sendmsg, SYS.recvmsg, SYS.sendmmsg,
+    SYS.recvmmsg, SYS.shutdown, SYS.bind, SYS.listen, SYS.getsockname, SYS.getpeername, SYS.setsockopt,
+    SYS.getsockopt,
+)  # fmt: skip
+
+for _nr in (SYS.socket, SYS.socketpair):
+    if _nr not in TABLE:
+        syscall(_nr, partial=NO_SOCKETS + ": EAFNOSUPPORT")(_socket)
+for _nr in _SOCKET_CALLS:
+    if _nr not in TABLE:
+        syscall(_nr, partial=NO_SOCKETS + ": ENOTSOCK")(_on_socket)
+_refuse_all()
+
+
+def shadowed() -> list[int]:
+    """Entries above that a family has implemented meanwhile, to be removed (a test asks)."""
+    listed = [nr for numbers in _ABSENT.values() for nr in numbers] + list(_FORBIDDEN)
+    return sorted(nr for nr in listed if nr in TABLE)

@@ -1,0 +1,115 @@
+/* Descriptors and what they share: dup, dup2, dup3, fcntl, close_range, O_APPEND, the offset. */
+#include "check.h"
+
+#include <linux/close_range.h>
+#include <sys/ioctl.h>
+
+int main(void)
+{
+    char text[64] = "";
+    scratch();
+    CASE("lowest free descriptor");
+    SHOW(open("/dev/null", O_RDONLY));
+    SHOW(open("/dev/null", O_RDONLY));
+    SHOW(dup(3));
+    SHOW(close(4));
+    SHOW(close(4));
+    SHOW(dup(3));
+    SHOW(fcntl(3, F_DUPFD, 10));
+    SHOW(fcntl(3, F_DUPFD, 10));
+    SHOW(fcntl(3, F_DUPFD_CLOEXEC, 20));
+    SHOW(fcntl(20, F_GETFD));
+    SHOW(fcntl(10, F_GETFD));
+    CASE("dup2 and dup3");
+    SHOW(dup2(3, 50));
+    SHOW(dup2(3, 50));
+    SHOW(dup2(3, 3));
+    SHOW(dup2(99, 3));
+    SHOW(dup2(99, 99));
+    SHOW(dup2(3, -1));
+    SHOW(dup2(3, 1 << 30));
+    SHOW(dup3(3, 51, O_CLOEXEC));
+    SHOW(fcntl(51, F_GETFD));
+    SHOW(dup2(3, 51));
+    SHOW(fcntl(51, F_GETFD));
+    SHOW(dup3(3, 3, 0));
+    SHOW(dup3(3, 52, 1));
+    SHOW(dup3(99, 52, 0));
+    SHOW(dup(99));
+    SHOW(dup(-1));
+    CASE("fcntl");
+    SHOW(fcntl(99, F_GETFD));
+    SHOW(fcntl(3, F_DUPFD, -1));
+    SHOW(fcntl(3, F_DUPFD, 1 << 30));
+    SHOW(fcntl(3, 9999));
+    SHOW(fcntl(3, F_SETFD, 0xff));
+    SHOW(fcntl(3, F_GETFD));
+    SHOW(fcntl(3, F_SETFD, 0));
+    int fd = MUST(open("file", O_RDWR | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_CLOEXEC | O_SYNC, 0644));
+    say("flags %#x", fcntl(fd, F_GETFL));
+    SHOW(fcntl(fd, F_SETFL, O_APPEND | O_NONBLOCK | O_RDONLY | O_CREAT));
+    say("flags %#x", fcntl(fd, F_GETFL));
+    SHOW(fcntl(fd, F_SETFL, 0));
+    int on = 1;
+    SHOW(ioctl(fd, FIONBIO, &on));
+    say("flags %#x", fcntl(fd, F_GETFL));
+    SHOW(ioctl(fd, FIOCLEX));
+    SHOW(ioctl(fd, FIONCLEX));
+    SHOW(fcntl(fd, F_GETFD));
+    SHOW(ioctl(fd, TCGETS, text));
+    SHOW(ioctl(99, FIONBIO, &on));
+    CASE("what is shared");
+    int copy = MUST(dup(fd));
+    SHOW(write(fd, "0123456789", 10));
+    SHOW(lseek(copy, 0, SEEK_CUR));
+    SHOW(lseek(copy, 3, SEEK_SET));
+    SHOW(read(fd, text, 2));
+    say("%.2s", text);
+    MUST(fcntl(copy, F_SETFL, O_APPEND));
+    SHOW(fcntl(fd, F_GETFL) & O_APPEND);
+    MUST(fcntl(copy, F_SETFD, FD_CLOEXEC));
+    SHOW(fcntl(fd, F_GETFD));
+    int again = MUST(open("file", O_RDONLY));
+    SHOW(lseek(again, 0, SEEK_CUR));
+    reap("child", CHILD(lseek(fd, 7, SEEK_SET)));
+    SHOW(lseek(fd, 0, SEEK_CUR));
+    CASE("O_APPEND");
+    MUST(lseek(fd, 0, SEEK_SET));
+    SHOW(write(fd, "AB", 2));
+    SHOW(lseek(fd, 0, SEEK_CUR));
+    SHOW(pwrite(fd, "C", 1, 0));
+    SHOW(lseek(fd, 0, SEEK_CUR));
+    show_file("file");
+    CASE("access mode");
+    SHOW(write(again, "x", 1));
+    int wo = MUST(open("file", O_WRONLY));
+    SHOW(read(wo, text, 1));
+    int path = MUST(open("file", O_PATH));
+    SHOW(read(path, text, 1));
+    SHOW(fcntl(path, F_GETFL) == O_PATH);
+    SHOW(fcntl(path, F_SETFL, O_APPEND));
+    SHOW(dup2(path, 60));
+    SHOW(fchmod(path, 0600));
+    SHOW(ioctl(path, FIONBIO, &on));
+    CASE("close_range");
+    MUST(dup2(3, 70));
+    MUST(dup2(3, 71));
+    MUST(dup2(3, 80));
+    SHOW(close_range(70, 75, CLOSE_RANGE_CLOEXEC));
+    SHOW(fcntl(70, F_GETFD));
+    SHOW(close_range(70, 75, 0));
+    SHOW(fcntl(71, F_GETFD));
+    SHOW(fcntl(80, F_GETFD));
+    SHOW(close_range(80, 70, 0));
+    SHOW(close_range(70, 80, 0x40));
+    SHOW(close_range(60, ~0u, CLOSE_RANGE_UNSHARE));
+    SHOW(fcntl(80, F_GETFD));
+    CASE("many");
+    int highest = 0;
+    for (int i = 0; i < 500; i++)
+        highest = MUST(dup(3));
+    SHOW_IF(highest > 500);
+    SHOW(close_range(100, ~0u, 0));
+    SHOW(fcntl(highest, F_GETFD));
+    return 0;
+}
