@@ -6,11 +6,9 @@ import os
 import select
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 PROGRAM = Path(__file__).with_name("trivial_sandbox.py")
-ORDINARY = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"]
 NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
 
 
@@ -35,13 +33,30 @@ def read_status(pid: int) -> dict[str, str]:
     return {} if fields["State"].startswith(("Z", "X")) else fields
 
 
+class Start:
+    """start(action, *flags) → Running, by one of the two users."""
+
+    def __init__(self, command: list[str], as_user: bool) -> None:
+        self.command = command
+        self.as_user = as_user
+        self.made: list[Running] = []
+
+    def __call__(self, action: str, *flags: str, **popen: object) -> Running:
+        self.made.append(Running(self, action, flags, **popen))
+        return self.made[-1]
+
+    def close(self) -> None:
+        for sandbox in self.made:
+            sandbox.close()
+
+
 class Running:
     """A sandbox and its processes, found by their places in the tree."""
 
-    def __init__(self, action: str, as_user: bool, flags: tuple[str, ...] = (), **popen: object) -> None:
-        command = [*(ORDINARY if as_user else ()), sys.executable, str(PROGRAM), "run", *flags, "--", "x"]
+    def __init__(self, start: Start, action: str, flags: tuple[str, ...] = (), **popen: object) -> None:
+        command = [*start.command, "run", *flags, "--", "x"]
         popen = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen}
-        self.as_user = as_user
+        self.as_user = start.as_user
         self.process = subprocess.Popen(
             command, cwd="/", env={**os.environ, "TRIVIAL": action}, **popen,  # type: ignore[call-overload]
         )  # fmt: skip

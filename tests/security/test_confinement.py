@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from outside import NAMESPACES, Running, read_status
+from outside import NAMESPACES, Running, Start, read_status
 
 
-Start = Callable[..., Running]
 NOBODY = "65534"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into other users' /proc")

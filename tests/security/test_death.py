@@ -6,14 +6,12 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from outside import Running, parents, read_status
+from outside import Start, parents, read_status
 
 
-Start = Callable[..., Running]
 PATIENCE = 20.0
 
 

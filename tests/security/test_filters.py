@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from outside import Running
+from outside import Start
 
 import sentry
 from sentry.runtime import filters
 
-Start = Callable[..., Running]
 BIN = Path(sentry.__file__).parent / "_bin"
 
 FORBIDDEN = (
@@ -40,12 +38,8 @@ def test_filters_fit_the_kernel() -> None:
 
 
 @pytest.mark.parametrize("call", FORBIDDEN)
-def test_forbidden_calls_kill(call: str) -> None:
-    sandbox = Running(f"call {call}", False)
-    try:
-        status, out, err = sandbox.end()
-    finally:
-        sandbox.close()
+def test_forbidden_calls_kill(call: str, start_once: Start) -> None:
+    status, out, err = start_once(f"call {call}").end()
     assert (status, out) == (128, "")
     assert err.startswith("sentry: the sandbox died (signal 31 SIGSYS")
 

@@ -12,7 +12,10 @@ import sys
 import types
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# The source tree when it was built in place, a copied package beside this file, or else the installed one.
+for place in (Path(__file__).resolve().parents[2], Path(__file__).resolve().parent):
+    if list(place.glob("sentry/_engine*.so")):
+        sys.path.insert(0, str(place))
 
 from sentry._engine import ffi, lib
 from sentry.platform.ptrace import PtracePlatform

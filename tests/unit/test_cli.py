@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sentry as sentry_package
 from sentry.runtime.commands import run
 from sentry.runtime.config import Config, environment, parse_bind, parse_size, parse_user
 from sentry.runtime.errors import Fatal
 
-REPO = Path(__file__).resolve().parents[2]
+PACKAGES = Path(sentry_package.__file__).resolve().parents[1]
 
 
 def configure(*args: str) -> Config:
@@ -25,7 +26,7 @@ def configure(*args: str) -> Config:
 
 def sentry(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "sentry", *args], cwd=REPO, capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "sentry", *args], cwd=PACKAGES, capture_output=True, text=True, timeout=30
     )
 
 
@@ -206,7 +207,7 @@ def test_cli_imports_little() -> None:
     """What a run pays for before it can even look at its flags."""
     code = "import sys; sys.argv = ['sentry', '--version']; import sentry.cli as c, sentry.runtime.commands.run; " \
            "sys.stderr.write(' '.join(sys.modules))"  # fmt: skip
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(REPO)!r}); " + code],
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(PACKAGES)!r}); " + code],
                           capture_output=True, text=True, timeout=30)  # fmt: skip
     loaded = set(done.stderr.split())
     heavy = {"re", "typing", "enum", "dataclasses", "argparse", "logging", "json", "asyncio", "socket", "subprocess",
