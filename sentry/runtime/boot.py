@@ -56,9 +56,9 @@ class Plan:
     """
 
     __slots__ = (
-        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters", "gofer_main", "gofer_sock", "group",
-        "guest_main", "make_platform", "null_fd", "procs_fd", "reaper_fd", "sentry_sock", "status_fd",
-        "status_read_fd", "stdio", "stub_fd",
+        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters",
+        "gofer_main", "gofer_sock", "group", "guest_main", "make_platform", "null_fd", "procs_fd",
+        "reaper_fd", "sentry_sock", "status_fd", "status_read_fd", "stdio", "stub_fd",
     )  # fmt: skip
 
     config: Config

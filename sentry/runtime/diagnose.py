@@ -71,7 +71,8 @@ def namespaces_refused(error: int) -> str:
         )
     for name in ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup"):
         limit = read_sysctl(f"user/max_{name}_namespaces")
-        if limit == "0" or (error == errno.ENOSPC and name == "user" and limit.isdecimal() and int(limit) < 16):
+        few = limit.isdecimal() and int(limit) < 16
+        if limit == "0" or (few and error == errno.ENOSPC and name == "user"):
             return (
                 f"the host allows too few namespaces (user.max_{name}_namespaces is {limit}); "
                 f"'sysctl user.max_{name}_namespaces=10000' as root allows more"

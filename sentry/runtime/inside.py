@@ -67,9 +67,7 @@ def empty_root() -> None:
     _mount_step(lib.host_mount(b"none", b"/", none, MS_REC | MS_PRIVATE, none), "making mounts private")
     flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
     # Any directory will do; /proc is there, or we would not have got here.
-    _mount_step(
-        lib.host_mount(b"empty", b"/proc", b"tmpfs", flags, b"size=4k,nr_inodes=2,mode=555"), "mount"
-    )
+    _mount_step(lib.host_mount(b"empty", b"/proc", b"tmpfs", flags, b"size=4k,nr_inodes=2,mode=555"), "mount")
     os.chdir("/proc")
     # The old root lands on top of the new one and goes with the next call.
     _mount_step(lib.host_pivot_root(b".", b"."), "pivot_root")
@@ -142,9 +140,7 @@ def first_process(plan: Plan, go_fd: int) -> NoReturn:
 def _internal_error(plan: Plan, control: Control, error: BaseException) -> None:
     if plan.config.debug:
         debug(plan, "internal error\n" + confine.describe(error))
-    control.failed(
-        f"internal error: {type(error).__name__}: {error}; run with --debug for details", 128
-    )
+    control.failed(f"internal error: {type(error).__name__}: {error}; run with --debug for details", 128)
 
 
 def _become_reaper(plan: Plan, sentry: int) -> None:

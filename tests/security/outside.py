@@ -29,7 +29,8 @@ def read_status(pid: int) -> dict[str, str]:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return {}
-    fields = {line.split(":", 1)[0]: line.split(":", 1)[1].strip() for line in text.splitlines() if ":" in line}
+    pairs = (line.partition(":") for line in text.splitlines())
+    fields = {key: value.strip() for key, _, value in pairs}
     return {} if fields["State"].startswith(("Z", "X")) else fields
 
 

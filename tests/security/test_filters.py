@@ -12,14 +12,51 @@ from sentry.runtime import filters
 
 BIN = Path(sentry.__file__).parent / "_bin"
 
-FORBIDDEN = (
-    "open", "openat", "stat_path", "socket", "execve", "execveat", "fork", "vfork", "clone", "clone_thread",
-    "clone3", "io_uring_setup", "io_uring_enter", "unshare", "setns", "mount", "chroot", "bpf", "perf_event_open",
-    "userfaultfd", "keyctl", "ptrace_attach", "ptrace_seize", "prctl", "seccomp", "landlock", "kill_group",
-    "kill_all", "kill_other_group", "pidfd_open", "pidfd_getfd", "process_madvise", "memfd_secret", "mmap_exec",
-    "mprotect_exec", "tiocsti", "tiocsctty", "f_setown", "setuid", "capset", "personality", "setrlimit",
+FORBIDDEN = [
+    "open",
+    "openat",
+    "stat_path",
+    "socket",
+    "execve",
+    "execveat",
+    "fork",
+    "vfork",
+    "clone",
+    "clone_thread",
+    "clone3",
+    "io_uring_setup",
+    "io_uring_enter",
+    "unshare",
+    "setns",
+    "mount",
+    "chroot",
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "keyctl",
+    "ptrace_attach",
+    "ptrace_seize",
+    "prctl",
+    "seccomp",
+    "landlock",
+    "kill_group",
+    "kill_all",
+    "kill_other_group",
+    "pidfd_open",
+    "pidfd_getfd",
+    "process_madvise",
+    "memfd_secret",
+    "mmap_exec",
+    "mprotect_exec",
+    "tiocsti",
+    "tiocsctty",
+    "f_setown",
+    "setuid",
+    "capset",
+    "personality",
+    "setrlimit",
     "getppid_x32",
-)  # fmt: skip
+]
 
 
 def test_installed_filters_are_those_of_the_sources() -> None:

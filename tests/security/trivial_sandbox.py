@@ -17,8 +17,9 @@ for place in (Path(__file__).resolve().parents[2], Path(__file__).resolve().pare
     if list(place.glob("sentry/_engine*.so")):
         sys.path.insert(0, str(place))
 
-from sentry._engine import ffi, lib
-from sentry.platform.ptrace import PtracePlatform
+from sentry._engine import ffi, lib  # noqa: E402
+
+from sentry.platform.ptrace import PtracePlatform  # noqa: E402
 
 ACTION = os.environ["TRIVIAL"].split()
 
@@ -59,7 +60,8 @@ def misbehave(name):
         "kill_other_group": (62, -2, 0), "pidfd_getfd": (438, 0, 0, 0), "pidfd_open": (434, 1, 0),
         "mmap_exec": (9, 0, 4096, 7, 0x22, -1, 0), "mprotect_exec": (10, word & ~4095, 4096, 7),
         "tiocsti": (16, 2, 0x5412, word), "tiocsctty": (16, 0, 0x540E, 1), "f_setown": (72, 0, 8, 1),
-        "stat_path": (262, -100, word, word, 0), "setuid": (105, 0), "capset": (126, word, 0), "personality": (135, 0),
+        "stat_path": (262, -100, word, word, 0), "setuid": (105, 0), "capset": (126, word, 0),
+        "personality": (135, 0),
         "setrlimit": (302, 0, 7, word, 0), "getppid_x32": (0x40000000 + 110,), "chroot": (161, word),
         "process_madvise": (440, 0, 0, 0, 0, 0), "memfd_secret": (447, 0), "landlock": (444, 0, 0, 1),
     }  # fmt: skip
@@ -93,7 +95,7 @@ fake = types.ModuleType("sentry.runtime.guest")
 fake.make_platform = make_platform
 fake.main = guest_main
 sys.modules["sentry.runtime.guest"] = fake
-import sentry.runtime
+import sentry.runtime  # noqa: E402
 
 sentry.runtime.guest = fake
 

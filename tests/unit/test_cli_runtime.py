@@ -103,7 +103,8 @@ def test_why_namespaces_are_refused(
 def test_apparmor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "kernel/apparmor_restrict_unprivileged_userns"
     monkeypatch.setattr(diagnose, "read_sysctl", lambda path: "1" if path == name else "")
-    assert "sysctl kernel.apparmor_restrict_unprivileged_userns=0" in diagnose.mounting_refused(errno.EPERM, "mount")
+    line = diagnose.mounting_refused(errno.EPERM, "mount")
+    assert "sysctl kernel.apparmor_restrict_unprivileged_userns=0" in line
 
 
 def test_containers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
