@@ -106,8 +106,18 @@ def mounting_refused(error: int, step: str) -> str:
     return f"{step} failed: {os.strerror(error)}"
 
 
+def being_traced() -> bool:
+    try:
+        with open("/proc/self/status", "rb") as status:
+            return any(line.startswith(b"TracerPid:") and line.split()[1] != b"0" for line in status)
+    except OSError:
+        return False
+
+
 def ptrace_refused(error: int, detail: str) -> str:
     """The line for a platform that did not start; `detail` is its own word on it."""
+    if error == errno.EPERM and being_traced():
+        return "sentry itself is being traced (strace, gdb), and a process has one tracer only; stop tracing it"
     if error == errno.EPERM and in_container():
         return f"the container around us forbids ptrace; {CONTAINER_ADVICE}"
     if error in (errno.EPERM, errno.EACCES):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _signal
 import errno
+import gc
 import os
 import select
 
@@ -237,6 +238,8 @@ def gofer_process(plan: Plan) -> NoReturn:
     """The Gofer's process, up to its own main: a child of the CLI in the host's namespaces."""
     try:
         settle_signals()
+        gc.freeze()
+        gc.enable()
         exports = [plan.export_type(name, b"", not writable, fd) for name, fd, writable in plan.exports]
         writable = any(writable for _, _, writable in plan.exports)
         plan.gofer_main(

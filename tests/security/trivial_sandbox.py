@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import termios
 import types
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def wait_for_messages(control, stdio):
         for kind, values in control.receive():
             if kind == b"S":
                 return 128 + values[0]
+            if kind == b"W":
+                os.write(stdio[1], repr(values).encode() + b"\n")
             if kind == b"T" and ACTION[0] != "stubborn":
                 return 137
 
@@ -82,8 +85,17 @@ def guest_main(config, platform, sock_fd, control, stdio):
     if verb == "import":
         import this_module_does_not_exist  # noqa: F401
     if verb == "stdio":
-        os.write(stdio[1], repr([fd >= 0 and os.get_blocking(fd) for fd in stdio]).encode())
+        os.write(2, repr([fd < 0 or os.get_blocking(fd) for fd in stdio]).encode())
+        os.write(2, repr([fd >= 0 for fd in stdio]).encode())
         return 0
+    if verb == "noecho":
+        mode = termios.tcgetattr(stdio[0])
+        mode[3] &= ~(termios.ECHO | termios.ICANON)
+        termios.tcsetattr(stdio[0], termios.TCSANOW, mode)
+        return wait_for_messages(control, stdio)
+    if verb == "winsize":
+        os.write(stdio[1], repr(config.winsize).encode() + b"\n")
+        return wait_for_messages(control, stdio)
     if verb == "stubs":
         spaces = [platform.new_address_space()]
         spaces.append(spaces[0].space.fork(spaces[0]))
