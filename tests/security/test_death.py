@@ -120,3 +120,12 @@ def test_memory_group_is_removed(start: Start) -> None:
     assert until_gone(sandbox.everybody) == []
     assert start("exit 0", "--memory", "64M").end()[0] == 0
     assert not [path for path in groups() if path.endswith(f"/sentry-{sandbox.cli}")]
+
+
+def test_the_oom_killer_takes_a_guest(start: Start) -> None:
+    sandbox = start("hog", "--memory", "64M")
+    status, _, err = sandbox.end()
+    if status == 0:
+        pytest.skip("no writable memory cgroup")
+    assert status == 137
+    assert err == "sentry: memory limit of 64 MiB reached; a process of the guest was killed\n"

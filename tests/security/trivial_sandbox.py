@@ -20,6 +20,7 @@ for place in (Path(__file__).resolve().parents[2], Path(__file__).resolve().pare
 
 from sentry._engine import ffi, lib  # noqa: E402
 
+from sentry.abi.errors import SysError  # noqa: E402
 from sentry.platform.ptrace import PtracePlatform  # noqa: E402
 
 ACTION = os.environ["TRIVIAL"].split()
@@ -84,6 +85,15 @@ def guest_main(config, platform, sock_fd, control, stdio):
         raise ValueError("boo")
     if verb == "import":
         import this_module_does_not_exist  # noqa: F401
+    if verb == "hog":
+        thread = platform.new_address_space()
+        thread.space.map_anon(1 << 20, 256 << 20, 3)
+        try:
+            for offset in range(0, 256 << 20, 1 << 20):
+                thread.space.write((1 << 20) + offset, bytes(1 << 20))
+        except SysError:
+            return 137
+        return 0
     if verb == "stdio":
         os.write(2, repr([fd < 0 or os.get_blocking(fd) for fd in stdio]).encode())
         os.write(2, repr([fd >= 0 for fd in stdio]).encode())
