@@ -11,7 +11,7 @@ from sentry.abi.syscall_nr import SYS
 from sentry.fs.proc.access import may_access
 from sentry.mm import advise
 from sentry.mm.remap import remap
-from sentry.syscalls.table import refuse, syscall
+from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,28 +132,6 @@ def munlockall(task: Task) -> None:
     advise.unlock_all(_acting(task))
 
 
-@syscall(SYS.pkey_alloc, partial="as on a CPU without protection keys")
-def pkey_alloc(task: Task, flags: ULong, rights: ULong) -> int:
-    """pkey_alloc(2)."""
-    if flags or rights & ~3:
-        raise SysError(errno.EINVAL)
-    raise SysError(errno.ENOSPC)
-
-
-@syscall(SYS.pkey_free)
-def pkey_free(task: Task, key: Int) -> None:
-    """pkey_free(2): no key was ever allocated."""
-    raise SysError(errno.EINVAL)
-
-
-@syscall(SYS.pkey_mprotect)
-def pkey_mprotect(task: Task, addr: Addr, length: Size, prot: ULong, key: Int) -> None:
-    """pkey_mprotect(2): mprotect(2) for key -1, which is all there is."""
-    if key != -1:
-        raise SysError(errno.EINVAL)
-    _acting(task).protect(addr, length, prot)
-
-
 @syscall(SYS.membarrier, partial="MEMBARRIER_CMD_QUERY, which answers that there is no other command")
 def membarrier(task: Task, command: Int, flags: UInt, cpu: Int) -> int:
     """membarrier(2): a barrier would have to run on every CPU that a guest thread is on."""
@@ -239,8 +217,3 @@ def process_vm_writev(
 ) -> int:  # fmt: skip
     """process_vm_writev(2)."""
     return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, True)
-
-
-refuse(SYS.remap_file_pages, errno.ENOSYS, "deprecated since Linux 3.16")
-refuse(SYS.process_madvise, errno.ENOSYS, "CONFIG_ADVISE_SYSCALLS is off")
-refuse(SYS.memfd_secret, errno.ENOSYS, "CONFIG_SECRETMEM is off")
