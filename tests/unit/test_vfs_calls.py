@@ -406,7 +406,7 @@ class TestLocks:
         run(self.lock(inode, "a", F_WRLCK))
         run(self.lock(other, "b", F_WRLCK))
         job = start(scheduler, self.lock(inode, "b", F_WRLCK, wait=True))
-        assert outcome(self.lock(other, "a", F_WRLCK, wait=True)) == "EDEADLK"
+        assert outcome(self.lock(other, "a", F_WRLCK, wait=True)) == "EDEADLOCK"
         run(self.lock(inode, "a", F_UNLCK))
         scheduler.run()
         assert job.done and job.error is None
