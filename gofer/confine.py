@@ -210,7 +210,6 @@ def confine(
     applied: list[str] = []
     die_with_parent(parent_pid)
     os.umask(0)
-    applied.append(f"{set_limits()} descriptors, no core dumps")
     close_all_but([*keep_fds, proc_fd, *[export.fd for export in exports]])
     held = capabilities()
     if held & CAP_SYS_ADMIN:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from _stat import S_IFDIR
+from _stat import S_IFDIR, S_IFLNK
 
 from gofer.messages import (
     GETATTR_BASIC,
@@ -102,7 +102,10 @@ class FileOps:
         )  # fmt: skip
 
     def readlink(self, msg: Message) -> Reply:
-        return Rreadlink(os.readlink(b"", dir_fd=self.fid(msg.fid).path_fd))
+        fid = self.fid(msg.fid)
+        if fid.kind != S_IFLNK:
+            raise SysError(errno.EINVAL)
+        return Rreadlink(os.readlink(b"", dir_fd=fid.path_fd))
 
     # Names.
 

@@ -265,7 +265,7 @@ class LocalFS:
         """(O_PATH descriptor of the parent, name) of a file, for the requests that name a file by fid alone.
 
         The kernel tells the present path; each component is then walked anew, and the file compared.
-        SysError(ESTALE) when it is not there (any more).
+        SysError(ESTALE), or ENOENT from the host, when it is not there (any more).
         """
         root = os.readlink(b"%d" % root_fd, dir_fd=self.proc_fd).rstrip(b"/")
         path = os.readlink(b"%d" % path_fd, dir_fd=self.proc_fd)

@@ -12,7 +12,7 @@ from _signal import SIG_IGN, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, set_wakeup_fd
 from _signal import signal as set_handler
 from _socket import AF_UNIX, SOCK_STREAM, socket
 
-from gofer.confine import ConfineError, confine
+from gofer.confine import ConfineError, confine, set_limits
 from gofer.fids import Export
 from gofer.localfs import LocalFS, devtmpfs_devices
 from gofer.server import Server
@@ -86,14 +86,14 @@ def prepare(
     sock = socket(fileno=sock_fd)
     _redirect_stdio(log, [sock_fd, status_fd, proc_fd, *keep_fds, *[export.fd for export in exports]])
     keep = [0, 1, 2, sock_fd, status_fd, *keep_fds]
+    limit = set_limits()
     proc_fd, applied = confine(exports, proc_fd, keep, seccomp, parent_pid)
-    limit = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else 1024
     session = Session(
         LocalFS(proc_fd, hidden), exports, pass_fds=sock.family == AF_UNIX and sock.type == SOCK_STREAM,
         max_fids=max(64, limit - _SPARE_FDS),
     )  # fmt: skip
     gc.freeze()
-    return Server(sock, session, log), applied
+    return Server(sock, session, log), [f"{limit} descriptors, no core dumps", *applied]
 
 
 def open_exports(exports: Sequence[Export]) -> None:

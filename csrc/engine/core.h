@@ -41,6 +41,7 @@ struct engine {
     struct link running, ready, free;
     uint32_t running_count;
     uint32_t dying_count;
+    uint32_t newborn_count;
     struct thread **slots; /* [slot_count] */
     uint32_t slot_count, slot_room;
     uint32_t *by_pid; /* [PID_LIMIT], slot + 1; pages are touched as pids are used */

@@ -79,6 +79,7 @@ static void adopt(struct engine *e, struct thread *t, int pid, bool same_process
     struct thread *child = thread_find(e, pid);
     if (child) {
         child->g.state = THREAD_STOPPED;
+        e->newborn_count--;
     } else {
         child = thread_new(e, pid);
         if (!child) {
@@ -185,14 +186,17 @@ int64_t ptrace_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr
     return r < 0 ? r : (int64_t)(uint32_t)in.regs.rax;
 }
 
+/* What has stopped while a clone was under way but was not its child: left over from an earlier
+ * clone whose caller was killed in the middle. */
 static void kill_newborns(struct engine *e)
 {
     uint32_t i;
-    for (i = 0; i < e->slot_count; i++) {
+    for (i = 0; e->newborn_count && i < e->slot_count; i++) {
         struct guest_thread *g = &e->slots[i]->g;
         if (g->state == THREAD_NEWBORN) {
             kill(g->pid, SIGKILL);
             ptrace_forget(e, g);
+            e->newborn_count--;
         }
     }
 }
@@ -218,6 +222,7 @@ int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct gu
     if (r == 0 && born && born->g.state == THREAD_INJECTED)
         r = inject_wait(e, born, &status);
     e->cloning = false;
+    kill_newborns(e);
     if (r == 0 && (!born || born->g.state == THREAD_DEAD))
         r = -ENOMEM;
     if (r < 0) {
@@ -226,7 +231,6 @@ int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct gu
                 ptrace_kill(e, &born->g);
             ptrace_forget(e, &born->g);
         }
-        kill_newborns(e);
         return r;
     }
     born->g.state = THREAD_STOPPED;

@@ -212,6 +212,7 @@ static void take_exit(struct engine *e, struct thread *t)
         thread_free(e, t);
         break;
     case THREAD_NEWBORN:
+        e->newborn_count--;
         thread_free(e, t);
         break;
     default:
@@ -228,6 +229,7 @@ static void take_unknown(struct engine *e, int pid, int status)
     if (t) {
         t->g.state = THREAD_NEWBORN;
         t->thread_count = 1;
+        e->newborn_count++;
     } else {
         kill(pid, SIGKILL); /* nobody asked for it: its parent died while cloning */
     }

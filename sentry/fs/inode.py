@@ -79,8 +79,8 @@ class Inode:
     """A file.  Subclasses override the operations that their kind of file has."""
 
     __slots__ = (
-        "atime", "attached", "blksize", "blocks", "btime", "ctime", "fs", "gid", "ino", "locks", "mode", "mtime",
-        "nlink", "rdev", "size", "uid",
+        "atime", "attached", "blksize", "blocks", "btime", "ctime", "fs", "gid", "ino", "locks", "mode",
+        "mtime", "nlink", "rdev", "size", "uid",
     )  # fmt: skip
     #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
     caching = CACHE_EXACT

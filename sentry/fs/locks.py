@@ -85,9 +85,9 @@ def lock_range(whence_base: int, start: int, length: int) -> tuple[int, int]:
 
 def _conflict(locks: FileLocks, owner: object, kind: int, start: int, end: int) -> RecordLock | None:
     for lock in locks.records:
-        if lock.start <= end and start <= lock.end and lock.owner is not owner:
-            if kind == F_WRLCK or lock.kind == F_WRLCK:
-                return lock
+        overlaps = lock.start <= end and start <= lock.end and lock.owner is not owner
+        if overlaps and F_WRLCK in (kind, lock.kind):
+            return lock
     return None
 
 

@@ -63,9 +63,9 @@ def _inherit(directory: Inode, mode: int, cred: Credentials, is_dir: bool) -> tu
         gid = directory.gid
         if is_dir:
             mode |= S_ISGID
-    if not is_dir and mode & (S_ISGID | 0o010) == S_ISGID | 0o010:
-        if not cred.in_group(gid) and not cred.capable(CAP_FSETID):
-            mode &= ~S_ISGID
+    set_gid = not is_dir and mode & (S_ISGID | 0o010) == S_ISGID | 0o010
+    if set_gid and not cred.in_group(gid) and not cred.capable(CAP_FSETID):
+        mode &= ~S_ISGID
     return mode, gid
 
 
@@ -226,9 +226,15 @@ def _is_ancestor(dentry: Dentry, of: Dentry) -> bool:
 
 
 async def rename(
-    old_dir: Path, old_name: bytes, old_slash: bool, new_dir: Path, new_name: bytes, new_slash: bool, flags: int,
+    old_dir: Path,
+    old_name: bytes,
+    old_slash: bool,
+    new_dir: Path,
+    new_name: bytes,
+    new_slash: bool,
+    flags: int,
     cred: Credentials,
-) -> None:  # fmt: skip
+) -> None:
     """renameat2(2) with RENAME_NOREPLACE or RENAME_EXCHANGE in `flags`."""
     want_write(old_dir.mount)
     fs = old_dir.mount.fs

@@ -351,9 +351,9 @@ def may_open(path: Path, cred: Credentials, flags: int) -> None:
         raise SysError(errno.EISDIR)
     if kind in (S_IFBLK, S_IFCHR) and path.mount.flags & MNT_NODEV:
         raise SysError(errno.EACCES)
-    if mask & MAY_WRITE and kind in (S_IFREG, S_IFDIR) and is_readonly(path.mount):
-        if allowed(inode, cred, mask) or path.mount.fs.readonly:
-            raise SysError(errno.EROFS)
+    frozen = mask & MAY_WRITE and kind in (S_IFREG, S_IFDIR) and is_readonly(path.mount)
+    if frozen and (path.mount.fs.readonly or allowed(inode, cred, mask)):
+        raise SysError(errno.EROFS)
     permission(inode, cred, mask)
     if flags & O_NOATIME and not owner_or_capable(inode, cred):
         raise SysError(errno.EPERM)

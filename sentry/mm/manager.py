@@ -15,7 +15,6 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MAP_32BIT,
-    MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
@@ -96,9 +95,34 @@ def no_limit(number: int) -> int:
 
 class MemoryManager(GuestAccess):
     __slots__ = (
-        "arg_end", "arg_start", "auxv", "brk", "commit", "data_vm", "def_flags", "end_code", "end_data", "env_end",
-        "env_start", "exec_vm", "exe", "layout", "limit", "locked_vm", "may_lock", "owner", "stack_vm", "start_brk",
-        "start_code", "start_data", "start_stack", "top", "total_vm", "tree", "users", "vdso",
+        "arg_end",
+        "arg_start",
+        "auxv",
+        "brk",
+        "commit",
+        "data_vm",
+        "def_flags",
+        "end_code",
+        "end_data",
+        "env_end",
+        "env_start",
+        "exe",
+        "exec_vm",
+        "layout",
+        "limit",
+        "locked_vm",
+        "may_lock",
+        "owner",
+        "stack_vm",
+        "start_brk",
+        "start_code",
+        "start_data",
+        "start_stack",
+        "top",
+        "total_vm",
+        "tree",
+        "users",
+        "vdso",
     )  # fmt: skip
 
     def __init__(self, space: AddressSpace, commit: Commit, vdso: tuple[int, int, int] = (0, 0, 0)) -> None:

@@ -55,6 +55,10 @@ def printable(raw: bytes) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
+def printable_lines(raw: bytes) -> list[str]:
+    return [printable(line) for line in raw.split(b"\n") if line]
+
+
 def parse_report(packet: bytes) -> tuple[bytes, int, str] | None:
     """(EXIT, FAIL or NOTE; status; text) of a packet from the Sentry, None for nonsense."""
     kind = packet[:1]

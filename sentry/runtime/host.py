@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-AT_HWCAP = 16
-AT_HWCAP2 = 26
-AT_MINSIGSTKSZ = 51
+from sentry.abi.auxv import AT_MINSIGSTKSZ, host_auxv
+
 
 
 def _read(path: str) -> bytes:
@@ -36,7 +35,5 @@ class Host:
         for line in _read("/proc/meminfo").split(b"\n"):
             if line.startswith(b"MemTotal:"):
                 self.memory_total = int(line.split()[1]) * 1024
-        data = _read("/proc/self/auxv")
-        words = [int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data) - 7, 8)]
-        self.auxv = dict(zip(words[::2], words[1::2], strict=False))
+        self.auxv = host_auxv()
         self.minsigstksz = self.auxv.get(AT_MINSIGSTKSZ, 2048)

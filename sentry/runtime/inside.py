@@ -247,7 +247,7 @@ def gofer_process(plan: Plan) -> NoReturn:
             plan.gofer_sock,
             exports,
             plan.filters["gofer_rw" if writable else "gofer"],
-            debug_fd=2 if plan.config.debug else -1,
+            debug_fd=os.dup(2) if plan.config.debug else -1,
             status_fd=plan.status_fd,
             parent_pid=plan.cli_pid,
         )

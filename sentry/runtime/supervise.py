@@ -69,7 +69,8 @@ class Supervisor:
     """One running sandbox, seen from outside.  `gofer` and `reaper` are pids, 0 before and after."""
 
     __slots__ = (
-        "config", "control_fd", "deadline", "gofer", "gofer_end", "group", "hard_deadline", "notes",
+        "config", "control_fd", "deadline", "gofer", "gofer_end", "gofer_error",
+        "gofer_failed", "gofer_said", "group", "hard_deadline", "notes",
         "reaper", "reaper_end", "report", "signal_fd", "status_fd", "terminal", "timed_out",
     )  # fmt: skip
 
@@ -88,6 +89,11 @@ class Supervisor:
         #: Wait statuses, None while running.
         self.gofer_end: int | None = None
         self.reaper_end: int | None = None
+        #: Its status pipe so far, and what it says went wrong.
+        self.gofer_said = b""
+        self.gofer_error = ""
+        #: It ended first, and badly: what the Sentry says afterwards is a consequence.
+        self.gofer_failed = False
         #: What the Sentry said about the end: (EXIT or FAIL, status, text).
         self.report: tuple[bytes, int, str] | None = None
         self.notes: list[str] = []
@@ -102,11 +108,15 @@ class Supervisor:
         poll = select.poll()
         poll.register(self.signal_fd, select.POLLIN)
         poll.register(self.control_fd, select.POLLIN)
+        poll.register(self.status_fd, select.POLLIN)
         self._reap()  # whoever died before the signals were looked at
         while self.reaper_end is None:
             for fd, events in poll.poll(self._timeout_ms()):
                 if fd == self.signal_fd:
                     self._take_signals()
+                elif fd == self.status_fd:
+                    if not self._take_status():
+                        poll.unregister(fd)
                 elif events & select.POLLIN:
                     self._take_reports()
                 else:
@@ -114,6 +124,8 @@ class Supervisor:
             self._keep_time()
         self._take_reports()
         self._end_gofer()
+        while self._take_status():
+            pass
         if self.terminal:
             self.terminal.restore()
         return self._verdict()
@@ -201,6 +213,20 @@ class Supervisor:
             elif self.report is None:
                 self.report = report
 
+    def _take_status(self) -> bool:
+        """Read what the Gofer says of its confinement; false at the end, when it is complete."""
+        part = os.read(self.status_fd, 4096)
+        self.gofer_said = (self.gofer_said + part)[:16384]
+        if part:
+            return True
+        for line in control.printable_lines(self.gofer_said):
+            if line.startswith("error: "):
+                self.gofer_error = line[7:]
+            elif self.config.debug and line != "ok":
+                os.write(2, f"sentry[debug]: gofer: {line}\n".encode())
+        self.gofer_said = b""
+        return False
+
     def _reap(self) -> None:
         """Collect our children.  A Gofer that failed takes the sandbox with it."""
         for pid in (self.gofer, self.reaper):
@@ -219,6 +245,7 @@ class Supervisor:
         if self.gofer_end is not None and self.reaper_end is None and not self.hard_deadline:
             self._take_reports()
             if self.gofer_end and self.report is None:
+                self.gofer_failed = True
                 self._kill()
             else:
                 self._kill_in(GOFER_GRACE)
@@ -230,12 +257,6 @@ class Supervisor:
             os.waitpid(self.gofer, 0)
             self.gofer = 0
 
-    def _gofer_reason(self) -> str:
-        try:
-            return control.printable(os.read(self.status_fd, 500))
-        except OSError:
-            return ""
-
     def _verdict(self) -> int:
         from sentry.cli import say
 
@@ -246,24 +267,23 @@ class Supervisor:
         if self.timed_out:
             say(f"time limit of {self.config.timeout:g} s reached; the program was killed")
             return TIMED_OUT
-        if self.report is None:
-            self._say_who_died()
-        kind, status, text = self.report  # type: ignore[misc]
+        if self.report is None or self.gofer_failed:
+            raise self._who_died()
+        kind, status, text = self.report
         if kind == control.FAIL:
             raise Fatal(text, status)
         return status
 
-    def _say_who_died(self) -> None:
-        """Raise the Fatal for a sandbox that ended without a report."""
+    def _who_died(self) -> Fatal:
+        """The line for a sandbox that ended without a report."""
+        if self.gofer_error:
+            return Fatal(f"the gofer failed: {self.gofer_error}")
         if self.gofer_end:
-            reason = self._gofer_reason()
-            if reason:
-                raise Fatal(f"the gofer failed: {reason}")
             if os.WIFSIGNALED(self.gofer_end):
                 why = signal_text(os.WTERMSIG(self.gofer_end))
             else:
                 why = f"status {os.WEXITSTATUS(self.gofer_end)}"
-            raise Fatal(f"the gofer died ({why}); the sandbox was stopped, changes in memory are lost")
+            return Fatal(f"the gofer died ({why}); the sandbox was stopped, changes in memory are lost")
         end = self.reaper_end or 0
         if os.WIFSIGNALED(end):
             why = signal_text(os.WTERMSIG(end))
@@ -271,7 +291,7 @@ class Supervisor:
             why = signal_text(os.WEXITSTATUS(end) - SANDBOX)
         else:
             why = f"status {os.WEXITSTATUS(end)}"
-        raise Fatal(f"the sandbox died ({why}); run with --debug for details")
+        return Fatal(f"the sandbox died ({why}); run with --debug for details")
 
     def clean_up(self) -> None:
         """On every way out: nobody left running, the terminal as it was, no cgroup left."""

@@ -253,7 +253,7 @@ async def preadv2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lo
     return await _with_file(task, fd, _readv, iovecs(task, iov, count), offset, bool(flags & RWF_NOWAIT))
 
 
-def _file_limit(task: Task, file: File, offset: int, size: int) -> int:
+def allowed_size(task: Task, file: File, offset: int, size: int) -> int:
     """How many of `size` bytes at `offset` RLIMIT_FSIZE allows; SIGXFSZ and SysError(EFBIG) for none."""
     limit = task.group.limit(RLIMIT_FSIZE)
     if limit == RLIM_INFINITY or not file.seekable or offset + size <= limit:
@@ -262,6 +262,13 @@ def _file_limit(task: Task, file: File, offset: int, size: int) -> int:
         task.send_signal(SIGXFSZ, None)
         raise SysError(errno.EFBIG)
     return limit - offset
+
+
+def check_file_limit(task: Task, old: int, size: int) -> None:
+    """RLIMIT_FSIZE for a file that is to grow from `old` to `size`: SIGXFSZ and SysError(EFBIG)."""
+    if size > old and size > task.group.limit(RLIMIT_FSIZE):
+        task.send_signal(SIGXFSZ, None)
+        raise SysError(errno.EFBIG)
 
 
 async def _write(task: Task, file: File, addr: int, size: int, offset: int | None, nowait: bool) -> int:
@@ -280,7 +287,7 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
                 at = file.pos if offset is None else offset + done
                 if file.flags & O_APPEND:
                     at = file.inode.size
-                want = _file_limit(task, file, at, want)
+                want = allowed_size(task, file, at, want)
             if not data:
                 data = _fetch(task, addr + done, want) if want else b""
                 short = len(data) < want
@@ -322,7 +329,7 @@ async def _writev(
     if len(vectors) > 1 and not file.seekable:
         vectors, gathered = _gather(task, vectors)
         if gathered is not None:
-            return await _write_bytes(task, file, gathered, nowait)
+            return await write_bytes(task, file, gathered, nowait)
     done = 0
     for addr, size in vectors:
         try:
@@ -348,8 +355,8 @@ def _gather(task: Task, vectors: list[tuple[int, int]]) -> tuple[list[tuple[int,
         return vectors, None
 
 
-async def _write_bytes(task: Task, file: File, data: bytes, nowait: bool) -> int:
-    """Write bytes the Sentry holds to a file that isn't seekable."""
+async def write_bytes(task: Task, file: File, data: bytes, nowait: bool = False) -> int:
+    """Write bytes that the Sentry holds at the file's position: how many, as `write` would say."""
     total = len(data)
     waiter = Waiter(file, POLLOUT)
     while True:

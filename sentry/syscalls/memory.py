@@ -132,28 +132,6 @@ def munlockall(task: Task) -> None:
     advise.unlock_all(_acting(task))
 
 
-@syscall(SYS.pkey_alloc, partial="as on a CPU without protection keys")
-def pkey_alloc(task: Task, flags: ULong, rights: ULong) -> int:
-    """pkey_alloc(2)."""
-    if flags or rights & ~3:
-        raise SysError(errno.EINVAL)
-    raise SysError(errno.ENOSPC)
-
-
-@syscall(SYS.pkey_free)
-def pkey_free(task: Task, key: Int) -> None:
-    """pkey_free(2): no key was ever allocated."""
-    raise SysError(errno.EINVAL)
-
-
-@syscall(SYS.pkey_mprotect)
-def pkey_mprotect(task: Task, addr: Addr, length: Size, prot: ULong, key: Int) -> None:
-    """pkey_mprotect(2): mprotect(2) for key -1, which is all there is."""
-    if key != -1:
-        raise SysError(errno.EINVAL)
-    _acting(task).protect(addr, length, prot)
-
-
 @syscall(SYS.membarrier, partial="MEMBARRIER_CMD_QUERY, which answers that there is no other command")
 def membarrier(task: Task, command: Int, flags: UInt, cpu: Int) -> int:
     """membarrier(2): a barrier would have to run on every CPU that a guest thread is on."""

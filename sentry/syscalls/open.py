@@ -27,6 +27,9 @@ from sentry.abi.fcntl import (
     RESOLVE_VALID,
 )
 from sentry.abi.stat import (
+    S_IFDIR,
+    S_IFLNK,
+    S_IFREG,
     ST_NODEV,
     ST_NOEXEC,
     ST_NOSUID,
@@ -226,9 +229,9 @@ async def _access(task: Task, dirfd: int, path: bytes, mode: int, flags: int = 0
     if mode & MAY_EXEC and place is not None and not inode.is_dir and place.mount.flags & MNT_NOEXEC:
         raise SysError(errno.EACCES)
     permission(inode, cred, mode)
-    if mode & MAY_WRITE and place is not None and is_readonly(place.mount):
-        if inode.kind in (0o100000, 0o040000, 0o120000):
-            raise SysError(errno.EROFS)
+    frozen_kind = inode.kind in (S_IFREG, S_IFDIR, S_IFLNK)
+    if mode & MAY_WRITE and frozen_kind and place is not None and is_readonly(place.mount):
+        raise SysError(errno.EROFS)
 
 
 def _real(cred: Credentials) -> Credentials:

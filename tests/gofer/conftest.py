@@ -82,10 +82,12 @@ class Gofer:
 
 @pytest.fixture
 def tree() -> Iterator[Path]:
-    """An empty directory that any user can reach and write to."""
+    """An empty directory that any user can reach and write to; so is what the test makes in it."""
+    umask = os.umask(0)
     path = Path(tempfile.mkdtemp(prefix="gofer-test-"))
     path.chmod(0o777)
     yield path
+    os.umask(umask)
     shutil.rmtree(path, ignore_errors=True)
 
 

@@ -64,7 +64,7 @@ int main(void)
     take("from a child", fd);
     reap("child", pid);
     MUST(add(fd, UINT64_MAX - 1));
-    pid = CHILD(MUST(add(fd, 4)); say("written"));
+    pid = CHILD(MUST(add(fd, 4)));
     usleep(3000);
     take("lets the child go on", fd);
     reap("child", pid);

@@ -9,8 +9,8 @@ static pthread_t other;
 
 static void count(int signo UNUSED)
 {
+    in_thread = pthread_equal(pthread_self(), other) != 0;
     calls++;
-    in_thread = pthread_equal(pthread_self(), other);
 }
 
 static void *sleeper(void *arg)

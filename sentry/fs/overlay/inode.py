@@ -293,4 +293,3 @@ class OverlayDirectory(_Over, DirectoryInode):
 
 
 _CLASSES: dict[int, type] = {S_IFREG: OverlayRegular, S_IFDIR: OverlayDirectory, S_IFLNK: OverlaySymlink}
-

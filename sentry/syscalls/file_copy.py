@@ -1,0 +1,202 @@
+"""Moving bytes between two files: sendfile(2), copy_file_range(2), splice(2), tee(2).
+
+All are loops of a read and a write of at most STEP bytes.  What was read from a pipe is always
+written in full, since it can't be put back.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.abi.fcntl import MAX_RW_COUNT, O_APPEND, O_NONBLOCK
+from sentry.abi.stat import S_IFIFO, S_IFREG
+from sentry.abi.syscall_nr import SYS
+from sentry.fs.file import POLLIN, POLLOUT
+from sentry.kernel.wait import Interrupted, yield_now
+from sentry.syscalls.file_io import Waiter, allowed_size, write_bytes
+from sentry.syscalls.table import syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.file import File
+    from sentry.kernel.task import Task
+    from sentry.syscalls.args import Addr, Fd, Size, UInt
+
+STEP = 1 << 16
+SPLICE_F_NONBLOCK = 2
+SPLICE_F_ALL = 15
+
+
+def _read_offset(task: Task, addr: int) -> int | None:
+    """The offset at `addr`; None for a null pointer.  SysError(EINVAL) for a negative one."""
+    if not addr:
+        return None
+    value: int = task.mm.read_u64(addr)
+    if value >> 63:
+        raise SysError(errno.EINVAL)
+    return value
+
+
+async def _take(task: Task, file: File, size: int, offset: int | None, nowait: bool) -> bytes:
+    """Read up to `size` bytes from `file`; sleeps for a pipe unless `nowait`."""
+    if offset is not None:
+        return await file.pread(size, offset)
+    waiter = Waiter(file, POLLIN)
+    while True:
+        try:
+            return await file.read(size)
+        except SysError as error:
+            if error.errno != errno.EAGAIN or nowait:
+                raise
+        await waiter.wait()
+
+
+async def _give(task: Task, file: File, data: bytes, offset: int | None, nowait: bool) -> int:
+    """Write `data` to `file`; RLIMIT_FSIZE counts."""
+    if file.seekable:
+        at = offset if offset is not None else file.inode.size if file.flags & O_APPEND else file.pos
+        data = data[: allowed_size(task, file, at, len(data))]
+    if offset is not None:
+        return await file.pwrite(data, offset)
+    return await write_bytes(task, file, data, nowait)
+
+
+async def _copy(
+    task: Task, source: File, at: int | None, target: File, to: int | None, size: int, nowait: bool = False
+) -> int:
+    """Copy up to `size` bytes from `source` (at its position, or offset `at`) to `target`."""
+    done = 0
+    # What comes from a pipe can't go back, so it is written even if that takes a while.
+    give_up = nowait and source.seekable
+    source.get()
+    target.get()
+    try:
+        while done < size:
+            pos = source.pos
+            data = await _take(
+                task, source, min(size - done, STEP), None if at is None else at + done, nowait or done > 0
+            )
+            if not data:
+                break
+            try:
+                count = await _give(task, target, data, None if to is None else to + done, give_up)
+            except (SysError, Interrupted):
+                if at is None and source.seekable:
+                    source.pos = pos
+                raise
+            done += count
+            if count < len(data):
+                if at is None and source.seekable:
+                    source.pos = pos + count
+                break
+            await yield_now()
+    except (SysError, Interrupted):
+        if not done:
+            raise
+    finally:
+        source.put()
+        target.put()
+    return done
+
+
+@syscall(SYS.sendfile)
+async def sendfile(task: Task, out_fd: Fd, in_fd: Fd, offset: Addr, count: Size) -> int:
+    """sendfile(2)."""
+    at = _read_offset(task, offset)
+    source, target = task.files.get(in_fd), task.files.get(out_fd)
+    if not source.readable or not target.writable:
+        raise SysError(errno.EBADF)
+    if at is not None and not source.seekable:
+        raise SysError(errno.ESPIPE)
+    if not source.seekable or source.inode.is_dir or target.flags & O_APPEND:
+        raise SysError(errno.EINVAL)
+    done = await _copy(
+        task, source, at, target, None, min(count, MAX_RW_COUNT), bool(target.flags & O_NONBLOCK)
+    )
+    if at is not None:
+        task.mm.write_u64(offset, at + done)
+    return done
+
+
+@syscall(SYS.copy_file_range)
+async def copy_file_range(
+    task: Task, in_fd: Fd, in_offset: Addr, out_fd: Fd, out_offset: Addr, size: Size, flags: UInt
+) -> int:
+    """copy_file_range(2)."""
+    source, target = task.files.get(in_fd), task.files.get(out_fd)
+    at, to = _read_offset(task, in_offset), _read_offset(task, out_offset)
+    if flags:
+        raise SysError(errno.EINVAL)
+    if source.inode.is_dir or target.inode.is_dir:
+        raise SysError(errno.EISDIR)
+    if source.inode.kind != S_IFREG or target.inode.kind != S_IFREG:
+        raise SysError(errno.EINVAL)
+    if not source.readable or not target.writable or target.flags & O_APPEND:
+        raise SysError(errno.EBADF)
+    size = min(size, MAX_RW_COUNT)
+    begin = source.pos if at is None else at
+    dest = target.pos if to is None else to
+    if source.inode is target.inode and begin < dest + size and dest < begin + size:
+        raise SysError(errno.EINVAL)
+    done = await _copy(task, source, at, target, to, size)
+    if at is not None:
+        task.mm.write_u64(in_offset, at + done)
+    if to is not None:
+        task.mm.write_u64(out_offset, to + done)
+    return done
+
+
+def _is_pipe(file: File) -> bool:
+    return file.inode.kind == S_IFIFO
+
+
+@syscall(SYS.splice)
+async def splice(
+    task: Task, in_fd: Fd, in_offset: Addr, out_fd: Fd, out_offset: Addr, size: Size, flags: UInt
+) -> int:
+    """splice(2)."""
+    if not size:
+        return 0
+    if flags & ~SPLICE_F_ALL:
+        raise SysError(errno.EINVAL)
+    source, target = task.files.get(in_fd), task.files.get(out_fd)
+    if not source.readable or not target.writable:
+        raise SysError(errno.EBADF)
+    if (in_offset and _is_pipe(source)) or (out_offset and _is_pipe(target)):
+        raise SysError(errno.ESPIPE)
+    if not _is_pipe(source) and not _is_pipe(target):
+        raise SysError(errno.EINVAL)
+    if source.inode is target.inode or (target.flags & O_APPEND and not _is_pipe(target)):
+        raise SysError(errno.EINVAL)
+    if (in_offset and not source.seekable) or (out_offset and not target.seekable):
+        raise SysError(errno.EINVAL)
+    at, to = _read_offset(task, in_offset), _read_offset(task, out_offset)
+    nowait = bool(flags & SPLICE_F_NONBLOCK or (source.flags | target.flags) & O_NONBLOCK)
+    if _is_pipe(target) and not _is_pipe(source):
+        # Sleep for room first, so that nothing is taken from a socket or terminal in vain.
+        waiter = Waiter(target, POLLOUT)
+        while not target.poll() & POLLOUT:
+            if nowait:
+                raise SysError(errno.EAGAIN)
+            await waiter.wait()
+    # One step: what is there now, as a pipe's read would give it.
+    done = await _copy(task, source, at, target, to, min(size, STEP), nowait)
+    if at is not None:
+        task.mm.write_u64(in_offset, at + done)
+    if to is not None:
+        task.mm.write_u64(out_offset, to + done)
+    return done
+
+
+@syscall(SYS.tee, partial="pipe to pipe is refused (EINVAL)")
+def tee(task: Task, in_fd: Fd, out_fd: Fd, size: Size, flags: UInt) -> int:
+    """tee(2)."""
+    source, target = task.files.get(in_fd), task.files.get(out_fd)
+    if flags & ~SPLICE_F_ALL:
+        raise SysError(errno.EINVAL)
+    if not size:
+        return 0
+    if not source.readable or not target.writable:
+        raise SysError(errno.EBADF)
+    raise SysError(errno.EINVAL)

@@ -1,0 +1,108 @@
+"""A file's storage: fsync(2) and its kin, fallocate(2), and advice about reading ahead."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.abi.fcntl import (
+    FALLOC_FL_COLLAPSE_RANGE,
+    FALLOC_FL_INSERT_RANGE,
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_UNSHARE_RANGE,
+    FALLOC_FL_ZERO_RANGE,
+    O_APPEND,
+)
+from sentry.abi.stat import S_IFBLK, S_IFDIR, S_IFIFO, S_IFREG
+from sentry.abi.syscall_nr import SYS
+from sentry.syscalls.file_io import check_file_limit
+from sentry.syscalls.table import syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.syscalls.args import Fd, Int, Long, Size, UInt
+
+_KNOWN_MODES = (
+    FALLOC_FL_KEEP_SIZE
+    | FALLOC_FL_PUNCH_HOLE
+    | FALLOC_FL_COLLAPSE_RANGE
+    | FALLOC_FL_ZERO_RANGE
+    | FALLOC_FL_INSERT_RANGE
+    | FALLOC_FL_UNSHARE_RANGE
+)
+SYNC_FILE_RANGE_VALID = 7
+OFFSET_MAX = 0x7FFFFFFFFFFFFFFF
+
+
+@syscall(SYS.fsync)
+async def fsync(task: Task, fd: Fd) -> None:
+    """fsync(2)."""
+    await task.files.get(fd).fsync()
+
+
+@syscall(SYS.fdatasync)
+async def fdatasync(task: Task, fd: Fd) -> None:
+    """fdatasync(2)."""
+    await task.files.get(fd).fsync()
+
+
+@syscall(SYS.sync_file_range)
+async def sync_file_range(task: Task, fd: Fd, offset: Long, size: Long, flags: UInt) -> None:
+    """sync_file_range(2)."""
+    file = task.files.get(fd)
+    if flags & ~SYNC_FILE_RANGE_VALID or offset < 0 or size < 0 or offset + size > OFFSET_MAX:
+        raise SysError(errno.EINVAL)
+    if file.inode.kind not in (S_IFREG, S_IFBLK, S_IFDIR):
+        raise SysError(errno.ESPIPE)
+    if flags:
+        await file.fsync()
+
+
+@syscall(SYS.fallocate, partial="the modes that the file system has; tmpfs: none, KEEP_SIZE, PUNCH_HOLE")
+async def fallocate(task: Task, fd: Fd, mode: Int, offset: Long, size: Long) -> None:
+    """fallocate(2)."""
+    file = task.files.get(fd)
+    if offset < 0 or size <= 0:
+        raise SysError(errno.EINVAL)
+    if mode & ~_KNOWN_MODES:
+        raise SysError(errno.EOPNOTSUPP)
+    if mode & FALLOC_FL_PUNCH_HOLE and not mode & FALLOC_FL_KEEP_SIZE:
+        raise SysError(errno.EOPNOTSUPP)
+    if not file.writable:
+        raise SysError(errno.EBADF)
+    if file.flags & O_APPEND and mode & ~FALLOC_FL_KEEP_SIZE:
+        raise SysError(errno.EPERM)
+    kind = file.inode.kind
+    if kind == S_IFIFO:
+        raise SysError(errno.ESPIPE)
+    if kind == S_IFDIR:
+        raise SysError(errno.EISDIR)
+    if kind != S_IFREG:
+        raise SysError(errno.ENODEV)
+    if offset + size > OFFSET_MAX:
+        raise SysError(errno.EFBIG)
+    if not mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
+        check_file_limit(task, file.inode.size, offset + size)
+    await file.fallocate(mode, offset, size)
+
+
+@syscall(SYS.fadvise64)
+def fadvise64(task: Task, fd: Fd, offset: Long, size: Size, advice: Int) -> None:
+    """posix_fadvise(2): nothing is done with the advice."""
+    file = task.files.get(fd)
+    if file.inode.kind == S_IFIFO:
+        raise SysError(errno.ESPIPE)
+    if not 0 <= advice <= 5 or size > OFFSET_MAX:
+        raise SysError(errno.EINVAL)
+
+
+@syscall(SYS.readahead)
+def readahead(task: Task, fd: Fd, offset: Long, count: Size) -> None:
+    """readahead(2): the host reads ahead by itself."""
+    file = task.files.get(fd)
+    if not file.readable:
+        raise SysError(errno.EBADF)
+    if file.inode.kind not in (S_IFREG, S_IFBLK):
+        raise SysError(errno.EINVAL)

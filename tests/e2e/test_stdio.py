@@ -1,0 +1,261 @@
+"""stdin, stdout and stderr may each be a file, a pipe or a terminal; `-t` gives the guest its own terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from conftest import Runner
+
+PATIENCE = 60.0
+
+
+def test_pipe_through_cat(runner: Runner) -> None:
+    assert runner.run("cat", stdin=b"text\n").out == "text\n"
+
+
+def test_much_through_cat(runner: Runner) -> None:
+    data = bytes(range(256)) * 4096
+    assert runner.run("cat", stdin=data).stdout == data
+
+
+def test_stderr_is_apart(runner: Runner) -> None:
+    result = runner.run("sh", "-c", "echo out; echo err >&2")
+    assert (result.out, result.err) == ("out\n", "err\n")
+
+
+def test_null_stdin(runner: Runner) -> None:
+    assert runner.run("wc", "-c").out == "0\n"
+
+
+def test_files(runner: Runner, work_dir: Path) -> None:
+    source, out, err = work_dir / "in", work_dir / "out", work_dir / "err"
+    source.write_text("one\ntwo\nthree\n")
+    with source.open("rb") as stdin, out.open("wb") as stdout, err.open("wb") as stderr:
+        script = "read first; echo first $first; cat; echo done >&2"
+        result = runner.run("sh", "-c", script, stdin=stdin.fileno(), stdout=stdout.fileno(), stderr=stderr.fileno())
+    assert result.status == 0, result
+    assert out.read_text() == "first one\ntwo\nthree\n"
+    assert err.read_text() == "done\n"
+
+
+def test_file_offset_is_shared_with_the_host(runner: Runner, work_dir: Path) -> None:
+    source = work_dir / "in"
+    source.write_text("one\ntwo\nthree\n")
+    with source.open("rb") as stdin:
+        runner.run("sh", "-c", "read first", stdin=stdin.fileno())
+        assert os.lseek(stdin.fileno(), 0, os.SEEK_CUR) == 4
+
+
+def test_append(runner: Runner, work_dir: Path) -> None:
+    out = work_dir / "out"
+    out.write_text("before\n")
+    with out.open("ab") as stdout:
+        runner.run("echo", "after", stdout=stdout.fileno())
+    assert out.read_text() == "before\nafter\n"
+
+
+def test_closed_descriptors(runner: Runner) -> None:
+    command = runner.command(["sh", "-c", '"$@" <&- 2>&-', "sh", *runner.sentry, "run", "--", "echo", "works"])
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, cwd="/")
+    assert (done.returncode, done.stdout) == (0, b"works\n")
+
+
+def test_stdio_keeps_its_flags(runner: Runner) -> None:
+    """The caller's pipe must not become non-blocking because of us."""
+    reader, writer = os.pipe()
+    try:
+        before = fcntl.fcntl(writer, fcntl.F_GETFL)
+        runner.run("echo", "x", stdout=writer)
+        assert fcntl.fcntl(writer, fcntl.F_GETFL) == before
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+class Terminal:
+    """A program on a new pseudo-terminal, driven from its master side."""
+
+    def __init__(self, command: list[str], rows: int = 24, columns: int = 80) -> None:
+        self.master, slave = os.openpty()
+        self.resize(rows, columns, 0)
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave
+        environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TERM": "xterm", "HOME": "/tmp", "LANG": "C.UTF-8"}
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, cwd="/", env=environment, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        self.seen = b""
+
+    def resize(self, rows: int, columns: int, pid: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def send(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+    def expect(self, pattern: bytes) -> re.Match[bytes]:
+        """Reads until `pattern` is there; what was read up to its end is consumed."""
+        deadline = time.monotonic() + PATIENCE
+        while not (found := re.search(pattern, self.seen)):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.master], [], [], left)[0]:
+                pytest.fail(f"no {pattern!r} in {self.seen!r}")
+            try:
+                chunk = os.read(self.master, 65536)
+            except OSError:
+                chunk = b""
+            if not chunk:
+                pytest.fail(f"ended without {pattern!r}: {self.seen!r}")
+            self.seen += chunk
+        self.seen = self.seen[found.end() :]
+        return found
+
+    def wait(self) -> int:
+        """The exit status; the output that nobody expected is read, so that nobody blocks on it."""
+        deadline = time.monotonic() + PATIENCE
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if select.select([self.master], [], [], 0.05)[0]:
+                self.seen += os.read(self.master, 65536)
+        assert self.process.poll() is not None, f"still running: {self.seen!r}"
+        return self.process.returncode
+
+    def settings(self) -> list[object]:
+        return termios.tcgetattr(self.slave)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+SHELL = ["bash", "--norc", "--noprofile"]
+PROMPT = ("--env", "PS1=ready> ")
+
+
+@pytest.fixture
+def shell(runner: Runner) -> Terminal:
+    terminal = Terminal(runner.argv(*SHELL, flags=["-t", *PROMPT]), 40, 100)
+    terminal.expect(b"ready> ")
+    yield terminal
+    terminal.close()
+
+
+def test_terminal_stdin(runner: Runner) -> None:
+    """Without -t a caller's terminal is passed through as it is."""
+    script = "test -t 0 && test -t 1 && test -t 2 && stty size && read line && echo got $line"
+    terminal = Terminal(runner.argv("sh", "-c", script), 33, 77)
+    try:
+        terminal.expect(b"33 77\r\n")
+        terminal.send(b"typed\n")
+        terminal.expect(b"got typed\r\n")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+
+
+def test_prompt_and_command(shell: Terminal) -> None:
+    shell.send(b"echo sum-$((40+2))\r")
+    shell.expect(b"sum-42\r\n")
+    shell.expect(b"ready> ")
+
+
+def test_line_editing(shell: Terminal) -> None:
+    shell.send(b"echo abX\x7fc-$((1))\r")
+    shell.expect(b"\nabc-1\r\n")
+    shell.send(b"echo ac-$((2))\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[C\x1b[D\x1b[D\x1b[Cb\x01\x05\r")
+    shell.expect(b"\nabc-2|\na?b?c?-2")
+    shell.expect(b"ready> ")
+    shell.send(b"echo history-$((3))\r")
+    shell.expect(b"\nhistory-3\r\n")
+    shell.expect(b"ready> ")
+    shell.send(b"\x1b[A\r")
+    shell.expect(b"\nhistory-3\r\n")
+
+
+def test_interrupt(shell: Terminal) -> None:
+    shell.send(b"echo begin-$((1)); sleep 1000\r")
+    shell.expect(b"begin-1\r\n")
+    shell.send(b"\x03")
+    shell.expect(b"ready> ")
+    shell.send(b"echo status-$?\r")
+    shell.expect(b"status-130\r\n")
+
+
+def test_interrupt_reaches_the_foreground_only(shell: Terminal) -> None:
+    shell.send(b"sleep 1000 & echo begin-$((1)); cat\r")
+    shell.expect(b"begin-1\r\n")
+    shell.send(b"\x03")
+    shell.expect(b"ready> ")
+    shell.send(b"jobs; kill %1; echo end-$((1))\r")
+    shell.expect(b"Running +sleep 1000 &")
+    shell.expect(b"end-1\r\n")
+
+
+def test_suspend_and_resume(shell: Terminal) -> None:
+    shell.send(b"echo begin-$((1)); cat\r")
+    shell.expect(b"begin-1\r\n")
+    shell.send(b"first\r")
+    shell.expect(b"first\r\nfirst\r\n")
+    shell.send(b"\x1a")
+    shell.expect(b"Stopped")
+    shell.send(b"fg\r")
+    shell.expect(b"cat\r\n")
+    shell.send(b"again\r")
+    shell.expect(b"again\r\nagain\r\n")
+    shell.send(b"\x04")
+    shell.expect(b"ready> ")
+
+
+def test_end_of_file(shell: Terminal) -> None:
+    shell.send(b"\x04")
+    assert shell.wait() == 0
+
+
+def test_exit_status_of_the_shell(shell: Terminal) -> None:
+    shell.send(b"exit 9\r")
+    assert shell.wait() == 9
+
+
+def test_terminal_is_restored(shell: Terminal) -> None:
+    before = shell.before
+    shell.send(b"stty raw -echo; exit\r")
+    assert shell.wait() == 0
+    assert shell.settings() == before
+
+
+def test_window_size(shell: Terminal) -> None:
+    shell.send(b"stty size\r")
+    shell.expect(b"\n40 100\r\n")
+    shell.expect(b"ready> ")
+    shell.resize(50, 120, shell.process.pid)
+    shell.send(b'until [ "$(stty size)" = "50 120" ]; do :; done; echo resized-$((1))\r')
+    shell.expect(b"resized-1\r\n")
+
+
+def test_own_terminal(shell: Terminal) -> None:
+    shell.send(b"tty; ps -o tty= -p $$; echo mine > /dev/tty\r")
+    shell.expect(b"\n/dev/pts/\\d+\r\n")
+    shell.expect(b"pts/\\d+")
+    shell.expect(b"\nmine\r\n")
+
+
+def test_terminal_without_a_terminal(runner: Runner) -> None:
+    """`-t` in a pipeline: a terminal inside, plain bytes outside."""
+    result = runner.run("sh", "-c", "test -t 1 && echo tty", flags=["-t"])
+    assert result.status == 0, result
+    assert result.out.replace("\r\n", "\n") == "tty\n"
