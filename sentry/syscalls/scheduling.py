@@ -11,7 +11,7 @@ from _struct import Struct
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIMIT_NICE, RLIMIT_RTPRIO
 from sentry.abi.syscall_nr import SYS
-from sentry.abi.time import pack_timespec
+from sentry.abi.time import TICK_NS, pack_timespec
 from sentry.kernel.credentials import CAP_SYS_ADMIN, CAP_SYS_NICE
 from sentry.kernel.sched import (
     SCHED_BATCH,
@@ -164,7 +164,9 @@ def sched_rr_get_interval(task: Task, pid: Int, interval: Addr) -> None:
         raise SysError(errno.EINVAL)
     sched = sched_of(_target(task, pid))
     slices = {SCHED_RR: RR_SLICE_NS, SCHED_FIFO: 0}
-    task.mm.write(interval, pack_timespec(slices.get(sched.policy, sched.slice_ns)))
+    # Told in whole ticks, so that an ordinary slice is mostly 0.
+    ticks = slices.get(sched.policy, sched.slice_ns) // TICK_NS
+    task.mm.write(interval, pack_timespec(ticks * TICK_NS))
 
 
 @syscall(SYS.sched_getattr)

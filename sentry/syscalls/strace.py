@@ -48,7 +48,7 @@ close_range u u x;stat path ostat;lstat path ostat;fstat fd ostat;newfstatat dir
 statx dirfd path at x x;access path amode;faccessat dirfd path amode;faccessat2 dirfd path amode at
 lseek fd ld whence;dup fd;dup2 fd fd;dup3 fd fd oflags;fcntl fd fcntl fcntlarg;ioctl fd ioctl ioctlarg
 flock fd lock
-mmap x size prot mapflags fd x;mprotect x size prot;munmap x size;mremap x size size mremap x
+mmap x size prot mapflags fd off;mprotect x size prot;munmap x size;mremap x size size mremap x
 madvise x size madvise;msync x size msync;mincore x size x;brk x;mlock x size;munlock x size
 pipe ofds;pipe2 ofds oflags;poll pollfd:1 d d;ppoll pollfd:1 d ts sigset size;select d x x x tv
 pselect6 d x x x ts x;epoll_create1 oflags;epoll_ctl fd epollop fd epoll;epoll_wait fd oepoll d d
@@ -74,7 +74,7 @@ setuid d;setgid d;setreuid d d;setregid d d;setresuid d d d;setresgid d d d;getg
 getresuid ofd1 ofd1 ofd1;getresgid ofd1 ofd1 ofd1;setfsuid d;setfsgid d
 futex x futexop u futexts x x;set_tid_address x;set_robust_list x size;get_robust_list d x x;rseq x size x x
 arch_prctl arch x;prctl prctl prctlarg x x x;getrlimit rlim orlimit;setrlimit rlim rlimit
-prlimit64 d rlim rlimit orlimit;getrusage d x;uname x;sysinfo x;getrandom orandom:1 size x;personality x
+prlimit64 d rlim rlimit orlimit;getrusage d x;uname x;sysinfo x;getrandom obuf size grnd;personality x
 nanosleep ts ots;clock_nanosleep clock x ts ots;clock_gettime clock ots;clock_getres clock ots
 gettimeofday otv x;time x;times x;alarm u;getitimer itimer oitv;setitimer itimer itv oitv
 timer_create clock x ofd1;timer_settime d x its oits;timer_gettime d oits;timer_delete d;timer_getoverrun d
@@ -123,6 +123,8 @@ PLAIN: dict[str, Callable[[int], str]] = {
     "ld": lambda a: str(v.signed(a, 64)),
     "size": str,
     "x": v.pointer,
+    "off": lambda a: hex(a) if a else "0",
+    "grnd": lambda a: v.flags(a & 0xFFFFFFFF, v.GRND),
     "fd": lambda a: str(v.signed(a)),
     "dirfd": _dirfd,
     "oflags": lambda a: v.open_flags(a & 0xFFFFFFFF),
@@ -212,7 +214,6 @@ FORMATS: dict[str, Format] = {
 #: Kinds that the call fills in: formatted when it has returned; the last parameter is the result.
 RESULTS: dict[str, Callable[[Task, tuple[int, ...], int, int, int], str]] = {
     "obuf": lambda t, a, i, n, r: v.buffer(t, a[i], r),
-    "orandom": lambda t, a, i, n, r: v.buffer(t, a[i], r),
     "opath": lambda t, a, i, n, r: v.string(t, a[i]),
     "oiov": lambda t, a, i, n, r: v.iovecs(t, a[i], v.signed(a[n]), r),
     "ostat": lambda t, a, i, n, r: v.stat_at(t, a[i]),

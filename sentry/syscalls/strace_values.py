@@ -51,6 +51,7 @@ EPOLL = names_of(
     epoll, "EPOLLIN", "EPOLLPRI", "EPOLLOUT", "EPOLLERR", "EPOLLHUP", "EPOLLRD", "EPOLLONE", "EPOLLET"
 )
 EPOLL_OPS = names_of(epoll, "EPOLL_CTL_")
+GRND = {1: "GRND_NONBLOCK", 2: "GRND_RANDOM", 4: "GRND_INSECURE"}
 EFD = {1: "EFD_SEMAPHORE", 0o2000000: "EFD_CLOEXEC", 0o4000: "EFD_NONBLOCK"}
 FCNTL = names_of(
     fcntl, "F_", leave=tuple(n for n in vars(fcntl) if n.startswith("F_SEAL_") or n.endswith("LCK"))
@@ -87,7 +88,7 @@ FUTEX_OPS = dict(
     )
 )
 RESOURCES = {n: name for name, n in vars(resource).items() if name.startswith("RLIMIT_")}
-FILE_TYPES = {0o14: "SOCK", 0o12: "LNK", 0o10: "REG", 0o6: "BLK", 0o4: "DIR", 0o2: "CHR", 0o1: "FIFO"}
+FILE_TYPES = {0o14: "SOCK", 0o12: "LNK", 0o10: "REG", 0o6: "BLK", 0o4: "DIR", 0o2: "CHR", 0o1: "IFO"}
 SI_CODES = {
     signal.SI_USER: "SI_USER", signal.SI_KERNEL: "SI_KERNEL", signal.SI_QUEUE: "SI_QUEUE",
     signal.SI_TIMER: "SI_TIMER", signal.SI_TKILL: "SI_TKILL",
