@@ -274,7 +274,7 @@ def load() -> None:
     for name in NAMES.values():
         kinds = []
         for kind, argument in SYSCALL_PROTOTYPES.get(name, ("", ()))[1]:
-            if kind == "const char *" and argument in FILENAME_ARGUMENTS:
+            if kind == "const char *" or argument in FILENAME_ARGUMENTS:
                 kinds.append(("path", -1))
             else:
                 kinds.append((plain.get(kind, "x"), -1))

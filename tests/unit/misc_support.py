@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import _signal  # noqa: F401
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from fakespace import FakeSpace
 
 from sentry import syscalls
@@ -84,8 +82,3 @@ class World:
         except SysError as error:
             return -error.errno
         return result or 0
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
