@@ -1,4 +1,4 @@
-"""A small kernel for the tests of files, terminals and their system calls: real tasks' interface, no guest."""
+"""A small kernel for the tests of files, terminals and their system calls: tasks without a guest."""
 
 from __future__ import annotations
 

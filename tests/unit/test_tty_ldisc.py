@@ -1,4 +1,4 @@
-"""The line discipline does what the host's does: the same bytes and modes on a host pty give the same output."""
+"""The line discipline does what the host's does: on a host pty the same bytes and modes give the same."""
 
 from __future__ import annotations
 
@@ -219,7 +219,9 @@ def test_input_waits_when_there_is_no_room():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.one_of(st.tuples(st.just("type"), st.binary(max_size=300)), st.tuples(st.just("modes"), modes()))))
+@given(
+    st.lists(st.one_of(st.tuples(st.just("type"), st.binary(max_size=300)), st.tuples(st.just("modes"), modes())))
+)
 def test_any_bytes_keep_the_limits(rest):
     ours = Ours()
     for kind, value in rest:
