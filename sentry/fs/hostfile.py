@@ -63,7 +63,8 @@ O_PATH = 0o10000000
 HOSTFS = AnonFilesystem(b"hostfs", 0x00C0FFEE)
 #: The devices that are the same everywhere, by st_rdev.
 _DEVICES = {
-    0x103: b"/dev/null", 0x105: b"/dev/zero", 0x107: b"/dev/full", 0x108: b"/dev/random", 0x109: b"/dev/urandom"
+    0x103: b"/dev/null", 0x105: b"/dev/zero", 0x107: b"/dev/full", 0x108: b"/dev/random",
+    0x109: b"/dev/urandom",
 }  # fmt: skip
 #: Host (device, inode) → our inode number, so that `cat <f >>f` still sees that both are one file.
 _inos: dict[tuple[int, int], int] = {}
