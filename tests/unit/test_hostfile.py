@@ -137,6 +137,8 @@ def test_regular_file_shares_its_position(task, poller, tmp_path):
     assert task.do(file.host_mapping(True, True)) == ours
     again = task.do(file.inode.open(None, 0, task.cred))
     assert again.inode is file.inode and again.host_fd != ours
+    assert task.do(again.read(2)) == b"01" and task.do(again.read(2)) == b"2"
+    assert task.do(again.lseek(-1, 2)) == 2 and task.do(file.lseek(0, 1)) == 9
     file.put()
     assert task.do(again.pread(9, 0)) == b"012"
     again.put()
