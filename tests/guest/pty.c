@@ -6,10 +6,22 @@
 
 static int master, slave;
 
+/* Everything that the master gets: natively the line discipline works in the kernel's own time, so echoes
+ * come in several pieces. */
+static ssize_t read_all(char *text, size_t size)
+{
+    ssize_t total = 0, got = -1;
+    struct pollfd request = {.fd = master, .events = POLLIN};
+    while (poll(&request, 1, total ? 30 : -1) == 1 && (got = read(master, text + total, size - total)) > 0)
+        total += got;
+    return total ? total : got;
+}
+
 static void show_bytes(const char *what, int fd)
 {
     char text[512], line[2048] = "";
-    ssize_t got = read(fd, text, sizeof text);
+    bool blocking = !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    ssize_t got = fd == master && blocking ? read_all(text, sizeof text) : read(fd, text, sizeof text);
     if (got < 0) {
         say("%s: %s", what, error_name(errno));
         return;
@@ -90,6 +102,8 @@ static void canonical(void)
     feed("unfinished");
     say("readable %d", waiting(slave));
     feed("\n");
+    struct pollfd request = {.fd = slave, .events = POLLIN};
+    SHOW(poll(&request, 1, -1));
     say("readable %d", waiting(slave));
     show_bytes("finished", slave);
     show_bytes("echo", master);
