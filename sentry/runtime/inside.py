@@ -17,6 +17,7 @@ import select
 
 from sentry._engine import ffi, lib
 from sentry.runtime import confine, diagnose
+from sentry.runtime.boot import NOBODY
 from sentry.runtime.control import Control
 from sentry.runtime.errors import Fatal
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
     from sentry.platform.base import Platform
     from sentry.runtime.boot import Plan
-
-#: Nobody on the host; what a Sentry started by root becomes.
-NOBODY = 65534
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
