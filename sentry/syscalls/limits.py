@@ -91,7 +91,7 @@ def pack_rusage(utime: int, stime: int, maxrss_kib: int = 0) -> bytes:
     )
 
 
-@syscall(SYS.getrusage, partial="CPU times are approximate, counts of faults and switches are 0, maxrss an upper bound")
+@syscall(SYS.getrusage, partial="CPU times approximate, faults and switches 0, maxrss an upper bound")
 def getrusage(task: Task, who: Int, usage: Addr) -> None:
     """getrusage(2)."""
     group = task.group
