@@ -257,9 +257,14 @@ class MemoryManager(GuestAccess):
             raise SysError(errno.ENOMEM)
         if (
             flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE
-            and self.data_vm + size > limit(RLIMIT_DATA)
+            and self.data_vm + size > self._data_limit()
         ):  # fmt: skip
             raise SysError(errno.ENOMEM)
+
+    def _data_limit(self) -> int:
+        """RLIMIT_DATA for mappings, where 0 means none (a courtesy of Linux to valgrind); brk takes it
+        at its word."""
+        return self.limit(RLIMIT_DATA) or RLIM_INFINITY
 
     def check_lock(self, flags: int, size: int) -> None:
         """SysError(EAGAIN) if `size` bytes more, locked if `flags` say so, pass RLIMIT_MEMLOCK."""
@@ -499,7 +504,7 @@ class MemoryManager(GuestAccess):
                 return start, charged, errno.EACCES
             stop = min(vma.end, end)
             if prot & PROT_WRITE and not vma.flags & (VM_WRITE | VM_SHARED):
-                if not vma.flags & VM_GROWSDOWN and self.data_vm + grown + stop - start > self.limit(RLIMIT_DATA):
+                if not vma.flags & VM_GROWSDOWN and self.data_vm + grown + stop - start > self._data_limit():
                     return start, charged, errno.ENOMEM
                 if not vma.flags & (VM_ACCOUNT | VM_NORESERVE):
                     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
-from sentry.fs.proc.maps import resident
+from sentry.fs.proc.maps import code_size, resident
 from sentry.kernel.credentials import CAP_SYS_RESOURCE
 
 TYPE_CHECKING = False
@@ -98,11 +98,11 @@ def _memory_lines(task: Task) -> bytes:
     if mm is None:
         return b""
     rss = resident(mm)
-    text = max(0, mm.end_code - mm.start_code)
+    text = min(code_size(mm), mm.exec_vm)
     values = (
         (b"VmPeak", mm.total_vm), (b"VmSize", mm.total_vm), (b"VmLck", mm.locked_vm), (b"VmPin", 0),
         (b"VmHWM", rss), (b"VmRSS", rss), (b"RssAnon", rss // 2), (b"RssFile", rss - rss // 2), (b"RssShmem", 0),
-        (b"VmData", mm.data_vm), (b"VmStk", mm.stack_vm), (b"VmExe", text), (b"VmLib", max(0, mm.exec_vm - text)),
+        (b"VmData", mm.data_vm), (b"VmStk", mm.stack_vm), (b"VmExe", text), (b"VmLib", mm.exec_vm - text),
         (b"VmPTE", 4096 * (mm.total_vm // (512 * 4096) + 4)), (b"VmSwap", 0), (b"HugetlbPages", 0),
     )  # fmt: skip
     lines = [b"%s:\t%8d kB\n" % (name, size // 1024) for name, size in values]
