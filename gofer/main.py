@@ -111,10 +111,9 @@ def _redirect_stdio(log: _Log, used: Iterable[int]) -> None:
     if any(0 <= fd <= 2 for fd in used):
         raise ConfineError("descriptors 0 to 2 must be open when the Gofer starts")
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    if log.fd != 2:
-        os.dup2(log.fd if log.fd >= 0 else null, 2, inheritable=False)
-    for fd in (0, 1):
-        os.dup2(null, fd, inheritable=False)
+    for source, fd in ((log.fd if log.fd >= 0 else null, 2), (null, 0), (null, 1)):
+        if source != fd:  # dup3(2) refuses
+            os.dup2(source, fd, inheritable=False)
     if null > 2:
         os.close(null)
     log.fd = 2

@@ -169,11 +169,12 @@ def _tidy(inode: Inode, locks: FileLocks) -> None:
 
 
 def posix_release(inode: Inode, owner: object) -> None:
-    """Drop every record lock of `owner` (any close of a file by a process does that: fcntl(2))."""
+    """Drop every record lock of `owner` (any close of a file by a process does that: fcntl(2)), and of
+    descriptor tables that nobody uses any more: their last user is just ending."""
     locks = inode.locks
     if locks is None:
         return
-    kept = [lock for lock in locks.records if lock.owner is not owner]
+    kept = [lock for lock in locks.records if lock.owner is not owner and getattr(lock.owner, "users", 1)]
     if len(kept) != len(locks.records):
         locks.records = kept
         _tidy(inode, locks)

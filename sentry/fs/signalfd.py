@@ -75,6 +75,7 @@ def pack(info: SigInfo) -> bytes:
     value = info.value
     return SIGNALFD_SIGINFO.pack(
         info.signo, info.errno, info.code, info.pid & 0xFFFFFFFF, info.uid & 0xFFFFFFFF, 0,
-        info.timerid & 0xFFFFFFFF, 0, info.overrun & 0xFFFFFFFF, 0, info.status, (value & 0xFFFFFFFF ^ 0x80000000) - 0x80000000,
+        info.timerid & 0xFFFFFFFF, 0, info.overrun & 0xFFFFFFFF, 0, info.status,
+        (value & 0xFFFFFFFF ^ 0x80000000) - 0x80000000,
         value & 0xFFFFFFFFFFFFFFFF, info.utime, info.stime, info.addr, 0,
     )  # fmt: skip

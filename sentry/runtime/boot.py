@@ -5,7 +5,8 @@
                              └─ exec ──► reaper
 
 All children are forks of the one Python process that has everything imported, so they share its
-memory and start without a second interpreter.  Once both are running the CLI only supervises.
+memory and start without a second interpreter; the Gofer is forked first, and confines itself while the
+CLI still imports the kernel.  Once both are running the CLI only supervises.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ class Plan:
     """
 
     __slots__ = (
-        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters", "gofer_main", "gofer_sock", "group",
-        "guest_main", "make_platform", "null_fd", "procs_fd", "reaper_fd", "sentry_sock", "status_fd",
-        "status_read_fd", "stdio", "stub_fd",
+        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters",
+        "gofer_main", "gofer_sock", "group", "guest_main", "make_platform", "null_fd", "procs_fd",
+        "reaper_fd", "sentry_sock", "status_fd", "status_read_fd", "stdio", "stub_fd",
     )  # fmt: skip
 
     config: Config
@@ -262,16 +263,22 @@ def start_first_process(plan: Plan) -> tuple[int, int]:
     return pid, write_fd
 
 
-def import_all(plan: Plan) -> None:
-    """Import what any process of the run will need."""
+def import_gofer(plan: Plan) -> None:
+    """Import the Gofer: a small part of the whole, so that it can start while the rest is imported."""
     from gofer import main as gofer_main
-    from sentry.runtime import confine, guest, inside, supervise  # noqa: F401
+    from sentry.runtime import inside  # noqa: F401
+
+    plan.gofer_main = gofer_main.run
+    plan.export_type = gofer_main.Export
+
+
+def import_kernel(plan: Plan) -> None:
+    """Import what the Sentry will ever need."""
+    from sentry.runtime import confine, guest
 
     confine.preload()
     plan.guest_main = guest.main
     plan.make_platform = guest.make_platform
-    plan.gofer_main = gofer_main.run
-    plan.export_type = gofer_main.Export
 
 
 def let_go(plan: Plan) -> None:
@@ -290,8 +297,8 @@ def let_go(plan: Plan) -> None:
 
 def run(config: Config) -> int:
     """Run the sandbox that `config` describes; the CLI's exit status."""
+    gc.disable()  # nothing that is made from here to the forks is garbage
     plan = prepare(config, fill_standard_fds())
-    import_all(plan)
     from sentry.runtime import supervise
 
     terminal: Terminal | None = find_terminal()
@@ -303,13 +310,15 @@ def run(config: Config) -> int:
     signal_fd = supervise.take_signals(config.tty)
     if terminal and config.tty:
         config.winsize = terminal.winsize()
-    gc.collect()
-    gc.freeze()
     sys.stdout = sys.stderr  # nobody prints from here on; buffers must not be written twice
 
     keeper = supervise.Supervisor(plan.cli_fd, signal_fd, config, terminal, plan.group, plan.status_read_fd)
     try:
+        import_gofer(plan)
         keeper.gofer = start_gofer(plan)
+        import_kernel(plan)
+        gc.freeze()
+        gc.enable()
         keeper.reaper, lifeline = start_first_process(plan)
         let_go(plan)
         status = keeper.run()

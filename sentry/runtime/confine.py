@@ -74,9 +74,7 @@ def load_filter(program: bytes) -> None:
     if not program or len(program) % SOCK_FILTER_SIZE:
         raise ValueError("damaged seccomp filter")
     raw = ffi.from_buffer(program)
-    check(
-        lib.host_seccomp_load(raw, len(program) // SOCK_FILTER_SIZE, SECCOMP_FILTER_FLAG_TSYNC), "seccomp"
-    )
+    check(lib.host_seccomp_load(raw, len(program) // SOCK_FILTER_SIZE, SECCOMP_FILTER_FLAG_TSYNC), "seccomp")
 
 
 def set_limits() -> None:

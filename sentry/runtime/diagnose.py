@@ -71,7 +71,8 @@ def namespaces_refused(error: int) -> str:
         )
     for name in ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup"):
         limit = read_sysctl(f"user/max_{name}_namespaces")
-        if limit == "0" or (error == errno.ENOSPC and name == "user" and limit.isdecimal() and int(limit) < 16):
+        few = limit.isdecimal() and int(limit) < 16
+        if limit == "0" or (few and error == errno.ENOSPC and name == "user"):
             return (
                 f"the host allows too few namespaces (user.max_{name}_namespaces is {limit}); "
                 f"'sysctl user.max_{name}_namespaces=10000' as root allows more"
@@ -105,8 +106,18 @@ def mounting_refused(error: int, step: str) -> str:
     return f"{step} failed: {os.strerror(error)}"
 
 
+def being_traced() -> bool:
+    try:
+        with open("/proc/self/status", "rb") as status:
+            return any(line.startswith(b"TracerPid:") and line.split()[1] != b"0" for line in status)
+    except OSError:
+        return False
+
+
 def ptrace_refused(error: int, detail: str) -> str:
     """The line for a platform that did not start; `detail` is its own word on it."""
+    if error == errno.EPERM and being_traced():
+        return "sentry itself is being traced (strace, gdb), and a process has one tracer only; stop tracing it"
     if error == errno.EPERM and in_container():
         return f"the container around us forbids ptrace; {CONTAINER_ADVICE}"
     if error in (errno.EPERM, errno.EACCES):

@@ -287,10 +287,12 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
                 at = file.pos if offset is None else offset + done
                 if file.flags & O_APPEND:
                     at = file.inode.size
-                want = allowed_size(task, file, at, want)
+                allowed = allowed_size(task, file, at, want)
+                short = allowed < want
+                want = allowed
             if not data:
                 data = _fetch(task, addr + done, want) if want else b""
-                short = len(data) < want
+                short = short or len(data) < want
             if offset is None:
                 count = await file.write(data)
             else:

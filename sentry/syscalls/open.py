@@ -201,7 +201,7 @@ async def statx(task: Task, dirfd: Fd, path: Addr, flags: Flags, mask: UInt, buf
     inode, place = await _target(task, dirfd, _read_path(task, path, flags), flags)
     await inode.refresh()
     attributes = STATX_ATTR_MOUNT_ROOT if place is not None and place.dentry is place.mount.root else 0
-    times = []
+    times: list[int] = []
     for time in (inode.atime, inode.btime, inode.ctime, inode.mtime):
         times += divmod(time, _SECOND)
     data = STATX.pack(

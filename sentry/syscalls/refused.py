@@ -71,9 +71,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
         SYS.set_mempolicy_home_node,
     ),
     "no secret memory (CONFIG_SECRETMEM)": (SYS.memfd_secret,),
-    "no access to another process's memory (CONFIG_CROSS_MEMORY_ATTACH)": (
-        SYS.process_vm_readv, SYS.process_vm_writev,
-    ),
     "no advice for another process (CONFIG_ADVISE_SYSCALLS)": (SYS.process_madvise, SYS.process_mrelease),
     "no file handles (CONFIG_FHANDLE)": (SYS.name_to_handle_at, SYS.open_by_handle_at),
     "no process descriptors yet": (SYS.pidfd_open, SYS.pidfd_send_signal, SYS.pidfd_getfd),

@@ -65,7 +65,7 @@ class DeviceTable:
             raise SysError(errno.ENXIO)
         major, minor = major_minor(inode.rdev)
         if major == PTS:
-            return self.devpts.open_slave(minor, flags)
+            return self.devpts.open_slave(minor, flags, path)
         opener = self._openers.get((major, minor))
         if opener is None:
             raise SysError(errno.ENXIO)

@@ -1,0 +1,191 @@
+"""The layout's promises: imports point downward, the Gofer stands apart, start-up imports stay few."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+#: From the top down: a package may import itself and what stands behind it.
+ORDER = ["cli", "runtime", "syscalls", "kernel", "fs", "net", "mm", "platform", "abi"]
+#: Imported by everybody: it imports nothing but sentry.abi itself.
+OPEN_MODULES = {"sentry.kernel.wait"}
+#: Each costs milliseconds at every start; see the figures in docs/decisions/.
+BANNED = [
+    "argparse", "asyncio", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "inspect",
+    "json", "logging", "pathlib", "ptrace", "pyseccomp", "random", "re", "seccomp", "shutil", "signal", "socket",
+    "subprocess", "tempfile", "threading", "typing",
+]  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(line, absolute module name) of each import that runs; those for type checkers only don't."""
+    found: list[tuple[int, str]] = []
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and is_type_checking(node.test):
+            for child in node.orelse:
+                visit(child)
+            return
+        if isinstance(node, ast.Import):
+            found.extend((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            # `from sentry.kernel import wait` imports the module sentry.kernel.wait.
+            for alias in node.names:
+                inner = f"{name}.{alias.name}"
+                is_module = (ROOT / inner.replace(".", "/")).with_suffix(".py").exists() or (
+                    ROOT / inner.replace(".", "/")
+                ).is_dir()
+                found.append((node.lineno, inner if is_module else name))
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+def rank(module: str) -> int | None:
+    parts = module.split(".")
+    if parts[0] == "sentry" and len(parts) > 1 and parts[1] in ORDER:
+        return ORDER.index(parts[1])
+    return None
+
+
+def test_imports_point_downward() -> None:
+    wrong = []
+    for path in modules("sentry"):
+        own = rank(module_name(path))
+        if own is None:
+            continue
+        for line, name in imports(path):
+            target = rank(name)
+            if target is not None and target < own and name not in OPEN_MODULES:
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    assert wrong == []
+
+
+def test_the_wait_module_imports_only_abi() -> None:
+    path = ROOT / "sentry" / "kernel" / "wait.py"
+    if not path.exists():
+        pytest.skip("not written yet")
+    inner = [name for _, name in imports(path) if name.split(".")[0] == "sentry"]
+    assert [name for name in inner if not name.startswith("sentry.abi")] == []
+
+
+def test_abi_imports_nothing_of_ours() -> None:
+    for path in modules("sentry/abi"):
+        for line, name in imports(path):
+            top = name.split(".")[0]
+            assert top != "gofer", f"{path}:{line}"
+            assert top != "sentry" or name.startswith("sentry.abi"), f"{path}:{line} imports {name}"
+
+
+def test_the_gofer_stands_apart() -> None:
+    wrong = []
+    for path in modules("gofer"):
+        for line, name in imports(path):
+            if name.split(".")[0] == "sentry" and name not in ("sentry", "sentry.abi") and not name.startswith("sentry.abi."):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    assert wrong == []
+
+
+def test_sentry_uses_only_the_codec_of_the_gofer() -> None:
+    wrong = []
+    for path in modules("sentry"):
+        # The runtime starts the Gofer: it may import all of it.
+        if module_name(path).startswith("sentry.runtime"):
+            continue
+        for line, name in imports(path):
+            if name.split(".")[0] == "gofer" and name not in ("gofer", "gofer.messages"):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    assert wrong == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for package in ("sentry", "gofer"):
+        for path in modules(package):
+            tree = ast.parse(path.read_text())
+            assert ast.get_docstring(tree) or not tree.body, f"{path.relative_to(ROOT)} has no docstring"
+
+
+def loaded_after(statement: str) -> list[str]:
+    """The modules that `statement` loads in an interpreter that starts as `sentry` does."""
+    probe = f"import sys\n{statement}\nsys.stdout.write('\\n'.join(sorted(sys.modules)))"
+    paths = [entry for entry in sys.path if entry]
+    script = f"import sys; sys.path[:0] = {json.dumps(paths)}\n{probe}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, timeout=60, cwd="/", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n")
+
+
+@pytest.mark.parametrize("module", ["sentry.cli", "sentry.runtime.commands.run", "sentry.runtime.boot"])
+def test_start_up_imports(module: str) -> None:
+    path = ROOT / (module.replace(".", "/") + ".py")
+    if not path.exists():
+        pytest.skip("not written yet")
+    bare = set(loaded_after("pass"))
+    loaded = set(loaded_after(f"import {module}")) - bare
+    assert sorted(loaded & set(BANNED)) == []
+
+
+def test_nothing_is_imported_late_in_the_sentry() -> None:
+    """Once locked down, the Sentry can open no file: an import inside a function must find its module loaded."""
+    late = []
+    for package in ("kernel", "fs", "mm", "net", "platform", "syscalls"):
+        for path in modules(f"sentry/{package}"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    late += [
+                        f"{path.relative_to(ROOT)}:{inner.lineno} in {node.name}"
+                        for inner in ast.walk(node)
+                        if isinstance(inner, ast.Import | ast.ImportFrom)
+                    ]
+    assert late == []
+
+
+def test_no_file_is_too_long() -> None:
+    """A file is a chapter: beyond this it has become two."""
+    long = {
+        str(path.relative_to(ROOT)): count
+        for package in ("sentry", "gofer")
+        for path in modules(package)
+        if (count := len(path.read_text().splitlines())) > 600
+    }
+    assert long == {}
+
+
+def test_the_source_tree_has_no_build_products() -> None:
+    if not (ROOT / ".git").exists() or os.environ.get("SENTRY_SKIP_GIT"):
+        pytest.skip("not a checkout")
+    done = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode != 0:
+        pytest.skip("git can't read this checkout")
+    assert [name for name in done.stdout.split() if name.endswith((".so", ".o", ".pyc", ".bpf"))] == []
