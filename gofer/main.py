@@ -41,9 +41,9 @@ def run(
 ) -> NoReturn:
     """Confine this process and serve `sock_fd` until the peer closes it; ends by os._exit.
 
-    `seccomp` is a raw filter (gofer.filter); `keep_fds` stay open besides the ones named here.  `debug_fd`
-    gets a line for each bug; it becomes descriptor 2.  Give `parent_pid` (the CLI's own process id) to close
-    the race of PR_SET_PDEATHSIG.
+    The root file system is the first export.  `seccomp` is a raw filter (gofer.filter); `keep_fds` stay
+    open besides the ones named here.  `debug_fd` gets a line for each bug; it becomes descriptor 2.  Give
+    `parent_pid` (the CLI's own process id) to close the race of PR_SET_PDEATHSIG.
     """
     log = _Log(debug_fd)
     code = 1

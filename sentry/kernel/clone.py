@@ -55,6 +55,8 @@ class CloneArgs:
 
 def _check(task: Task, args: CloneArgs) -> None:
     flags = args.flags
+    if flags >> 34:
+        raise SysError(errno.EINVAL)
     if flags & CLONE_THREAD and not flags & CLONE_SIGHAND:
         raise SysError(errno.EINVAL)
     if flags & CLONE_SIGHAND and not flags & CLONE_VM:
@@ -93,6 +95,8 @@ async def clone(task: Task, args: CloneArgs) -> int:
     child = Task(kernel, tid, group, task.cred)
     if not flags & CLONE_THREAD:
         group.leader = child
+    if mm is not task.mm:
+        mm.limit = group.limit
     child.mm = mm
     child.bind(thread)
     child.name = task.name

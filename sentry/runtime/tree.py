@@ -11,7 +11,7 @@ from sentry.fs import setup, walk
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, Path
 from sentry.fs.dev.populate import populate_dev
 from sentry.fs.dev.table import DeviceTable
-HostTerminal = None
+from sentry.fs.devpts.bridge import HostTerminal
 from sentry.fs.hostfile import HostFile, host_kind
 from sentry.fs.pipe import open_fifo
 from sentry.fs.proc.filesystem import ProcFilesystem

@@ -313,3 +313,11 @@ def test_nothing_stays_mounted(start: Any, tree: Path) -> None:
     assert Path("/proc/self/mountinfo").read_text() == before
     tree.rmdir()
     tree.mkdir()
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_the_first_export_is_the_root(start: Any, tree: Path) -> None:
+    (tree / "root").mkdir()
+    (tree / "bind").mkdir()
+    gofer = start(Export(b"root", str(tree / "root")), Export(b"bind:0", str(tree / "bind")))
+    assert os.stat(f"/proc/{gofer.pid}/root/.").st_ino == (tree / "root").stat().st_ino

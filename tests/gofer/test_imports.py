@@ -12,8 +12,9 @@ import gofer
 
 ROOT = Path(gofer.__file__).parent.parent
 COSTLY = {
-    "argparse", "asyncio", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "inspect",
-    "json", "logging", "pyseccomp", "re", "seccomp", "signal", "socket", "subprocess", "tempfile", "typing",
+    "argparse", "asyncio", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools",
+    "inspect", "json", "logging", "pyseccomp", "re", "seccomp", "signal", "socket", "subprocess",
+    "tempfile", "typing",
 }  # fmt: skip
 
 
