@@ -221,7 +221,7 @@ def _set_oom_score(score: bytes) -> bytes:
 
 def _join_group(plan: Plan, platform: Platform) -> None:
     """Put the zygote into the memory cgroup; every stub is forked from it and so is inside too."""
-    zygote: int = getattr(platform, "zygote_pid", 0) or platform._zygote.pid  # type: ignore[attr-defined]
+    zygote: int = platform.zygote_pid  # type: ignore[attr-defined]
     if plan.procs_fd < 0 or not zygote:
         return
     try:
