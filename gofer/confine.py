@@ -147,8 +147,7 @@ def own_root(exports: Sequence[Export], proc_fd: int, applied: list[str]) -> int
     proc_fd = clone_mounts(exports, proc_fd, applied)
     check(lib.gofer_unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET))
     check(lib.gofer_make_private())
-    roots = sorted(exports, key=lambda export: export.name)
-    root = next((export for export in roots if S_ISDIR(os.fstat(export.fd).st_mode)), None)
+    root = next((export for export in exports if S_ISDIR(os.fstat(export.fd).st_mode)), None)
     if root is None:
         raise ConfineError("nothing exported is a directory")
     old = os.open("/", os.O_PATH | os.O_CLOEXEC)

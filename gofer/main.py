@@ -41,9 +41,9 @@ def run(
 ) -> NoReturn:
     """Confine this process and serve `sock_fd` until the peer closes it; ends by os._exit.
 
-    `seccomp` is a raw filter (gofer.filter); `keep_fds` stay open besides the ones named here.  `debug_fd`
-    gets a line for each bug; it becomes descriptor 2.  Give `parent_pid` (the CLI's own process id) to close
-    the race of PR_SET_PDEATHSIG.
+    The root file system is the first export.  `seccomp` is a raw filter (gofer.filter); `keep_fds` stay
+    open besides the ones named here.  `debug_fd` gets a line for each bug; it becomes descriptor 2.  Give
+    `parent_pid` (the CLI's own process id) to close the race of PR_SET_PDEATHSIG.
     """
     log = _Log(debug_fd)
     code = 1
@@ -111,10 +111,9 @@ def _redirect_stdio(log: _Log, used: Iterable[int]) -> None:
     if any(0 <= fd <= 2 for fd in used):
         raise ConfineError("descriptors 0 to 2 must be open when the Gofer starts")
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    if log.fd != 2:
-        os.dup2(log.fd if log.fd >= 0 else null, 2, inheritable=False)
-    for fd in (0, 1):
-        os.dup2(null, fd, inheritable=False)
+    for source, fd in ((log.fd if log.fd >= 0 else null, 2), (null, 0), (null, 1)):
+        if source != fd:  # dup3(2) refuses
+            os.dup2(source, fd, inheritable=False)
     if null > 2:
         os.close(null)
     log.fd = 2

@@ -141,14 +141,23 @@ static int init_signals(struct engine *e)
     return 0;
 }
 
+/* Only one at a time: it takes every child's status, and kills a child that it does not know. */
+static struct engine *the_engine;
+
 struct engine *engine_new(int pin, int *error)
 {
     struct timespec zero = {0, 0};
     struct epoll_event event;
     int r = -ENOMEM;
-    struct engine *e = calloc(1, sizeof *e);
+    struct engine *e = NULL;
+    if (the_engine) {
+        r = -EBUSY;
+        goto out;
+    }
+    e = calloc(1, sizeof *e);
     if (!e)
         goto out;
+    the_engine = e;
     list_init(&e->running);
     list_init(&e->ready);
     list_init(&e->free);
@@ -198,6 +207,7 @@ void engine_free(struct engine *e)
         sched_setaffinity(0, sizeof e->everywhere, &e->everywhere);
     free(e->slots);
     free(e);
+    the_engine = NULL;
 }
 
 struct guest_thread *engine_thread(struct engine *e, uint32_t slot)

@@ -42,6 +42,7 @@ PR_SET_IO_FLUSHER = 57
 PR_GET_IO_FLUSHER = 58
 PR_SET_VMA = 0x53564D41
 PR_SET_VMA_ANON_NAME = 0
+PR_GET_AUXV = 0x41555856
 
 NAMES = {
     number: name
@@ -60,7 +61,9 @@ ARCH_GET_XCOMP_PERM = 0x1022
 ARCH_REQ_XCOMP_PERM = 0x1023
 
 ARCH_NAMES = {
-    number: name for name, number in list(globals().items()) if name.startswith("ARCH_") and isinstance(number, int)
+    number: name
+    for name, number in list(globals().items())
+    if name.startswith("ARCH_") and isinstance(number, int)
 }
 
 SECBIT_NOROOT = 1 << 0

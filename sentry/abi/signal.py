@@ -103,14 +103,14 @@ class SigInfo:
     """siginfo_t before it is written: which fields count follows from `signo` and `code`."""
 
     __slots__ = (
-        "addr", "arch", "code", "errno", "overrun", "pid", "raw", "signo", "status", "stime", "syscall", "timerid",
+        "addr", "arch", "child", "code", "errno", "overrun", "pid", "raw", "signo", "status", "stime", "syscall", "timerid",
         "uid", "utime", "value",
     )  # fmt: skip
 
     def __init__(
         self, signo: int, code: int = SI_USER, pid: int = 0, uid: int = 0, *, addr: int = 0, value: int = 0,
         status: int = 0, utime: int = 0, stime: int = 0, timerid: int = 0, overrun: int = 0, syscall: int = 0,
-        arch: int = 0, errno: int = 0, raw: bytes | None = None,
+        arch: int = 0, errno: int = 0, raw: bytes | None = None, child: bool = False,
     ) -> None:  # fmt: skip
         self.signo = signo
         self.code = code
@@ -126,6 +126,8 @@ class SigInfo:
         self.overrun = overrun
         self.syscall = syscall
         self.arch = arch
+        #: About a child: the layout of SIGCHLD, whatever the signal.
+        self.child = child
         #: The bytes as rt_sigqueueinfo(2) was given them.
         self.raw = raw
 
@@ -138,7 +140,7 @@ class SigInfo:
             data = _TIMER.pack(signo, self.errno, code, 0, self.timerid, self.overrun, self.value)
         elif code < 0 and code != SI_TKILL:
             data = _QUEUE.pack(signo, self.errno, code, 0, self.pid, self.uid, self.value)
-        elif signo == SIGCHLD and 0 < code <= CLD_CONTINUED:
+        elif self.child:
             data = _CHLD.pack(
                 signo, self.errno, code, 0, self.pid, self.uid, self.status, 0, self.utime, self.stime
             )
@@ -155,7 +157,7 @@ class SigInfo:
 SIGCONTEXT = Struct("<8Q 8Q Q Q HHHH Q Q Q Q Q")
 SIGCONTEXT_SIZE = 256
 #: struct ucontext: flags, link, stack_t, sigcontext, sigmask.
-UCONTEXT_HEAD = Struct("<QQQiiQ")
+UCONTEXT_HEAD = Struct("<QQQIiQ")
 UCONTEXT_SIZE = 40 + SIGCONTEXT_SIZE + 8
 UC_FP_XSTATE = 1
 UC_SIGCONTEXT_SS = 2

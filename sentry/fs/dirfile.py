@@ -27,9 +27,10 @@ def parent_ino(path: Path | None) -> int:
     """The inode number of `..` as seen at `path`, 0 where nothing is known."""
     if path is None:
         return 0
-    mount, dentry = path.mount, path.dentry
+    mount = path.mount
+    dentry = path.dentry
     while dentry is mount.root and mount.parent is not None and mount.mountpoint is not None:
-        mount, dentry = mount.parent, mount.mountpoint
+        dentry, mount = mount.mountpoint, mount.parent
     above = dentry.parent or dentry
     return above.inode.ino if above.inode is not None else 0
 

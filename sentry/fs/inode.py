@@ -13,6 +13,7 @@ from time import time_ns
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_NOATIME
+from sentry.abi.stat import makedev
 from sentry.fs import special
 
 TYPE_CHECKING = False
@@ -50,11 +51,11 @@ class Filesystem:
     type_name = b"none"
     #: f_type of statfs(2).
     magic = 0
-    _next_dev = 0x100
+    _next_dev = 20
 
     def __init__(self) -> None:
         #: st_dev of its inodes: an anonymous device number of the sandbox, never the host's.
-        self.dev = Filesystem._next_dev
+        self.dev = makedev(0, Filesystem._next_dev)
         Filesystem._next_dev += 1
         self.readonly = False
         #: Whether an access time older than a day is renewed by a read.

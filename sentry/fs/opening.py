@@ -74,11 +74,12 @@ async def _create(fs: FsContext, cred: Credentials, resolver: Resolver, flags: i
     follow = not flags & (O_NOFOLLOW | O_EXCL)
     while True:
         name = await resolver.parent()
-        if name in (b".", b".."):
-            raise SysError(errno.EISDIR)
-        if not name:
+        if name in (b".", b"..", b""):
+            # A directory, or whatever a magic link led to.
             path = resolver.path
-            if path.inode.is_dir:
+            if flags & O_EXCL:
+                raise SysError(errno.EEXIST)
+            if name or path.inode.is_dir:
                 raise SysError(errno.EISDIR)
             return await _open_existing(fs, cred, path, flags)
         if resolver.must_dir:

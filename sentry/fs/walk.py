@@ -321,7 +321,7 @@ def locate(fs: FsContext, path: Path) -> tuple[bytes, bool]:
                 if dentry.name and not names:
                     return dentry.name, True  # pipe:[7] and the like
                 return b"/" + b"/".join(reversed(names)), False
-            mount, dentry = mount.parent, mount.mountpoint
+            dentry, mount = mount.mountpoint, mount.parent
             continue
         if dentry.parent is None:
             if dentry.name and not names:

@@ -24,6 +24,7 @@ from sentry.abi.sched import (
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.kernel.group import ThreadGroup
+from sentry.kernel.sched import sched_of
 from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.kernel.wait import WaitQueue, block
@@ -55,6 +56,8 @@ class CloneArgs:
 
 def _check(task: Task, args: CloneArgs) -> None:
     flags = args.flags
+    if flags >> 34:
+        raise SysError(errno.EINVAL)
     if flags & CLONE_THREAD and not flags & CLONE_SIGHAND:
         raise SysError(errno.EINVAL)
     if flags & CLONE_SIGHAND and not flags & CLONE_VM:
@@ -93,11 +96,14 @@ async def clone(task: Task, args: CloneArgs) -> int:
     child = Task(kernel, tid, group, task.cred)
     if not flags & CLONE_THREAD:
         group.leader = child
+    if mm is not task.mm:
+        mm.limit = group.limit
     child.mm = mm
     child.bind(thread)
     child.name = task.name
     child.blocked = task.blocked
     child.affinity = task.affinity
+    child.extra["sched"] = sched_of(task).for_child()
     if not flags & CLONE_VM or flags & CLONE_VFORK:
         child.altstack = task.altstack
     if child.altstack[1] & SS_AUTODISARM and flags & CLONE_VM:

@@ -117,7 +117,12 @@ def loses_dumpable(new: Credentials, old: Credentials) -> bool:
 
 
 def exec_credentials(
-    cred: Credentials, inode_mode: int, inode_uid: int, inode_gid: int, nosuid: bool = False, shared: bool = False
+    cred: Credentials,
+    inode_mode: int,
+    inode_uid: int,
+    inode_gid: int,
+    nosuid: bool = False,
+    shared: bool = False,
 ) -> tuple[Credentials, bool]:
     """What execve(2) of a file turns `cred` into: (new credentials, AT_SECURE).
 

@@ -110,8 +110,9 @@ async def _load(
     kernel = task.kernel
     image = await elf.read_image(file)
     inode = path.inode
+    shared = task.fs.users > len(task.group.tasks)
     nosuid = bool(path.mount.flags & MNT_NOSUID)
-    cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid)
+    cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid, shared)
     opened = None
     if image.interp is not None:
         where = await walk.walk(task.fs, task.cred, image.interp)
@@ -134,7 +135,7 @@ async def _load(
             opened.put()
     old_thread, old = task.thread, task.mm
     _replace_memory(task, mm, thread, old_thread, old)
-    _reset(task, path, filename, cred)
+    _reset(task, path, filename, cred, secure)
     regs = task.regs
     for register in [
         "rax",
@@ -198,7 +199,7 @@ async def _leave_other_threads(task: Task) -> None:
         group.leader = task
 
 
-def _reset(task: Task, path: Path, filename: bytes, cred: object) -> None:
+def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) -> None:
     """What execve(2) says is not preserved."""
     group = task.group
     if task.files.users > 1:
@@ -218,6 +219,7 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object) -> None:
     group.exe = path
     group.exit_signal = 17
     group.did_exec = True
+    group.dumpable = 0 if secure else 1
     for timer in group.posix_timers.values():
         timer.cancel()
     group.posix_timers.clear()

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 RED_ZONE = 128
+USER_END = 0x7FFF_FFFF_F000
 EFLAGS_DF = 0x400
 EFLAGS_TF = 0x100
 EFLAGS_RF = 0x10000
@@ -81,6 +82,8 @@ def push(task: Task, action: Action, info: SigInfo, mask: int) -> None:
     features = int.from_bytes(xstate[FP_SW_OFFSET : FP_SW_OFFSET + 8], "little")
     software = FP_SW.pack(FP_XSTATE_MAGIC1, len(xstate) + 4, features, len(xstate))
     fp = sp - len(xstate) - 4 & ~63
+    if not 0 < fp < USER_END:
+        raise SysError(errno.EFAULT)
     area = b"".join(
         (
             xstate[:FP_SW_OFFSET],

@@ -24,6 +24,7 @@ FUTEX_OWNER_DIED = 0x40000000
 FUTEX_TID_MASK = 0x3FFFFFFF
 ROBUST_LIST_LIMIT = 2048
 MATCH_ANY = 0xFFFFFFFF
+USER_END = 0x7FFF_FFFF_F000
 
 
 class Waiter:
@@ -44,10 +45,13 @@ class Futexes:
         """SysError(EINVAL) for an unaligned address, EFAULT for one that cannot be read."""
         if addr & 3:
             raise SysError(errno.EINVAL)
+        if addr >= USER_END:
+            raise SysError(errno.EFAULT)
         if not private:
             backing = task.mm.shared_backing(addr)
             if backing is not None:
                 return backing
+            task.mm.read(addr, 4)
         return (id(task.mm), addr)
 
     async def wait(self, key: Key, bitset: int, deadline: int | None) -> bool:
@@ -93,13 +97,13 @@ class Futexes:
         return len(waiters)
 
     def exit_task(self, task: Task) -> None:
-        """A task that shares its memory ends: hand over its robust futexes, then CLEARTID."""
+        """A task ends: hand over its robust futexes, then CLEARTID when others share its memory."""
         try:
             self._walk_robust_list(task)
         except SysError:
             pass
         addr, task.clear_child_tid = task.clear_child_tid, 0
-        if addr:
+        if addr and task.mm.users > 1:
             try:
                 task.mm.write_u32(addr, 0)
                 self.wake(self.key(task, addr, private=False), 1)

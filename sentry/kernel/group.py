@@ -76,7 +76,7 @@ class ThreadGroup:
         "itimers",
         "kernel",
         "leader",
-        "limits",
+        "limits", "max_rss",
         "oom_score_adj",
         "parent",
         "pending",
@@ -132,6 +132,8 @@ class ThreadGroup:
         self.did_exec = False
         self.dumpable = 1
         self.oom_score_adj = 0
+        #: Bytes: no task had more resident (an upper bound: what was mapped when it ended).
+        self.max_rss = 0
         self.child_utime = self.child_stime = 0
         self.dead_utime = self.dead_stime = 0
         self.itimer_real: Any = None
@@ -180,15 +182,17 @@ class ThreadGroup:
                 if tty is not None and tty.foreground is old:
                     tty.foreground = None
 
-    def hang_up_orphans(self) -> None:
-        """This group ends: process groups that become orphaned with stopped members get SIGHUP and
-        SIGCONT (exit(3))."""
-        groups = {child.pgrp for child in self.children if child.pgrp.session is self.session}
-        groups.add(self.pgrp)
-        for pgrp in groups:
-            if pgrp is not self.pgrp or pgrp.orphaned(leaving=self):
-                members = [member for member in pgrp.members if member is not self]
-                if pgrp.orphaned(leaving=self) and any(member.stopped for member in members):
-                    for member in members:
-                        member.send_signal(SIGHUP)
-                        member.send_signal(SIGCONT)
+    def hang_up_orphans(self, children: list[ThreadGroup]) -> None:
+        """This group has ended, and `children` have a new parent: process groups that are orphaned by
+        that and have stopped members get SIGHUP and SIGCONT (exit(3), kill_orphaned_pgrp)."""
+        parent = self.parent
+        affected = {child.pgrp for child in children if child.session is self.session}
+        affected.discard(self.pgrp)
+        if parent is not None and parent.pgrp is not self.pgrp and parent.session is self.session:
+            affected.add(self.pgrp)
+        for pgrp in affected:
+            members = [member for member in pgrp.members if member is not self and not member.zombie]
+            if any(member.stopped for member in members) and pgrp.orphaned(leaving=self):
+                for member in members:
+                    member.send_signal(SIGHUP)
+                    member.send_signal(SIGCONT)

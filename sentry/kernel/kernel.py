@@ -206,6 +206,8 @@ class Kernel:
 
     def kill_group(self, group: ThreadGroup, signo: int) -> None:
         """SIGKILL."""
+        if self.strace is not None and not group.dying:
+            self.strace.killed(group.leader, signo)
         group.stopped = False
         self.exit_group(group, signal_status(signo))
 
@@ -227,10 +229,11 @@ class Kernel:
         task.running = False
         group = task.group
         self._release_memory(task)
-        files, task.files = task.files, None  # type: ignore[assignment]
+        files = task.files
         files.users -= 1
         if files.users == 0:
             files.close_all(task)
+        task.files = None  # type: ignore[assignment]
         task.fs.users -= 1
         group.dead_utime += task.utime_ns
         group.dead_stime += task.stime_ns
@@ -248,9 +251,9 @@ class Kernel:
 
     def _release_memory(self, task: Task) -> None:
         mm = task.mm
+        task.group.max_rss = max(task.group.max_rss, mm.total_vm)
         self.end_vfork(task)
-        if mm.users > 1:
-            self.futexes.exit_task(task)
+        self.futexes.exit_task(task)
         task.mm = None  # type: ignore[assignment]
         if mm.users > 1:
             task.thread.exit()
@@ -266,7 +269,6 @@ class Kernel:
         """The last task has gone: hand the children over, and become a zombie."""
         group.dying = True
         group.zombie = True
-        group.hang_up_orphans()
         for timer in [group.itimer_real, *group.itimers.values(), *group.posix_timers.values()]:
             if timer is not None:
                 timer.cancel()
@@ -275,12 +277,14 @@ class Kernel:
         if session.leader is group and session.tty is not None:
             self._disassociate(session)
         reaper = self._reaper(group)
-        for child in list(group.children):
+        orphans = list(group.children)
+        for child in orphans:
             group.children.discard(child)
             child.parent = reaper
             reaper.children.add(child)
             if child.zombie:
                 self._notify_parent(child)
+        group.hang_up_orphans(orphans)
         if group is self.main:
             self.status = group.exit_status
         self._notify_parent(group)
@@ -315,7 +319,7 @@ class Kernel:
                 code, value = CLD_DUMPED if status & 0x80 else CLD_KILLED, status & 0x7F
             utime, stime = group.cpu_times()
             info = SigInfo(
-                group.exit_signal, code, group.tgid, group.leader.cred.uid, status=value,
+                group.exit_signal, code, group.tgid, group.leader.cred.uid, status=value, child=True,
                 utime=utime // 10_000_000, stime=stime // 10_000_000,
             )  # fmt: skip
             parent.send_signal(group.exit_signal, info)

@@ -26,8 +26,8 @@ class Sched:
     """Found by `sched_of(task)`; inherited by `for_child`."""
 
     __slots__ = (
-        "default_slack_ns", "io_flusher", "ioprio", "nice", "personality", "policy", "priority", "reset_on_fork",
-        "slack_ns", "slice_ns", "thp_disable",
+        "default_slack_ns", "io_flusher", "ioprio", "nice", "personality", "policy", "priority",
+        "reset_on_fork", "slack_ns", "slice_ns", "thp_disable",
     )  # fmt: skip
 
     def __init__(self) -> None:

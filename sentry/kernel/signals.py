@@ -227,7 +227,7 @@ class Signals:
         handler, flags, _, _ = parent.sighand.get(SIGCHLD)
         if handler != SIG_IGN and not flags & SA_NOCLDSTOP:
             parent.send_signal(
-                SIGCHLD, SigInfo(SIGCHLD, code, group.tgid, group.leader.cred.uid, status=status)
+                SIGCHLD, SigInfo(SIGCHLD, code, group.tgid, group.leader.cred.uid, status=status, child=True)
             )
         parent.child_queue.wake()
 

@@ -89,7 +89,9 @@ class Clock:
 
     __slots__ = ("clock_id", "kind", "owner")
 
-    def __init__(self, clock_id: int, owner: Task | ThreadGroup | None = None, kind: int = CPUCLOCK_SCHED) -> None:
+    def __init__(
+        self, clock_id: int, owner: Task | ThreadGroup | None = None, kind: int = CPUCLOCK_SCHED
+    ) -> None:
         self.clock_id = clock_id
         self.owner = owner
         #: CPUCLOCK_VIRT counts user time, the others user and system time.

@@ -289,9 +289,9 @@ def _clear_tail(mm: MemoryManager, addr: int, prot: int) -> None:
 def _set_bounds(mm: MemoryManager, image: Image, bias: int, layout: Any) -> None:
     """The fields that /proc/PID/stat and brk(2) use."""
     segments = image.segments
-    mm.start_code = min(segment.vaddr for segment in segments) + bias
-    code_ends = [segment.vaddr + segment.file_size + bias for segment in segments if segment.flags & PF_X]
-    mm.end_code = max(code_ends, default=mm.start_code)
+    code = [segment for segment in segments if segment.flags & PF_X]
+    mm.start_code = min((segment.vaddr for segment in code), default=0) + bias
+    mm.end_code = max((segment.vaddr + segment.file_size for segment in code), default=0) + bias
     mm.start_data = max(segment.vaddr for segment in segments) + bias
     mm.end_data = max(mm.start_data, *(segment.vaddr + segment.file_size + bias for segment in segments))
     if image.dynamic and image.interp is None:

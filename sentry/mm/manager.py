@@ -181,8 +181,14 @@ class MemoryManager(GuestAccess):
         self.users -= 1
         if self.users == 0:
             self.space.destroy()
+            charged = 0
             for vma in self.tree.clear():
-                self._forget(vma)
+                if vma.flags & VM_ACCOUNT:
+                    charged += vma.end - vma.start
+                if vma.file is not None:
+                    vma.file.put()
+            self.commit.uncharge(charged)
+            self.total_vm = self.data_vm = self.stack_vm = self.exec_vm = self.locked_vm = 0
             exe, self.exe = self.exe, None
             if exe is not None:
                 exe.put()
@@ -206,16 +212,19 @@ class MemoryManager(GuestAccess):
         child.space = child_thread.space
         child.users = 1
         child.tree = VmaTree()
-        child.total_vm = child.data_vm = child.stack_vm = child.exec_vm = child.locked_vm = 0
-        child.def_flags = 0
+        child.def_flags = child.locked_vm = 0
+        for vma in self.tree:
+            if vma.flags & VM_DONTCOPY:
+                child._count(vma.flags & ~VM_LOCKED, -vma.size)
         if self.exe is not None:
             self.exe.get()
+        copies = []
         for vma in inherited:
             if vma.file is not None:
                 vma.file.get()
             flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT)
-            child._count(flags, vma.size)
-            child.tree.insert(Vma(vma.start, vma.end, flags, vma.file, vma.offset, vma.name))
+            copies.append(Vma(vma.start, vma.end, flags, vma.file, vma.offset, vma.name))
+        child.tree.fill(copies)
         try:
             for vma in self.tree:
                 if vma.flags & VM_DONTCOPY:
@@ -257,9 +266,14 @@ class MemoryManager(GuestAccess):
             raise SysError(errno.ENOMEM)
         if (
             flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE
-            and self.data_vm + size > limit(RLIMIT_DATA)
+            and self.data_vm + size > self._data_limit()
         ):  # fmt: skip
             raise SysError(errno.ENOMEM)
+
+    def _data_limit(self) -> int:
+        """RLIMIT_DATA for mappings, where 0 means none (a courtesy of Linux to valgrind); brk takes it
+        at its word."""
+        return self.limit(RLIMIT_DATA) or RLIM_INFINITY
 
     def check_lock(self, flags: int, size: int) -> None:
         """SysError(EAGAIN) if `size` bytes more, locked if `flags` say so, pass RLIMIT_MEMLOCK."""
@@ -310,7 +324,8 @@ class MemoryManager(GuestAccess):
         host_fd = None
         if file is not None:
             vm_flags = self._check_file(file, prot, flags, vm_flags)
-            host_fd = await file.host_mapping(bool(vm_flags & VM_SHARED), bool(vm_flags & VM_MAYWRITE))
+            shared = bool(vm_flags & VM_SHARED)
+            host_fd = await file.host_mapping(shared, shared and bool(vm_flags & VM_MAYWRITE))
             start = self._place(addr, size, flags)
             if host_fd is None:
                 file = None
@@ -499,7 +514,7 @@ class MemoryManager(GuestAccess):
                 return start, charged, errno.EACCES
             stop = min(vma.end, end)
             if prot & PROT_WRITE and not vma.flags & (VM_WRITE | VM_SHARED):
-                if not vma.flags & VM_GROWSDOWN and self.data_vm + grown + stop - start > self.limit(RLIMIT_DATA):
+                if not vma.flags & VM_GROWSDOWN and self.data_vm + grown + stop - start > self._data_limit():
                     return start, charged, errno.ENOMEM
                 if not vma.flags & (VM_ACCOUNT | VM_NORESERVE):
                     try:

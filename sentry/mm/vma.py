@@ -82,6 +82,12 @@ class VmaTree:
         self.vmas: list[Vma] = []
         self._starts: list[int] = []
 
+    def fill(self, vmas: list[Vma]) -> None:
+        """Take over the mappings of another tree, in order, with a reference to each file (fork)."""
+        self.vmas = vmas
+        self._starts = [vma.start for vma in vmas]
+        self.join(0, vmas[-1].end if vmas else 0)
+
     def __len__(self) -> int:
         return len(self.vmas)
 

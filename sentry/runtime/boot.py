@@ -5,7 +5,8 @@
                              └─ exec ──► reaper
 
 All children are forks of the one Python process that has everything imported, so they share its
-memory and start without a second interpreter.  Once both are running the CLI only supervises.
+memory and start without a second interpreter; the Gofer is forked first, and confines itself while the
+CLI still imports the kernel.  Once both are running the CLI only supervises.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ NAMESPACES = (
     CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
 )
 
+#: Nobody on the host; what a Sentry started by root becomes.
+NOBODY = 65534
+CAP_SETUID_SETGID = 1 << 6 | 1 << 7
+
 BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin")
 FILTERS = ("sentry", "reaper", "stub", "gofer", "gofer_rw")
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET, SOCK_NONBLOCK, SOCK_CLOEXEC = 1, 1, 5, 0o4000, 0o2000000
@@ -56,9 +61,9 @@ class Plan:
     """
 
     __slots__ = (
-        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters", "gofer_main", "gofer_sock", "group",
-        "guest_main", "make_platform", "null_fd", "procs_fd", "reaper_fd", "sentry_sock", "status_fd",
-        "status_read_fd", "stdio", "stub_fd",
+        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters",
+        "gofer_main", "gofer_sock", "group", "guest_main", "make_platform", "null_fd", "procs_fd",
+        "reaper_fd", "sentry_sock", "status_fd", "status_read_fd", "stdio", "stub_fd",
     )  # fmt: skip
 
     config: Config
@@ -193,7 +198,7 @@ def prepare(config: Config, closed: set[int]) -> Plan:
     plan = Plan()
     plan.config = config
     plan.cli_pid = os.getpid()
-    plan.as_nobody = os.geteuid() == 0
+    plan.as_nobody = can_become_nobody()
     plan.exports = open_exports(config)
     plan.filters = read_filters()
     plan.stub_fd = open_program("stub")
@@ -207,12 +212,31 @@ def prepare(config: Config, closed: set[int]) -> Plan:
     return plan
 
 
-def write_maps(pid: int, as_nobody: bool) -> None:
-    """Map one id into the user namespace of `pid`: our own, or NOBODY for root."""
-    from sentry.runtime.inside import NOBODY
+def covers(id_map: str, number: int) -> bool:
+    """Whether a /proc/PID/uid_map or gid_map gives `number` a meaning inside its user namespace."""
+    for line in id_map.splitlines():
+        first, _, count = (int(word) for word in line.split())
+        if first <= number < first + count:
+            return True
+    return False
 
+
+def can_become_nobody() -> bool:
+    """Whether we are a root that can give a child another uid: not so in a small user namespace."""
+    from sentry._engine import lib
+
+    if os.geteuid() != 0 or lib.host_effective_capabilities() & CAP_SETUID_SETGID != CAP_SETUID_SETGID:
+        return False
+    return all(covers(diagnose.read_file(f"/proc/self/{name}"), NOBODY) for name in ("uid_map", "gid_map"))
+
+
+def write_maps(pid: int, as_nobody: bool) -> None:
+    """Map one id into the user namespace of `pid`: NOBODY for root, our own otherwise.
+
+    Inside it is never 0, since a uid of 0 would get capabilities back by exec.
+    """
     uid, gid = (NOBODY, NOBODY) if as_nobody else (os.geteuid(), os.getegid())
-    files = [("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")]
+    files = [("uid_map", f"{uid or NOBODY} {uid} 1"), ("gid_map", f"{gid or NOBODY} {gid} 1")]
     if not as_nobody:
         # The kernel's condition for an ordinary user; root's child needs setgroups once, to drop its own.
         files.insert(0, ("setgroups", "deny"))
@@ -224,10 +248,7 @@ def write_maps(pid: int, as_nobody: bool) -> None:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise Fatal(
-                f"cannot write {name} of the sandbox's user namespace: {os.strerror(error.errno or 0)}; "
-                "user namespaces are restricted on this host"
-            ) from None
+            raise Fatal(diagnose.map_refused(name, error.errno or 0)) from None
 
 
 def start_gofer(plan: Plan) -> int:
@@ -262,16 +283,22 @@ def start_first_process(plan: Plan) -> tuple[int, int]:
     return pid, write_fd
 
 
-def import_all(plan: Plan) -> None:
-    """Import what any process of the run will need."""
+def import_gofer(plan: Plan) -> None:
+    """Import the Gofer: a small part of the whole, so that it can start while the rest is imported."""
     from gofer import main as gofer_main
-    from sentry.runtime import confine, guest, inside, supervise  # noqa: F401
+    from sentry.runtime import inside  # noqa: F401
+
+    plan.gofer_main = gofer_main.run
+    plan.export_type = gofer_main.Export
+
+
+def import_kernel(plan: Plan) -> None:
+    """Import what the Sentry will ever need."""
+    from sentry.runtime import confine, guest
 
     confine.preload()
     plan.guest_main = guest.main
     plan.make_platform = guest.make_platform
-    plan.gofer_main = gofer_main.run
-    plan.export_type = gofer_main.Export
 
 
 def let_go(plan: Plan) -> None:
@@ -290,8 +317,8 @@ def let_go(plan: Plan) -> None:
 
 def run(config: Config) -> int:
     """Run the sandbox that `config` describes; the CLI's exit status."""
+    gc.disable()  # nothing that is made from here to the forks is garbage
     plan = prepare(config, fill_standard_fds())
-    import_all(plan)
     from sentry.runtime import supervise
 
     terminal: Terminal | None = find_terminal()
@@ -303,13 +330,15 @@ def run(config: Config) -> int:
     signal_fd = supervise.take_signals(config.tty)
     if terminal and config.tty:
         config.winsize = terminal.winsize()
-    gc.collect()
-    gc.freeze()
     sys.stdout = sys.stderr  # nobody prints from here on; buffers must not be written twice
 
     keeper = supervise.Supervisor(plan.cli_fd, signal_fd, config, terminal, plan.group, plan.status_read_fd)
     try:
+        import_gofer(plan)
         keeper.gofer = start_gofer(plan)
+        import_kernel(plan)
+        gc.freeze()
+        gc.enable()
         keeper.reaper, lifeline = start_first_process(plan)
         let_go(plan)
         status = keeper.run()

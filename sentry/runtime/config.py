@@ -74,9 +74,7 @@ class Config:
         self.winsize: tuple[int, int, int, int] | None = None
 
 
-def environment(
-    caller: Mapping[bytes, bytes], asked: Iterable[bytes], rootfs: bool, uid: int
-) -> list[bytes]:
+def environment(caller: Mapping[bytes, bytes], asked: Iterable[bytes], rootfs: bool, uid: int) -> list[bytes]:
     """The guest's environment: the part of the caller's that it may see, then --env in order.
 
     An entry of `asked` is `K=V`, or `K` for the caller's own value (nothing when it has none).

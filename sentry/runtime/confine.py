@@ -74,9 +74,7 @@ def load_filter(program: bytes) -> None:
     if not program or len(program) % SOCK_FILTER_SIZE:
         raise ValueError("damaged seccomp filter")
     raw = ffi.from_buffer(program)
-    check(
-        lib.host_seccomp_load(raw, len(program) // SOCK_FILTER_SIZE, SECCOMP_FILTER_FLAG_TSYNC), "seccomp"
-    )
+    check(lib.host_seccomp_load(raw, len(program) // SOCK_FILTER_SIZE, SECCOMP_FILTER_FLAG_TSYNC), "seccomp")
 
 
 def set_limits() -> None:
@@ -126,7 +124,7 @@ def tame_python(debug: bool) -> None:
     os.environ["TZ"] = "UTC0"
     time.tzset()
     _warnings.filters.insert(0, ("ignore", None, Warning, None, 0))
-    _warnings._filters_mutated()
+    _warnings._filters_mutated()  # type: ignore[attr-defined]
 
     def on_exception(kind: type[BaseException], error: BaseException, where: object) -> None:
         _report(describe(error) if debug else f"sentry: internal error: {kind.__name__}: {error}")

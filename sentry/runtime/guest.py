@@ -51,6 +51,10 @@ def make_platform(plan: Plan) -> Platform:
     """Start the platform: the last step that may execute a file or read the host's."""
     global _host
     _host = Host()
+    if plan.config.strace:
+        from sentry.syscalls import strace
+
+        strace.load()
     platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
     platform.start()
     return platform
@@ -67,6 +71,10 @@ class Guest:
         self.control = control
         self.kernel = Kernel(config, platform, _host, TABLE, REFUSED, decoder, RestartBlock)
         self.kernel.commit = Commit(config.memory, _host.memory_total, self._out_of_memory)
+        if config.strace:
+            from sentry.syscalls.strace import Strace
+
+            self.kernel.strace = Strace(self.kernel)
         self.client = Client(sock_fd, platform, self._gofer_died)
         self.tree = Tree(self.kernel, self.client)
         self.failure: BaseException | None = None

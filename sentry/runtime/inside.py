@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import _signal
 import errno
+import gc
 import os
 import select
 
 from sentry._engine import ffi, lib
 from sentry.runtime import confine, diagnose
+from sentry.runtime.boot import NOBODY
 from sentry.runtime.control import Control
 from sentry.runtime.errors import Fatal
 
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 
     from sentry.platform.base import Platform
     from sentry.runtime.boot import Plan
-
-#: Nobody on the host; what a Sentry started by root becomes.
-NOBODY = 65534
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
@@ -67,9 +66,7 @@ def empty_root() -> None:
     _mount_step(lib.host_mount(b"none", b"/", none, MS_REC | MS_PRIVATE, none), "making mounts private")
     flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
     # Any directory will do; /proc is there, or we would not have got here.
-    _mount_step(
-        lib.host_mount(b"empty", b"/proc", b"tmpfs", flags, b"size=4k,nr_inodes=2,mode=555"), "mount"
-    )
+    _mount_step(lib.host_mount(b"empty", b"/proc", b"tmpfs", flags, b"size=4k,nr_inodes=2,mode=555"), "mount")
     os.chdir("/proc")
     # The old root lands on top of the new one and goes with the next call.
     _mount_step(lib.host_pivot_root(b".", b"."), "pivot_root")
@@ -142,9 +139,7 @@ def first_process(plan: Plan, go_fd: int) -> NoReturn:
 def _internal_error(plan: Plan, control: Control, error: BaseException) -> None:
     if plan.config.debug:
         debug(plan, "internal error\n" + confine.describe(error))
-    control.failed(
-        f"internal error: {type(error).__name__}: {error}; run with --debug for details", 128
-    )
+    control.failed(f"internal error: {type(error).__name__}: {error}; run with --debug for details", 128)
 
 
 def _become_reaper(plan: Plan, sentry: int) -> None:
@@ -226,7 +221,7 @@ def _set_oom_score(score: bytes) -> bytes:
 
 def _join_group(plan: Plan, platform: Platform) -> None:
     """Put the zygote into the memory cgroup; every stub is forked from it and so is inside too."""
-    zygote = getattr(platform, "zygote_pid", 0)
+    zygote: int = platform.zygote_pid  # type: ignore[attr-defined]
     if plan.procs_fd < 0 or not zygote:
         return
     try:
@@ -241,6 +236,8 @@ def gofer_process(plan: Plan) -> NoReturn:
     """The Gofer's process, up to its own main: a child of the CLI in the host's namespaces."""
     try:
         settle_signals()
+        gc.freeze()
+        gc.enable()
         exports = [plan.export_type(name, b"", not writable, fd) for name, fd, writable in plan.exports]
         writable = any(writable for _, _, writable in plan.exports)
         plan.gofer_main(

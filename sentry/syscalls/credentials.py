@@ -297,7 +297,11 @@ def capset(task: Task, header: Addr, data: Addr) -> None:
         inheritable |= low[2] << 32 * word
     old = task.cred
     new = old.copy()
-    new.effective, new.permitted, new.inheritable = effective & CAP_ALL, permitted & CAP_ALL, inheritable & CAP_ALL
+    new.effective, new.permitted, new.inheritable = (
+        effective & CAP_ALL,
+        permitted & CAP_ALL,
+        inheritable & CAP_ALL,
+    )
     _check_capset(new, old)
     new.ambient &= new.permitted & new.inheritable
     commit(task, new)

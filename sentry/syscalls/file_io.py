@@ -287,10 +287,12 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
                 at = file.pos if offset is None else offset + done
                 if file.flags & O_APPEND:
                     at = file.inode.size
-                want = allowed_size(task, file, at, want)
+                allowed = allowed_size(task, file, at, want)
+                short = allowed < want
+                want = allowed
             if not data:
                 data = _fetch(task, addr + done, want) if want else b""
-                short = len(data) < want
+                short = short or len(data) < want
             if offset is None:
                 count = await file.write(data)
             else:
@@ -444,6 +446,8 @@ async def _getdents(task: Task, fd: int, buf: int, size: int, legacy: bool) -> i
     file = task.files.get(fd)
     if not file.inode.is_dir:
         raise SysError(errno.ENOTDIR)
+    if file.path is not None and file.path.dentry.deleted:
+        raise SysError(errno.ENOENT)
     size = min(size, CHUNK)
     out = bytearray()
     pos = file.pos

@@ -77,7 +77,8 @@ def _check_prlimit(task: Task, target: Task) -> None:
     """SysError(EPERM) unless all the target's ids are the caller's (prlimit(2))."""
     mine, theirs = task.cred, target.cred
     same = (
-        mine.uid == theirs.euid == theirs.suid == theirs.uid and mine.gid == theirs.egid == theirs.sgid == theirs.gid
+        mine.uid == theirs.euid == theirs.suid == theirs.uid
+        and mine.gid == theirs.egid == theirs.sgid == theirs.gid
     )
     if target is not task and not same and not mine.capable(CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)
@@ -85,10 +86,12 @@ def _check_prlimit(task: Task, target: Task) -> None:
 
 def pack_rusage(utime: int, stime: int, maxrss_kib: int = 0) -> bytes:
     """struct rusage from nanoseconds of CPU time."""
-    return RUSAGE.pack(utime // NS, utime % NS // 1000, stime // NS, stime % NS // 1000, maxrss_kib, *(0,) * 13)
+    return RUSAGE.pack(
+        utime // NS, utime % NS // 1000, stime // NS, stime % NS // 1000, maxrss_kib, *(0,) * 13
+    )
 
 
-@syscall(SYS.getrusage, partial="CPU times are approximate, counts of faults and switches are 0")
+@syscall(SYS.getrusage, partial="CPU times approximate, faults and switches 0, maxrss an upper bound")
 def getrusage(task: Task, who: Int, usage: Addr) -> None:
     """getrusage(2)."""
     group = task.group
@@ -100,5 +103,8 @@ def getrusage(task: Task, who: Int, usage: Addr) -> None:
         utime, stime = group.child_utime, group.child_stime
     else:
         raise SysError(errno.EINVAL)
-    resident = 0 if who == RUSAGE_CHILDREN else task.mm.space.resident_pages() * PAGE_KIB
-    task.mm.write(usage, pack_rusage(utime, stime, resident))
+    maxrss = 0
+    if who != RUSAGE_CHILDREN:
+        # A platform that can't tell what is resident: what is mapped is the least upper bound we have.
+        maxrss = task.mm.space.resident_pages() * PAGE_KIB or task.mm.total_vm // 1024
+    task.mm.write(usage, pack_rusage(utime, stime, maxrss))

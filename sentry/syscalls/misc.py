@@ -158,7 +158,12 @@ def _kcmp_object(target: Task, kind: int, idx: int) -> Any:
         return target.files.get_any(idx if idx < 1 << 31 else -1)
     if kind in (KCMP_IO, KCMP_SYSVSEM):
         return None
-    kinds = {KCMP_VM: target.mm, KCMP_FILES: target.files, KCMP_FS: target.fs, KCMP_SIGHAND: target.group.sighand}
+    kinds = {
+        KCMP_VM: target.mm,
+        KCMP_FILES: target.files,
+        KCMP_FS: target.fs,
+        KCMP_SIGHAND: target.group.sighand,
+    }
     if kind not in kinds:
         raise SysError(errno.EINVAL)
     return kinds[kind]

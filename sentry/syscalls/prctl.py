@@ -30,6 +30,7 @@ TASK_SIZE_MAX = 0x7FFF_FFFF_F000
 #: x87, SSE and AVX: what a guest's FP state holds without asking.
 XFEATURES = 0x7
 ANON_NAME_SIZE = 80
+PAGE_SIZE = 4096
 
 
 def _einval_unless(condition: bool) -> None:
@@ -239,11 +240,23 @@ def _get_io_flusher(task: Task, *rest: int) -> int:
 
 
 def _set_vma(task: Task, what: int, addr: int, size: int, name: int) -> None:
-    """The name is checked and forgotten: /proc/PID/maps doesn't show it."""
-    _einval_unless(what == pr.PR_SET_VMA_ANON_NAME and addr % 4096 == 0)
+    _einval_unless(what == pr.PR_SET_VMA_ANON_NAME)
+    text: bytes | None = b""
     if name:
         text = task.mm.read_cstring(name, ANON_NAME_SIZE)
         _einval_unless(text is not None and all(0x20 <= c <= 0x7E and c not in b"\\`$[]" for c in text))
+    end = addr + (size + PAGE_SIZE - 1 & -PAGE_SIZE)
+    _einval_unless(addr % PAGE_SIZE == 0 and addr <= end <= TASK_SIZE_MAX)
+    if addr < end:
+        task.mm.set_anon_name(addr, end, b"[anon:%s]" % text if text else b"")
+
+
+def _get_auxv(task: Task, buf: int, size: int, arg4: int, arg5: int) -> int:
+    _einval_unless(not arg4 and not arg5)
+    data = task.mm.auxv[:size]
+    if data:
+        task.mm.write(buf, data)
+    return len(task.mm.auxv)
 
 
 OPERATIONS: dict[int, Operation] = {
@@ -280,10 +293,11 @@ OPERATIONS: dict[int, Operation] = {
     pr.PR_SET_IO_FLUSHER: _set_io_flusher,
     pr.PR_GET_IO_FLUSHER: _get_io_flusher,
     pr.PR_SET_VMA: _set_vma,
+    pr.PR_GET_AUXV: _get_auxv,
 }
 
 
-@syscall(SYS.prctl, partial="no seccomp, PR_SET_MM, MDWE, core scheduling, dispatch; names of mappings are dropped")
+@syscall(SYS.prctl, partial="no seccomp, PR_SET_MM, MDWE, core scheduling, dispatch")
 def prctl(task: Task, option: Int, arg2: ULong, arg3: ULong, arg4: ULong, arg5: ULong) -> int:
     """prctl(2)."""
     operation = OPERATIONS.get(option)

@@ -54,6 +54,7 @@ from sentry.kernel.clone import clone as make_task
 from sentry.kernel.group import ProcessGroup, Session
 from sentry.kernel.task import NO_RESULT
 from sentry.kernel.wait import block
+from sentry.syscalls.limits import pack_rusage
 from sentry.syscalls.table import ERESTARTNOINTR, ERESTARTSYS, syscall
 
 TYPE_CHECKING = False
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
 
 CLONE_ARGS = Struct("<11Q")
 CLONE_ARGS_SIZE_VER0 = 64
-RUSAGE = Struct("<4q14q")
 
 
 @syscall(SYS.fork, on_signal=ERESTARTNOINTR)
@@ -220,16 +220,9 @@ async def _wait(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | N
         await block((task.group.child_queue, 1))
 
 
-def pack_rusage(utime: int, stime: int, max_rss_kib: int = 0) -> bytes:
-    """struct rusage with the times (nanoseconds) that we know."""
-    return RUSAGE.pack(
-        utime // 10**9, utime // 1000 % 10**6, stime // 10**9, stime // 1000 % 10**6, max_rss_kib, *[0] * 13
-    )
-
-
 def _child_rusage(child: ThreadGroup) -> bytes:
     utime, stime = child.cpu_times()
-    return pack_rusage(utime + child.child_utime, stime + child.child_stime)
+    return pack_rusage(utime + child.child_utime, stime + child.child_stime, child.max_rss >> 10)
 
 
 @syscall(SYS.wait4, on_signal=ERESTARTSYS)
@@ -290,7 +283,7 @@ async def waitid(task: Task, kind: Int, number: Int, infop: Addr, options: Int, 
         value = child.stop_signal
     elif code == CLD_CONTINUED:
         value = SIGCONT
-    info = SigInfo(SIGCHLD, code, child.tgid, child.leader.cred.uid, status=value)
+    info = SigInfo(SIGCHLD, code, child.tgid, child.leader.cred.uid, status=value, child=True)
     usage = _child_rusage(child)
     if child.zombie and not options & WNOWAIT:
         task.kernel.reap(child)
@@ -351,7 +344,7 @@ def getsid(task: Task, pid: Int) -> int:
 @syscall(SYS.setpgid)
 def setpgid(task: Task, pid: Int, pgid: Int) -> None:
     """setpgid(2)."""
-    if pgid < 0:
+    if pgid < 0 or (pid < 0 and not pgid):
         raise SysError(errno.EINVAL)
     group = _group(task, pid)
     me = task.group

@@ -71,9 +71,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
         SYS.set_mempolicy_home_node,
     ),
     "no secret memory (CONFIG_SECRETMEM)": (SYS.memfd_secret,),
-    "no access to another process's memory (CONFIG_CROSS_MEMORY_ATTACH)": (
-        SYS.process_vm_readv, SYS.process_vm_writev,
-    ),
     "no advice for another process (CONFIG_ADVISE_SYSCALLS)": (SYS.process_madvise, SYS.process_mrelease),
     "no file handles (CONFIG_FHANDLE)": (SYS.name_to_handle_at, SYS.open_by_handle_at),
     "no process descriptors yet": (SYS.pidfd_open, SYS.pidfd_send_signal, SYS.pidfd_getfd),
@@ -84,6 +81,8 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "none of the futex2 calls yet": (SYS.futex_waitv, SYS.futex_wake, SYS.futex_wait, SYS.futex_requeue),
     "no page cache statistics": (SYS.cachestat,),
     "no sealed mappings": (SYS.mseal,),
+    "no vmsplice; programs fall back on writev": (SYS.vmsplice,),
+    "deprecated: statfs(2) tells more": (SYS.ustat,),
     "compiled out in most kernels (CONFIG_SYSFS_SYSCALL)": (SYS.sysfs,),
     "compiled out in most kernels (CONFIG_USELIB)": (SYS.uselib,),
     "deprecated since Linux 3.16": (SYS.remap_file_pages,),
@@ -104,6 +103,7 @@ _FORBIDDEN: dict[int, str] = {
     SYS.syslog: "no kernel log: as under kernel.dmesg_restrict",
     SYS.reboot: "nobody has CAP_SYS_BOOT",
     SYS.settimeofday: "nobody may set a clock",
+    SYS.pivot_root: "the sandbox keeps its root; chroot(2) is there",
 }
 
 
@@ -130,6 +130,13 @@ def _on_socket(task: Task, fd: Fd) -> None:
     """Whatever needs a socket: EBADF or ENOTSOCK."""
     task.files.get(fd)
     raise SysError(errno.ENOTSOCK)
+
+
+@syscall(SYS.setns, partial="there is one namespace of each kind: EINVAL")
+def setns(task: Task, fd: Fd, kind: Int) -> None:
+    """setns(2): no descriptor names a namespace."""
+    task.files.get(fd)
+    raise SysError(errno.EINVAL)
 
 
 _SOCKET_CALLS = (

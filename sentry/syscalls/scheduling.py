@@ -11,7 +11,7 @@ from _struct import Struct
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIMIT_NICE, RLIMIT_RTPRIO
 from sentry.abi.syscall_nr import SYS
-from sentry.abi.time import pack_timespec
+from sentry.abi.time import TICK_NS, pack_timespec
 from sentry.kernel.credentials import CAP_SYS_ADMIN, CAP_SYS_NICE
 from sentry.kernel.sched import (
     SCHED_BATCH,
@@ -63,7 +63,9 @@ def _may_nice(task: Task, target: Task, nice: int) -> bool:
     return 20 - nice <= target.group.limit(RLIMIT_NICE) or task.cred.capable(CAP_SYS_NICE)
 
 
-def _set_policy(task: Task, target: Task, policy: int, priority: int, reset: bool, nice: int | None = None) -> None:
+def _set_policy(
+    task: Task, target: Task, policy: int, priority: int, reset: bool, nice: int | None = None
+) -> None:
     """sched_setscheduler(2), "Privileges and resource limits"."""
     if policy not in (SCHED_NORMAL, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE):
         raise SysError(errno.EINVAL)
@@ -78,7 +80,13 @@ def _set_policy(task: Task, target: Task, policy: int, priority: int, reset: boo
             (policy != sched.policy and not limit) or (priority > sched.priority and priority > limit)
         )
         leaves_idle = sched.policy == SCHED_IDLE != policy and not _may_nice(task, target, sched.nice)
-        if too_high or raises_nice or leaves_idle or not _owns(task, target) or (sched.reset_on_fork and not reset):
+        if (
+            too_high
+            or raises_nice
+            or leaves_idle
+            or not _owns(task, target)
+            or (sched.reset_on_fork and not reset)
+        ):
             raise SysError(errno.EPERM)
     sched.policy, sched.priority, sched.reset_on_fork = policy, priority, reset
     if nice is not None:
@@ -156,7 +164,9 @@ def sched_rr_get_interval(task: Task, pid: Int, interval: Addr) -> None:
         raise SysError(errno.EINVAL)
     sched = sched_of(_target(task, pid))
     slices = {SCHED_RR: RR_SLICE_NS, SCHED_FIFO: 0}
-    task.mm.write(interval, pack_timespec(slices.get(sched.policy, sched.slice_ns)))
+    # Told in whole ticks, so that an ordinary slice is mostly 0.
+    ticks = slices.get(sched.policy, sched.slice_ns) // TICK_NS
+    task.mm.write(interval, pack_timespec(ticks * TICK_NS))
 
 
 @syscall(SYS.sched_getattr)
@@ -230,7 +240,7 @@ def sched_getaffinity(task: Task, pid: Int, size: UInt, mask: Addr) -> int:
     if size * 8 < task.kernel.host.cpus or size % 8:
         raise SysError(errno.EINVAL)
     target = _target(task, pid)
-    length = min(size, _mask_size(task))
+    length: int = min(size, _mask_size(task))
     task.mm.write(mask, target.affinity.to_bytes(length, "little"))
     return length
 
@@ -262,7 +272,7 @@ def getpriority(task: Task, which: Int, who: Int) -> int:
     tasks = _chosen(task, which, who, (PRIO_PROCESS, PRIO_PGRP, PRIO_USER))
     if not tasks:
         raise SysError(errno.ESRCH)
-    return max(20 - sched_of(other).nice for other in tasks)
+    return 20 - min(sched_of(other).nice for other in tasks)
 
 
 @syscall(SYS.setpriority, partial="stored only")

@@ -219,13 +219,13 @@ def _send(task: Task, group: ThreadGroup, signo: int, info: SigInfo) -> None:
 @syscall(SYS.kill)
 def kill(task: Task, pid: Int, signo: Signal) -> None:
     """kill(2)."""
-    _check_signal(signo)
     kernel = task.kernel
     info = _user_info(task, signo)
     if pid > 0:
         group = kernel.groups.get(pid)
         if group is None:
             raise SysError(errno.ESRCH)
+        _check_signal(signo)
         _send(task, group, signo, info)
         return
     if pid == -0x80000000:
@@ -237,6 +237,7 @@ def kill(task: Task, pid: Int, signo: Signal) -> None:
         targets = [] if pgrp is None else list(pgrp.members)
     if not targets:
         raise SysError(errno.ESRCH)
+    _check_signal(signo)
     sent = False
     for group in targets:
         if may_signal(task, group, signo):

@@ -120,12 +120,15 @@ def times(task: Task, buf: Addr) -> int:
 def adjtimex(task: Task, timex: Addr) -> int:
     """adjtimex(2): TIME_ERROR, since this clock is not disciplined by anybody the guest could ask."""
     data = task.mm.read(timex, t.TIMEX.size)
-    if int.from_bytes(data[:4], "little") not in (0, ADJ_OFFSET_SS_READ):
+    modes = int.from_bytes(data[:4], "little")
+    if modes not in (0, ADJ_OFFSET_SS_READ):
         raise SysError(errno.EPERM)
     now = time_ns()
-    modes = int.from_bytes(data[:4], "little")
-    fields = (modes, 0, 0, 16_000_000, 16_000_000, t.STA_UNSYNC, 2, 1, 32_768_000, now // t.NS, now % t.NS // 1000)
-    task.mm.write(timex, t.TIMEX.pack(*fields, 10_000, *(0,) * 9))
+    errors = (16_000_000, 16_000_000)
+    constants = (2, 1, 32_768_000)
+    time_of_day = (now // t.NS, now % t.NS // 1000)
+    data = t.TIMEX.pack(modes, 0, 0, *errors, t.STA_UNSYNC, *constants, *time_of_day, 10_000, *(0,) * 9)
+    task.mm.write(timex, data)
     return t.TIME_ERROR
 
 

@@ -30,7 +30,9 @@ def seccomp_filter() -> bytes:
 class Gofer:
     """A running Gofer: its pid, the raw socket to it, and what it said it applied."""
 
-    def __init__(self, exports: list[Export], uid: int, seccomp: bytes, parent_pid: int | None = None) -> None:
+    def __init__(
+        self, exports: list[Export], uid: int, seccomp: bytes, parent_pid: int | None = None
+    ) -> None:
         ours, theirs = socket.socketpair()
         ours.settimeout(20)
         status_r, status_w = os.pipe()

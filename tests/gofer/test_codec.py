@@ -25,7 +25,19 @@ names = st.binary(min_size=1, max_size=255).filter(
 qids = st.tuples(uint(8), uint(32), uint(64)).map(Qid)
 times = st.integers(-9_000_000_000 * 10**9, 9_000_000_000 * 10**9)
 attrs = st.builds(
-    Attr, qids, uint(16), uint(32), uint(32), uint(63), uint(63), uint(63), uint(32), uint(63), times, times, times
+    Attr,
+    qids,
+    uint(16),
+    uint(32),
+    uint(32),
+    uint(63),
+    uint(63),
+    uint(63),
+    uint(32),
+    uint(63),
+    times,
+    times,
+    times,
 )
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "u8": uint(8),
@@ -44,7 +56,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "attrs": st.lists(attrs, max_size=16).map(tuple),
     "data": st.binary(max_size=2000),
 }
-any_message = st.sampled_from(MESSAGES).flatmap(lambda cls: st.builds(cls, *[FIELDS[kind] for kind in cls.KINDS]))
+any_message = st.sampled_from(MESSAGES).flatmap(
+    lambda cls: st.builds(cls, *[FIELDS[kind] for kind in cls.KINDS])
+)
 
 
 @pytest.mark.parametrize("cls", MESSAGES, ids=lambda cls: cls.__name__)
@@ -117,7 +131,13 @@ def test_flipped_bytes(message: Message, data: st.DataObject) -> None:
     ],
 )  # fmt: skip
 def test_bad_names(name: bytes, error: int) -> None:
-    body = (1).to_bytes(4, "little") + (2).to_bytes(4, "little") + b"\1\0" + len(name).to_bytes(2, "little") + name
+    body = (
+        (1).to_bytes(4, "little")
+        + (2).to_bytes(4, "little")
+        + b"\1\0"
+        + len(name).to_bytes(2, "little")
+        + name
+    )
     frame = (7 + len(body)).to_bytes(4, "little") + bytes([m.Twalk.TYPE]) + b"\0\0" + body
     with pytest.raises(ProtocolError) as caught:
         m.decode(frame)
@@ -135,7 +155,9 @@ def test_bounds() -> None:
         m.Tread(1, 2)
 
 
-dirents = st.lists(st.tuples(qids, uint(63), st.integers(0, 15), names | st.sampled_from([b".", b".."])), max_size=20)
+dirents = st.lists(
+    st.tuples(qids, uint(63), st.integers(0, 15), names | st.sampled_from([b".", b".."])), max_size=20
+)
 
 
 @given(dirents)
@@ -145,8 +167,14 @@ def test_dirents_round_trip(entries: list[tuple[Qid, int, int, bytes]]) -> None:
 
 def test_layout_is_that_of_the_wire() -> None:
     """Frames written by hand from the protocol's description."""
-    assert m.Tversion(8192, b"9P2000.L").encode(0xFFFF) == bytes.fromhex("15000000 64 ffff 00200000 0800") + b"9P2000.L"
-    assert m.Twalk(1, 2, [b"etc"]).encode(3) == bytes.fromhex("16000000 6e 0300 01000000 02000000 0100 0300") + b"etc"
+    assert (
+        m.Tversion(8192, b"9P2000.L").encode(0xFFFF)
+        == bytes.fromhex("15000000 64 ffff 00200000 0800") + b"9P2000.L"
+    )
+    assert (
+        m.Twalk(1, 2, [b"etc"]).encode(3)
+        == bytes.fromhex("16000000 6e 0300 01000000 02000000 0100 0300") + b"etc"
+    )
     assert m.Rlopen(Qid((0x80, 1, 2)), 4096).encode(5) == bytes.fromhex(
         "18000000 0d 0500 80 01000000 0200000000000000 00100000"
     )

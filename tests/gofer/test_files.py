@@ -1,4 +1,4 @@
-"""The acceptance suite: every file operation, over both protocols, by a confined Gofer of root and of a user."""
+"""The acceptance suite: every file operation, over both protocols, as root and as a user, confined."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_create(remote: Remote, tree: Path) -> None:
 
 
 def test_create_gives_owner(remote: Remote, tree: Path, uid: int) -> None:
-    fid, host_fd, attr = remote.create_fd(remote.root, b"new", os.O_RDWR, 0o600, 12345, 23456)
+    _, host_fd, attr = remote.create_fd(remote.root, b"new", os.O_RDWR, 0o600, 12345, 23456)
     if host_fd is not None:
         os.close(host_fd)
     host = (tree / "new").stat()
@@ -343,7 +343,12 @@ def test_setattr(remote: Remote, tree: Path, uid: int) -> None:
 def test_statfs(remote: Remote, tree: Path) -> None:
     found = remote.statfs(remote.root)
     host = os.statvfs(tree)
-    assert (found.bsize, found.blocks, found.files, found.namelen) == (host.f_bsize, host.f_blocks, host.f_files, 255)
+    assert (found.bsize, found.blocks, found.files, found.namelen) == (
+        host.f_bsize,
+        host.f_blocks,
+        host.f_files,
+        255,
+    )
     assert found.type != 0
 
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 import os
 import select
 import sys
+import termios
 import types
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# The source tree when it was built in place, a copied package beside this file, or else the installed one.
+for place in (Path(__file__).resolve().parents[2], Path(__file__).resolve().parent):
+    if list(place.glob("sentry/_engine*.so")):
+        sys.path.insert(0, str(place))
 
-from sentry._engine import ffi, lib
-from sentry.platform.ptrace import PtracePlatform
+from sentry._engine import ffi, lib  # noqa: E402
+
+from sentry.abi.errors import SysError  # noqa: E402
+from sentry.platform.ptrace import PtracePlatform  # noqa: E402
 
 ACTION = os.environ["TRIVIAL"].split()
 
@@ -36,6 +42,8 @@ def wait_for_messages(control, stdio):
         for kind, values in control.receive():
             if kind == b"S":
                 return 128 + values[0]
+            if kind == b"W":
+                os.write(stdio[1], repr(values).encode() + b"\n")
             if kind == b"T" and ACTION[0] != "stubborn":
                 return 137
 
@@ -56,7 +64,8 @@ def misbehave(name):
         "kill_other_group": (62, -2, 0), "pidfd_getfd": (438, 0, 0, 0), "pidfd_open": (434, 1, 0),
         "mmap_exec": (9, 0, 4096, 7, 0x22, -1, 0), "mprotect_exec": (10, word & ~4095, 4096, 7),
         "tiocsti": (16, 2, 0x5412, word), "tiocsctty": (16, 0, 0x540E, 1), "f_setown": (72, 0, 8, 1),
-        "stat_path": (262, -100, word, word, 0), "setuid": (105, 0), "capset": (126, word, 0), "personality": (135, 0),
+        "stat_path": (262, -100, word, word, 0), "setuid": (105, 0), "capset": (126, word, 0),
+        "personality": (135, 0),
         "setrlimit": (302, 0, 7, word, 0), "getppid_x32": (0x40000000 + 110,), "chroot": (161, word),
         "process_madvise": (440, 0, 0, 0, 0, 0), "memfd_secret": (447, 0), "landlock": (444, 0, 0, 1),
     }  # fmt: skip
@@ -76,9 +85,27 @@ def guest_main(config, platform, sock_fd, control, stdio):
         raise ValueError("boo")
     if verb == "import":
         import this_module_does_not_exist  # noqa: F401
-    if verb == "stdio":
-        os.write(stdio[1], repr([fd >= 0 and os.get_blocking(fd) for fd in stdio]).encode())
+    if verb == "hog":
+        thread = platform.new_address_space()
+        thread.space.map_anon(1 << 20, 256 << 20, 3)
+        try:
+            for offset in range(0, 256 << 20, 1 << 20):
+                thread.space.write((1 << 20) + offset, bytes(1 << 20))
+        except SysError:
+            return 137
         return 0
+    if verb == "stdio":
+        os.write(2, repr([fd < 0 or os.get_blocking(fd) for fd in stdio]).encode())
+        os.write(2, repr([fd >= 0 for fd in stdio]).encode())
+        return 0
+    if verb == "noecho":
+        mode = termios.tcgetattr(stdio[0])
+        mode[3] &= ~(termios.ECHO | termios.ICANON)
+        termios.tcsetattr(stdio[0], termios.TCSANOW, mode)
+        return wait_for_messages(control, stdio)
+    if verb == "winsize":
+        os.write(stdio[1], repr(config.winsize).encode() + b"\n")
+        return wait_for_messages(control, stdio)
     if verb == "stubs":
         spaces = [platform.new_address_space()]
         spaces.append(spaces[0].space.fork(spaces[0]))
@@ -90,7 +117,7 @@ fake = types.ModuleType("sentry.runtime.guest")
 fake.make_platform = make_platform
 fake.main = guest_main
 sys.modules["sentry.runtime.guest"] = fake
-import sentry.runtime
+import sentry.runtime  # noqa: E402
 
 sentry.runtime.guest = fake
 

@@ -1,20 +1,34 @@
-"""Runs each operation of the platform under a seccomp filter made of HOST_SYSCALLS (see test_platform)."""
+"""Runs each operation of the platform under a seccomp filter (see test_platform_engine).
+
+Argument: "list" for a filter made of HOST_SYSCALLS, "built" for the Sentry's own, sentry/_bin/sentry.bpf.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import struct
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from platform_harness import CODE, DATA, PAGE, READ, SPIN, SYSCALL, WRITE, Guest, start
+from platform_harness import BIN, CODE, DATA, PAGE, READ, SPIN, SYSCALL, WRITE, Guest, start
 
 from sentry.platform import base
 from sentry.platform.ptrace import HOST_SYSCALLS
 
 # What CPython itself uses: allocation, output, its end.
 INTERPRETER = ("mmap", "munmap", "mremap", "brk", "madvise", "futex", "write", "exit_group", "getrandom")
+
+
+def load(program: bytes) -> None:
+    """seccomp(SECCOMP_SET_MODE_FILTER) of an array of struct sock_filter."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = ctypes.create_string_buffer(program, len(program))
+    fprog = ctypes.create_string_buffer(struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code)))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+    assert libc.syscall(317, 1, 0, fprog) == 0, ctypes.get_errno()
 
 
 def main() -> None:
@@ -24,10 +38,13 @@ def main() -> None:
     left, _ = os.pipe()
     memfd = os.memfd_create("test")
     os.ftruncate(memfd, PAGE)
-    rules = seccomp.SyscallFilter(seccomp.KILL_PROCESS)
-    for name in {*HOST_SYSCALLS, *INTERPRETER}:
-        rules.add_rule(seccomp.ALLOW, name)
-    rules.load()
+    if sys.argv[1] == "built":
+        load((BIN / "sentry.bpf").read_bytes())
+    else:
+        rules = seccomp.SyscallFilter(seccomp.KILL_PROCESS)
+        for name in {*HOST_SYSCALLS, *INTERPRETER}:
+            rules.add_rule(seccomp.ALLOW, name)
+        rules.load()
 
     platform.watch(left, 1, lambda events: None)
     guest = Guest(platform)

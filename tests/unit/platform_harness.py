@@ -1,10 +1,14 @@
-"""Runs a few bytes of machine code on a platform, without a kernel above it."""
+"""Runs a few bytes of machine code on a platform, without a kernel above it; the tests' fixtures."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+import pytest
+
+from sentry.abi.errors import SysError
 from sentry.platform import base
 from sentry.platform.ptrace import PtracePlatform
 
@@ -70,3 +74,43 @@ class Guest:
         trap = self.run(code + SYSCALL, **regs)
         assert trap.kind == base.SYSCALL, (trap.kind, trap.signo, hex(trap.addr))
         return int(self.regs.rdi)
+
+
+@pytest.fixture(scope="module")
+def platform():
+    result = start()
+    yield result
+    result.close()
+
+
+@pytest.fixture
+def guest(platform):
+    result = Guest(platform)
+    yield result
+    result.space.destroy()
+
+
+def raises(number):
+    class Check:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, kind, error, _):
+            assert kind is SysError, f"expected {errno.errorcode[number]}, got {error!r}"
+            assert error.errno == number, str(error)
+            return True
+
+    return Check()
+
+
+def host_maps(guest):
+    with open(f"/proc/{guest.space._tgid}/maps") as file:
+        return file.read().splitlines()
+
+
+@pytest.fixture
+def memfd():
+    fd = os.memfd_create("test", os.MFD_CLOEXEC)
+    os.write(fd, b"file" * PAGE)
+    yield fd
+    os.close(fd)

@@ -35,6 +35,7 @@ from sentry.abi.mman import (
 from sentry.mm import Commit, MemoryManager, advise
 from sentry.mm.layout import STACK_GUARD
 from sentry.mm.remap import remap
+from sentry.mm.shared import SharedAnonymous
 from sentry.platform.base import GUEST_TOP
 
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
@@ -255,6 +256,7 @@ def test_fork_flags(mm):
     fails(errno.EFAULT, child.read, addr, 1)
     assert child.read(addr + 4096, 1) == b"\0" and child.read(addr + 8192, 1) == b"x"
     assert child.locked_vm == 0 and mm.locked_vm == 3 * 4096
+    assert child.total_vm == child.data_vm == 2 * 4096
     child.put()
     consistent(mm)
 
@@ -326,6 +328,15 @@ def test_advise_and_locks(mm):
     fails(errno.EINVAL, advise.sync, mm, addr, 4096, 5)
     fails(errno.ENOMEM, advise.sync, mm, addr, 5 * 4096, 4)
     run(advise.sync(mm, addr, 4096, 4))
+    consistent(mm)
+
+
+def test_shared_anonymous_is_limited(mm, monkeypatch):
+    monkeypatch.setattr("sentry.mm.shared.MAX_LIVE", SharedAnonymous._live + 1)
+    addr = run(mm.map(0, 4096, RW, MAP_SHARED | MAP_ANONYMOUS))
+    fails(errno.ENOMEM, mm.map, 0, 4096, RW, MAP_SHARED | MAP_ANONYMOUS)
+    mm.unmap(addr, 4096)
+    run(mm.map(0, 4096, RW, MAP_SHARED | MAP_ANONYMOUS))
     consistent(mm)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
+from sentry.abi.errors import SysError
 from sentry.fs.dentry import Dentry, FsContext, Mount, MountNamespace, Path
 from sentry.fs.gofer.client import Client
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.kernel.credentials import Credentials
+from sentry.kernel.fdtable import FDTable
 from sentry.kernel.wait import Runner, Scheduler
 
 ROOT = Credentials(0, 0)
@@ -95,3 +98,95 @@ def _serve(sock, path, readonly):
     export.fd = os.open(str(path), os.O_PATH)
     proc = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY)
     Server(sock, Session(LocalFS(proc), [export]), lambda line: os.write(2, line.encode() + b"\n")).serve()
+
+
+class Memory:
+    """Guest memory: `size` bytes from BASE on, nothing elsewhere."""
+
+    BASE = 0x10000
+
+    def __init__(self, size=1 << 16) -> None:
+        self.data = bytearray(size)
+
+    def _offset(self, addr):
+        offset = addr - self.BASE
+        if not 0 <= offset < len(self.data):
+            raise SysError(errno.EFAULT)
+        return offset
+
+    def read_upto(self, addr, size):
+        offset = self._offset(addr)
+        return bytes(self.data[offset : offset + size])
+
+    def write_upto(self, addr, data):
+        offset = self._offset(addr)
+        count = min(len(data), len(self.data) - offset)
+        self.data[offset : offset + count] = data[:count]
+        return count
+
+    def read(self, addr, size):
+        if not size:
+            return b""
+        data = self.read_upto(addr, size)
+        if len(data) < size:
+            raise SysError(errno.EFAULT)
+        return data
+
+    def write(self, addr, data):
+        if data and self.write_upto(addr, data) < len(data):
+            raise SysError(errno.EFAULT)
+
+    def read_cstring(self, addr, limit):
+        data = self.read_upto(addr, limit)
+        end = data.find(b"\0")
+        return None if end < 0 else data[:end]
+
+    def read_u64(self, addr):
+        return int.from_bytes(self.read(addr, 8), "little")
+
+    def write_u64(self, addr, value):
+        self.write(addr, value.to_bytes(8, "little"))
+
+    def put(self, data, at=0):
+        """Store `data` at offset `at`: its address."""
+        self.data[at : at + len(data)] = data
+        return self.BASE + at
+
+
+class _Group:
+    def __init__(self) -> None:
+        self.limits = {}
+
+    def limit(self, resource):
+        return self.limits.get(resource, (1 << 64) - 1)
+
+
+class FakeTask:
+    """As much of a task as the file system calls use."""
+
+    def __init__(self, fs: FsContext, cred=ROOT) -> None:
+        self.fs = fs
+        self.cred = cred
+        self.mm = Memory()
+        self.files = FDTable()
+        self.group = _Group()
+        self.signals = []
+
+    def install(self, file, cloexec=False, minimum=0):
+        return self.files.install(file, 1024, cloexec, minimum)
+
+    def send_signal(self, signo, info=None):
+        self.signals.append(signo)
+
+    def signal_pending(self):
+        return False
+
+
+def outcome(coro):
+    """What a call gives: its result, or the name of its errno."""
+    try:
+        if hasattr(coro, "send"):
+            coro = run(coro)
+        return coro
+    except SysError as error:
+        return errno.errorcode[error.errno]

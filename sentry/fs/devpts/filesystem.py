@@ -1,25 +1,136 @@
-"""devpts."""
+"""devpts: /dev/pts/N for each pseudo-terminal, and ptmx to make new ones (pts(4))."""
 
 from __future__ import annotations
 
 import errno
+from time import time_ns
 
 from sentry.abi.errors import SysError
-from sentry.fs.dentry import Dentry, Mount
-from sentry.fs.inode import Filesystem, Inode
+from sentry.fs.dentry import Dentry, Mount, Path
+from sentry.fs.devpts.pty import KEPT_FLAGS, MasterFile, Pty, SlaveFile
+from sentry.fs.dirfile import SnapshotDirectory
+from sentry.fs.inode import CACHE_NEVER, S_IFCHR, S_IFDIR, Filesystem, Inode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.fs.file import File
+    from sentry.kernel.credentials import Credentials
+
+DEVPTS_MAGIC = 0x1CD1
+MAX_PTYS = 4096
+TTY_GID = 5
+O_RDWR = 2
+O_NOCTTY = 0o400
+DT_CHR = 2
+PTMX_INO = 2
+FIRST_INO = 3
+PTS_MAJOR = 136
+PTMX_RDEV = 5 << 8 | 2
+
+
+def pts_rdev(index: int) -> int:
+    """The device number of slave `index` (as makedev(3))."""
+    return (index & 0xFF) | PTS_MAJOR << 8 | (index & ~0xFF) << 12
+
+
+class PtsInode(Inode):
+    """A node of devpts; owner and mode may be changed (grantpt(3), mesg(1))."""
+
+    __slots__ = ()
+    fs: DevptsFilesystem
+
+    async def setattr(self, changes: dict[str, int]) -> None:
+        if "size" in changes and len(changes) == 1:
+            return
+        if "mode" in changes:
+            self.mode = self.mode & ~0o7777 | changes["mode"] & 0o7777
+        for name in ("uid", "gid", "atime", "mtime"):
+            if name in changes:
+                setattr(self, name, changes[name])
+        self.ctime = time_ns()
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        if self.ino == PTMX_INO:
+            return self.fs.open_ptmx(self, path, flags, cred)
+        return self.fs.open_slave(self.ino - FIRST_INO, flags, path)
+
+
+class PtsDirectory(Inode):
+    """The root: generated, so that slaves come and go with their masters."""
+
+    __slots__ = ()
+    fs: DevptsFilesystem
+    caching = CACHE_NEVER
+
+    async def lookup(self, name: bytes) -> Inode:
+        if name == b"ptmx":
+            return self.fs.ptmx
+        for index, pty in self.fs.ptys.items():
+            if name == b"%d" % index:
+                return pty.inode
+        raise SysError(errno.ENOENT)
+
+    async def snapshot(self) -> list[tuple[int, int, bytes]]:
+        """(ino, DT_ type, name) of each entry."""
+        slaves = [(index + FIRST_INO, DT_CHR, b"%d" % index) for index in sorted(self.fs.ptys)]
+        return [(PTMX_INO, DT_CHR, b"ptmx"), *slaves]
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        return SnapshotDirectory(self, flags & KEPT_FLAGS, path)
 
 
 class DevptsFilesystem(Filesystem):
     type_name = b"devpts"
-    magic = 0x1CD1
+    magic = DEVPTS_MAGIC
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Inode(self, 1, 0o040755)
-        self.mount = Mount(self, Dentry(None, b"", self.root))
+        self.root = PtsDirectory(self, 1, S_IFDIR | 0o755)
+        self.root.nlink = 2
+        self.ptmx = PtsInode(self, PTMX_INO, S_IFCHR | 0o666)
+        self.ptmx.rdev = PTMX_RDEV
+        self.ptys: dict[int, Pty] = {}
+        self._mount = Mount(self, Dentry(None, b"", self.root))
 
-    def open_ptmx(self, inode, path, flags, cred):
-        raise SysError(errno.ENXIO)
+    def options(self) -> bytes:
+        return b",gid=5,mode=620,ptmxmode=666"
 
-    def open_slave(self, index, flags):
-        raise SysError(errno.EIO)
+    def slave_path(self, pty: Pty) -> Path:
+        """A place for a slave that nobody walked to; it shows as the path that names it."""
+        return Path(self._mount, Dentry(None, b"/dev/pts/%d" % pty.index, pty.inode))
+
+    def _new(self, uid: int) -> Pty:
+        index = 0
+        while index in self.ptys:
+            index += 1
+        if index >= MAX_PTYS:
+            raise SysError(errno.ENOSPC)
+        pty = Pty(self, index)
+        inode = pty.inode = PtsInode(self, index + FIRST_INO, S_IFCHR | 0o620, uid, TTY_GID)
+        inode.blksize = 1024
+        inode.rdev = pts_rdev(index)
+        self.ptys[index] = pty
+        return pty
+
+    def open_ptmx(self, inode: Inode, path: Path | None, flags: int, cred: Credentials) -> MasterFile:
+        """A new pair: the File of its master; SysError(ENOSPC)."""
+        return MasterFile(self._new(cred.fsuid), inode, flags & KEPT_FLAGS, path)
+
+    def open_slave(self, index: int, flags: int, path: Path | None = None) -> SlaveFile:
+        """SysError(EIO) when it is locked or there is none."""
+        pty = self.ptys.get(index)
+        if pty is None:
+            raise SysError(errno.EIO)
+        return pty.open(flags, path)
+
+    def new_pair(self, uid: int = 0) -> tuple[MasterFile, SlaveFile]:
+        """A pair for the kernel's own use, its slave unlocked and open."""
+        pty = self._new(uid)
+        master = MasterFile(pty, self.ptmx, O_RDWR, Path(self._mount, Dentry(None, b"/dev/ptmx", self.ptmx)))
+        pty.locked = False
+        return master, pty.open(O_RDWR | O_NOCTTY)
+
+    def forget(self, pty: Pty) -> None:
+        """The master was closed."""
+        if self.ptys.get(pty.index) is pty:
+            del self.ptys[pty.index]

@@ -50,7 +50,7 @@ class Terminal:
         self.foreground = pgrp
         self.pgid = pgrp.pgid
 
-    def adopt(self, session: Session, pgrp: ProcessGroup) -> None:
+    def acquire(self, session: Session, pgrp: ProcessGroup) -> None:
         """Become the controlling terminal of `session`, with `pgrp` in the foreground."""
         self.session = session
         session.tty = self
@@ -79,7 +79,7 @@ class Terminal:
         group = task.group
         session = group.session
         if session.leader is group and controlling(session) is None:
-            self.adopt(session, group.pgrp)
+            self.acquire(session, group.pgrp)
 
     def check_change(self, signo: int = SIGTTOU) -> None:
         """A process in the background is stopped before it changes, or reads, its terminal.
@@ -163,7 +163,7 @@ class Terminal:
             self.disown()
         if not readable and not privileged:
             raise SysError(errno.EPERM)
-        self.adopt(session, group.pgrp)
+        self.acquire(session, group.pgrp)
 
     def _give_up(self, group: Any) -> None:
         """TIOCNOTTY: the session leader takes the terminal from everybody (for others: no effect, since

@@ -15,49 +15,8 @@ import os
 from _stat import S_ISREG
 from fcntl import F_GETFL, fcntl
 
-from gofer.messages import (
-    GETATTR_BASIC,
-    IOHDRSZ,
-    MIN_MSIZE,
-    NOFID,
-    NONUNAME,
-    NOTAG,
-    QTDIR,
-    VERSION_L,
-    VERSION_SENTRY,
-    Attr,
-    Message,
-    ProtocolError,
-    Qid,
-    Tattach,
-    Tclunk,
-    Tfsync,
-    Tgetattr,
-    Tlcreate,
-    Tlcreatefd,
-    Tlink,
-    Tlopen,
-    Tlopenfd,
-    Tmkdir,
-    Tmknod,
-    Tread,
-    Treaddir,
-    Treadlink,
-    Tremove,
-    Trenameat,
-    Treopen,
-    Tsetattr,
-    Tstatfs,
-    Tsymlink,
-    Tunlinkat,
-    Tversion,
-    Twalk,
-    Twalkgetattr,
-    Twrite,
-    Txattrcreate,
-    Txattrwalk,
-    decode_dirents,
-)
+from gofer import messages as m
+from gofer.messages import Attr, Message, ProtocolError, Qid
 from sentry.abi.errors import SysError
 from sentry.fs.gofer.transport import Transport, errno_of
 
@@ -68,7 +27,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-MSIZE = 128 * 1024 + IOHDRSZ
+MSIZE = 128 * 1024 + m.IOHDRSZ
 #: While there is no event loop yet (`Client.run`).
 START_UP_MS = 10_000
 XATTR_REPLACE = 2
@@ -96,12 +55,18 @@ class Client(Transport):
 
     async def start(self, extension: bool = True, msize: int = MSIZE) -> None:
         """Negotiate the version; the first call on a connection.  SysError(EPROTONOSUPPORT)."""
-        version = VERSION_SENTRY if extension else VERSION_L
-        reply = await self._call(Tversion(msize, version), tag=NOTAG)
-        if reply.version not in (version, VERSION_L) or not MIN_MSIZE <= reply.msize <= msize:
+        version = m.VERSION_SENTRY if extension else m.VERSION_L
+        try:
+            reply = await self._call(m.Tversion(msize, version), tag=m.NOTAG)
+        except SysError:
+            if self.dead or not extension:
+                raise
+            # diod calls a version that it doesn't know an error.
+            return await self.start(False, msize)
+        if reply.version not in (version, m.VERSION_L) or not m.MIN_MSIZE <= reply.msize <= msize:
             raise SysError(errno.EPROTONOSUPPORT)
         self.msize = reply.msize
-        self.extended = reply.version == VERSION_SENTRY
+        self.extended = reply.version == m.VERSION_SENTRY
 
     # Fids.
 
@@ -121,15 +86,15 @@ class Client(Transport):
             raise
 
     async def attach(
-        self, aname: bytes = b"", uname: bytes = b"root", uid: int = NONUNAME
+        self, aname: bytes = b"", uname: bytes = b"root", uid: int = m.NONUNAME
     ) -> tuple[int, Qid]:
         """(fid, qid) of an export's root.  SysError(ENOENT)."""
-        fid, reply = await self._with_fid(lambda fid: Tattach(fid, NOFID, uname, aname, uid))
+        fid, reply = await self._with_fid(lambda fid: m.Tattach(fid, m.NOFID, uname, aname, uid))
         return fid, reply.qid
 
     async def walk(self, fid: int, names: Sequence[bytes]) -> tuple[int, tuple[Qid, ...]]:
         """Walk up to 16 names, all or nothing: (new fid, qids).  No names: clone `fid`."""
-        new, reply = await self._with_fid(lambda new: Twalk(fid, new, names))
+        new, reply = await self._with_fid(lambda new: m.Twalk(fid, new, names))
         if len(reply.qids) != len(names):
             self._free_fids.append(new)
             if len(reply.qids) > len(names):
@@ -137,7 +102,7 @@ class Client(Transport):
                 raise SysError(errno.EIO)
             # A partial walk does not say why it stopped: behind a directory, something was not there.
             stopped_at = reply.qids[-1] if reply.qids else None
-            missing = stopped_at is None or stopped_at.type & QTDIR
+            missing = stopped_at is None or stopped_at.type & m.QTDIR
             raise SysError(errno.ENOENT if missing else errno.ENOTDIR)
         return new, reply.qids
 
@@ -152,7 +117,7 @@ class Client(Transport):
             return await self._walkgetattr_plain(fid, names)
         new = self._new_fid()
         try:
-            reply = await self._call(Twalkgetattr(fid, new, names))
+            reply = await self._call(m.Twalkgetattr(fid, new, names))
         except SysError as exc:
             self._free_fids.append(new)
             if self.dead or not names:
@@ -190,14 +155,14 @@ class Client(Transport):
         if self.dead or fid < 0:
             return
         try:
-            self._submit(Tclunk(fid)).clunks = fid
+            self._submit(m.Tclunk(fid)).clunks = fid
         except SysError:
             pass  # no tag left: the server keeps a fid too many, which nobody names again
 
     async def clunk_wait(self, fid: int) -> None:
         """Forget a fid and hear how it went (an xattr is set only then)."""
         try:
-            await self._call(Tclunk(fid))
+            await self._call(m.Tclunk(fid))
         finally:
             if not self.dead:
                 self._free_fids.append(fid)
@@ -205,7 +170,7 @@ class Client(Transport):
     async def remove(self, fid: int) -> None:
         """Tremove: unlink the file and forget the fid, which is gone also on failure."""
         try:
-            await self._call(Tremove(fid))
+            await self._call(m.Tremove(fid))
         finally:
             if not self.dead:
                 self._free_fids.append(fid)
@@ -213,7 +178,7 @@ class Client(Transport):
     # Attributes.
 
     async def getattr(self, fid: int) -> Attr:
-        reply = await self._call(Tgetattr(fid, GETATTR_BASIC))
+        reply = await self._call(m.Tgetattr(fid, m.GETATTR_BASIC))
         attr: Attr = reply.attr
         return attr
 
@@ -225,14 +190,14 @@ class Client(Transport):
         asec, ansec = divmod(atime, 1_000_000_000)
         msec, mnsec = divmod(mtime, 1_000_000_000)
         wrap = (1 << 64) - 1
-        await self._call(Tsetattr(fid, valid, mode, uid, gid, size, asec & wrap, ansec, msec & wrap, mnsec))
+        await self._call(m.Tsetattr(fid, valid, mode, uid, gid, size, asec & wrap, ansec, msec & wrap, mnsec))
 
     async def statfs(self, fid: int) -> Message:
         """Rstatfs: type bsize blocks bfree bavail files ffree fsid namelen."""
-        return await self._call(Tstatfs(fid))
+        return await self._call(m.Tstatfs(fid))
 
     async def readlink(self, fid: int) -> bytes:
-        reply = await self._call(Treadlink(fid))
+        reply = await self._call(m.Treadlink(fid))
         target: bytes = reply.target
         return target
 
@@ -246,15 +211,15 @@ class Client(Transport):
         server) `fid` is now open for `read`, `write` or `readdir`, once.
         """
         if not self.extended:
-            reply = await self._call(Tlopen(fid, flags))
+            reply = await self._call(m.Tlopen(fid, flags))
             return None, reply.qid, self._iounit(reply.iounit)
-        fd, reply = await self._exchange(Tlopenfd(fid, flags))
+        fd, reply = await self._exchange(m.Tlopenfd(fid, flags))
         if fd is not None:
             self._check_file(fd, flags)
         return fd, reply.qid, self._iounit(reply.iounit)
 
     async def create_fd(
-        self, dfid: int, name: bytes, flags: int, mode: int, uid: int = NONUNAME, gid: int = NONUNAME
+        self, dfid: int, name: bytes, flags: int, mode: int, uid: int = m.NONUNAME, gid: int = m.NONUNAME
     ) -> tuple[int, int | None, Attr]:
         """Create a regular file in `dfid`: (its fid, host descriptor or None, attributes).  SysError(EEXIST).
 
@@ -264,14 +229,14 @@ class Client(Transport):
         if not self.extended:
             fid, _ = await self.walk(dfid, ())
             try:
-                await self._call(Tlcreate(fid, name, flags | os.O_CREAT | os.O_EXCL, mode, gid))
+                await self._call(m.Tlcreate(fid, name, flags | os.O_CREAT | os.O_EXCL, mode, gid))
                 return fid, None, await self.getattr(fid)
             except SysError:
                 self.clunk(fid)
                 raise
         fid = self._new_fid()
         try:
-            fd, reply = await self._exchange(Tlcreatefd(dfid, fid, name, flags, mode, uid, gid))
+            fd, reply = await self._exchange(m.Tlcreatefd(dfid, fid, name, flags, mode, uid, gid))
         except SysError:
             self._free_fids.append(fid)
             raise
@@ -283,7 +248,7 @@ class Client(Transport):
         """An O_RDONLY descriptor of the same memfd as `fd`.  SysError(EPERM) for other files."""
         if not self.extended:
             raise SysError(errno.EOPNOTSUPP)
-        new, _ = await self._exchange(Treopen(), fd)
+        new, _ = await self._exchange(m.Treopen(), fd)
         if new is None:
             raise SysError(errno.EIO)
         self._check_file(new, os.O_RDONLY)
@@ -300,13 +265,13 @@ class Client(Transport):
             raise SysError(errno.EIO)
 
     def _iounit(self, iounit: int) -> int:
-        most = self.msize - IOHDRSZ
+        most = self.msize - m.IOHDRSZ
         return min(iounit, most) if iounit else most
 
     async def read(self, fid: int, offset: int, size: int) -> bytes:
         """Up to `size` bytes, maybe fewer (at most msize - IOHDRSZ)."""
-        size = min(size, self.msize - IOHDRSZ)
-        reply = await self._call(Tread(fid, offset, size))
+        size = min(size, self.msize - m.IOHDRSZ)
+        reply = await self._call(m.Tread(fid, offset, size))
         if len(reply.data) > size:
             raise SysError(errno.EIO)
         data: bytes = reply.data
@@ -314,8 +279,8 @@ class Client(Transport):
 
     async def write(self, fid: int, offset: int, data: bytes) -> int:
         """Bytes written, maybe fewer than given."""
-        data = data[: self.msize - IOHDRSZ]
-        reply = await self._call(Twrite(fid, offset, data))
+        data = data[: self.msize - m.IOHDRSZ]
+        reply = await self._call(m.Twrite(fid, offset, data))
         if reply.size > len(data):
             raise SysError(errno.EIO)
         written: int = reply.size
@@ -323,51 +288,72 @@ class Client(Transport):
 
     async def readdir(self, fid: int, offset: int, size: int = 32768) -> list[tuple[Qid, int, int, bytes]]:
         """Entries (qid, offset to continue behind it, DT_ type, name) from `offset`; none at the end."""
-        reply = await self._call(Treaddir(fid, offset, min(size, self.msize - IOHDRSZ)))
+        reply = await self._call(m.Treaddir(fid, offset, min(size, self.msize - m.IOHDRSZ)))
         try:
-            return decode_dirents(reply.data)
+            return m.decode_dirents(reply.data)
         except ProtocolError:
             self._die()
             raise SysError(errno.EIO) from None
 
     async def fsync(self, fid: int, datasync: bool = False) -> None:
-        await self._call(Tfsync(fid, int(datasync)))
+        await self._call(m.Tfsync(fid, int(datasync)))
 
     # Names.
 
-    async def mkdir(self, dfid: int, name: bytes, mode: int, gid: int = NONUNAME) -> Qid:
-        reply = await self._call(Tmkdir(dfid, name, mode, gid))
+    async def mkdir(self, dfid: int, name: bytes, mode: int, gid: int = m.NONUNAME) -> Qid:
+        reply = await self._call(m.Tmkdir(dfid, name, mode, gid))
         qid: Qid = reply.qid
         return qid
 
-    async def symlink(self, dfid: int, name: bytes, target: bytes, gid: int = NONUNAME) -> Qid:
-        reply = await self._call(Tsymlink(dfid, name, target, gid))
+    async def symlink(self, dfid: int, name: bytes, target: bytes, gid: int = m.NONUNAME) -> Qid:
+        reply = await self._call(m.Tsymlink(dfid, name, target, gid))
         qid: Qid = reply.qid
         return qid
 
     async def mknod(
-        self, dfid: int, name: bytes, mode: int, major: int = 0, minor: int = 0, gid: int = NONUNAME
+        self, dfid: int, name: bytes, mode: int, major: int = 0, minor: int = 0, gid: int = m.NONUNAME
     ) -> Qid:
         """A regular file, FIFO or socket; SysError(EPERM) for device nodes."""
-        reply = await self._call(Tmknod(dfid, name, mode, major, minor, gid))
+        reply = await self._call(m.Tmknod(dfid, name, mode, major, minor, gid))
         qid: Qid = reply.qid
         return qid
 
     async def link(self, dfid: int, fid: int, name: bytes) -> None:
-        await self._call(Tlink(dfid, fid, name))
+        await self._call(m.Tlink(dfid, fid, name))
 
     async def renameat(self, olddfid: int, oldname: bytes, newdfid: int, newname: bytes) -> None:
-        await self._call(Trenameat(olddfid, oldname, newdfid, newname))
+        try:
+            await self._call(m.Trenameat(olddfid, oldname, newdfid, newname))
+        except SysError as exc:
+            if exc.errno != errno.EOPNOTSUPP or self.extended:
+                raise
+            # An old server: rename by fid.
+            fid, _ = await self.walk(olddfid, (oldname,))
+            try:
+                await self._call(m.Trename(fid, newdfid, newname))
+            finally:
+                self.clunk(fid)
 
     async def unlinkat(self, dfid: int, name: bytes, flags: int = 0) -> None:
         """`flags`: AT_REMOVEDIR or 0."""
-        await self._call(Tunlinkat(dfid, name, flags))
+        try:
+            await self._call(m.Tunlinkat(dfid, name, flags))
+        except SysError as exc:
+            if exc.errno != errno.EOPNOTSUPP or self.extended:
+                raise
+            # An old server: Tremove takes files and directories alike.
+            fid, qids = await self.walk(dfid, (name,))
+            is_dir = qids[0].type & m.QTDIR
+            if bool(is_dir) != bool(flags):
+                self.clunk(fid)
+                raise SysError(errno.EISDIR if is_dir else errno.ENOTDIR) from None
+            await self.remove(fid)
 
     # Extended attributes.
 
     async def xattr_get(self, fid: int, name: bytes) -> bytes:
         """The value; with an empty name, the NUL-terminated names of all."""
-        new, reply = await self._with_fid(lambda new: Txattrwalk(fid, new, name))
+        new, reply = await self._with_fid(lambda new: m.Txattrwalk(fid, new, name))
         try:
             if reply.size > XATTR_SIZE_MAX:
                 raise SysError(errno.E2BIG)
@@ -388,7 +374,7 @@ class Client(Transport):
         """`flags`: XATTR_CREATE, XATTR_REPLACE or 0 (the protocol can't replace by an empty value)."""
         new, _ = await self.walk(fid, ())
         try:
-            await self._call(Txattrcreate(new, name, len(value), flags))
+            await self._call(m.Txattrcreate(new, name, len(value), flags))
             done = 0
             while done < len(value):
                 count = await self.write(new, done, value[done:])

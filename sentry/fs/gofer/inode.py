@@ -267,7 +267,7 @@ class GoferInode(Inode):
     async def snapshot(self) -> list[tuple[int, int, bytes]]:
         client = self.fs.client
         fid, _ = await client.walk(self.fid, ())
-        listing = []
+        listing: list[tuple[int, int, bytes]] = []
         try:
             await client.open_fd(fid, os.O_RDONLY | O_DIRECTORY)
             offset = 0

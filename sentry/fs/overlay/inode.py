@@ -82,21 +82,22 @@ class OverlayFilesystem(Tmpfs):
             cls = _CLASSES.get(kind, OverlayNode)
             self.used_inodes += 1
             inode = cls(self, lower)
+            assert isinstance(inode, _Over)
             self.known[id(lower)] = ref(inode)
-        assert isinstance(inode, TmpfsInode)
         return inode
 
 
-class _Over:
+class _Over(TmpfsInode):
     """What overlay inodes share, mixed into the tmpfs classes; `lower` is a slot of each."""
 
     __slots__ = ()
     fs: OverlayFilesystem
-    lower: Inode
+    if TYPE_CHECKING:
+        lower: Inode
 
     def _begin(self, lower: Inode) -> None:
         """Show the attributes of `lower`."""
-        self.lower = lower
+        self.lower = lower  # type: ignore[misc]
         self.uid, self.gid, self.nlink, self.rdev = lower.uid, lower.gid, lower.nlink, lower.rdev
         self.mode, self.size, self.blksize, self.blocks = lower.mode, lower.size, lower.blksize, lower.blocks
         self.atime, self.mtime, self.ctime, self.btime = lower.atime, lower.mtime, lower.ctime, lower.btime
@@ -106,7 +107,7 @@ class _Over:
         mine = known.get(id(self.lower))
         if mine is not None and mine() in (None, self):
             del known[id(self.lower)]
-        super().__del__()  # type: ignore[misc]
+        super().__del__()
 
     def changed(self) -> None:
         if self.nlink > 0:
@@ -117,12 +118,12 @@ class _Over:
     async def listxattr(self) -> list[bytes]:
         if self.xattrs is None:
             return await self.lower.listxattr()
-        return await super().listxattr()  # type: ignore[misc,no-any-return]
+        return await super().listxattr()
 
     async def getxattr(self, name: bytes) -> bytes:
         if self.xattrs is None:
             return await self.lower.getxattr(name)
-        return await super().getxattr(name)  # type: ignore[misc,no-any-return]
+        return await super().getxattr(name)
 
     async def _copy_xattrs(self) -> None:
         """From now on the extended attributes are our own."""
@@ -142,12 +143,12 @@ class _Over:
     async def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
         self._check_name(name)
         await self._copy_xattrs()
-        await super().setxattr(name, value, flags)  # type: ignore[misc]
+        await super().setxattr(name, value, flags)
 
     async def removexattr(self, name: bytes) -> None:
         self._check_name(name)
         await self._copy_xattrs()
-        await super().removexattr(name)  # type: ignore[misc]
+        await super().removexattr(name)
 
 
 class OverlayNode(_Over, TmpfsInode):

@@ -144,11 +144,16 @@ def resident(mm: MemoryManager) -> int:
     return min(guess, mm.total_vm)
 
 
+def code_size(mm: MemoryManager) -> int:
+    """Bytes of the pages that the program's own code stands in (VmExe)."""
+    return max(0, (mm.end_code + mman.PAGE_MASK & ~mman.PAGE_MASK) - (mm.start_code & ~mman.PAGE_MASK))
+
+
 def statm(task: Task) -> bytes:
     """proc_pid_statm(5), in pages."""
     mm = task.mm
     if mm is None:
         return b"0 0 0 0 0 0 0\n"
-    text = (mm.end_code - mm.start_code + 4095) // 4096
+    text = code_size(mm) // 4096
     rss = resident(mm) // 4096
     return b"%d %d %d %d 0 %d 0\n" % (mm.total_vm // 4096, rss, rss // 2, text, (mm.data_vm + mm.stack_vm) // 4096)

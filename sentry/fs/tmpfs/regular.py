@@ -297,10 +297,13 @@ class RegularInode(TmpfsInode):
 
 
 class RegularFile(File):
-    """An open regular file of a tmpfs."""
+    """An open regular file of a tmpfs.  `node` has the data; an overlay puts its own inode before it."""
 
-    __slots__ = ()
-    inode: RegularInode
+    __slots__ = ("node",)
+
+    def __init__(self, inode: RegularInode, flags: int, path: Path | None = None) -> None:
+        super().__init__(inode, flags, path)
+        self.node = inode
 
     @property
     def pollable(self) -> bool:
@@ -311,30 +314,29 @@ class RegularFile(File):
         return True
 
     async def read(self, size: int) -> bytes:
-        inode = self.inode
-        data = inode.read_at(size, self.pos)
+        data = self.node.read_at(size, self.pos)
         self.pos += len(data)
-        inode.touch_atime(self.flags)
+        self.inode.touch_atime(self.flags)
         return data
 
     async def pread(self, size: int, offset: int) -> bytes:
         self.inode.touch_atime(self.flags)
-        return self.inode.read_at(size, offset)
+        return self.node.read_at(size, offset)
 
     async def write(self, data: bytes) -> int:
         if self.flags & O_APPEND:
-            self.pos = self.inode.size
-        count = self.inode.write_at(data, self.pos)
+            self.pos = self.node.size
+        count = self.node.write_at(data, self.pos)
         self.pos += count
         return count
 
     async def pwrite(self, data: bytes, offset: int) -> int:
         if self.flags & O_APPEND:  # pwrite(2), BUGS: Linux appends whatever the offset
-            offset = self.inode.size
-        return self.inode.write_at(data, offset)
+            offset = self.node.size
+        return self.node.write_at(data, offset)
 
     async def lseek(self, offset: int, whence: int) -> int:
-        inode = self.inode
+        inode = self.node
         if whence == SEEK_CUR:
             offset += self.pos
         elif whence == SEEK_END:
@@ -357,7 +359,7 @@ class RegularFile(File):
         await self.inode.setattr({"size": size})
 
     async def fallocate(self, mode: int, offset: int, size: int) -> None:
-        await self.inode.allocate(mode, offset, size)
+        await self.node.allocate(mode, offset, size)
 
     async def host_mapping(self, shared: bool, writable: bool) -> int | None:
-        return await self.inode.host_mapping(shared, writable)
+        return await self.node.host_mapping(shared, writable)
