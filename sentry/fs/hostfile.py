@@ -61,6 +61,11 @@ EPOLLET = 1 << 31
 O_PATH = 0o10000000
 
 HOSTFS = AnonFilesystem(b"hostfs", 0x00C0FFEE)
+#: The devices that are the same everywhere, by st_rdev.
+_DEVICES = {
+    0x103: b"/dev/null", 0x105: b"/dev/zero", 0x107: b"/dev/full", 0x108: b"/dev/random",
+    0x109: b"/dev/urandom",
+}  # fmt: skip
 #: Host (device, inode) → our inode number, so that `cat <f >>f` still sees that both are one file.
 _inos: dict[tuple[int, int], int] = {}
 
@@ -130,9 +135,12 @@ class HostInode(AnonInode):
         stat = os.fstat(fd)
         ino = _inos.setdefault((stat.st_dev, stat.st_ino), len(_inos) + 2)
         # The host's own name for it is none of the guest's business (and cannot be asked for any more).
-        name = b"/dev/console" if kind == TTY else b"%s:[%d]" % (
-            kind.encode() if kind in (PIPE, SOCKET) else b"host", ino
-        )  # fmt: skip
+        if kind == TTY:
+            name = b"/dev/console"
+        elif kind == CHAR and stat.st_rdev in _DEVICES:
+            name = _DEVICES[stat.st_rdev]
+        else:
+            name = b"%s:[%d]" % (kind.encode() if kind in (PIPE, SOCKET) else b"host", ino)
         super().__init__(HOSTFS, ino, stat.st_mode, name, uid, gid)
         self.rdev = stat.st_rdev
         #: The open files; the first one's descriptor stands for them all.

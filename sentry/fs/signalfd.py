@@ -31,7 +31,7 @@ class SignalFile(AnonFile):
         self.mask = mask
 
     @property
-    def queue(self) -> WaitQueue:  # type: ignore[override]
+    def queue(self) -> WaitQueue:
         task = _task()
         queue: WaitQueue = self._own_queue if task is None else task.group.signal_queue
         return queue
@@ -54,7 +54,7 @@ class SignalFile(AnonFile):
         if not count:
             raise SysError(errno.EINVAL)
         task = _task()
-        records = []
+        records: list[bytes] = []
         while task is not None and len(records) < count:
             info = task.take_signal(self.mask)
             if info is None:

@@ -1,4 +1,4 @@
-"""A small kernel for the tests of files, terminals and their system calls: real tasks' interface, no guest."""
+"""A small kernel for the tests of files, terminals and their system calls: tasks without a guest."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ class Kernel:
     def process(self, parent=None, session=None, pgrp=None):
         """A new process with one task: in its parent's session and group unless told otherwise."""
         self.last += 1
+        parent = None if parent is None else parent.group
         group = Group(self, self.last, parent)
         if session is None and parent is not None:
             session = parent.session

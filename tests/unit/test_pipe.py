@@ -8,6 +8,7 @@ import os
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from io_fakes import Kernel
 
 from sentry.abi.errors import SysError
 from sentry.abi.ioctl import FIONREAD
@@ -16,7 +17,6 @@ from sentry.fs.inode import Filesystem, Inode
 from sentry.fs.pipe import O_DIRECT, Pipe, open_fifo, open_pipe
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.wait import Interrupted, block
-from io_fakes import Kernel
 
 O_NONBLOCK = 0o4000
 

@@ -1,4 +1,4 @@
-"""The line discipline does what the host's does: the same bytes and modes on a host pty give the same output."""
+"""The line discipline does what the host's does: on a host pty the same bytes and modes give the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sentry.abi.ioctl import FIONREAD, TCGETS, TCSETS
 from sentry.fs.devpts.ldisc import LineDiscipline
 from sentry.fs.devpts.modes import Termios, initial
 
-PATIENCE_MS = 400
+PATIENCE_MS = 200
 
 
 class HostPty:
@@ -83,6 +83,15 @@ class Ours:
 
 
 def check(steps):
+    """Run the steps on both.  The host's input is processed by a worker that nothing can be asked to wait
+    for, so a difference counts only if it shows again when the worker is given time after each step."""
+    try:
+        run(steps, 0)
+    except AssertionError:
+        run(steps, 0.03)
+
+
+def run(steps, pause):
     host, ours = HostPty(), Ours()
     try:
         for kind, value in steps:
@@ -94,6 +103,7 @@ def check(steps):
                 assert os.write(host.master, value) == len(value)
             elif kind == "print":
                 assert ours.write(value) == host.write(value)
+            select.select([], [], [], pause)
             out = ours.ldisc.take_output(1 << 20)
             assert host.receive_output(len(out)) == out
             if kind == "type":
@@ -209,7 +219,9 @@ def test_input_waits_when_there_is_no_room():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.one_of(st.tuples(st.just("type"), st.binary(max_size=300)), st.tuples(st.just("modes"), modes()))))
+@given(
+    st.lists(st.one_of(st.tuples(st.just("type"), st.binary(max_size=300)), st.tuples(st.just("modes"), modes())))
+)
 def test_any_bytes_keep_the_limits(rest):
     ours = Ours()
     for kind, value in rest:

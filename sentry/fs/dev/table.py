@@ -34,7 +34,7 @@ def makedev(major: int, minor: int) -> int:
 
 
 def major_minor(rdev: int) -> tuple[int, int]:
-    return (rdev >> 8 & 0xFFF) | (rdev >> 32 & ~0xFFF), (rdev & 0xFF) | (rdev >> 12 & ~0xFF)
+    return (rdev >> 8 & 0xFFF) | (rdev >> 32 & 0xFFFFF000), (rdev & 0xFF) | (rdev >> 12 & 0xFFFFFF00)
 
 
 class DeviceTable:

@@ -5,9 +5,7 @@ Positions are counts since the beginning: the buffer holds `tail` to `head`; a l
 to `canon_head`, and `ends` are the positions of the characters that end lines.  An end of file is
 stored as a NUL that ends a line.  What there is no room for stays in `pending`.
 
-Output goes through `write` and its processing to `output`, where the other side takes it.  Echoes
-have a queue of their own, since they wait while output is stopped (Ctrl-S): numbers below 256 are
-characters, CONTROL + c is a control character shown as ^X, and the rest are instructions about columns.
+This is the input side; output and echoes are in output.py.
 """
 
 from __future__ import annotations
@@ -32,22 +30,11 @@ from sentry.abi.termios import (
     ISIG,
     ISTRIP,
     IUCLC,
-    IUTF8,
     IXANY,
     IXON,
     NOFLSH,
-    OCRNL,
-    OLCUC,
-    ONLCR,
-    ONLRET,
-    ONOCR,
-    OPOST,
     PARMRK,
-    TABDLY,
     TIOCPKT_FLUSHREAD,
-    TIOCPKT_FLUSHWRITE,
-    TIOCPKT_START,
-    TIOCPKT_STOP,
     VEOF,
     VEOL,
     VEOL2,
@@ -63,59 +50,46 @@ from sentry.abi.termios import (
     VSUSP,
     VTIME,
     VWERASE,
-    XTABS,
 )
-from sentry.fs.devpts.modes import Termios, initial
+from sentry.fs.devpts.modes import Termios
+from sentry.fs.devpts.output import (
+    BS,
+    BUFFER,
+    CNTRL,
+    CR,
+    ERASE_TAB,
+    MOVE_BACK,
+    NL,
+    PENDING,
+    SET_CANON_COLUMN,
+    TAB,
+    OutputSide,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: n_tty's buffer, what a pty's flip buffer holds before it, and both together for output.
-BUFFER = 4096
-PENDING = 8192
-OUTPUT = BUFFER + PENDING
-ECHOES = 4096
-
-CONTROL = 0x100
-ERASE_TAB = 0x200
-SET_CANON_COLUMN = 0x400
-MOVE_BACK = 0x401
-
-_CNTRL = frozenset([*range(32), 127])
 #: Letters and digits of Latin-1, and the underscore: what words are made of.
 _ALNUM = frozenset(
     c for c in range(256) if (c < 128 and chr(c).isalnum()) or c == 0x5F or (c >= 0xC0 and c | 0x20 != 0xF7)
 )
-_TAB, _NL, _CR, _BS = 9, 10, 13, 8
 _LOWER = bytes(c + 32 if 65 <= c <= 90 or (0xC0 <= c <= 0xDE and c != 0xD7) else c for c in range(256))
-# As the kernel has it, also for the letters that have no upper case.
-_UPPER = bytes(c - 32 if 97 <= c <= 122 or (c >= 0xDF and c != 0xF7) else c for c in range(256))
 
 
-class LineDiscipline:
+class LineDiscipline(OutputSide):
     """`on_signal(signo)` tells the foreground; `on_readable()` that input can be read; `on_output()` that
     output, or a packet-mode status, is there for the master."""
 
     def __init__(
         self, on_signal: Callable[[int], None], on_readable: Callable[[], None], on_output: Callable[[], None]
     ) -> None:
+        super().__init__(on_output)
         self.on_signal = on_signal
         self.on_readable = on_readable
-        self.on_output = on_output
-        self.output = bytearray()
         self.pending = bytearray()
-        self.packet = False
-        #: TIOCPKT_ bits that the master has not read.
-        self.status = 0
-        self.stopped = False
-        #: Stopped by TCOOFF, which only TCOON ends.
-        self.tco_stopped = False
-        self._column = 0
-        self._canon_column = 0
-        self._echoes: list[int] = []
         self._reset_input()
-        self.set_termios(initial(), first=True)
+        self._apply(None)
 
     def _reset_input(self) -> None:
         self._buffer = bytearray()
@@ -133,10 +107,14 @@ class LineDiscipline:
 
     # Modes
 
-    def set_termios(self, new: Termios, first: bool = False) -> None:
+    def set_termios(self, new: Termios) -> None:
         """Change the modes (n_tty_set_termios)."""
-        old = None if first else self.termios
-        self.termios = new
+        old, self.termios = self.termios, new
+        self._apply(old)
+
+    def _apply(self, old: Termios | None) -> None:
+        """Act on the modes after `old`; None: the first ones."""
+        new = self.termios
         lflag, iflag = new.lflag, new.iflag
         if old is None or (old.lflag ^ lflag) & (ICANON | EXTPROC):
             self._ends.clear()
@@ -173,16 +151,16 @@ class LineDiscipline:
                 indices += (VWERASE, VLNEXT, VEOL2)
                 if lflag & ECHO:
                     indices.append(VREPRINT)
-            found.add(_NL)
+            found.add(NL)
         if iflag & IXON:
             indices += (VSTART, VSTOP)
         if lflag & ISIG:
             indices += (VINTR, VQUIT, VSUSP)
         found.update(cc[index] for index in indices)
         if iflag & (IGNCR | ICRNL):
-            found.add(_CR)
+            found.add(CR)
         if iflag & INLCR:
-            found.add(_NL)
+            found.add(NL)
         found.discard(0)
         return frozenset(found)
 
@@ -297,19 +275,19 @@ class LineDiscipline:
             self._signal_character(c)
             return
         self._restart_any()
-        if c == _CR:
+        if c == CR:
             if iflag & IGNCR:
                 return
             if iflag & ICRNL:
-                c = _NL
-        elif c == _NL and iflag & INLCR:
-            c = _CR
+                c = NL
+        elif c == NL and iflag & INLCR:
+            c = CR
         if self._icanon and self._canon_character(c):
             return
         if lflag & ECHO:
             self._finish_erasing()
-            if c == _NL:
-                self._echo_op(_NL)
+            if c == NL:
+                self._echo_op(NL)
             else:
                 self._mark_column()
                 self._echo(c)
@@ -342,16 +320,16 @@ class LineDiscipline:
                 self._finish_erasing()
                 if lflag & ECHOCTL:
                     self._echo_op(0x5E)
-                    self._echo_op(_BS)
+                    self._echo_op(BS)
         elif c == cc[VREPRINT] and lflag & ECHO and extended:
             self._finish_erasing()
             self._echo(c)
-            self._echo_op(_NL)
+            self._echo_op(NL)
             for kept in self._buffer[self._canon_head - self._tail :]:
                 self._echo(kept)
-        elif c == _NL:
+        elif c == NL:
             if lflag & (ECHO | ECHONL):
-                self._echo_op(_NL)
+                self._echo_op(NL)
             self._end_line(c)
         elif c == cc[VEOF]:
             self._end_line(0)
@@ -373,9 +351,6 @@ class LineDiscipline:
         self.on_readable()
 
     # Erasing
-
-    def _continues(self, c: int) -> bool:
-        return bool(self.termios.iflag & IUTF8) and c & 0xC0 == 0x80
 
     def _finish_erasing(self) -> None:
         if self._erasing:
@@ -399,7 +374,7 @@ class LineDiscipline:
                 self._finish_erasing()
                 self._echo(cc[VKILL])
                 if lflag & ECHOK:
-                    self._echo_op(_NL)
+                    self._echo_op(NL)
                 return
         seen = False
         while len(buffer) > first:
@@ -436,184 +411,29 @@ class LineDiscipline:
                 self._echo_op(MOVE_BACK)
         elif erase and not lflag & ECHOE:
             self._echo(self.termios.cc[VERASE])
-        elif c == _TAB:
+        elif c == TAB:
             self._echo_erased_tab(first)
         else:
-            control = c in _CNTRL
+            control = c in CNTRL
             times = (1 + control) if not control or lflag & ECHOCTL else 0
             for _ in range(times):
-                for op in (_BS, 0x20, _BS):
+                for op in (BS, 0x20, BS):
                     self._echo_op(op)
 
     def _echo_erased_tab(self, first: int) -> None:
         columns, after_tab = 0, False
         for c in reversed(self._buffer[first:]):
-            if c == _TAB:
+            if c == TAB:
                 after_tab = True
                 break
-            if c in _CNTRL:
+            if c in CNTRL:
                 if self.termios.lflag & ECHOCTL:
                     columns += 2
             elif not self._continues(c):
                 columns += 1
         self._echo_op(ERASE_TAB + (columns & 7 | (0x80 if after_tab else 0)))
 
-    # Echo and output
-
-    def _echo_op(self, op: int) -> None:
-        self._echoes.append(op)
-        if len(self._echoes) > ECHOES:
-            del self._echoes[0]
-
-    def _echo(self, c: int) -> None:
-        control = c in _CNTRL and c != _TAB and self.termios.lflag & ECHOCTL
-        self._echo_op(CONTROL + c if control else c)
-
-    def process_echoes(self) -> None:
-        """Output the echoes that are due, unless output is stopped or full."""
-        if not self._echoes or self.stopped:
-            return
-        post = self.termios.oflag & OPOST
-        done = 0
-        for op in self._echoes:
-            if len(self.output) + 8 > OUTPUT:
-                break
-            done += 1
-            if op == 0xFF:
-                # n_tty's queue escapes by this byte, so it goes out unprocessed.
-                self.output.append(op)
-                self._column += 1
-            elif op < CONTROL:
-                if post:
-                    self._output_character(op)
-                else:
-                    self.output.append(op)
-            elif op < ERASE_TAB:
-                self.output += bytes((0x5E, op & 0xFF ^ 0x40))
-                self._column += 2
-            elif op < SET_CANON_COLUMN:
-                columns = op & 0xFF
-                if not columns & 0x80:
-                    columns += self._canon_column
-                back = 8 - (columns & 7)
-                self.output += b"\b" * back
-                self._column = max(0, self._column - back)
-            elif op == SET_CANON_COLUMN:
-                self._canon_column = self._column
-            else:
-                self._column = max(0, self._column - 1)
-        del self._echoes[:done]
-        self.on_output()
-
-    def _output_character(self, c: int) -> None:
-        """Output processing of one character (do_output_char)."""
-        oflag = self.termios.oflag
-        if c == _NL:
-            if oflag & ONLRET:
-                self._column = 0
-            if oflag & ONLCR:
-                self._canon_column = self._column = 0
-                self.output += b"\r\n"
-                return
-            self._canon_column = self._column
-        elif c == _CR:
-            if oflag & ONOCR and self._column == 0:
-                return
-            if oflag & OCRNL:
-                c = _NL
-                if oflag & ONLRET:
-                    self._canon_column = self._column = 0
-            else:
-                self._canon_column = self._column = 0
-        elif c == _TAB:
-            spaces = 8 - (self._column & 7)
-            self._column += spaces
-            if oflag & TABDLY == XTABS:
-                self.output += b" " * spaces
-                return
-        elif c == _BS:
-            self._column = max(0, self._column - 1)
-        elif c not in _CNTRL:
-            if oflag & OLCUC:
-                c = _UPPER[c]
-            if not self._continues(c):
-                self._column += 1
-        self.output.append(c)
-
-    @property
-    def output_room(self) -> int:
-        return 0 if self.stopped else max(0, OUTPUT - len(self.output))
-
-    def write(self, data: bytes) -> int:
-        """Output from the program: bytes taken, 0 when there is no room (or output is stopped)."""
-        self.process_echoes()
-        room = self.output_room
-        oflag = self.termios.oflag
-        if not oflag & OPOST:
-            data = data[:room]
-            self.output += data
-        elif room < 8:
-            return 0
-        elif not oflag & (OCRNL | ONOCR | ONLRET | OLCUC) and oflag & TABDLY != XTABS and oflag & ONLCR:
-            data = data[: room // 2]
-            self.output += data.replace(b"\n", b"\r\n")
-            self._count_columns(data)
-        else:
-            data = data[: room // 8]
-            for c in data:
-                self._output_character(c)
-        if data:
-            self.on_output()
-        return len(data)
-
-    def _count_columns(self, data: bytes) -> None:
-        """The column after plain output, of which only the last line counts."""
-        start = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
-        if start:
-            self._column = self._canon_column = 0
-        column = self._column
-        for c in data[start:]:
-            if c == _TAB:
-                column += 8 - (column & 7)
-            elif c == _BS:
-                column = max(0, column - 1)
-            elif c not in _CNTRL and not self._continues(c):
-                column += 1
-        self._column = column
-
-    def take_output(self, size: int) -> bytes:
-        """Up to `size` bytes for the far end."""
-        data = bytes(self.output[:size])
-        del self.output[:size]
-        self.process_echoes()
-        return data
-
-    def send(self, c: int) -> None:
-        """A character past all queues (TCIOFF, TCION)."""
-        self.output.append(c)
-        self.on_output()
-
-    # Flow
-
-    def stop(self) -> None:
-        if not self.stopped:
-            self.stopped = True
-            self._note(TIOCPKT_STOP, TIOCPKT_START)
-
-    def start(self) -> None:
-        if self.stopped and not self.tco_stopped:
-            self.stopped = False
-            self._note(TIOCPKT_START, TIOCPKT_STOP)
-            self.on_output()
-
-    def _note(self, bit: int, instead: int = 0) -> None:
-        """A status for a master in packet mode."""
-        if self.packet:
-            self.status = self.status & ~instead | bit
-            self.on_output()
-
-    def note(self, bit: int, instead: int = 0) -> None:
-        self._note(bit, instead)
+    # Reading
 
     def flush_input(self) -> None:
         """Drop input that has not been read (TCIFLUSH); what is still pending comes next."""
@@ -622,15 +442,7 @@ class LineDiscipline:
 
     def _drop_input(self) -> None:
         self._reset_input()
-        self._note(TIOCPKT_FLUSHREAD)
-
-    def flush_output(self) -> None:
-        """Drop output on its way (TCOFLUSH): on a pty what the far end's buffer holds stays."""
-        del self.output[BUFFER - 1 :]
-        self._note(TIOCPKT_FLUSHWRITE)
-        self.on_output()
-
-    # Reading
+        self.note(TIOCPKT_FLUSHREAD)
 
     def available(self, polling: bool = False) -> bool:
         """Whether a read would find something; polling without VTIME waits for VMIN characters."""

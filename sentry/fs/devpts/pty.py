@@ -25,7 +25,7 @@ from sentry.abi.signal import SIGCONT, SIGHUP, SIGTTIN, SIGWINCH
 from sentry.abi.termios import EXTPROC, ICANON, TOSTOP, VMIN, VTIME
 from sentry.fs.devpts import control
 from sentry.fs.devpts.job import Terminal
-from sentry.fs.devpts.ldisc import BUFFER, LineDiscipline
+from sentry.fs.devpts.ldisc import LineDiscipline
 from sentry.fs.file import O_NONBLOCK, File
 from sentry.kernel.credentials import CAP_SYS_ADMIN
 from sentry.kernel.wait import Interrupted, WaitQueue, block
@@ -265,5 +265,3 @@ class SlaveFile(File):
             raise SysError(errno.ENOTTY if request == control.TIOCSPGRP else errno.EIO)
         return control.ioctl(self.pty, task, request, arg, self, False)
 
-
-__all__ = ["BUFFER", "MasterFile", "Pty", "SlaveFile"]
