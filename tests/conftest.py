@@ -24,7 +24,8 @@ import pytest
 # `python -m pytest` puts the working directory first, and a checkout that was not built in place would hide the
 # installed package.
 ROOT = Path(__file__).resolve().parent.parent
-if not list(ROOT.glob("sentry/_engine*.so")):
+BUILT_IN_PLACE = bool(list(ROOT.glob("sentry/_engine*.so")))
+if not BUILT_IN_PLACE:
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
 TIMEOUT = 60.0
@@ -108,6 +109,9 @@ def sentry_command() -> list[str]:
     """The command that starts the sandbox as the user who runs the tests."""
     if given := os.environ.get("SENTRY_BIN"):
         return shlex.split(given)
+    if BUILT_IN_PLACE:
+        start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sentry.cli import main; main()"
+        return [sys.executable, "-c", start]
     beside = Path(sys.executable).parent / "sentry"
     return [str(beside)] if beside.exists() else [sys.executable, "-m", "sentry"]
 

@@ -168,13 +168,19 @@ def _tidy(inode: Inode, locks: FileLocks) -> None:
     locks.queue.wake()
 
 
+def _users(owner: object) -> int:
+    """How many tasks use a descriptor table; 1 for any other owner."""
+    users: int = getattr(owner, "users", 1)
+    return users
+
+
 def posix_release(inode: Inode, owner: object) -> None:
     """Drop every record lock of `owner` (any close of a file by a process does that: fcntl(2)), and of
     descriptor tables that nobody uses any more: their last user is just ending."""
     locks = inode.locks
     if locks is None:
         return
-    kept = [lock for lock in locks.records if lock.owner is not owner and getattr(lock.owner, "users", 1)]
+    kept = [lock for lock in locks.records if lock.owner is not owner and _users(lock.owner) > 0]
     if len(kept) != len(locks.records):
         locks.records = kept
         _tidy(inode, locks)

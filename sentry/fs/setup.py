@@ -14,7 +14,7 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_CREAT, O_WRONLY
-from sentry.fs import modify, special
+from sentry.fs import modify, registry, special
 from sentry.fs.dentry import MNT_READONLY, Dentry, FsContext, Mount, MountNamespace, Path
 from sentry.fs.gofer.inode import GoferFilesystem
 from sentry.fs.opening import open_file
@@ -48,6 +48,7 @@ async def build_root(
 ) -> MountNamespace:
     """A namespace whose root is the Gofer's export `aname`, with a writable overlay of at most
     `tmpfs_limit` bytes (0: no limit) or as it is."""
+    registry.TMPFS_DEFAULTS.update(limit_bytes=tmpfs_limit, reopen_readonly=reopen_readonly)
     lower = await attach(client, aname, exclusive=True)
     fs: Filesystem = lower
     root: Inode = lower.root

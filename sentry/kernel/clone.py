@@ -24,6 +24,7 @@ from sentry.abi.sched import (
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.kernel.group import ThreadGroup
+from sentry.kernel.sched import sched_of
 from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.kernel.wait import WaitQueue, block
@@ -102,6 +103,7 @@ async def clone(task: Task, args: CloneArgs) -> int:
     child.name = task.name
     child.blocked = task.blocked
     child.affinity = task.affinity
+    child.extra["sched"] = sched_of(task).for_child()
     if not flags & CLONE_VM or flags & CLONE_VFORK:
         child.altstack = task.altstack
     if child.altstack[1] & SS_AUTODISARM and flags & CLONE_VM:

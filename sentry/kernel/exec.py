@@ -110,8 +110,9 @@ async def _load(
     kernel = task.kernel
     image = await elf.read_image(file)
     inode = path.inode
+    shared = task.fs.users > len(task.group.tasks)
     nosuid = bool(path.mount.flags & MNT_NOSUID)
-    cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid)
+    cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid, shared)
     opened = None
     if image.interp is not None:
         where = await walk.walk(task.fs, task.cred, image.interp)

@@ -206,6 +206,8 @@ class Kernel:
 
     def kill_group(self, group: ThreadGroup, signo: int) -> None:
         """SIGKILL."""
+        if self.strace is not None and not group.dying:
+            self.strace.killed(group.leader, signo)
         group.stopped = False
         self.exit_group(group, signal_status(signo))
 
@@ -227,10 +229,11 @@ class Kernel:
         task.running = False
         group = task.group
         self._release_memory(task)
-        files, task.files = task.files, None  # type: ignore[assignment]
+        files = task.files
         files.users -= 1
         if files.users == 0:
             files.close_all(task)
+        task.files = None  # type: ignore[assignment]
         task.fs.users -= 1
         group.dead_utime += task.utime_ns
         group.dead_stime += task.stime_ns

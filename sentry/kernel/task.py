@@ -135,7 +135,9 @@ class Task(Runner):
         #: While a child borrows this task's memory (vfork), and where that parent waits.
         self.vfork_queue: WaitQueue | None = None
         self.affinity = (1 << kernel.host.cpus) - 1
-        self.start_ns = self.trapped_ns = self.resumed_ns = monotonic_ns()
+        self.start_ns = self.resumed_ns = monotonic_ns()
+        #: When the trap under way began, 0 outside `on_trap`.
+        self.trapped_ns = 0
         self.utime_ns = self.stime_ns = 0
         self.extra: dict[str, Any] = {}
 
@@ -166,10 +168,25 @@ class Task(Runner):
 
     def on_trap(self, trap: Trap) -> None:
         """The platform stopped this task's thread."""
-        now = monotonic_ns()
+        now = self.trapped_ns = monotonic_ns()
         self.utime_ns += now - self.resumed_ns
-        self.trapped_ns = now
         self.running = False
+        try:
+            self._handle(trap)
+        finally:
+            self.stime_ns += monotonic_ns() - now
+            self.trapped_ns = 0
+
+    def step(self, value: object, error: BaseException | None) -> None:
+        """Run on; what is not inside `on_trap` counts as system time here."""
+        if self.trapped_ns:
+            super().step(value, error)
+            return
+        start = monotonic_ns()
+        super().step(value, error)
+        self.stime_ns += monotonic_ns() - start
+
+    def _handle(self, trap: Trap) -> None:
         if self.exited:
             self.kernel.reap_thread(self)
             return
@@ -271,9 +288,7 @@ class Task(Runner):
             if (self.pending.bits | group.pending.bits) & ~self.blocked:
                 self.return_to_user()
                 return
-        now = monotonic_ns()
-        self.stime_ns += now - self.trapped_ns
-        self.resumed_ns = now
+        self.resumed_ns = monotonic_ns()
         self.running = True
         self.thread.resume()
 

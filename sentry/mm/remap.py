@@ -13,6 +13,7 @@ from sentry.abi.mman import (
     MREMAP_MAYMOVE,
     PAGE_MASK,
     PAGE_SIZE,
+    PROT_WRITE,
     VM_ACCOUNT,
     VM_DONTEXPAND,
     VM_LOCKED,
@@ -21,7 +22,7 @@ from sentry.abi.mman import (
     VM_SHARED,
 )
 from sentry.mm.layout import is_free
-from sentry.mm.manager import page_up
+from sentry.mm.state import page_up
 from sentry.mm.vma import Vma
 from sentry.platform.base import GUEST_TOP
 
@@ -50,7 +51,8 @@ async def remap(mm: MemoryManager, addr: int, old_size: int, new_size: int, flag
     if vma.file is not None and (not old_size or flags & MREMAP_DONTUNMAP):
         file = vma.file.get()
         try:
-            host_fd = await file.host_mapping(bool(vma.flags & VM_SHARED), bool(vma.max_prot & 2))
+            shared = bool(vma.flags & VM_SHARED)
+            host_fd = await file.host_mapping(shared, shared and bool(vma.max_prot & PROT_WRITE))
         finally:
             file.put()
         vma = mm.find(addr)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: st_dev of what has no file system: 0:1, as Linux's internal shmem mount usually has.
 SHMEM_DEV = 1
+#: Each costs a host descriptor, of which the Sentry needs some for other things.
+MAX_LIVE = 8192
 
 
 class SharedAnonymous:
@@ -23,6 +25,7 @@ class SharedAnonymous:
 
     __slots__ = ("charged", "commit", "host_fd", "ino", "refs", "size")
     _next_ino = 1
+    _live = 0
 
     #: As /proc/PID/maps shows it.
     map_name = b"/dev/zero (deleted)"
@@ -35,12 +38,15 @@ class SharedAnonymous:
         self.charged = size if reserve else 0
         self.size = size
         self.refs = 1
+        if SharedAnonymous._live >= MAX_LIVE:
+            raise SysError(errno.ENOMEM)
         commit.charge(self.charged, who)
         try:
             self.host_fd = os.memfd_create("shm", os.MFD_CLOEXEC)
         except OSError:
             commit.uncharge(self.charged)
             raise SysError(errno.ENOMEM) from None
+        SharedAnonymous._live += 1
         try:
             os.ftruncate(self.host_fd, size)
         except OSError:
@@ -57,6 +63,7 @@ class SharedAnonymous:
         self.refs -= 1
         if self.refs == 0:
             os.close(self.host_fd)
+            SharedAnonymous._live -= 1
             self.commit.uncharge(self.charged)
 
     async def host_mapping(self, shared: bool, writable: bool) -> int | None:

@@ -58,7 +58,8 @@ class Vma:
         return self.offset + addr - self.start if self.file is not None else 0
 
     def __repr__(self) -> str:
-        return f"Vma({self.start:#x}, {self.end:#x}, {self.flags:#x}, {self.file!r}, {self.offset:#x}, {self.name!r})"
+        origin = f"{self.file!r}, {self.offset:#x}, {self.name!r}"
+        return f"Vma({self.start:#x}, {self.end:#x}, {self.flags:#x}, {origin})"
 
 
 def joins(left: Vma, right: Vma) -> bool:
@@ -81,6 +82,12 @@ class VmaTree:
     def __init__(self) -> None:
         self.vmas: list[Vma] = []
         self._starts: list[int] = []
+
+    def fill(self, vmas: list[Vma]) -> None:
+        """Take over the mappings of another tree, in order, with a reference to each file (fork)."""
+        self.vmas = vmas
+        self._starts = [vma.start for vma in vmas]
+        self.join(0, vmas[-1].end if vmas else 0)
 
     def __len__(self) -> int:
         return len(self.vmas)

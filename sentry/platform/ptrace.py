@@ -343,6 +343,8 @@ class PtracePlatform(Platform):
             raise OSError(-result, "stub: " + os.strerror(-result))
         self._zygote = zygote[0]
         self._vdso = (start[0], elf[0], GUEST_TOP)
+        #: For the memory cgroup, which every stub inherits from it.
+        self.zygote_pid: int = self._zygote.pid
         self.fpstate_size = _check(lib.ptrace_get_fpstate(self._zygote, _xstate, XSTATE_MAX))
         self.fresh_fpstate = _xstate_view[: self.fpstate_size]
 

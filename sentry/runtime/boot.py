@@ -39,6 +39,10 @@ NAMESPACES = (
     CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
 )
 
+#: Nobody on the host; what a Sentry started by root becomes.
+NOBODY = 65534
+CAP_SETUID_SETGID = 1 << 6 | 1 << 7
+
 BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin")
 FILTERS = ("sentry", "reaper", "stub", "gofer", "gofer_rw")
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET, SOCK_NONBLOCK, SOCK_CLOEXEC = 1, 1, 5, 0o4000, 0o2000000
@@ -194,7 +198,7 @@ def prepare(config: Config, closed: set[int]) -> Plan:
     plan = Plan()
     plan.config = config
     plan.cli_pid = os.getpid()
-    plan.as_nobody = os.geteuid() == 0
+    plan.as_nobody = can_become_nobody()
     plan.exports = open_exports(config)
     plan.filters = read_filters()
     plan.stub_fd = open_program("stub")
@@ -208,12 +212,31 @@ def prepare(config: Config, closed: set[int]) -> Plan:
     return plan
 
 
-def write_maps(pid: int, as_nobody: bool) -> None:
-    """Map one id into the user namespace of `pid`: our own, or NOBODY for root."""
-    from sentry.runtime.inside import NOBODY
+def covers(id_map: str, number: int) -> bool:
+    """Whether a /proc/PID/uid_map or gid_map gives `number` a meaning inside its user namespace."""
+    for line in id_map.splitlines():
+        first, _, count = (int(word) for word in line.split())
+        if first <= number < first + count:
+            return True
+    return False
 
+
+def can_become_nobody() -> bool:
+    """Whether we are a root that can give a child another uid: not so in a small user namespace."""
+    from sentry._engine import lib
+
+    if os.geteuid() != 0 or lib.host_effective_capabilities() & CAP_SETUID_SETGID != CAP_SETUID_SETGID:
+        return False
+    return all(covers(diagnose.read_file(f"/proc/self/{name}"), NOBODY) for name in ("uid_map", "gid_map"))
+
+
+def write_maps(pid: int, as_nobody: bool) -> None:
+    """Map one id into the user namespace of `pid`: NOBODY for root, our own otherwise.
+
+    Inside it is never 0, since a uid of 0 would get capabilities back by exec.
+    """
     uid, gid = (NOBODY, NOBODY) if as_nobody else (os.geteuid(), os.getegid())
-    files = [("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")]
+    files = [("uid_map", f"{uid or NOBODY} {uid} 1"), ("gid_map", f"{gid or NOBODY} {gid} 1")]
     if not as_nobody:
         # The kernel's condition for an ordinary user; root's child needs setgroups once, to drop its own.
         files.insert(0, ("setgroups", "deny"))
@@ -225,10 +248,7 @@ def write_maps(pid: int, as_nobody: bool) -> None:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise Fatal(
-                f"cannot write {name} of the sandbox's user namespace: {os.strerror(error.errno or 0)}; "
-                "user namespaces are restricted on this host"
-            ) from None
+            raise Fatal(diagnose.map_refused(name, error.errno or 0)) from None
 
 
 def start_gofer(plan: Plan) -> int:

@@ -124,7 +124,7 @@ def tame_python(debug: bool) -> None:
     os.environ["TZ"] = "UTC0"
     time.tzset()
     _warnings.filters.insert(0, ("ignore", None, Warning, None, 0))
-    _warnings._filters_mutated()
+    _warnings._filters_mutated()  # type: ignore[attr-defined]
 
     def on_exception(kind: type[BaseException], error: BaseException, where: object) -> None:
         _report(describe(error) if debug else f"sentry: internal error: {kind.__name__}: {error}")

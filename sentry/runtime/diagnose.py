@@ -14,16 +14,20 @@ from sentry.runtime.errors import Fatal
 OLDEST = (5, 14)
 
 
-def read_sysctl(path: str) -> str:
-    """A sysctl's text without white space around; "" where it does not exist."""
+def read_file(path: str) -> str:
+    """The start of a small file, without white space around; "" where it cannot be read."""
     try:
-        fd = os.open("/proc/sys/" + path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
     try:
-        return os.read(fd, 128).decode("ascii", "replace").strip()
+        return os.read(fd, 4096).decode("ascii", "replace").strip()
     finally:
         os.close(fd)
+
+
+def read_sysctl(name: str) -> str:
+    return read_file("/proc/sys/" + name)
 
 
 def kernel_version(release: str) -> tuple[int, int]:
@@ -91,6 +95,16 @@ def namespaces_refused(error: int) -> str:
     return f"cannot make namespaces: {os.strerror(error)}"
 
 
+def map_refused(name: str, error: int) -> str:
+    """The line for a uid_map, gid_map or setgroups file that could not be written."""
+    if error == errno.EPERM and os.geteuid() == 0:
+        return (
+            "root without CAP_SETUID, CAP_SETGID and CAP_SETFCAP cannot set up a user namespace; "
+            "run sentry as an ordinary user, or with these capabilities"
+        )
+    return f"cannot write {name} of the sandbox's user namespace: {os.strerror(error)}"
+
+
 def mounting_refused(error: int, step: str) -> str:
     """The line for a mount, pivot_root or id change that failed in our own user namespace."""
     if read_sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
@@ -117,7 +131,9 @@ def being_traced() -> bool:
 def ptrace_refused(error: int, detail: str) -> str:
     """The line for a platform that did not start; `detail` is its own word on it."""
     if error == errno.EPERM and being_traced():
-        return "sentry itself is being traced (strace, gdb), and a process has one tracer only; stop tracing it"
+        return (
+            "sentry itself is being traced (strace, gdb), and a process has one tracer only; stop tracing it"
+        )
     if error == errno.EPERM and in_container():
         return f"the container around us forbids ptrace; {CONTAINER_ADVICE}"
     if error in (errno.EPERM, errno.EACCES):

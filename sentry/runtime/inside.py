@@ -17,6 +17,7 @@ import select
 
 from sentry._engine import ffi, lib
 from sentry.runtime import confine, diagnose
+from sentry.runtime.boot import NOBODY
 from sentry.runtime.control import Control
 from sentry.runtime.errors import Fatal
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
     from sentry.platform.base import Platform
     from sentry.runtime.boot import Plan
-
-#: Nobody on the host; what a Sentry started by root becomes.
-NOBODY = 65534
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
@@ -223,7 +221,7 @@ def _set_oom_score(score: bytes) -> bytes:
 
 def _join_group(plan: Plan, platform: Platform) -> None:
     """Put the zygote into the memory cgroup; every stub is forked from it and so is inside too."""
-    zygote: int = getattr(platform, "zygote_pid", 0) or platform._zygote.pid  # type: ignore[attr-defined]
+    zygote: int = platform.zygote_pid  # type: ignore[attr-defined]
     if plan.procs_fd < 0 or not zygote:
         return
     try:

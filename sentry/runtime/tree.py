@@ -15,6 +15,7 @@ from sentry.fs.devpts.bridge import HostTerminal
 from sentry.fs.hostfile import HostFile, host_kind
 from sentry.fs.pipe import open_fifo
 from sentry.fs.proc.filesystem import ProcFilesystem
+from sentry.fs.registry import MOUNTABLE, TMPFS_DEFAULTS
 from sentry.fs.sys import SysFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.runtime.errors import Fatal
@@ -38,6 +39,7 @@ class Tree:
         self.client = client
         self.terminal: HostTerminal | None = None
         kernel.dev = DeviceTable()
+        MOUNTABLE[b"proc"] = _make_proc
         setup.register_special(open_fifo, kernel.dev.open)
 
     async def mount_all(self) -> Path:
@@ -46,7 +48,8 @@ class Tree:
         config = kernel.config
         limit = (config.memory or kernel.host.memory_total) // TMPFS_SHARE
         reopen = client.reopen_readonly
-        namespace = kernel.mounts = await setup.build_root(client, True, reopen, limit, ROOT_EXPORT)
+        TMPFS_DEFAULTS.update(limit_bytes=limit, reopen_readonly=reopen)
+        namespace = kernel.mounts = await setup.build_root(client, config.overlay != "none", reopen, limit, ROOT_EXPORT)
         safe = MNT_NOSUID | MNT_NODEV | MNT_NOEXEC
         setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/proc", 0o555), ProcFilesystem(kernel), safe)
         dev = Tmpfs(1 << 20, reopen, 0o755)
@@ -136,6 +139,10 @@ class Tree:
         """Let what the program wrote last reach the host's terminal."""
         if self.terminal is not None:
             await self.terminal.drain()
+
+
+async def _make_proc(kernel: Kernel, source: bytes, data: bytes) -> ProcFilesystem:
+    return ProcFilesystem(kernel)
 
 
 def _host_flags(fd: int) -> int:

@@ -21,9 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from typing import TypeAlias
+
     # What the annotations mean to a type checker.
-    Int = Fd = Signal = Flags = UInt = Mode = Long = ULong = Size = Addr = int
-    Path = bytes
+    Int: TypeAlias = int
+    Fd: TypeAlias = int
+    Signal: TypeAlias = int
+    Flags: TypeAlias = int
+    UInt: TypeAlias = int
+    Mode: TypeAlias = int
+    Long: TypeAlias = int
+    ULong: TypeAlias = int
+    Size: TypeAlias = int
+    Addr: TypeAlias = int
+    Path: TypeAlias = bytes
 
 PATH_MAX = 4096
 REGISTERS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")

@@ -24,7 +24,7 @@ Of the {total} calls of x86-64 Linux that the Sentry knows by name, {full} are c
 - **partial**: the note says what is missing.
 - **refused**: always gives that errno, the one a program meets on a Linux without the feature, or without
   the privilege. The note gives the reason.
-- **not implemented**: gives ENOSYS; `sentry run --debug` names such a call once. Numbers beyond this table do the same.
+- **not implemented**: gives ENOSYS, as numbers beyond this table do; `sentry run --debug` names it once.
 
 | nr | name | support | notes |
 |---:|---|---|---|

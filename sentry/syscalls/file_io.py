@@ -446,6 +446,8 @@ async def _getdents(task: Task, fd: int, buf: int, size: int, legacy: bool) -> i
     file = task.files.get(fd)
     if not file.inode.is_dir:
         raise SysError(errno.ENOTDIR)
+    if file.path is not None and file.path.dentry.deleted:
+        raise SysError(errno.ENOENT)
     size = min(size, CHUNK)
     out = bytearray()
     pos = file.pos

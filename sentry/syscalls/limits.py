@@ -91,7 +91,7 @@ def pack_rusage(utime: int, stime: int, maxrss_kib: int = 0) -> bytes:
     )
 
 
-@syscall(SYS.getrusage, partial="CPU times are approximate, counts of faults and switches are 0")
+@syscall(SYS.getrusage, partial="CPU times approximate, faults and switches 0, maxrss an upper bound")
 def getrusage(task: Task, who: Int, usage: Addr) -> None:
     """getrusage(2)."""
     group = task.group
@@ -103,5 +103,8 @@ def getrusage(task: Task, who: Int, usage: Addr) -> None:
         utime, stime = group.child_utime, group.child_stime
     else:
         raise SysError(errno.EINVAL)
-    resident = 0 if who == RUSAGE_CHILDREN else task.mm.space.resident_pages() * PAGE_KIB
-    task.mm.write(usage, pack_rusage(utime, stime, resident))
+    maxrss = 0
+    if who != RUSAGE_CHILDREN:
+        # A platform that can't tell what is resident: what is mapped is the least upper bound we have.
+        maxrss = task.mm.space.resident_pages() * PAGE_KIB or task.mm.total_vm // 1024
+    task.mm.write(usage, pack_rusage(utime, stime, maxrss))

@@ -63,6 +63,7 @@ from sentry.fs.walk import (
     walk,
 )
 from sentry.kernel.credentials import CAP_SYS_CHROOT
+from sentry.syscalls.args import read_path
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -162,8 +163,6 @@ async def fstat(task: Task, fd: Fd, buf: Addr) -> None:
 
 def _read_path(task: Task, addr: int, flags: int) -> bytes:
     """The path at `addr`; with AT_EMPTY_PATH a null pointer counts as empty (Linux 6.11)."""
-    from sentry.syscalls.args import read_path
-
     if addr == 0 and flags & AT_EMPTY_PATH:
         return b""
     return read_path(task, addr)

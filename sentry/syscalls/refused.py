@@ -81,6 +81,8 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "none of the futex2 calls yet": (SYS.futex_waitv, SYS.futex_wake, SYS.futex_wait, SYS.futex_requeue),
     "no page cache statistics": (SYS.cachestat,),
     "no sealed mappings": (SYS.mseal,),
+    "no vmsplice; programs fall back on writev": (SYS.vmsplice,),
+    "deprecated: statfs(2) tells more": (SYS.ustat,),
     "compiled out in most kernels (CONFIG_SYSFS_SYSCALL)": (SYS.sysfs,),
     "compiled out in most kernels (CONFIG_USELIB)": (SYS.uselib,),
     "deprecated since Linux 3.16": (SYS.remap_file_pages,),
@@ -101,6 +103,7 @@ _FORBIDDEN: dict[int, str] = {
     SYS.syslog: "no kernel log: as under kernel.dmesg_restrict",
     SYS.reboot: "nobody has CAP_SYS_BOOT",
     SYS.settimeofday: "nobody may set a clock",
+    SYS.pivot_root: "the sandbox keeps its root; chroot(2) is there",
 }
 
 
@@ -127,6 +130,13 @@ def _on_socket(task: Task, fd: Fd) -> None:
     """Whatever needs a socket: EBADF or ENOTSOCK."""
     task.files.get(fd)
     raise SysError(errno.ENOTSOCK)
+
+
+@syscall(SYS.setns, partial="there is one namespace of each kind: EINVAL")
+def setns(task: Task, fd: Fd, kind: Int) -> None:
+    """setns(2): no descriptor names a namespace."""
+    task.files.get(fd)
+    raise SysError(errno.EINVAL)
 
 
 _SOCKET_CALLS = (

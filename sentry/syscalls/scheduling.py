@@ -240,7 +240,7 @@ def sched_getaffinity(task: Task, pid: Int, size: UInt, mask: Addr) -> int:
     if size * 8 < task.kernel.host.cpus or size % 8:
         raise SysError(errno.EINVAL)
     target = _target(task, pid)
-    length = min(size, _mask_size(task))
+    length: int = min(size, _mask_size(task))
     task.mm.write(mask, target.affinity.to_bytes(length, "little"))
     return length
 

@@ -64,7 +64,7 @@ def test_same_as_native(name: str, runner: Runner, program_dir: Path) -> None:
     command = [str(program), *directive(name, "ARGS").split()]
     native = runner.native(*command)
     assert native.status == 0, native
-    sandboxed = runner.run(*command, timeout=120)
+    sandboxed = runner.run(*command)
     difference = "\n".join(
         difflib.unified_diff(native.out.splitlines(), sandboxed.out.splitlines(), "native", "sandbox", lineterm="", n=2)
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentry.runtime import cgroup, control, diagnose, supervise
+from sentry.runtime import boot, cgroup, control, diagnose, supervise
 from sentry.runtime.errors import Fatal
 
 
@@ -145,3 +145,10 @@ def test_sizes_as_text() -> None:
     assert [supervise.size_text(n) for n in (64 << 20, 1 << 30, 1536 << 10, 1000)] == [
         "64 MiB", "1 GiB", "1536 KiB", "1000 bytes",
     ]  # fmt: skip
+
+
+def test_id_maps() -> None:
+    assert boot.covers("         0          0 4294967295", 65534)
+    assert boot.covers("0 1000 1\n1 100000 65536", 65534)
+    assert not boot.covers("0 1000 1", 65534)
+    assert not boot.covers("", 0)

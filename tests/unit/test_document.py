@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from sentry import syscalls
@@ -35,3 +36,12 @@ def test_every_handler_cites_its_man_page() -> None:
     syscalls.load()
     missing = [entry.name for entry in TABLE.values() if not (entry.handler.__doc__ or "").strip()]
     assert missing == []
+
+
+def test_documents_name_files_that_exist() -> None:
+    pages = [DOCS / "architecture.md", *sorted((DOCS / "decisions").glob("*.md"))]
+    for page in pages:
+        for name in re.findall(r"`((?:sentry|gofer|csrc|tests|docs)/[\w./-]*)`", page.read_text()):
+            assert (DOCS.parent / name).exists(), (page.name, name)
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), (page.name, link)

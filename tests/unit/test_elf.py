@@ -74,9 +74,10 @@ def test_dynamic_program(randomize):
     assert entry.rsp % 16 == 0
     got_argv, got_envp, auxv = read_stack(mm, entry.rsp)
     assert (got_argv, got_envp) == (argv, envp)
-    assert auxv[3] == mm.start_code + 64 and auxv[5] == image.phnum and auxv[4] == 56
+    base = mm.start_code - min(segment.vaddr for segment in image.segments if segment.flags & 1)
+    assert auxv[3] == base + 64 and auxv[5] == image.phnum and auxv[4] == 56
     assert mm.read(auxv[3], 4) == struct.pack("<I", 6)  # PT_PHDR
-    assert auxv[9] - image.entry == mm.start_code
+    assert auxv[9] - image.entry == base
     assert auxv[33] == VDSO[1]
     assert mm.read(auxv[25], 16) == bytes(range(16))
     assert mm.read_cstring(auxv[31], 100) == b"/bin/sh"
@@ -96,7 +97,7 @@ def test_dynamic_program(randomize):
 
 def test_bss_is_zero():
     mm, image, _ = load("/bin/sh", [b"sh"], [])
-    bias = mm.start_code
+    bias = mm.start_code - min(segment.vaddr for segment in image.segments if segment.flags & 1)
     last = image.segments[-1]
     if last.mem_size > last.file_size:
         addr = bias + last.vaddr + last.file_size
@@ -107,14 +108,16 @@ def test_static_pie_and_interpreter_alone():
     interp = run(read_image(HostFile("/bin/sh"))).interp
     mm, image, entry = load(os.fsdecode(interp), [b"ld.so"], [])
     assert image.interp is None and image.dynamic
-    assert entry.rip == image.entry + mm.start_code
+    assert mm.find(entry.rip).prot == 5
     assert mm.start_brk >= 0x555555554000 and mm.start_brk < 0x600000000000
 
 
 def program(*segments, kind=2, entry=0x401000, interp=None, body=b"", machine=62, cls=2):
     """A minimal ELF file; segments are (type, flags, offset, vaddr, filesz, memsz)."""
     ident = b"\x7fELF" + bytes([cls, 1, 1]) + bytes(9)
-    header = struct.pack("<16sHHIQQQIHHHHHH", ident, kind, machine, 1, entry, 64, 0, 0, 64, 56, len(segments), 0, 0, 0)
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", ident, kind, machine, 1, entry, 64, 0, 0, 64, 56, len(segments), 0, 0, 0
+    )
     table = b"".join(
         struct.pack("<IIQQQQQQ", t, f, off, va, va, fs, ms, 0x1000) for t, f, off, va, fs, ms in segments
     )
@@ -122,7 +125,9 @@ def program(*segments, kind=2, entry=0x401000, interp=None, body=b"", machine=62
 
 
 def test_static_program_with_partial_bss():
-    data = program((1, 5, 0, 0x400000, 0x1800, 0x1800), (1, 6, 0x1800, 0x402800, 0x10, 0x3000), body=b"\xaa" * 0x2000)
+    data = program(
+        (1, 5, 0, 0x400000, 0x1800, 0x1800), (1, 6, 0x1800, 0x402800, 0x10, 0x3000), body=b"\xaa" * 0x2000
+    )
     mm, _, entry = load(HostFile(data=data), [b"a"], [])
     assert entry.rip == 0x401000
     assert mm.read(0x402800, 0x10) == b"\xaa" * 16
@@ -169,7 +174,9 @@ def test_argument_limits():
 
 NUMBERS = st.one_of(
     st.integers(0, 0x10000),
-    st.sampled_from([0x400000, 0x400FFF, 1 << 31, 1 << 47, GUEST_TOP, GUEST_TOP - 0x1000, (1 << 63) - 1, (1 << 64) - 1]),
+    st.sampled_from(
+        [0x400000, 0x400FFF, 1 << 31, 1 << 47, GUEST_TOP, GUEST_TOP - 0x1000, (1 << 63) - 1, (1 << 64) - 1]
+    ),
     st.integers(0, (1 << 64) - 1),
 )
 SEGMENT = st.tuples(
@@ -193,7 +200,9 @@ class SmallSpace(FakeSpace):
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(SEGMENT, min_size=1, max_size=5), st.sampled_from([2, 3]), NUMBERS, st.binary(max_size=0x1000))
+@given(
+    st.lists(SEGMENT, min_size=1, max_size=5), st.sampled_from([2, 3]), NUMBERS, st.binary(max_size=0x1000)
+)
 def test_hostile_headers(segments, kind, entry, body):
     file = HostFile(data=program(*segments, kind=kind, entry=entry, body=body))
     mm = MemoryManager(SmallSpace(), Commit(), VDSO)

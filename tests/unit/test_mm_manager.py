@@ -35,6 +35,7 @@ from sentry.abi.mman import (
 from sentry.mm import Commit, MemoryManager, advise
 from sentry.mm.layout import STACK_GUARD
 from sentry.mm.remap import remap
+from sentry.mm.shared import SharedAnonymous
 from sentry.platform.base import GUEST_TOP
 
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
@@ -64,7 +65,10 @@ def fails(number, function, *args):
 def consistent(mm):
     """Host pages are exactly what the tree says, with its protections; the counters agree."""
     pages = {
-        page: vma for vma in mm.tree for page in range(vma.start, vma.end, PAGE_SIZE) if not vma.name.startswith(b"[v")
+        page: vma
+        for vma in mm.tree
+        for page in range(vma.start, vma.end, PAGE_SIZE)
+        if not vma.name.startswith(b"[v")
     }
     assert set(pages) == set(mm.space.pages)
     for page, vma in pages.items():
@@ -255,6 +259,7 @@ def test_fork_flags(mm):
     fails(errno.EFAULT, child.read, addr, 1)
     assert child.read(addr + 4096, 1) == b"\0" and child.read(addr + 8192, 1) == b"x"
     assert child.locked_vm == 0 and mm.locked_vm == 3 * 4096
+    assert child.total_vm == child.data_vm == 2 * 4096
     child.put()
     consistent(mm)
 
@@ -329,6 +334,15 @@ def test_advise_and_locks(mm):
     consistent(mm)
 
 
+def test_shared_anonymous_is_limited(mm, monkeypatch):
+    monkeypatch.setattr("sentry.mm.shared.MAX_LIVE", SharedAnonymous._live + 1)
+    addr = run(mm.map(0, 4096, RW, MAP_SHARED | MAP_ANONYMOUS))
+    fails(errno.ENOMEM, mm.map, 0, 4096, RW, MAP_SHARED | MAP_ANONYMOUS)
+    mm.unmap(addr, 4096)
+    run(mm.map(0, 4096, RW, MAP_SHARED | MAP_ANONYMOUS))
+    consistent(mm)
+
+
 def test_strings(mm):
     addr = run(mm.map(BASE, 8192, RW, ANON))
     mm.write(addr, b"hello\0")
@@ -352,8 +366,8 @@ STEP = st.one_of(
               st.sampled_from([ANON, ANON | MAP_NORESERVE, MAP_SHARED | MAP_ANONYMOUS])),
     st.tuples(st.just("unmap"), PAGE_NUMBER, st.integers(1, 6)),
     st.tuples(st.just("protect"), PAGE_NUMBER, st.integers(1, 6), st.sampled_from([0, 1, 3, 7])),
-    st.tuples(st.just("remap"), PAGE_NUMBER, st.integers(0, 4), st.integers(1, 6), st.sampled_from([0, 1, 3, 5, 7]),
-              PAGE_NUMBER),
+    st.tuples(st.just("remap"), PAGE_NUMBER, st.integers(0, 4), st.integers(1, 6),
+              st.sampled_from([0, 1, 3, 5, 7]), PAGE_NUMBER),
     st.tuples(st.just("advise"), PAGE_NUMBER, st.integers(1, 6), st.sampled_from([4, 10, 11, 12, 18, 19])),
     st.tuples(st.just("lock"), PAGE_NUMBER, st.integers(1, 6)),
 )  # fmt: skip

@@ -71,8 +71,9 @@ def test_openat(trace: Trace) -> None:
     line = trace.call(SYS.openat, -100, path, 0o2000000, 0o7777, result=3)
     assert line == 'openat(AT_FDCWD, "/etc/ld.so.cache", O_RDONLY|O_CLOEXEC) = 3'
     line = trace.call(SYS.openat, 5, path, 0o1101, 0o644, result=-errno.ENOENT)
-    expected = 'openat(5, "/etc/ld.so.cache", O_WRONLY|O_CREAT|O_TRUNC, 0644) = -1 ENOENT (No such file or directory)'
-    assert line == expected
+    assert line == 'openat(5, "/etc/ld.so.cache", O_WRONLY|O_CREAT|O_TRUNC, 0644) = ' + (
+        "-1 ENOENT (No such file or directory)"
+    )
 
 
 def test_read_shows_what_came_and_write_what_goes(trace: Trace) -> None:

@@ -1,4 +1,4 @@
-"""Clocks, sleeps and signal timers: the scheduler is turned by hand, so nothing depends on how long it takes."""
+"""Clocks, sleeps and signal timers: the scheduler is turned by hand, so nothing depends on speed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from sentry.fs.file import POLLIN, POLLOUT, File
 from sentry.fs.inode import Filesystem, Inode
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.wait import Interrupted
-from sentry.syscalls import file_copy, file_io, file_space, mounts, open as open_calls, paths, xattr
+from sentry.syscalls import file_copy, file_io, file_space, mounts, paths, xattr
+from sentry.syscalls import open as open_calls
 
 BASE = Memory.BASE
 AT = -100
@@ -205,8 +206,12 @@ def test_openat2(task):
     assert isinstance(outcome(open_calls.openat2(task, AT, b"g", how, 24)), int)
     assert outcome(open_calls.openat2(task, AT, b"g", how, 23)) == "EINVAL"
     assert outcome(open_calls.openat2(task, AT, b"g", task.mm.put(bytes(24) + b"\1" * 8), 32)) == "E2BIG"
-    assert outcome(open_calls.openat2(task, AT, b"g", task.mm.put(struct.pack("<QQQ", 0, 7, 0)), 24)) == "EINVAL"
-    assert outcome(open_calls.openat2(task, AT, b"/g", task.mm.put(struct.pack("<QQQ", 0, 0, 8)), 24)) == "EXDEV"
+    assert (
+        outcome(open_calls.openat2(task, AT, b"g", task.mm.put(struct.pack("<QQQ", 0, 7, 0)), 24)) == "EINVAL"
+    )
+    assert (
+        outcome(open_calls.openat2(task, AT, b"/g", task.mm.put(struct.pack("<QQQ", 0, 0, 8)), 24)) == "EXDEV"
+    )
 
 
 def test_directories(task):

@@ -20,7 +20,8 @@ from sentry.fs import modify
 from sentry.fs.overlay.inode import OverlayFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.fs.walk import walk
-from sentry.syscalls import file_io, open as open_calls, paths
+from sentry.syscalls import file_io, paths
+from sentry.syscalls import open as open_calls
 
 libc = ctypes.CDLL(None, use_errno=True)
 AT = -100
@@ -30,7 +31,11 @@ HOST = "/dev/shm"
 pytestmark = pytest.mark.skipif(not os.path.isdir(HOST) or os.geteuid() != 0, reason="needs a tmpfs and root")
 
 name = st.sampled_from([b"a", b"b", b"c", b"a", b"b", b".", b"..", b"", b"x" * 256])
-path = st.lists(name, min_size=1, max_size=4).map(b"/".join).filter(lambda p: p.count(b"..") < 3 and p[:1] != b"/")
+path = (
+    st.lists(name, min_size=1, max_size=4)
+    .map(b"/".join)
+    .filter(lambda p: p.count(b"..") < 3 and p[:1] != b"/")
+)
 contents = st.sampled_from([b"a", b"b", b"b/", b"a/b", b"../a", b".", b"c/../b", b"./c/"])
 
 
@@ -161,7 +166,9 @@ class Twin(RuleBasedStateMachine):
     def _use(self, ours: int, theirs: int, offset: int, data: bytes) -> None:
         task = self.task
         for whence in (0, 1, 2, 3, 4):
-            assert outcome(file_io.lseek(task, ours, offset, whence)) == host(SYS.lseek, theirs, offset, whence)
+            assert outcome(file_io.lseek(task, ours, offset, whence)) == host(
+                SYS.lseek, theirs, offset, whence
+            )
         addr = task.mm.put(data)
         assert outcome(file_io.write(task, ours, addr, len(data))) == host(SYS.write, theirs, data, len(data))
         assert outcome(file_io.pwrite64(task, ours, addr, len(data), 3)) == host(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sentry.fs.inode import Filesystem
 from sentry.fs.proc.base import StaticDirectory
+from sentry.fs.proc.system import memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ def _cpu_tree(number: int, cpus: int) -> dict[bytes, Any]:
     return tree
 
 
+def _node_memory(kernel: Kernel) -> bytes:
+    total, used = memory(kernel)
+    values = ((b"MemTotal", total), (b"MemFree", total - used), (b"MemUsed", used))
+    return b"".join([b"Node 0 %-15s %8d kB\n" % (name + b":", size // 1024) for name, size in values])
+
+
 def make_tree(kernel: Kernel) -> dict[bytes, Any]:
     cpus = max(1, kernel.host.cpus)
     online = b"0-%d\n" % (cpus - 1) if cpus > 1 else b"0\n"
@@ -58,8 +65,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"cpulist": online,
             b"cpumap": b"%08x\n" % ((1 << cpus) - 1),
             b"distance": b"10\n",
-            b"meminfo": lambda kernel: b"Node 0 MemTotal:       %8d kB\n"
-            % ((kernel.config.memory or kernel.host.memory_total) // 1024),
+            b"meminfo": _node_memory,
         },
     }
     return {
