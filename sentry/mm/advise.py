@@ -17,7 +17,7 @@ from sentry.abi.mman import (
     VM_SHARED,
     VM_WRITE,
 )
-from sentry.mm.manager import page_up
+from sentry.mm.state import page_up
 from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
@@ -97,7 +97,11 @@ def _check(vma: Vma, advice: int) -> None:
     if advice in (mman.MADV_DONTNEED, mman.MADV_FREE):
         bad = flags & (VM_LOCKED | VM_PFNMAP) or (advice == mman.MADV_FREE and vma.file is not None)
     elif advice == mman.MADV_REMOVE:
-        if not flags & VM_LOCKED and vma.file is not None and flags & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE:
+        if (
+            not flags & VM_LOCKED
+            and vma.file is not None
+            and flags & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE
+        ):
             raise SysError(errno.EACCES)
         bad = flags & VM_LOCKED or vma.file is None
     elif advice == mman.MADV_WIPEONFORK:
@@ -164,7 +168,9 @@ def lock(mm: MemoryManager, start: int, size: int, flags: int) -> None:
         raise SysError(errno.EINVAL)
     if not mm.may_lock:
         mine = sum(
-            min(v.end, end) - max(v.start, start) for v in mm.tree.overlapping(start, end) if v.flags & VM_LOCKED
+            min(v.end, end) - max(v.start, start)
+            for v in mm.tree.overlapping(start, end)
+            if v.flags & VM_LOCKED
         )
         if mm.locked_vm + size - mine > limit:
             raise SysError(errno.ENOMEM)

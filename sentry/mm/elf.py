@@ -38,8 +38,8 @@ from sentry.abi.mman import (
     VM_MAYALL,
 )
 from sentry.mm.layout import ELF_DYN_BASE, Layout
-from sentry.mm.manager import page_up
 from sentry.mm.stack import build_stack, make_stack
+from sentry.mm.state import page_up
 from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
@@ -67,7 +67,9 @@ class Segment:
     def prot(self) -> int:
         flags = self.flags
         return (
-            (PROT_READ if flags & PF_R else 0) | (PROT_WRITE if flags & PF_W else 0) | (PROT_EXEC if flags & PF_X else 0)
+            (PROT_READ if flags & PF_R else 0)
+            | (PROT_WRITE if flags & PF_W else 0)
+            | (PROT_EXEC if flags & PF_X else 0)
         )
 
 
@@ -75,7 +77,17 @@ class Image:
     """A checked ELF file.  `interpreter` is the Image of PT_INTERP's file, filled in by whoever
     resolves the path `interp`."""
 
-    __slots__ = ("dynamic", "entry", "exec_stack", "file", "interp", "interpreter", "phdr", "phnum", "segments")
+    __slots__ = (
+        "dynamic",
+        "entry",
+        "exec_stack",
+        "file",
+        "interp",
+        "interpreter",
+        "phdr",
+        "phnum",
+        "segments",
+    )
 
     def __init__(self, file: File, dynamic: bool, entry: int, segments: list[Segment], phnum: int) -> None:
         self.file = file

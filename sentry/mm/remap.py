@@ -22,7 +22,7 @@ from sentry.abi.mman import (
     VM_SHARED,
 )
 from sentry.mm.layout import is_free
-from sentry.mm.manager import page_up
+from sentry.mm.state import page_up
 from sentry.mm.vma import Vma
 from sentry.platform.base import GUEST_TOP
 

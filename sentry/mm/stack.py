@@ -56,7 +56,9 @@ def check_arguments(argv: list[bytes], envp: list[bytes], execfn: bytes, stack_l
         raise SysError(errno.E2BIG)
 
 
-def make_stack(mm: MemoryManager, argv: list[bytes], envp: list[bytes], execfn: bytes, executable: bool) -> None:
+def make_stack(
+    mm: MemoryManager, argv: list[bytes], envp: list[bytes], execfn: bytes, executable: bool
+) -> None:
     """Map the stack, large enough for its first contents."""
     check_arguments(argv, envp, execfn, mm.limit(RLIMIT_STACK))
     contents = sum(map(len, argv)) + sum(map(len, envp)) + 9 * (len(argv) + len(envp)) + len(execfn)
@@ -68,8 +70,8 @@ def make_stack(mm: MemoryManager, argv: list[bytes], envp: list[bytes], execfn: 
 
 
 def build_stack(
-    mm: MemoryManager, argv: list[bytes], envp: list[bytes], execfn: bytes, random16: bytes, cred: Credentials,
-    secure: bool | None, randomize: bool, phdr: int, phnum: int, base: int, entry: int,
+    mm: MemoryManager, argv: list[bytes], envp: list[bytes], execfn: bytes, random16: bytes,
+    cred: Credentials, secure: bool | None, randomize: bool, phdr: int, phnum: int, base: int, entry: int,
 ) -> int:  # fmt: skip
     """Write the contents; the stack pointer.  Sets the argument bounds and auxv of `mm`."""
     argv = argv or [b""]

@@ -58,7 +58,8 @@ class Vma:
         return self.offset + addr - self.start if self.file is not None else 0
 
     def __repr__(self) -> str:
-        return f"Vma({self.start:#x}, {self.end:#x}, {self.flags:#x}, {self.file!r}, {self.offset:#x}, {self.name!r})"
+        origin = f"{self.file!r}, {self.offset:#x}, {self.name!r}"
+        return f"Vma({self.start:#x}, {self.end:#x}, {self.flags:#x}, {origin})"
 
 
 def joins(left: Vma, right: Vma) -> bool:

@@ -59,7 +59,7 @@ async def find_program(task: Task, config: Config) -> tuple[Path, bytes]:
 
 def _unusable(name: bytes, error: SysError, detail: str = "") -> Fatal:
     text = name.decode(errors="backslashreplace")
-    status = NOT_FOUND if error.errno in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
+    status = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
     return Fatal(f"'{text}': {detail or os.strerror(error.errno).lower()}", status)
 
 

@@ -155,9 +155,7 @@ def _read_iovec(mm: MemoryManager, addr: int, count: int) -> list[tuple[int, int
     return result
 
 
-def _pieces(
-    local: list[tuple[int, int]], remote: list[tuple[int, int]]
-) -> Iterator[tuple[int, int, int]]:
+def _pieces(local: list[tuple[int, int]], remote: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
     """(local address, remote address, size) of runs that lie in one element of either array."""
     i = j = skip_local = skip_remote = 0
     while i < len(local) and j < len(remote):
@@ -173,7 +171,14 @@ def _pieces(
 
 
 def _process_vm(
-    task: Task, pid: int, local_iov: int, local_count: int, remote_iov: int, remote_count: int, flags: int, write: bool
+    task: Task,
+    pid: int,
+    local_iov: int,
+    local_count: int,
+    remote_iov: int,
+    remote_count: int,
+    flags: int,
+    write: bool,
 ) -> int:
     if flags:
         raise SysError(errno.EINVAL)
@@ -205,7 +210,8 @@ def _process_vm(
 
 @syscall(SYS.process_vm_readv)
 def process_vm_readv(
-    task: Task, pid: Int, local_iov: Addr, local_count: ULong, remote_iov: Addr, remote_count: ULong, flags: ULong
+    task: Task, pid: Int, local_iov: Addr, local_count: ULong, remote_iov: Addr, remote_count: ULong,
+    flags: ULong,
 ) -> int:  # fmt: skip
     """process_vm_readv(2)."""
     return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, False)
@@ -213,7 +219,8 @@ def process_vm_readv(
 
 @syscall(SYS.process_vm_writev)
 def process_vm_writev(
-    task: Task, pid: Int, local_iov: Addr, local_count: ULong, remote_iov: Addr, remote_count: ULong, flags: ULong
+    task: Task, pid: Int, local_iov: Addr, local_count: ULong, remote_iov: Addr, remote_count: ULong,
+    flags: ULong,
 ) -> int:  # fmt: skip
     """process_vm_writev(2)."""
     return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, True)

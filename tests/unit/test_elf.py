@@ -115,7 +115,9 @@ def test_static_pie_and_interpreter_alone():
 def program(*segments, kind=2, entry=0x401000, interp=None, body=b"", machine=62, cls=2):
     """A minimal ELF file; segments are (type, flags, offset, vaddr, filesz, memsz)."""
     ident = b"\x7fELF" + bytes([cls, 1, 1]) + bytes(9)
-    header = struct.pack("<16sHHIQQQIHHHHHH", ident, kind, machine, 1, entry, 64, 0, 0, 64, 56, len(segments), 0, 0, 0)
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", ident, kind, machine, 1, entry, 64, 0, 0, 64, 56, len(segments), 0, 0, 0
+    )
     table = b"".join(
         struct.pack("<IIQQQQQQ", t, f, off, va, va, fs, ms, 0x1000) for t, f, off, va, fs, ms in segments
     )
@@ -123,7 +125,9 @@ def program(*segments, kind=2, entry=0x401000, interp=None, body=b"", machine=62
 
 
 def test_static_program_with_partial_bss():
-    data = program((1, 5, 0, 0x400000, 0x1800, 0x1800), (1, 6, 0x1800, 0x402800, 0x10, 0x3000), body=b"\xaa" * 0x2000)
+    data = program(
+        (1, 5, 0, 0x400000, 0x1800, 0x1800), (1, 6, 0x1800, 0x402800, 0x10, 0x3000), body=b"\xaa" * 0x2000
+    )
     mm, _, entry = load(HostFile(data=data), [b"a"], [])
     assert entry.rip == 0x401000
     assert mm.read(0x402800, 0x10) == b"\xaa" * 16
@@ -170,7 +174,9 @@ def test_argument_limits():
 
 NUMBERS = st.one_of(
     st.integers(0, 0x10000),
-    st.sampled_from([0x400000, 0x400FFF, 1 << 31, 1 << 47, GUEST_TOP, GUEST_TOP - 0x1000, (1 << 63) - 1, (1 << 64) - 1]),
+    st.sampled_from(
+        [0x400000, 0x400FFF, 1 << 31, 1 << 47, GUEST_TOP, GUEST_TOP - 0x1000, (1 << 63) - 1, (1 << 64) - 1]
+    ),
     st.integers(0, (1 << 64) - 1),
 )
 SEGMENT = st.tuples(
@@ -194,7 +200,9 @@ class SmallSpace(FakeSpace):
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(SEGMENT, min_size=1, max_size=5), st.sampled_from([2, 3]), NUMBERS, st.binary(max_size=0x1000))
+@given(
+    st.lists(SEGMENT, min_size=1, max_size=5), st.sampled_from([2, 3]), NUMBERS, st.binary(max_size=0x1000)
+)
 def test_hostile_headers(segments, kind, entry, body):
     file = HostFile(data=program(*segments, kind=kind, entry=entry, body=body))
     mm = MemoryManager(SmallSpace(), Commit(), VDSO)

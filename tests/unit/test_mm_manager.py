@@ -65,7 +65,10 @@ def fails(number, function, *args):
 def consistent(mm):
     """Host pages are exactly what the tree says, with its protections; the counters agree."""
     pages = {
-        page: vma for vma in mm.tree for page in range(vma.start, vma.end, PAGE_SIZE) if not vma.name.startswith(b"[v")
+        page: vma
+        for vma in mm.tree
+        for page in range(vma.start, vma.end, PAGE_SIZE)
+        if not vma.name.startswith(b"[v")
     }
     assert set(pages) == set(mm.space.pages)
     for page, vma in pages.items():
@@ -363,8 +366,8 @@ STEP = st.one_of(
               st.sampled_from([ANON, ANON | MAP_NORESERVE, MAP_SHARED | MAP_ANONYMOUS])),
     st.tuples(st.just("unmap"), PAGE_NUMBER, st.integers(1, 6)),
     st.tuples(st.just("protect"), PAGE_NUMBER, st.integers(1, 6), st.sampled_from([0, 1, 3, 7])),
-    st.tuples(st.just("remap"), PAGE_NUMBER, st.integers(0, 4), st.integers(1, 6), st.sampled_from([0, 1, 3, 5, 7]),
-              PAGE_NUMBER),
+    st.tuples(st.just("remap"), PAGE_NUMBER, st.integers(0, 4), st.integers(1, 6),
+              st.sampled_from([0, 1, 3, 5, 7]), PAGE_NUMBER),
     st.tuples(st.just("advise"), PAGE_NUMBER, st.integers(1, 6), st.sampled_from([4, 10, 11, 12, 18, 19])),
     st.tuples(st.just("lock"), PAGE_NUMBER, st.integers(1, 6)),
 )  # fmt: skip

@@ -53,7 +53,10 @@ class World:
         self.kernel.commit = Commit(Config.memory)
         self.fs = context(Tmpfs(limit_bytes=1 << 20))
         namespace = self.kernel.mounts = self.fs.namespace
-        for name, filesystem in ((b"/proc", ProcFilesystem(self.kernel)), (b"/sys", SysFilesystem(self.kernel))):
+        for name, filesystem in (
+            (b"/proc", ProcFilesystem(self.kernel)),
+            (b"/sys", SysFilesystem(self.kernel)),
+        ):
             setup.mount_at(namespace, run(setup.ensure_dir(namespace, name)), filesystem, 14)
         self.task = self.process(b"first", Credentials(1000, 1000, (4, 24)))
 
@@ -70,7 +73,9 @@ class World:
         kernel.init.children.add(group)
         task.files = FDTable()
         task.fs = self.fs.copy()
-        task.mm = MemoryManager(FakeSpace(), kernel.commit, (GUEST_TOP - 0x6000, GUEST_TOP - 0x2000, GUEST_TOP))
+        task.mm = MemoryManager(
+            FakeSpace(), kernel.commit, (GUEST_TOP - 0x6000, GUEST_TOP - 0x2000, GUEST_TOP)
+        )
         file = HostFile("/bin/true")
         file.inode = self.fs.root.inode
         image = run(read_image(file))
@@ -256,6 +261,15 @@ def test_descriptors(world):
     assert b"pos:\t0\nflags:\t0100002\n" in world.read(b"/proc/self/fdinfo/0")
     fails(errno.ENOENT, world.readlink, b"/proc/self/fd/1")
     fails(errno.ENOENT, world.readlink, b"/proc/self/fd/00")
+
+
+def test_namespaces(world):
+    other = world.process(b"other", Credentials(1000, 1000))
+    names = [b"/proc/self/ns/pid", b"/proc/%d/ns/pid" % other.tid, b"/proc/self/ns/pid_for_children"]
+    inodes = [world.as_task(walk.walk(world.task.fs, world.task.cred, name)).inode for name in names]
+    assert inodes[0] is inodes[1] is inodes[2]
+    assert world.readlink(names[2]) == b"pid:[%d]" % inodes[0].ino
+    world.open(names[0]).put()
 
 
 def test_memory_file(world):

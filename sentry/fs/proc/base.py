@@ -143,7 +143,13 @@ class LinkInode(Inode):
     __slots__ = ("target",)
 
     def __init__(
-        self, fs: Filesystem, ino: int, target: Callable[[], bytes], uid: int = 0, gid: int = 0, mode: int = 0o777
+        self,
+        fs: Filesystem,
+        ino: int,
+        target: Callable[[], bytes],
+        uid: int = 0,
+        gid: int = 0,
+        mode: int = 0o777,
     ) -> None:
         super().__init__(fs, ino, S_IFLNK | mode, uid, gid)
         self.target = target

@@ -10,29 +10,44 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.fs import walk
-from sentry.fs.file import O_NONBLOCK
+from sentry.fs.anon import AnonFilesystem, AnonInode
+from sentry.fs.file import O_NONBLOCK, File
 from sentry.fs.inode import S_IFLNK, Inode
 from sentry.fs.proc.access import require_access
-from sentry.fs.proc.base import DT_LNK, DT_REG, GeneratedDirectory, GeneratedInode, LinkInode, current_task
+from sentry.fs.proc.base import (
+    DT_LNK,
+    DT_REG,
+    O_NONCREATION,
+    GeneratedDirectory,
+    GeneratedInode,
+    current_task,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sentry.fs.dentry import Path
-    from sentry.fs.file import File
     from sentry.fs.inode import Filesystem
     from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
 
+NSFS_MAGIC = 0x6E736673
 O_PATH = 0o10000000
 O_CLOEXEC = 0o2000000
 #: Namespaces by name, with the inode numbers that the first ones of a kernel have.
 NAMESPACES = (
-    (b"cgroup", 4026531835), (b"ipc", 4026531839), (b"mnt", 4026531832), (b"net", 4026531833), (b"pid", 4026531836),
-    (b"pid_for_children", 4026531836), (b"time", 4026531834), (b"time_for_children", 4026531834),
-    (b"user", 4026531837), (b"uts", 4026531838),
-)  # fmt: skip
+    (b"cgroup", 4026531835),
+    (b"ipc", 4026531839),
+    (b"mnt", 4026531832),
+    (b"net", 4026531833),
+    (b"pid", 4026531836),
+    (b"pid_for_children", 4026531836),
+    (b"time", 4026531834),
+    (b"time_for_children", 4026531834),
+    (b"user", 4026531837),
+    (b"uts", 4026531838),
+)
 
 
 def exe_path(task: Task) -> Path | None:
@@ -172,8 +187,39 @@ def fdinfo(task: Task, fd: int) -> bytes:
     return text + (more() if more is not None else b"")
 
 
-def _constant(text: bytes) -> Callable[[], bytes]:
-    return lambda: text
+class NsInode(AnonInode):
+    """What a link in ns/ leads to: only good for comparing (stat(2)) and for keeping open."""
+
+    __slots__ = ()
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        if flags & 3:
+            raise SysError(errno.EPERM)
+        return File(self, flags & O_NONCREATION, path)
+
+
+_NSFS = AnonFilesystem(b"nsfs", NSFS_MAGIC)
+_NS_INODES = {
+    number: NsInode(_NSFS, number, 0o100444, b"%s:[%d]" % (name.removesuffix(b"_for_children"), number))
+    for name, number in NAMESPACES
+}
+
+
+class NsLink(Inode):
+    __slots__ = ("_inode", "_task")
+
+    def __init__(self, fs: Filesystem, ino: int, task: Task, inode: NsInode, uid: int, gid: int) -> None:
+        super().__init__(fs, ino, S_IFLNK | 0o777, uid, gid)
+        self._task = task
+        self._inode = inode
+
+    async def readlink(self) -> bytes:
+        require_access(self._task)
+        return self._inode.link_text
+
+    async def follow(self) -> Path | None:
+        require_access(self._task)
+        return _NSFS.path(self._inode)
 
 
 class NsDirectory(GeneratedDirectory):
@@ -188,8 +234,9 @@ class NsDirectory(GeneratedDirectory):
     async def lookup(self, name: bytes) -> Inode:
         for index, (known, number) in enumerate(NAMESPACES):
             if known == name:
-                text = b"%s:[%d]" % (name.removesuffix(b"_for_children"), number)
-                return LinkInode(self.fs, self.ino + 1 + index, _constant(text), self.uid, self.gid)
+                return NsLink(
+                    self.fs, self.ino + 1 + index, self._task, _NS_INODES[number], self.uid, self.gid
+                )
         raise SysError(errno.ENOENT)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:

@@ -17,18 +17,49 @@ if TYPE_CHECKING:
 #: Where names begin.
 _NAME_COLUMN = 73
 _VM_FLAGS = (
-    (mman.VM_READ, b"rd"), (mman.VM_WRITE, b"wr"), (mman.VM_EXEC, b"ex"), (mman.VM_SHARED, b"sh"),
-    (mman.VM_MAYREAD, b"mr"), (mman.VM_MAYWRITE, b"mw"), (mman.VM_MAYEXEC, b"me"), (mman.VM_GROWSDOWN, b"gd"),
-    (mman.VM_PFNMAP, b"pf"), (mman.VM_LOCKED, b"lo"), (mman.VM_SEQ_READ, b"sr"), (mman.VM_RAND_READ, b"rr"),
-    (mman.VM_DONTCOPY, b"dc"), (mman.VM_DONTEXPAND, b"de"), (mman.VM_ACCOUNT, b"ac"), (mman.VM_NORESERVE, b"nr"),
-    (mman.VM_WIPEONFORK, b"wf"), (mman.VM_DONTDUMP, b"dd"), (mman.VM_HUGEPAGE, b"hg"),
-    (mman.VM_NOHUGEPAGE, b"nh"), (mman.VM_MERGEABLE, b"mg"),
-)  # fmt: skip
+    (mman.VM_READ, b"rd"),
+    (mman.VM_WRITE, b"wr"),
+    (mman.VM_EXEC, b"ex"),
+    (mman.VM_SHARED, b"sh"),
+    (mman.VM_MAYREAD, b"mr"),
+    (mman.VM_MAYWRITE, b"mw"),
+    (mman.VM_MAYEXEC, b"me"),
+    (mman.VM_GROWSDOWN, b"gd"),
+    (mman.VM_PFNMAP, b"pf"),
+    (mman.VM_LOCKED, b"lo"),
+    (mman.VM_SEQ_READ, b"sr"),
+    (mman.VM_RAND_READ, b"rr"),
+    (mman.VM_DONTCOPY, b"dc"),
+    (mman.VM_DONTEXPAND, b"de"),
+    (mman.VM_ACCOUNT, b"ac"),
+    (mman.VM_NORESERVE, b"nr"),
+    (mman.VM_WIPEONFORK, b"wf"),
+    (mman.VM_DONTDUMP, b"dd"),
+    (mman.VM_HUGEPAGE, b"hg"),
+    (mman.VM_NOHUGEPAGE, b"nh"),
+    (mman.VM_MERGEABLE, b"mg"),
+)
 _SMAPS_KEYS = (
-    b"Rss", b"Pss", b"Pss_Dirty", b"Shared_Clean", b"Shared_Dirty", b"Private_Clean", b"Private_Dirty", b"Referenced",
-    b"Anonymous", b"KSM", b"LazyFree", b"AnonHugePages", b"ShmemPmdMapped", b"FilePmdMapped", b"Shared_Hugetlb",
-    b"Private_Hugetlb", b"Swap", b"SwapPss", b"Locked",
-)  # fmt: skip
+    b"Rss",
+    b"Pss",
+    b"Pss_Dirty",
+    b"Shared_Clean",
+    b"Shared_Dirty",
+    b"Private_Clean",
+    b"Private_Dirty",
+    b"Referenced",
+    b"Anonymous",
+    b"KSM",
+    b"LazyFree",
+    b"AnonHugePages",
+    b"ShmemPmdMapped",
+    b"FilePmdMapped",
+    b"Shared_Hugetlb",
+    b"Private_Hugetlb",
+    b"Swap",
+    b"SwapPss",
+    b"Locked",
+)
 
 
 def _reader(task: Task) -> FsContext:
@@ -103,7 +134,9 @@ def smaps(task: Task) -> bytes:
     for vma in mm.tree:
         rss = _resident(mm, vma)
         lines.append(_head(mm, vma, fs))
-        lines.append(_field(b"Size", vma.size // 1024) + _field(b"KernelPageSize", 4) + _field(b"MMUPageSize", 4))
+        lines.append(
+            _field(b"Size", vma.size // 1024) + _field(b"KernelPageSize", 4) + _field(b"MMUPageSize", 4)
+        )
         lines.append(_amounts(vma.file is None, rss, vma.size // 1024 if vma.flags & mman.VM_LOCKED else 0))
         flags = b" ".join([name for bit, name in _VM_FLAGS if vma.flags & bit])
         lines.append(b"THPeligible:           0\nVmFlags: %s \n" % flags)
@@ -129,7 +162,9 @@ def smaps_rollup(task: Task) -> bytes:
         return b""
     first, last = mm.tree.vmas[0], mm.tree.vmas[-1]
     head = b"%08x-%08x ---p 00000000 00:00 0 " % (first.start, last.end)
-    return head.ljust(_NAME_COLUMN) + b"[rollup]\n" + _amounts(True, resident(mm) // 1024, mm.locked_vm // 1024)
+    return (
+        head.ljust(_NAME_COLUMN) + b"[rollup]\n" + _amounts(True, resident(mm) // 1024, mm.locked_vm // 1024)
+    )
 
 
 def resident(mm: MemoryManager) -> int:
@@ -156,4 +191,10 @@ def statm(task: Task) -> bytes:
         return b"0 0 0 0 0 0 0\n"
     text = code_size(mm) // 4096
     rss = resident(mm) // 4096
-    return b"%d %d %d %d 0 %d 0\n" % (mm.total_vm // 4096, rss, rss // 2, text, (mm.data_vm + mm.stack_vm) // 4096)
+    return b"%d %d %d %d 0 %d 0\n" % (
+        mm.total_vm // 4096,
+        rss,
+        rss // 2,
+        text,
+        (mm.data_vm + mm.stack_vm) // 4096,
+    )

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from sentry.fs.dentry import FsContext, Mount
 
 
-
 def escape(name: bytes) -> bytes:
     """Octal escapes for what would end a field."""
     if b" " in name or b"\t" in name or b"\n" in name or b"\\" in name:
@@ -60,8 +59,9 @@ def mountinfo(fs: FsContext) -> bytes:
         lines.append(
             b"%d %d %d:%d %s %s %s - %s %s %s\n"
             % (
-                mount.id, parent, device >> 8 & 0xFFF, device & 0xFF, escape(_root_in_fs(mount)), escape(name),
-                _mount_options(mount), mount.fs.type_name, escape(mount.fs.source), super_options,
+                mount.id, parent, device >> 8 & 0xFFF, device & 0xFF, escape(_root_in_fs(mount)),
+                escape(name), _mount_options(mount), mount.fs.type_name, escape(mount.fs.source),
+                super_options,
             )
         )  # fmt: skip
     return b"".join(lines)
@@ -69,7 +69,8 @@ def mountinfo(fs: FsContext) -> bytes:
 
 def mountstats(fs: FsContext) -> bytes:
     return b"".join(
-        b"device %s mounted on %s with fstype %s\n" % (escape(mount.fs.source), escape(name), mount.fs.type_name)
+        b"device %s mounted on %s with fstype %s\n"
+        % (escape(mount.fs.source), escape(name), mount.fs.type_name)
         for mount, name in _visible(fs)
     )
 

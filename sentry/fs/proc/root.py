@@ -66,9 +66,11 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"swaps": system.SWAPS,
         b"sys": sysctl.make_tree(kernel),
         b"sysvipc": {
-            b"msg": b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
+            b"msg": b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  "
+            b"cgid      stime      rtime      ctime\n",
             b"sem": b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
-            b"shm": b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+            b"shm": b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  "
+            b"cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
         },
         b"thread-self": Link(_thread_self),
         b"tty": {b"drivers": system.TTY_DRIVERS, b"ldiscs": b"n_tty       0\n"},

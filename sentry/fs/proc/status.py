@@ -16,17 +16,27 @@ if TYPE_CHECKING:
 TICK_NS = 10_000_000
 _U64 = (1 << 64) - 1
 _STATES = {
-    b"R": b"R (running)", b"S": b"S (sleeping)", b"D": b"D (disk sleep)", b"T": b"T (stopped)", b"Z": b"Z (zombie)",
-    b"X": b"X (dead)",
+    b"R": b"R (running)", b"S": b"S (sleeping)", b"D": b"D (disk sleep)", b"T": b"T (stopped)",
+    b"Z": b"Z (zombie)", b"X": b"X (dead)",
 }  # fmt: skip
 _LIMITS = (
-    (0, b"Max cpu time", b"seconds"), (1, b"Max file size", b"bytes"), (2, b"Max data size", b"bytes"),
-    (3, b"Max stack size", b"bytes"), (4, b"Max core file size", b"bytes"), (5, b"Max resident set", b"bytes"),
-    (6, b"Max processes", b"processes"), (7, b"Max open files", b"files"), (8, b"Max locked memory", b"bytes"),
-    (9, b"Max address space", b"bytes"), (10, b"Max file locks", b"locks"), (11, b"Max pending signals", b"signals"),
-    (12, b"Max msgqueue size", b"bytes"), (13, b"Max nice priority", b""), (14, b"Max realtime priority", b""),
+    (0, b"Max cpu time", b"seconds"),
+    (1, b"Max file size", b"bytes"),
+    (2, b"Max data size", b"bytes"),
+    (3, b"Max stack size", b"bytes"),
+    (4, b"Max core file size", b"bytes"),
+    (5, b"Max resident set", b"bytes"),
+    (6, b"Max processes", b"processes"),
+    (7, b"Max open files", b"files"),
+    (8, b"Max locked memory", b"bytes"),
+    (9, b"Max address space", b"bytes"),
+    (10, b"Max file locks", b"locks"),
+    (11, b"Max pending signals", b"signals"),
+    (12, b"Max msgqueue size", b"bytes"),
+    (13, b"Max nice priority", b""),
+    (14, b"Max realtime priority", b""),
     (15, b"Max realtime timeout", b"us"),
-)  # fmt: skip
+)
 _RLIM_INFINITY = _U64
 #: PF_RANDOMIZE, as ps and top know it in flags.
 _PF_RANDOMIZE = 0x00400000
@@ -84,7 +94,8 @@ def stat(task: Task, alone: bool = False) -> bytes:
         stime // TICK_NS, group.child_utime // TICK_NS, group.child_stime // TICK_NS, priority, sched.nice,
         len(group.tasks) or 1, 0, max(0, task.start_ns - task.kernel.boot_ns) // TICK_NS, *memory,
         min(group.limits[5][0], _U64), *code, 0, 0, task.pending.bits & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF,
-        ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF, 0, 0, 0, group.exit_signal, 0, sched.priority, sched.policy, 0, 0, 0, *data,
+        ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF, 0, 0, 0, group.exit_signal, 0, sched.priority,
+        sched.policy, 0, 0, 0, *data,
         group.exit_status if group.zombie else 0,
     )  # fmt: skip
     numbers = b" ".join([b"%d" % field for field in fields])
@@ -99,7 +110,8 @@ def _memory_lines(task: Task) -> bytes:
     text = min(code_size(mm), mm.exec_vm)
     values = (
         (b"VmPeak", mm.total_vm), (b"VmSize", mm.total_vm), (b"VmLck", mm.locked_vm), (b"VmPin", 0),
-        (b"VmHWM", rss), (b"VmRSS", rss), (b"RssAnon", rss // 2), (b"RssFile", rss - rss // 2), (b"RssShmem", 0),
+        (b"VmHWM", rss), (b"VmRSS", rss), (b"RssAnon", rss // 2), (b"RssFile", rss - rss // 2),
+        (b"RssShmem", 0),
         (b"VmData", mm.data_vm), (b"VmStk", mm.stack_vm), (b"VmExe", text), (b"VmLib", mm.exec_vm - text),
         (b"VmPTE", 4096 * (mm.total_vm // (512 * 4096) + 4)), (b"VmSwap", 0), (b"HugetlbPages", 0),
     )  # fmt: skip
@@ -146,7 +158,8 @@ def status(task: Task) -> bytes:
             b"Name:\t%s\n" % escape_name(task.name),
             umask,
             b"State:\t%s\n" % _STATES[_state(task)],
-            b"Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n" % (group.tgid, task.tid, _ppid(task)),
+            b"Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n"
+            % (group.tgid, task.tid, _ppid(task)),
             b"Uid:\t%d\t%d\t%d\t%d\n" % (cred.uid, cred.euid, cred.suid, cred.fsuid),
             b"Gid:\t%d\t%d\t%d\t%d\n" % (cred.gid, cred.egid, cred.sgid, cred.fsgid),
             b"FDSize:\t%d\nGroups:\t%s\n" % (fd_size, groups or b" "),
@@ -225,7 +238,11 @@ def set_oom_score_adj(task: Task, current: Task | None, data: bytes) -> None:
         raise SysError(errno.EINVAL) from None
     if not -1000 <= value <= 1000:
         raise SysError(errno.EINVAL)
-    if value < task.group.oom_score_adj and current is not None and not current.cred.capable(CAP_SYS_RESOURCE):
+    if (
+        value < task.group.oom_score_adj
+        and current is not None
+        and not current.cred.capable(CAP_SYS_RESOURCE)
+    ):
         raise SysError(errno.EACCES)
     task.group.oom_score_adj = value
 

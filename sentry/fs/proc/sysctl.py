@@ -154,7 +154,11 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"version": _uts_line("version"),
         },
         b"net": {
-            b"core": {b"somaxconn": _setting(b"4096"), b"rmem_max": _setting(b"212992"), b"wmem_max": _setting(b"212992")},
+            b"core": {
+                b"somaxconn": _setting(b"4096"),
+                b"rmem_max": _setting(b"212992"),
+                b"wmem_max": _setting(b"212992"),
+            },
             b"ipv4": {
                 b"ip_local_port_range": _setting(b"32768\t60999"),
                 b"tcp_fin_timeout": _setting(b"60"),

@@ -16,8 +16,8 @@ FILESYSTEMS = (
     b"nodev\tramfs\nnodev\tdevpts\nnodev\toverlay\nnodev\tmqueue\nnodev\t9p\n"
 )
 DEVICES = (
-    b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n128 ptm\n136 pts\n"
-    b"\nBlock devices:\n"
+    b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n"
+    b"128 ptm\n136 pts\n\nBlock devices:\n"
 )
 SWAPS = b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 PARTITIONS = b"major minor  #blocks  name\n\n"
@@ -67,17 +67,19 @@ def meminfo(kernel: Kernel) -> bytes:
     committed = commit.used if commit is not None else used
     values = (
         (b"MemTotal", total), (b"MemFree", free), (b"MemAvailable", free), (b"Buffers", 0), (b"Cached", 0),
-        (b"SwapCached", 0), (b"Active", used), (b"Inactive", 0), (b"Active(anon)", used), (b"Inactive(anon)", 0),
+        (b"SwapCached", 0), (b"Active", used), (b"Inactive", 0), (b"Active(anon)", used),
+        (b"Inactive(anon)", 0),
         (b"Active(file)", 0), (b"Inactive(file)", 0), (b"Unevictable", 0), (b"Mlocked", 0), (b"SwapTotal", 0),
-        (b"SwapFree", 0), (b"Dirty", 0), (b"Writeback", 0), (b"AnonPages", used), (b"Mapped", 0), (b"Shmem", 0),
+        (b"SwapFree", 0), (b"Dirty", 0), (b"Writeback", 0), (b"AnonPages", used), (b"Mapped", 0),
+        (b"Shmem", 0),
         (b"KReclaimable", 0), (b"Slab", 0), (b"SReclaimable", 0), (b"SUnreclaim", 0), (b"KernelStack", 0),
         (b"PageTables", 0), (b"CommitLimit", limit), (b"Committed_AS", committed), (b"VmallocTotal", 1 << 45),
         (b"VmallocUsed", 0), (b"VmallocChunk", 0), (b"AnonHugePages", 0), (b"ShmemHugePages", 0),
     )  # fmt: skip
     text = b"".join([b"%-16s%8d kB\n" % (name + b":", size // 1024) for name, size in values])
     return text + (
-        b"HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\n"
-        b"Hugepagesize:       2048 kB\nHugetlb:               0 kB\n"
+        b"HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\n"
+        b"HugePages_Surp:        0\nHugepagesize:       2048 kB\nHugetlb:               0 kB\n"
     )
 
 
@@ -104,7 +106,8 @@ def stat(kernel: Kernel) -> bytes:
     running = sum(1 for task in kernel.tasks.values() if task.state == b"R")
     lines.append(
         b"intr 0\nctxt 0\nbtime %d\nprocesses %d\nprocs_running %d\nprocs_blocked 0\n"
-        b"softirq 0 0 0 0 0 0 0 0 0 0 0\n" % (kernel.boot_realtime_ns // 1_000_000_000, kernel.forks, running or 1)
+        b"softirq 0 0 0 0 0 0 0 0 0 0 0\n"
+        % (kernel.boot_realtime_ns // 1_000_000_000, kernel.forks, running or 1)
     )
     return b"".join(lines)
 

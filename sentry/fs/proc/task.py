@@ -155,7 +155,8 @@ class TaskDirectory(GeneratedDirectory):
         if name == b"mem":
             return MemInode(fs, ino, task, uid, gid)
         if name == b"net":
-            return await fs.net()  # type: ignore[attr-defined]
+            net: Inode = await fs.net()  # type: ignore[attr-defined]
+            return net
         if name == b"children":
             return TaskText(fs, ino, 0o444, task, lambda: status.children(task), None, False)
         return ThreadsDirectory(fs, ino, task, uid, gid)

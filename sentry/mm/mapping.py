@@ -1,0 +1,230 @@
+"""mmap(2) and munmap(2): where a mapping may go, what it may become, making it and taking it away."""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.abi.mman import (
+    MAP_32BIT,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_KNOWN,
+    MAP_LOCKED,
+    MAP_NONBLOCK,
+    MAP_NORESERVE,
+    MAP_POPULATE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_SHARED_VALIDATE,
+    MAP_TYPE,
+    MMAP_MIN_ADDR,
+    PAGE_MASK,
+    PROT_EXEC,
+    PROT_RWX,
+    PROT_WRITE,
+    RLIMIT_MEMLOCK,
+    VM_ACCOUNT,
+    VM_GROWSDOWN,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_MAYALL,
+    VM_MAYEXEC,
+    VM_MAYWRITE,
+    VM_NORESERVE,
+    VM_SHARED,
+    VM_WRITE,
+)
+from sentry.mm.layout import LOW_BEGIN, LOW_END, find_free, is_free, search_up
+from sentry.mm.shared import SharedAnonymous
+from sentry.mm.state import AddressState, page_up
+from sentry.mm.vma import Vma
+from sentry.platform.base import GUEST_TOP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: MAP_POPULATE beyond this is left to the faults.
+_POPULATE_LIMIT = 64 << 20
+_MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23
+_U64 = 1 << 64
+
+
+class Mapping(AddressState):
+    __slots__ = ()
+
+    async def map(
+        self, addr: int, size: int, prot: int, flags: int, file: Any = None, offset: int = 0
+    ) -> int:
+        """mmap(2): the address of the new mapping.
+
+        `file` is None with MAP_ANONYMOUS; the mapping takes a reference of its own.  `offset` is
+        page aligned.
+        """
+        if size == 0:
+            raise SysError(errno.EINVAL)
+        size = page_up(size)
+        if not 0 < size <= GUEST_TOP:
+            raise SysError(errno.ENOMEM)
+        if offset + size > _U64:
+            raise SysError(errno.EOVERFLOW)
+        self.check_count()
+        if flags & MAP_FIXED_NOREPLACE:
+            flags |= MAP_FIXED
+        start = self._place(addr, size, flags)
+        if flags & MAP_LOCKED and not self.may_lock and not self.limit(RLIMIT_MEMLOCK):
+            raise SysError(errno.EPERM)
+        vm_flags = self._vm_flags(prot, flags)
+        self.check_lock(vm_flags, size)
+        host_fd = None
+        if file is not None:
+            vm_flags = self._check_file(file, prot, flags, vm_flags)
+            shared = bool(vm_flags & VM_SHARED)
+            host_fd = await file.host_mapping(shared, shared and bool(vm_flags & VM_MAYWRITE))
+            start = self._place(addr, size, flags)
+            if host_fd is None:
+                file = None
+        elif flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE) or (
+            flags & MAP_TYPE == MAP_SHARED and vm_flags & VM_GROWSDOWN
+        ):
+            raise SysError(errno.EINVAL)
+        elif flags & MAP_HUGETLB:
+            raise SysError(errno.ENOMEM)
+        self.map_at(start, size, vm_flags, file, offset, host_fd)
+        if (
+            flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
+            or vm_flags & (VM_LOCKED | VM_LOCKONFAULT) == VM_LOCKED
+        ):
+            self.populate(start, size, vm_flags)
+        return start
+
+    def _vm_flags(self, prot: int, flags: int) -> int:
+        vm_flags = prot & PROT_RWX | VM_MAYALL | self.def_flags
+        if flags & MAP_TYPE in (MAP_SHARED, MAP_SHARED_VALIDATE):
+            vm_flags |= VM_SHARED
+        if flags & MAP_GROWSDOWN:
+            vm_flags |= VM_GROWSDOWN
+        if flags & MAP_LOCKED:
+            vm_flags |= VM_LOCKED
+        if flags & MAP_NORESERVE:
+            vm_flags |= VM_NORESERVE
+        return vm_flags
+
+    def _check_file(self, file: Any, prot: int, flags: int, vm_flags: int) -> int:
+        """What the file's open mode allows: `vm_flags` with fewer VM_MAY bits, or SysError."""
+        kind = flags & MAP_TYPE
+        if kind in (MAP_SHARED, MAP_SHARED_VALIDATE):
+            if kind == MAP_SHARED_VALIDATE and flags & ~MAP_KNOWN:
+                raise SysError(errno.EOPNOTSUPP)
+            if not file.writable:
+                if prot & PROT_WRITE:
+                    raise SysError(errno.EACCES)
+                vm_flags &= ~VM_MAYWRITE
+        elif kind != MAP_PRIVATE:
+            raise SysError(errno.EINVAL)
+        if not file.readable:
+            raise SysError(errno.EACCES)
+        if file.path is not None and file.path.mount.flags & 8:  # MNT_NOEXEC
+            if prot & PROT_EXEC:
+                raise SysError(errno.EPERM)
+            vm_flags &= ~VM_MAYEXEC
+        if flags & MAP_HUGETLB or vm_flags & VM_GROWSDOWN:
+            raise SysError(errno.EINVAL)
+        return vm_flags
+
+    def _place(self, addr: int, size: int, flags: int) -> int:
+        """Where a mapping goes (get_unmapped_area).  SysError(ENOMEM, EINVAL, EPERM, EEXIST)."""
+        if flags & MAP_FIXED:
+            if addr > GUEST_TOP - size:
+                raise SysError(errno.ENOMEM)
+            if addr & PAGE_MASK:
+                raise SysError(errno.EINVAL)
+            if addr < MMAP_MIN_ADDR:
+                raise SysError(errno.EPERM)
+            if flags & MAP_FIXED_NOREPLACE and self.tree.overlapping(addr, addr + size):
+                raise SysError(errno.EEXIST)
+            return addr
+        addr &= ~PAGE_MASK
+        if addr:
+            addr = max(addr, MMAP_MIN_ADDR)
+            top = LOW_END if flags & MAP_32BIT else GUEST_TOP
+            if addr <= top - size and is_free(self.tree, addr, addr + size):
+                return addr
+        if flags & MAP_32BIT:
+            found = search_up(self.tree, size, LOW_BEGIN, LOW_END)
+        else:
+            found = self.find_free(size)
+        if found is None:
+            raise SysError(errno.ENOMEM)
+        return found
+
+    def find_free(self, size: int) -> int | None:
+        """A free place for `size` bytes."""
+        return find_free(self.tree, size, self.layout.mmap_base, self.top)
+
+    def map_at(
+        self, start: int, size: int, flags: int, file: Any = None, offset: int = 0,
+        host_fd: int | None = None, name: bytes = b"",
+    ) -> Vma:  # fmt: skip
+        """Make the mapping [start, start+size), replacing what is there.  SysError(ENOMEM…).
+
+        Shared memory without a file becomes SharedAnonymous; otherwise `host_fd` stands for `file`.
+        """
+        tree = self.tree
+        end = start + size
+        replaced = sum(min(v.end, end) - max(v.start, start) for v in tree.overlapping(start, end))
+        self.check_expand(flags, size - replaced if size > replaced else 0)
+        self.check_count(1 + tree.splits(start, end))
+        reserve = not flags & VM_NORESERVE
+        if file is None and flags & VM_SHARED:
+            file = SharedAnonymous(size, self.commit, reserve, self.owner)
+            host_fd, offset = file.host_fd, 0
+        else:
+            if reserve and flags & (VM_SHARED | VM_WRITE) == VM_WRITE:
+                self.commit.charge(size, self.owner)
+                flags |= VM_ACCOUNT
+            if file is not None:
+                file.get()
+        vma = Vma(start, end, flags, file, offset, name)
+        self._count(flags, size)
+        for old in tree.remove(start, end):
+            self._forget(old)
+        try:
+            if host_fd is None:
+                self.space.map_anon(start, size, flags & PROT_RWX, not reserve)
+            else:
+                self.space.map_file(start, size, flags & PROT_RWX, bool(flags & VM_SHARED), host_fd, offset)
+        except SysError:
+            self._forget(vma)
+            self.space.unmap(start, size)
+            raise
+        return tree.insert(vma)
+
+    def populate(self, start: int, size: int, flags: int) -> None:
+        """Fault pages in, as a kindness: errors don't matter."""
+        if size > _POPULATE_LIMIT or not flags & PROT_RWX:
+            return
+        write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
+        try:
+            self.space.advise(start, size, _MADV_POPULATE_WRITE if write else _MADV_POPULATE_READ)
+        except SysError:
+            pass
+
+    def unmap(self, addr: int, size: int) -> None:
+        """munmap(2)."""
+        if addr & PAGE_MASK or addr > GUEST_TOP or size > GUEST_TOP - addr:
+            raise SysError(errno.EINVAL)
+        size = page_up(size)
+        if size == 0:
+            raise SysError(errno.EINVAL)
+        tree = self.tree
+        if tree.splits(addr, addr + size):
+            self.check_count()
+        removed = tree.remove(addr, addr + size)
+        if removed:
+            self.space.unmap(addr, size)
+            for vma in removed:
+                self._forget(vma)
