@@ -16,6 +16,7 @@ from sentry.fs import walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
 from sentry.fs.inode import S_IFREG
 from sentry.kernel.credentials import exec_credentials
+from sentry.kernel.sched import sched_of
 from sentry.kernel.wait import block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 MAY_EXEC = 1
+ADDR_NO_RANDOMIZE = 0x0040000
 SHEBANG_SIZE = 256
 SHEBANG_DEPTH = 4
 NAME_SIZE = 15
@@ -124,7 +126,8 @@ async def _load(
         thread = kernel.platform.new_address_space()
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
         mm.limit = task.group.limit
-        start = await elf.load_program(mm, image, argv, envp, cred, filename, os.urandom(16), secure)
+        fixed = sched_of(task).personality & ADDR_NO_RANDOMIZE
+        start = await elf.load_program(mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed)
         await _leave_other_threads(task)
     except BaseException:
         if mm is not None:
