@@ -7,7 +7,7 @@ import fcntl
 import os
 
 from sentry.abi.errors import SysError
-from sentry.fs import setup, walk
+from sentry.fs import memfd, setup, walk
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, Path
 from sentry.fs.dev.populate import populate_dev
 from sentry.fs.dev.table import DeviceTable
@@ -18,6 +18,7 @@ from sentry.fs.proc.filesystem import ProcFilesystem
 from sentry.fs.registry import MOUNTABLE, TMPFS_DEFAULTS
 from sentry.fs.sys import SysFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
+from sentry.platform.base import PAGE_SIZE
 from sentry.runtime.errors import Fatal
 
 TYPE_CHECKING = False
@@ -48,6 +49,8 @@ class Tree:
         config = kernel.config
         limit = (config.memory or kernel.host.memory_total) // TMPFS_SHARE
         reopen = client.reopen_readonly
+        memfd.filesystem.limit_pages = limit // PAGE_SIZE
+        memfd.filesystem.reopen_readonly = reopen
         TMPFS_DEFAULTS.update(limit_bytes=limit, reopen_readonly=reopen)
         namespace = kernel.mounts = await setup.build_root(client, config.overlay != "none", reopen, limit, ROOT_EXPORT)
         safe = MNT_NOSUID | MNT_NODEV | MNT_NOEXEC
@@ -108,6 +111,9 @@ class Tree:
                 os.close(fd)
                 file.get()
             task.files.replace(number, file, False, task)
+            if file.tty is not None and file.tty.session is None:
+                # The caller's terminal is the controlling one: job control, and ^C for the foreground job.
+                file.tty.acquire(task.group.session, task.group.pgrp)
 
     def _open_terminal(self, task: Task, stdio: tuple[int, int, int]) -> None:
         kernel = self.kernel
