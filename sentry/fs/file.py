@@ -25,6 +25,9 @@ O_NONBLOCK = 0o4000
 O_APPEND = 0o2000
 O_PATH = 0o10000000
 
+#: As the offset of `pwrite`: behind the last byte, without moving the position (RWF_APPEND).
+APPEND = -1
+
 POLLIN = 0x001
 POLLPRI = 0x002
 POLLOUT = 0x004
@@ -100,6 +103,11 @@ class File:
 
     @property
     def seekable(self) -> bool:
+        return False
+
+    @property
+    def discards(self) -> bool:
+        """Whether a write never looks at the buffer, not even to see if it is there (null(4))."""
         return False
 
     async def read(self, size: int) -> bytes:

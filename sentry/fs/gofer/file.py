@@ -21,7 +21,7 @@ from sentry.abi.fcntl import (
     SEEK_SET,
 )
 from sentry.fs.dirfile import SnapshotDirectory
-from sentry.fs.file import File
+from sentry.fs.file import APPEND, File
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class HostFile(File):
         return count
 
     async def pwrite(self, data: bytes, offset: int) -> int:
-        if self.flags & O_APPEND:
+        if self.flags & O_APPEND or offset == APPEND:
             offset = await self._size()
         count = await self.handle.pwrite(data, offset)
         self._wrote(offset + count)
