@@ -34,6 +34,8 @@ struct ring {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t arrived = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t started = PTHREAD_COND_INITIALIZER;
+static unsigned alive;           /* threads that wait for jobs; under lock */
 static struct ring queued, done; /* under lock */
 static unsigned room = RING;     /* under lock */
 static int bell = -1;            /* set once, before any thread starts */
@@ -69,6 +71,8 @@ static void *work(void *unused)
 {
     (void)unused;
     pthread_mutex_lock(&lock);
+    alive++;
+    pthread_cond_signal(&started);
     for (;;) {
         while (queued.head == queued.tail)
             pthread_cond_wait(&arrived, &lock);
@@ -104,6 +108,11 @@ int pool_start(unsigned threads)
         pthread_t thread;
         error = pthread_create(&thread, &attributes, work, NULL);
     }
+    /* A thread that is still on its way makes calls that a seccomp filter would not allow. */
+    pthread_mutex_lock(&lock);
+    while (!error && alive < threads)
+        pthread_cond_wait(&started, &lock);
+    pthread_mutex_unlock(&lock);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attributes);
     return error ? -error : bell;
