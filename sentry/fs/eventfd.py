@@ -42,9 +42,9 @@ class EventFile(AnonFile):
         return value.to_bytes(8, "little")
 
     async def write(self, data: bytes) -> int:
-        if len(data) < 8:
+        if len(data) != 8:
             raise SysError(errno.EINVAL)
-        value = int.from_bytes(data[:8], "little")
+        value = int.from_bytes(data, "little")
         if value > MAX:
             raise SysError(errno.EINVAL)
         if self.count + value > MAX:

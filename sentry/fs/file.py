@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
     from sentry.fs.dentry import Path
     from sentry.fs.inode import Inode
+    from sentry.fs.owner import FileOwner
 
 O_ACCMODE = 3
 O_NONBLOCK = 0o4000
 O_APPEND = 0o2000
 O_PATH = 0o10000000
+
+#: As the offset of `pwrite`: behind the last byte, without moving the position (RWF_APPEND).
+APPEND = -1
 
 POLLIN = 0x001
 POLLPRI = 0x002
@@ -53,7 +57,7 @@ class File:
         #: Woken with poll bits whenever readiness may have changed.
         self.queue = WaitQueue()
         #: Whoever F_SETOWN named, and the like; see syscalls/descriptors.py.
-        self.owner: Any = None
+        self.owner: FileOwner | None = None
         #: The epoll registrations of this file (epoll.py), None while there never was one.
         self.watches: dict[Any, None] | None = None
 
@@ -100,6 +104,11 @@ class File:
 
     @property
     def seekable(self) -> bool:
+        return False
+
+    @property
+    def discards(self) -> bool:
+        """Whether a write never looks at the buffer, not even to see if it is there (null(4))."""
         return False
 
     async def read(self, size: int) -> bytes:

@@ -41,7 +41,7 @@ from sentry.abi.poll import (
 from sentry.abi.signal import SIGTTIN
 from sentry.fs.anon import AnonFilesystem, AnonInode
 from sentry.fs.devpts.hosttty import HostTty, host_tty
-from sentry.fs.file import O_ACCMODE, File
+from sentry.fs.file import APPEND, O_ACCMODE, File
 from sentry.kernel.wait import Entry, WaitQueue
 
 TYPE_CHECKING = False
@@ -309,6 +309,8 @@ class HostFile(File):
         if self.kind not in (REGULAR, CHAR):
             raise SysError(errno.ESPIPE)
         try:
+            if offset == APPEND:
+                offset = os.fstat(self.host_fd).st_size
             return os.pwrite(self.host_fd, data, offset)
         except OSError as error:
             raise SysError(error.errno or errno.EIO) from None

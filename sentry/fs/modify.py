@@ -18,7 +18,7 @@ from sentry.abi.stat import S_ISGID, S_ISUID, S_ISVTX
 from sentry.fs import dcache
 from sentry.fs.dentry import Dentry, Path
 from sentry.fs.inode import S_IFDIR, S_IFMT, S_IFREG
-from sentry.fs.walk import MAY_EXEC, MAY_WRITE, owner_or_capable, permission, want_write
+from sentry.fs.walk import MAY_EXEC, MAY_READ, MAY_WRITE, owner_or_capable, permission, want_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,6 +196,20 @@ async def rmdir(directory: Path, name: bytes, cred: Credentials) -> None:
         dcache.removed(victim)
 
 
+def _may_link(inode: Inode, cred: Credentials) -> None:
+    """SysError(EPERM) for a file that the caller neither owns nor could use as its own
+    (protected_hardlinks in proc_sys_fs(5))."""
+    if owner_or_capable(inode, cred):
+        return
+    special = inode.mode & S_ISUID or inode.mode & (S_ISGID | 0o010) == S_ISGID | 0o010
+    if inode.kind != S_IFREG or special:
+        raise SysError(errno.EPERM)
+    try:
+        permission(inode, cred, MAY_READ | MAY_WRITE)
+    except SysError:
+        raise SysError(errno.EPERM) from None
+
+
 async def link(source: Path, directory: Path, name: bytes, cred: Credentials) -> None:
     """A new name for the file at `source`; SysError(EEXIST, EXDEV, EPERM, ENOENT…)."""
     fs = directory.mount.fs
@@ -206,8 +220,9 @@ async def link(source: Path, directory: Path, name: bytes, cred: Credentials) ->
         if source.mount is not directory.mount:
             raise SysError(errno.EXDEV)
         want_write(directory.mount)
-        parent = _may_create(directory, cred)
         inode = source.inode
+        _may_link(inode, cred)
+        parent = _may_create(directory, cred)
         if inode.is_dir:
             raise SysError(errno.EPERM)
         if inode.nlink == 0 and not getattr(inode, "linkable", False):

@@ -127,6 +127,18 @@ class Pipe:
                 break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def copy_to(self, target: Pipe, size: int) -> int:
+        """tee(2): up to `size` bytes into `target` without taking them; how many there was room for."""
+        done = 0
+        for slot in self.slots:
+            if done == size or target.full:
+                break
+            piece = slot.data[slot.start : slot.start + size - done]
+            target.slots.append(Slot(piece, slot.packet))
+            done += len(piece)
+        target.size += done
+        return done
+
     def resize(self, size: int, privileged: bool) -> int:
         """F_SETPIPE_SZ (`size` is unsigned): what it really gets.  SysError(EINVAL, EPERM, EBUSY)."""
         global _pages

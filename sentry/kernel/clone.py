@@ -27,6 +27,7 @@ from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.kernel.group import ThreadGroup
 from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
+from sentry.kernel.timers import watch_cpu_limit
 from sentry.kernel.wait import WaitQueue, block
 
 USER_END = 0x7FFFFFFFF000
@@ -174,4 +175,5 @@ def _new_group(task: Task, tid: int, args: CloneArgs) -> ThreadGroup:
     group.enter(old.pgrp)
     parent.children.add(group)
     kernel.groups[tid] = group
+    watch_cpu_limit(group)
     return group

@@ -19,13 +19,15 @@ O_PATH = 0o10000000
 
 
 class FDTable:
-    __slots__ = ("_cloexec", "_files", "_lowest", "users")
+    __slots__ = ("_cloexec", "_files", "_highest", "_lowest", "users")
 
     def __init__(self) -> None:
         self._files: dict[int, File] = {}
         self._cloexec: set[int] = set()
         #: No free descriptor is below this one.
         self._lowest = 0
+        #: The highest number there ever was.
+        self._highest = 0
         self.users = 1
 
     def get(self, fd: int) -> File:
@@ -54,6 +56,8 @@ class FDTable:
         if fd >= limit:
             raise SysError(errno.EMFILE)
         files[fd] = file
+        if fd > self._highest:
+            self._highest = fd
         if cloexec:
             self._cloexec.add(fd)
         if minimum <= self._lowest:
@@ -64,6 +68,7 @@ class FDTable:
         """dup2: put `file` (reference passes) at `fd`, closing what was there."""
         old = self._files.get(fd)
         self._files[fd] = file
+        self._highest = max(self._highest, fd)
         self._cloexec.discard(fd)
         if cloexec:
             self._cloexec.add(fd)
@@ -80,6 +85,12 @@ class FDTable:
             self._lowest = fd
         file.flush(task)
         file.put()
+
+    @property
+    def size(self) -> int:
+        """How many numbers Linux's table has room for, which it grows and never shrinks (select(2) looks no
+        further)."""
+        return 64 if self._highest < 64 else 128 << (self._highest // 128).bit_length()
 
     def cloexec(self, fd: int) -> bool:
         return fd in self._cloexec
@@ -101,6 +112,7 @@ class FDTable:
         new._files = dict(self._files)
         new._cloexec = set(self._cloexec)
         new._lowest = self._lowest
+        new._highest = max(new._files, default=0)
         for file in new._files.values():
             file.get()
         return new

@@ -16,7 +16,8 @@ import errno
 from time import clock_gettime_ns, monotonic_ns
 
 from sentry.abi.errors import SysError
-from sentry.abi.signal import SI_KERNEL, SI_TIMER, SIGALRM, SIGPROF, SIGVTALRM, SigInfo
+from sentry.abi.resource import RLIM_INFINITY, RLIMIT_CPU
+from sentry.abi.signal import SI_KERNEL, SI_TIMER, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo
 from sentry.abi.time import (
     CLOCK_BOOTTIME,
     CLOCK_BOOTTIME_ALARM,
@@ -37,6 +38,7 @@ from sentry.abi.time import (
     ITIMER_PROF,
     ITIMER_REAL,
     ITIMER_VIRTUAL,
+    NS,
     SIGEV_NONE,
     SIGEV_THREAD_ID,
     TICK_NS,
@@ -246,6 +248,41 @@ def interval_timer(group: ThreadGroup, which: int) -> IntervalTimer:
             group.itimers[which] = timer
     assert isinstance(timer, IntervalTimer)
     return timer
+
+
+class CpuLimit(KernelTimer):
+    """RLIMIT_CPU: SIGXCPU at the soft limit, and every second from there; SIGKILL at the hard one (getrlimit(2))."""
+
+    __slots__ = ()
+
+    def __init__(self, group: ThreadGroup) -> None:
+        super().__init__(group, Clock(-1, group, CPUCLOCK_PROF))
+
+    def start(self) -> None:
+        """The limits have been set.  No time at all means one second, as on Linux."""
+        soft, _ = self.group.limits[RLIMIT_CPU]
+        self.cancel()
+        if soft != RLIM_INFINITY:
+            self.arm(max(1, soft) * NS)
+
+    def expired(self, now: int) -> None:
+        soft, hard = self.group.limits[RLIMIT_CPU]
+        if now >= hard * NS:
+            self.group.send_signal(SIGKILL)
+            return
+        self.group.send_signal(SIGXCPU, SigInfo(SIGXCPU, SI_KERNEL))
+        self.group.limits[RLIMIT_CPU] = (min(max(1, soft) + 1, hard), hard)
+        self.start()
+
+
+def watch_cpu_limit(group: ThreadGroup) -> None:
+    """RLIMIT_CPU of `group` has been set, or `group` is new and has inherited one."""
+    limit = group.extra.get("cpu limit")
+    if limit is None:
+        if group.limit(RLIMIT_CPU) == RLIM_INFINITY:
+            return
+        limit = group.extra["cpu limit"] = CpuLimit(group)
+    limit.start()
 
 
 class TimerInfo(SigInfo):

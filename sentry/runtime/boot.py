@@ -71,7 +71,7 @@ class Plan:
     __slots__ = (
         "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters",
         "gofer_main", "gofer_sock", "group", "guest_main", "make_platform", "null_fd", "procs_fd",
-        "reaper_fd", "sentry_sock", "status_fd", "status_read_fd", "stdio", "stub_fd",
+        "reaper_fd", "sentry_sock", "start_threads", "status_fd", "status_read_fd", "stdio", "stub_fd",
     )  # fmt: skip
 
     config: Config
@@ -94,6 +94,7 @@ class Plan:
     gofer_main: Callable[..., NoReturn]
     export_type: type[Export]
     make_platform: Callable[[Plan], Platform]
+    start_threads: Callable[[], None]
     guest_main: Callable[[Config, Platform, int, Control, tuple[int, int, int]], int]
 
 
@@ -307,6 +308,7 @@ def import_kernel(plan: Plan) -> None:
     confine.preload()
     plan.guest_main = guest.main
     plan.make_platform = guest.make_platform
+    plan.start_threads = guest.start_threads
 
 
 def let_go(plan: Plan) -> None:

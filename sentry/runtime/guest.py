@@ -10,7 +10,9 @@ from sentry import syscalls
 from sentry.abi.errors import SysError
 from sentry.abi.signal import SI_USER, SigInfo
 from sentry.fs.dentry import FsContext
+from sentry.fs.gofer import file as gofer_file
 from sentry.fs.gofer.client import Client
+from sentry.kernel import pool
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.fdtable import FDTable
 from sentry.kernel.group import ProcessGroup, Session, ThreadGroup
@@ -43,6 +45,8 @@ EPOLLIN = 1
 
 #: Set by `make_platform`.
 _host: Host
+#: Set by `start_threads`.
+_pool_fd = -1
 
 syscalls.load()
 
@@ -58,6 +62,12 @@ def make_platform(plan: Plan) -> Platform:
     platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
     platform.start()
     return platform
+
+
+def start_threads() -> None:
+    """Start the threads that wait for the host's disk; called in the midst of lock-down."""
+    global _pool_fd
+    _pool_fd = pool.start()
 
 
 class Guest:
@@ -76,6 +86,8 @@ class Guest:
 
             self.kernel.strace = Strace(self.kernel)
         self.client = Client(sock_fd, platform, self._gofer_died)
+        if _pool_fd >= 0:
+            gofer_file.pool = pool.Pool(_pool_fd, platform)
         self.tree = Tree(self.kernel, self.client)
         self.failure: BaseException | None = None
 
@@ -83,7 +95,9 @@ class Guest:
         name = who.decode(errors="backslashreplace") or "a program"
         limit = self.config.memory
         if limit:
-            self.control.note(f"memory limit of {limit >> 20} MiB reached; {name} was refused {size >> 10} KiB")
+            self.control.note(
+                f"memory limit of {limit >> 20} MiB reached; {name} was refused {size >> 10} KiB"
+            )
 
     def _gofer_died(self) -> None:
         self.kernel.log_debug("the gofer's connection was closed")
@@ -177,5 +191,3 @@ def main(
 ) -> int:
     """Run the guest; its exit status as a shell would give it."""
     return Guest(config, platform, sock_fd, control).run(stdio)
-
-

@@ -333,7 +333,7 @@ async def _lock(task: Task, file: File, cmd: int, arg: int) -> int:
     return 0
 
 
-def _pack_lock(found: Any, asked: bytes) -> bytes:
+def _pack_lock(found: locks.RecordLock | None, asked: bytes) -> bytes:
     if found is None:
         return F_UNLCK.to_bytes(2, "little") + asked[2:]
     length = 0 if found.end >= locks.OFFSET_MAX else found.end - found.start + 1

@@ -12,9 +12,10 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import MAX_RW_COUNT, O_APPEND, O_NONBLOCK
 from sentry.abi.stat import S_IFIFO, S_IFREG
 from sentry.abi.syscall_nr import SYS
-from sentry.fs.file import POLLIN, POLLOUT
-from sentry.kernel.wait import Interrupted, yield_now
-from sentry.syscalls.file_io import Waiter, allowed_size, write_bytes
+from sentry.fs.file import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
+from sentry.fs.pipe import PipeFile
+from sentry.kernel.wait import Interrupted, block, yield_now
+from sentry.syscalls.file_io import SIGPIPE, Waiter, allowed_size, write_bytes
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -189,8 +190,8 @@ async def splice(
     return done
 
 
-@syscall(SYS.tee, partial="pipe to pipe is refused (EINVAL)")
-def tee(task: Task, in_fd: Fd, out_fd: Fd, size: Size, flags: UInt) -> int:
+@syscall(SYS.tee)
+async def tee(task: Task, in_fd: Fd, out_fd: Fd, size: Size, flags: UInt) -> int:
     """tee(2)."""
     source, target = task.files.get(in_fd), task.files.get(out_fd)
     if flags & ~SPLICE_F_ALL:
@@ -199,4 +200,34 @@ def tee(task: Task, in_fd: Fd, out_fd: Fd, size: Size, flags: UInt) -> int:
         return 0
     if not source.readable or not target.writable:
         raise SysError(errno.EBADF)
-    raise SysError(errno.EINVAL)
+    if not isinstance(source, PipeFile) or not isinstance(target, PipeFile) or source.pipe is target.pipe:
+        raise SysError(errno.EINVAL)
+    nowait = bool(flags & SPLICE_F_NONBLOCK or (source.flags | target.flags) & O_NONBLOCK)
+    source.get()
+    target.get()
+    try:
+        return await _tee(task, source, target, min(size, MAX_RW_COUNT), nowait)
+    finally:
+        source.put()
+        target.put()
+
+
+async def _tee(task: Task, source: PipeFile, target: PipeFile, size: int, nowait: bool) -> int:
+    """Wait for bytes, then for room, and copy what is there then."""
+    while True:
+        if not source.pipe.slots:
+            if not source.pipe.writers:
+                return 0
+            waiting: tuple[File, int] = (source, POLLIN | POLLHUP)
+        elif not target.pipe.readers:
+            task.send_signal(SIGPIPE, None)
+            raise SysError(errno.EPIPE)
+        elif target.pipe.full:
+            waiting = (target, POLLOUT | POLLERR)
+        else:
+            done = source.pipe.copy_to(target.pipe, size)
+            target.queue.wake(POLLIN | POLLRDNORM)
+            return done
+        if nowait:
+            raise SysError(errno.EAGAIN)
+        await block((waiting[0].queue, waiting[1]))

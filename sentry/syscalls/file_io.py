@@ -25,7 +25,8 @@ from sentry.abi.fcntl import (
 )
 from sentry.abi.stat import DIRENT, DIRENT64
 from sentry.abi.syscall_nr import SYS
-from sentry.fs.file import POLLERR, POLLHUP, POLLIN, POLLOUT
+from sentry.fs.file import APPEND, POLLERR, POLLHUP, POLLIN, POLLOUT
+from sentry.fs.inode import S_IFREG
 from sentry.fs.modify import without_set_ids
 from sentry.kernel.wait import Interrupted, block, yield_now
 from sentry.syscalls.table import syscall
@@ -41,6 +42,8 @@ SIGPIPE = 13
 SIGXFSZ = 25
 RLIMIT_FSIZE = 1
 RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
+#: Where user space ends on Linux with four-level page tables.
+USER_END = 0x7FFFFFFFF000
 _IOVEC = Struct("<QQ")
 
 
@@ -66,6 +69,12 @@ class Waiter:
         await block((file.queue, self._mask))
 
 
+def check_range(addr: int, size: int) -> None:
+    """SysError(EFAULT) for a buffer that reaches out of user space, whatever of it would be used (access_ok)."""
+    if addr + size > USER_END:
+        raise SysError(errno.EFAULT)
+
+
 def iovecs(task: Task, addr: int, count: int) -> list[tuple[int, int]]:
     """The (address, size) pairs of an iovec array, cut to MAX_RW_COUNT; SysError(EINVAL, EFAULT)."""
     if count < 0 or count > IOV_MAX:
@@ -76,6 +85,7 @@ def iovecs(task: Task, addr: int, count: int) -> list[tuple[int, int]]:
     for base, size in _IOVEC.iter_unpack(data):
         if size > 0x7FFFFFFFFFFFFFFF:
             raise SysError(errno.EINVAL)
+        check_range(base, size)
         size = min(size, MAX_RW_COUNT - total)
         total += size
         if size:
@@ -195,8 +205,7 @@ async def read(task: Task, fd: Fd, buf: Addr, count: Size) -> int:
     """read(2)."""
     file = task.files.get(fd)
     _check_readable(file)
-    if count > 0x7FFFFFFFFFFFFFFF:
-        raise SysError(errno.EINVAL)
+    check_range(buf, count)
     if not count:
         return await _read_nothing(file, None)
     file.get()
@@ -211,6 +220,11 @@ async def pread64(task: Task, fd: Fd, buf: Addr, count: Size, offset: Long) -> i
     """pread64(2)."""
     if offset < 0:
         raise SysError(errno.EINVAL)
+    file = task.files.get(fd)
+    if not file.seekable:
+        raise SysError(errno.ESPIPE)
+    _check_readable(file)
+    check_range(buf, count)
     return await _with_file(task, fd, _readv, [(buf, min(count, MAX_RW_COUNT))] if count else [], offset)
 
 
@@ -256,7 +270,7 @@ async def preadv2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lo
 def allowed_size(task: Task, file: File, offset: int, size: int) -> int:
     """How many of `size` bytes at `offset` RLIMIT_FSIZE allows; SIGXFSZ and SysError(EFBIG) for none."""
     limit = task.group.limit(RLIMIT_FSIZE)
-    if limit == RLIM_INFINITY or not file.seekable or offset + size <= limit:
+    if limit == RLIM_INFINITY or file.inode.kind != S_IFREG or offset + size <= limit:
         return size
     if offset >= limit:
         task.send_signal(SIGXFSZ, None)
@@ -276,6 +290,8 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
     seekable = file.seekable
     if offset is not None and not seekable:
         raise SysError(errno.ESPIPE)
+    if file.discards:
+        return size
     done = 0
     waiter = Waiter(file, POLLOUT)
     data = b""
@@ -285,7 +301,7 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
         try:
             if seekable:
                 at = file.pos if offset is None else offset + done
-                if file.flags & O_APPEND:
+                if file.flags & O_APPEND or offset == APPEND:
                     at = file.inode.size
                 allowed = allowed_size(task, file, at, want)
                 short = allowed < want
@@ -296,7 +312,7 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
             if offset is None:
                 count = await file.write(data)
             else:
-                count = await file.pwrite(data, offset + done)
+                count = await file.pwrite(data, offset if offset == APPEND else offset + done)
         except SysError as error:
             if error.errno == errno.EAGAIN and not nowait and not file.flags & O_NONBLOCK:
                 try:
@@ -335,7 +351,7 @@ async def _writev(
     done = 0
     for addr, size in vectors:
         try:
-            at = None if offset is None else offset + done
+            at = offset if offset is None or offset == APPEND else offset + done
             count = await _write(task, file, addr, size, at, nowait)
         except (SysError, Interrupted):
             if done:
@@ -386,8 +402,7 @@ async def write(task: Task, fd: Fd, buf: Addr, count: Size) -> int:
     """write(2)."""
     file = task.files.get(fd)
     _check_writable(file)
-    if count > 0x7FFFFFFFFFFFFFFF:
-        raise SysError(errno.EINVAL)
+    check_range(buf, count)
     if not count and file.seekable:
         return 0
     return await _with_file(task, fd, _writev, [(buf, min(count, MAX_RW_COUNT))], None)
@@ -400,8 +415,9 @@ async def pwrite64(task: Task, fd: Fd, buf: Addr, count: Size, offset: Long) -> 
         raise SysError(errno.EINVAL)
     file = task.files.get(fd)
     if not file.seekable:
-        _check_writable(file)
         raise SysError(errno.ESPIPE)
+    _check_writable(file)
+    check_range(buf, count)
     return await _with_file(task, fd, _writev, [(buf, min(count, MAX_RW_COUNT))] if count else [], offset)
 
 
@@ -421,16 +437,24 @@ async def pwritev(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lo
     return await _with_file(task, fd, _writev, iovecs(task, iov, count), low)
 
 
-@syscall(SYS.pwritev2, partial="RWF_APPEND and RWF_NOAPPEND only as the file's O_APPEND")
+@syscall(SYS.pwritev2, partial="RWF_NOAPPEND is refused (EOPNOTSUPP)")
 async def pwritev2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Long, flags: Flags) -> int:
     """pwritev2(2)."""
-    if flags & ~RWF_VALID or flags & (RWF_APPEND | RWF_NOAPPEND):
+    if flags & ~RWF_VALID or flags & RWF_NOAPPEND:
         raise SysError(errno.EOPNOTSUPP)
     if low < -1:
         raise SysError(errno.EINVAL)
-    _check_writable(task.files.get(fd))
+    file = task.files.get(fd)
+    _check_writable(file)
     offset = None if low == -1 else low
-    return await _with_file(task, fd, _writev, iovecs(task, iov, count), offset, bool(flags & RWF_NOWAIT))
+    vectors, nowait = iovecs(task, iov, count), bool(flags & RWF_NOWAIT)
+    if not flags & RWF_APPEND or not file.seekable:
+        return await _with_file(task, fd, _writev, vectors, offset, nowait)
+    done = await _with_file(task, fd, _writev, vectors, APPEND, nowait)
+    if offset is None and done:
+        await file.inode.refresh()
+        file.pos = file.inode.size
+    return done
 
 
 @syscall(SYS.lseek)

@@ -9,6 +9,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.resource import (
     RLIM_NLIMITS,
     RLIMIT,
+    RLIMIT_CPU,
     RLIMIT_NOFILE,
     RUSAGE,
     RUSAGE_CHILDREN,
@@ -18,6 +19,7 @@ from sentry.abi.resource import (
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS
 from sentry.kernel.rlimits import NR_OPEN
+from sentry.kernel.timers import watch_cpu_limit
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -37,6 +39,8 @@ def _set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: i
     if hard > group.limits[resource][1] and not task.cred.capable(CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)
     group.limits[resource] = (soft, hard)
+    if resource == RLIMIT_CPU:
+        watch_cpu_limit(group)
 
 
 @syscall(SYS.getrlimit)
@@ -47,7 +51,7 @@ def getrlimit(task: Task, resource: UInt, limit: Addr) -> None:
     task.mm.write(limit, RLIMIT.pack(*task.group.limits[resource]))
 
 
-@syscall(SYS.setrlimit, partial="CPU, RSS, LOCKS, MSGQUEUE, NICE, RTTIME are stored only")
+@syscall(SYS.setrlimit, partial="RSS, LOCKS, MSGQUEUE, NICE, RTTIME are stored only")
 def setrlimit(task: Task, resource: UInt, limit: Addr) -> None:
     """setrlimit(2)."""
     soft, hard = RLIMIT.unpack(task.mm.read(limit, RLIMIT.size))
@@ -56,7 +60,7 @@ def setrlimit(task: Task, resource: UInt, limit: Addr) -> None:
     _set_limit(task, task.group, resource, soft, hard)
 
 
-@syscall(SYS.prlimit64, partial="CPU, RSS, LOCKS, MSGQUEUE, NICE, RTTIME are stored only")
+@syscall(SYS.prlimit64, partial="RSS, LOCKS, MSGQUEUE, NICE, RTTIME are stored only")
 def prlimit64(task: Task, pid: Int, resource: UInt, new: Addr, old: Addr) -> None:
     """prlimit(2)."""
     wanted = RLIMIT.unpack(task.mm.read(new, RLIMIT.size)) if new else None

@@ -170,10 +170,7 @@ async def _select(task: Task, n: int, addrs: tuple[int, int, int], deadline: int
     """The common part of select and pselect6: three bitmaps in, the ready ones of them out."""
     if n < 0:
         raise SysError(errno.EINVAL)
-    if n > 64:
-        # Linux looks no further than the table reaches, which grows by powers of two.
-        highest = max([fd for fd, _ in task.files.items()], default=0)
-        n = min(n, max(64, 1 << highest.bit_length()))
+    n = min(n, task.files.size)
     size = (n + 63) // 64 * 8
     limit = (1 << n) - 1
     sets = [int.from_bytes(task.mm.read(addr, size), "little") & limit if addr else 0 for addr in addrs]

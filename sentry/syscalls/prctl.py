@@ -91,6 +91,10 @@ def _get_name(task: Task, addr: int, *rest: int) -> None:
     task.mm.write(addr, task.name[: COMM_SIZE - 1].ljust(COMM_SIZE, b"\0"))
 
 
+def _get_seccomp(task: Task, *rest: int) -> int:
+    return 0
+
+
 def _capbset_read(task: Task, cap: int, *rest: int) -> int:
     _einval_unless(cap <= CAP_LAST_CAP)
     return task.cred.bounding >> cap & 1
@@ -269,6 +273,7 @@ OPERATIONS: dict[int, Operation] = {
     pr.PR_SET_TIMING: _set_timing,
     pr.PR_SET_NAME: _set_name,
     pr.PR_GET_NAME: _get_name,
+    pr.PR_GET_SECCOMP: _get_seccomp,
     pr.PR_CAPBSET_READ: _capbset_read,
     pr.PR_CAPBSET_DROP: _capbset_drop,
     pr.PR_GET_TSC: _get_tsc,

@@ -17,7 +17,7 @@ from sentry.syscalls.table import REFUSED, TABLE, refuse, syscall
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
-    from sentry.syscalls.args import Fd, Int
+    from sentry.syscalls.args import Addr, Fd, Int
 
 SOCK_TYPE_MASK = 0xF
 SOCK_FLAGS = 0o2000000 | 0o4000
@@ -126,6 +126,14 @@ def _socket(task: Task, family: Int, kind: Int) -> None:
     raise SysError(errno.EAFNOSUPPORT)
 
 
+def _socketpair(task: Task, family: Int, kind: Int, protocol: Int, pair: Addr) -> None:
+    """socketpair(2): the array is written to before anything is made."""
+    if kind & ~(SOCK_TYPE_MASK | SOCK_FLAGS):
+        raise SysError(errno.EINVAL)
+    task.mm.write(pair, b"\xff" * 8)
+    _socket(task, family, kind)
+
+
 def _on_socket(task: Task, fd: Fd) -> None:
     """Whatever needs a socket: EBADF or ENOTSOCK."""
     task.files.get(fd)
@@ -145,9 +153,9 @@ _SOCKET_CALLS = (
     SYS.getsockopt,
 )  # fmt: skip
 
-for _nr in (SYS.socket, SYS.socketpair):
+for _nr, _handler in ((SYS.socket, _socket), (SYS.socketpair, _socketpair)):
     if _nr not in TABLE:
-        syscall(_nr, partial=NO_SOCKETS + ": EAFNOSUPPORT")(_socket)
+        syscall(_nr, partial=NO_SOCKETS + ": EAFNOSUPPORT")(_handler)
 for _nr in _SOCKET_CALLS:
     if _nr not in TABLE:
         syscall(_nr, partial=NO_SOCKETS + ": ENOTSOCK")(_on_socket)

@@ -281,7 +281,7 @@ def _queued_info(task: Task, target: int, signo: int, addr: int) -> SigInfo:
     code = int.from_bytes(raw[8:12], "little", signed=True)
     if (code >= 0 or code == SI_TKILL) and target != task.group.tgid:
         raise SysError(errno.EPERM)
-    raw = signo.to_bytes(4, "little") + raw[4:]
+    raw = signo.to_bytes(4, "little", signed=True) + raw[4:]
     pid = int.from_bytes(raw[16:20], "little", signed=True)
     uid = int.from_bytes(raw[20:24], "little")
     value = int.from_bytes(raw[24:32], "little")

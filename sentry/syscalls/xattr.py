@@ -28,6 +28,12 @@ def _read_name(task: Task, addr: int) -> bytes:
     return name
 
 
+def _check_name(name: bytes) -> None:
+    """SysError(EINVAL) for the bare prefix of a handled namespace."""
+    if name in (b"user.", b"trusted.", b"security."):
+        raise SysError(errno.EINVAL)
+
+
 def _check_read(task: Task, inode: Inode, name: bytes) -> None:
     if name.startswith(b"trusted."):
         if not task.cred.capable(CAP_SYS_ADMIN):
@@ -62,6 +68,7 @@ def _check_write(task: Task, place: FsPath | None, inode: Inode, name: bytes) ->
 async def _get(task: Task, inode: Inode, name_addr: int, buf: int, size: int) -> int:
     name = _read_name(task, name_addr)
     _check_read(task, inode, name)
+    _check_name(name)
     value = await inode.getxattr(name)
     if size:
         if len(value) > size:
@@ -80,6 +87,7 @@ async def _set(
         raise SysError(errno.E2BIG)
     value = task.mm.read(buf, size)
     _check_write(task, place, inode, name)
+    _check_name(name)
     await inode.setxattr(name, value, flags)
 
 
@@ -98,6 +106,7 @@ async def _list(task: Task, inode: Inode, buf: int, size: int) -> int:
 async def _remove(task: Task, place: FsPath | None, inode: Inode, name_addr: int) -> None:
     name = _read_name(task, name_addr)
     _check_write(task, place, inode, name)
+    _check_name(name)
     await inode.removexattr(name)
 
 

@@ -20,6 +20,14 @@ class NullFile(File):
     __slots__ = ()
 
     @property
+    def seekable(self) -> bool:
+        return True
+
+    @property
+    def discards(self) -> bool:
+        return True
+
+    @property
     def pollable(self) -> bool:
         return False
 
@@ -53,6 +61,10 @@ class ZeroFile(NullFile):
 class FullFile(ZeroFile):
     __slots__ = ()
 
+    @property
+    def discards(self) -> bool:
+        return False
+
     async def write(self, data: bytes) -> int:
         raise SysError(errno.ENOSPC)
 
@@ -64,6 +76,10 @@ class RandomFile(File):
     """random and urandom differ only before the pool is filled, which the host's has been."""
 
     __slots__ = ()
+
+    @property
+    def seekable(self) -> bool:
+        return True
 
     async def read(self, size: int) -> bytes:
         return os.urandom(min(size, MAX_CHUNK))

@@ -21,7 +21,7 @@ from sentry.abi.fcntl import (
     SEEK_SET,
 )
 from sentry.fs.dirfile import SnapshotDirectory
-from sentry.fs.file import File
+from sentry.fs.file import APPEND, File
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         """Threads that make blocking host calls."""
 
         async def pread(self, fd: int, size: int, offset: int) -> bytes: ...
+        async def fsync(self, fd: int) -> None: ...
 
 
 #: Where reads go that would wait for the disk; None: they are made in place.
@@ -91,7 +92,10 @@ class Handle:
             await self._client.fsync(self.fid)
             return
         try:
-            os.fsync(self.fd)
+            if pool is not None:
+                await pool.fsync(self.fd)
+            else:
+                os.fsync(self.fd)
         except OSError as error:
             raise host_error(error) from None
 
@@ -136,7 +140,7 @@ class HostFile(File):
         return count
 
     async def pwrite(self, data: bytes, offset: int) -> int:
-        if self.flags & O_APPEND:
+        if self.flags & O_APPEND or offset == APPEND:
             offset = await self._size()
         count = await self.handle.pwrite(data, offset)
         self._wrote(offset + count)

@@ -24,7 +24,7 @@ from sentry.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
-from sentry.fs.file import File
+from sentry.fs.file import APPEND, File
 from sentry.fs.tmpfs.node import TmpfsInode
 from sentry.kernel.wait import yield_now
 
@@ -331,7 +331,7 @@ class RegularFile(File):
         return count
 
     async def pwrite(self, data: bytes, offset: int) -> int:
-        if self.flags & O_APPEND:  # pwrite(2), BUGS: Linux appends whatever the offset
+        if self.flags & O_APPEND or offset == APPEND:  # pwrite(2), BUGS: Linux appends whatever the offset
             offset = self.node.size
         return self.node.write_at(data, offset)
 
