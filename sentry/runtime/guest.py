@@ -95,7 +95,9 @@ class Guest:
         name = who.decode(errors="backslashreplace") or "a program"
         limit = self.config.memory
         if limit:
-            self.control.note(f"memory limit of {limit >> 20} MiB reached; {name} was refused {size >> 10} KiB")
+            self.control.note(
+                f"memory limit of {limit >> 20} MiB reached; {name} was refused {size >> 10} KiB"
+            )
 
     def _gofer_died(self) -> None:
         self.kernel.log_debug("the gofer's connection was closed")
@@ -189,5 +191,3 @@ def main(
 ) -> int:
     """Run the guest; its exit status as a shell would give it."""
     return Guest(config, platform, sock_fd, control).run(stdio)
-
-
