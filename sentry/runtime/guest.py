@@ -12,6 +12,7 @@ from sentry.abi.signal import SI_USER, SigInfo
 from sentry.fs.dentry import FsContext
 from sentry.fs.gofer import file as gofer_file
 from sentry.fs.gofer.client import Client
+from sentry.fs.tmpfs.node import storage
 from sentry.kernel import pool
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.fdtable import FDTable
@@ -80,7 +81,7 @@ class Guest:
         self.platform = platform
         self.control = control
         self.kernel = Kernel(config, platform, _host, TABLE, REFUSED, decoder, RestartBlock)
-        self.kernel.commit = Commit(config.memory, _host.memory_total, self._out_of_memory)
+        self.kernel.commit = storage.commit = Commit(config.memory, _host.memory_total, self._out_of_memory)
         if config.strace:
             from sentry.syscalls.strace import Strace
 

@@ -83,7 +83,7 @@ class OverlayFilesystem(Tmpfs):
         if inode is None:
             kind = lower.mode & S_IFMT
             cls = _CLASSES.get(kind, OverlayNode)
-            self.used_inodes += 1
+            self.count_inodes(1)
             inode = cls(self, lower)
             assert isinstance(inode, _Over)
             self.known[id(lower)] = ref(inode)
