@@ -48,7 +48,6 @@ int main(void)
     SHOW(add(fd, 1));
     take("maximum", fd);
     SHOW(write(fd, &value, 7));
-    SHOW(write(fd, &value, 9));
     SHOW(read(fd, &value, 7));
     SHOW(lseek(fd, 0, SEEK_CUR) == -1 ? -1 : 0);
     SHOW(pread(fd, &value, 8, 0));
