@@ -16,7 +16,6 @@ from sentry.fs import walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
 from sentry.fs.inode import S_IFREG
 from sentry.kernel.credentials import exec_credentials
-from sentry.kernel.sched import sched_of
 from sentry.kernel.wait import block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
@@ -126,7 +125,7 @@ async def _load(
         thread = kernel.platform.new_address_space()
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
         mm.limit = task.group.limit
-        fixed = sched_of(task).personality & ADDR_NO_RANDOMIZE
+        fixed = task.sched.personality & ADDR_NO_RANDOMIZE
         start = await elf.load_program(mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed)
         await _leave_other_threads(task)
     except BaseException:

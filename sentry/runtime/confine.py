@@ -18,8 +18,7 @@ from sentry._engine import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
 PR_SET_PDEATHSIG = 1

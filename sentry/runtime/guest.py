@@ -96,7 +96,9 @@ class Guest:
         name = who.decode(errors="backslashreplace") or "a program"
         limit = self.config.memory
         if limit:
-            self.control.note(f"memory limit of {limit >> 20} MiB reached; {name} was refused {size >> 10} KiB")
+            self.control.note(
+                f"memory limit of {limit >> 20} MiB reached; {name} was refused {size >> 10} KiB"
+            )
 
     def _gofer_died(self) -> None:
         self.kernel.log_debug("the gofer's connection was closed")
@@ -190,5 +192,3 @@ def main(
 ) -> int:
     """Run the guest; its exit status as a shell would give it."""
     return Guest(config, platform, sock_fd, control).run(stdio)
-
-

@@ -18,6 +18,7 @@ from sentry.fs.proc.filesystem import ProcFilesystem
 from sentry.fs.registry import MOUNTABLE, TMPFS_DEFAULTS
 from sentry.fs.sys import SysFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
+from sentry.kernel.credentials import Credentials
 from sentry.platform.base import PAGE_SIZE
 from sentry.runtime.errors import Fatal
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 ROOT_EXPORT = b"root"
+#: Who puts the tree together.
+ROOT = Credentials(0, 0)
 O_RDWR, O_NONBLOCK = 2, 0o4000
 #: Of the sandbox's memory, what files in memory may take when --memory sets a limit.
 TMPFS_SHARE = 2
@@ -52,21 +55,29 @@ class Tree:
         memfd.filesystem.limit_pages = limit // PAGE_SIZE
         memfd.filesystem.reopen_readonly = reopen
         TMPFS_DEFAULTS.update(limit_bytes=limit, reopen_readonly=reopen)
-        namespace = kernel.mounts = await setup.build_root(client, config.overlay != "none", reopen, limit, ROOT_EXPORT)
+        namespace = kernel.mounts = await setup.build_root(
+            client, ROOT, config.overlay != "none", reopen, limit, ROOT_EXPORT
+        )
         safe = MNT_NOSUID | MNT_NODEV | MNT_NOEXEC
-        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/proc", 0o555), ProcFilesystem(kernel), safe)
+        setup.mount_at(
+            namespace, await setup.ensure_dir(namespace, ROOT, b"/proc", 0o555), ProcFilesystem(kernel), safe
+        )
         dev = Tmpfs(1 << 20, reopen, 0o755)
         dev.source = b"devtmpfs"
-        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/dev"), dev, MNT_NOSUID)
+        setup.mount_at(namespace, await setup.ensure_dir(namespace, ROOT, b"/dev"), dev, MNT_NOSUID)
         await populate_dev(dev.root)
         devpts = kernel.dev.devpts
-        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/dev/pts"), devpts, MNT_NOSUID | MNT_NOEXEC)
-        await setup.mount_tmpfs(namespace, b"/dev/shm", limit, reopen, 0o1777, MNT_NOSUID | MNT_NODEV)
-        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/sys", 0o555), SysFilesystem(kernel), safe)
-        await setup.ensure_dir(namespace, b"/tmp", 0o1777)
+        setup.mount_at(
+            namespace, await setup.ensure_dir(namespace, ROOT, b"/dev/pts"), devpts, MNT_NOSUID | MNT_NOEXEC
+        )
+        await setup.mount_tmpfs(namespace, ROOT, b"/dev/shm", limit, reopen, 0o1777, MNT_NOSUID | MNT_NODEV)
+        setup.mount_at(
+            namespace, await setup.ensure_dir(namespace, ROOT, b"/sys", 0o555), SysFilesystem(kernel), safe
+        )
+        await setup.ensure_dir(namespace, ROOT, b"/tmp", 0o1777)
         for number, bind in enumerate(config.binds):
             try:
-                await setup.bind(namespace, client, b"bind%d" % number, bind.target, not bind.writable)
+                await setup.bind(namespace, ROOT, client, b"bind%d" % number, bind.target, not bind.writable)
             except SysError as error:
                 target = bind.target.decode(errors="backslashreplace")
                 raise Fatal(f"--bind: cannot mount at '{target}': {os.strerror(error.errno)}") from None

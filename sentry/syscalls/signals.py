@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from time import monotonic_ns
 
+from sentry.abi.capability import CAP_KILL
 from sentry.abi.errors import SysError
 from sentry.abi.signal import (
     NSIG,
@@ -29,7 +30,6 @@ from sentry.abi.signal import (
 )
 from sentry.abi.syscall_nr import SYS
 from sentry.kernel import frames
-from sentry.kernel.credentials import CAP_KILL
 from sentry.kernel.signals import sanitize_mask
 from sentry.kernel.task import NO_RESULT
 from sentry.kernel.wait import Interrupted, block

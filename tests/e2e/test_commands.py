@@ -46,6 +46,12 @@ def test_bash_pipeline(runner: Runner) -> None:
     assert (result.status, result.out) == (0, native.out)
 
 
+def test_bash_process_substitution(runner: Runner) -> None:
+    """Opening /dev/fd/N of a pipe whose writer has gone doesn't wait for another one."""
+    result = runner.run("bash", "-c", "cat <(echo sub); diff <(seq 3) <(seq 4); echo $?")
+    assert (result.status, result.out) == (0, "sub\n3a4\n> 4\n1\n"), result
+
+
 def test_python_subprocess(runner: Runner) -> None:
     program = 'import json, os, subprocess, re; print(subprocess.check_output(["uname","-a"]))'
     result = runner.run("python3", "-c", program)

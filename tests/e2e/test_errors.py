@@ -27,7 +27,7 @@ def one_line(result: Result, status: int, *words: str) -> None:
 
 @pytest.mark.parametrize("program", ["/nonexistent/program", "no-such-program-here", "/etc/passwd/x"])
 def test_missing_program(runner: Runner, program: str) -> None:
-    one_line(runner.run(program), 127, program)
+    one_line(runner.run(program), 126 if program == "/etc/passwd/x" else 127, program)
 
 
 def test_missing_interpreter(runner: Runner, work_dir: Path) -> None:
@@ -140,7 +140,10 @@ def test_gofer_dies(runner: Runner) -> None:
         process.kill()
     text = err.decode()
     assert process.returncode == 128, text
-    assert "gofer" in text.lower() and "Traceback" not in text and len(text.splitlines()) == 1, text
+    assert "Traceback" not in text
+    # The guest's own programs may have complained about files that can't be read any more.
+    ours = [line for line in text.splitlines() if line.startswith("sentry: ")]
+    assert len(ours) == 1 and "gofer" in ours[0].lower(), text
 
 
 def test_sentry_dies(runner: Runner) -> None:

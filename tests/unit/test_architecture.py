@@ -15,20 +15,28 @@ ROOT = Path(__file__).resolve().parents[2]
 #: From the top down: a package may import itself and what stands behind it.
 ORDER = ["cli", "runtime", "syscalls", "kernel", "fs", "net", "mm", "platform", "abi"]
 #: Imported by everybody: they import nothing but sentry.abi themselves.
-OPEN_MODULES = {"sentry.kernel.wait", "sentry.kernel.credentials"}
-#: Upward imports that are still to be turned round: (importer, what it imports).
-KNOWN = {
-    ("sentry.fs.proc.status", "sentry.kernel.sched"),
-    ("sentry.fs.proc.task", "sentry.kernel.sched"),
-    ("sentry.runtime.commands.help", "sentry.cli"),
-    ("sentry.runtime.supervise", "sentry.cli"),
-}
+OPEN_MODULES = {"sentry.kernel.wait"}
 #: Each costs milliseconds at every start; see the figures in docs/decisions/.
 BANNED = [
     "argparse", "asyncio", "collections", "contextlib", "ctypes", "dataclasses", "enum",
     "functools", "inspect", "json", "logging", "pathlib", "ptrace", "pyseccomp", "random", "re",
     "seccomp", "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "typing",
 ]  # fmt: skip
+#: These run in the CLI before and beside the sandbox, or when the package is built.
+NEVER_CONFINED = {
+    "gofer/filter.py",
+    "sentry/cli.py",
+    "sentry/runtime/boot.py",
+    "sentry/runtime/commands/run.py",
+    "sentry/runtime/supervise.py",
+}
+#: Imports inside functions of modules that the Sentry uses, each with the reason why it may.
+LATE_FUNCTIONS = {
+    ("sentry/syscalls/__init__.py", "load"): "run when sentry.runtime.guest is imported, before any fork",
+    ("sentry/syscalls/strace.py", "load"): "for --strace only; run by make_platform before lock-down",
+    ("sentry/runtime/guest.py", "make_platform"): "for --strace only; before lock-down",
+    ("sentry/runtime/guest.py", "__init__"): "make_platform has loaded the module",
+}
 
 
 def module_name(path: Path) -> str:
@@ -92,8 +100,6 @@ def test_imports_point_downward() -> None:
             continue
         for line, name in imports(path):
             target = rank(name)
-            if (module_name(path), name) in KNOWN:
-                continue
             if target is not None and target < own and name not in OPEN_MODULES:
                 wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
     assert wrong == []
@@ -180,33 +186,32 @@ def test_start_up_imports(module: str) -> None:
     assert sorted(loaded & set(BANNED)) == []
 
 
-#: Run when the package is built, never in a sandbox.
-BUILD_TIME = {"sentry/platform/stub_filter.py", "sentry/runtime/filters.py"}
+def late_imports(path: Path) -> list[tuple[str, int]]:
+    """(function, line) of each import inside a function."""
+    return [
+        (node.name, inner.lineno)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Import | ast.ImportFrom)
+    ]
 
 
-def test_nothing_is_imported_late_in_the_sentry() -> None:
-    """Once locked down, the Sentry can open no file: a late import must find its module loaded."""
-    loaded = set(loaded_after("import sentry.runtime.boot, sentry.runtime.guest"))
+def test_nothing_is_imported_late() -> None:
+    """Once locked down, Sentry and Gofer open no file: an import inside a function would fail there."""
     late = []
-    for package in ("kernel", "fs", "mm", "net", "platform", "syscalls"):
-        for path in modules(f"sentry/{package}"):
-            if str(path.relative_to(ROOT)) in BUILD_TIME:
+    unused = set(LATE_FUNCTIONS)
+    for package in ("sentry", "gofer"):
+        for path in modules(package):
+            name = str(path.relative_to(ROOT))
+            if name in NEVER_CONFINED:
                 continue
-            tree = ast.parse(path.read_text())
-            inside = {
-                inner.lineno
-                for node in ast.walk(tree)
-                # A module's load() is what the runtime calls before it locks down.
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "load"
-                for inner in ast.walk(node)
-                if isinstance(inner, ast.Import | ast.ImportFrom)
-            }
-            late += [
-                f"{path.relative_to(ROOT)}:{line} imports {name}"
-                for line, name in imports(path)
-                if line in inside and name not in loaded
-            ]
+            for function, line in late_imports(path):
+                unused.discard((name, function))
+                if (name, function) not in LATE_FUNCTIONS:
+                    late.append(f"{name}:{line} in {function}")
     assert late == []
+    assert unused == set(), "exceptions that nothing needs any more"
 
 
 def test_no_file_is_too_long() -> None:
