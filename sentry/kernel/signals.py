@@ -123,9 +123,8 @@ class Signals:
         if signo == SIGKILL:
             group.kernel.kill_group(group, SIGKILL)
             return
-        if self._dropped(group, None, signo):
+        if self._dropped(group, None, signo) or self._overflows(group, group.pending, info):
             return
-        self._charge(group, info)
         group.pending.add(info)
         target = self._pick(group, signo)
         if target is not None:
@@ -142,9 +141,8 @@ class Signals:
         if signo == SIGKILL:
             group.kernel.kill_group(group, SIGKILL)
             return
-        if self._dropped(group, task, signo):
+        if self._dropped(group, task, signo) or self._overflows(group, task.pending, info):
             return
-        self._charge(group, info)
         task.pending.add(info)
         if not task.blocked & bit(signo):
             task.notify_signal()
@@ -186,11 +184,17 @@ class Signals:
             return not (task.blocked | task.awaited) & bit(signo)
         return not any((member.blocked | member.awaited) & bit(signo) for member in group.tasks)
 
-    def _charge(self, group: ThreadGroup, info: SigInfo) -> None:
-        if info.signo >= SIGRTMIN and info.code < 0:
-            pending = group.pending.count() + sum(task.pending.count() for task in group.tasks)
-            if pending >= group.limit(RLIMIT_SIGPENDING):
-                raise SysError(errno.EAGAIN)
+    def _overflows(self, group: ThreadGroup, queue: SigPending, info: SigInfo) -> bool:
+        """Whether a real-time signal finds its queue full: SysError(EAGAIN) for a sender that is told, else
+        the signal only stays pending if it is already (a plain kill), or is lost."""
+        if info.signo < SIGRTMIN:
+            return False
+        pending = group.pending.count() + sum(task.pending.count() for task in group.tasks)
+        if pending < group.limit(RLIMIT_SIGPENDING):
+            return False
+        if info.code < 0:
+            raise SysError(errno.EAGAIN)
+        return info.code > 0 or bool(queue.bits & bit(info.signo))
 
     def _pick(self, group: ThreadGroup, signo: int) -> Task | None:
         """The task to disturb: the leader if it can take the signal, else the first that can."""
