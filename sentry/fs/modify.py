@@ -81,6 +81,8 @@ async def _make(
         child = await dcache.lookup(directory.dentry, name)
         if child.inode is not None:
             raise SysError(errno.EEXIST)
+        if fs.fixed_names:
+            raise SysError(errno.ENOENT)
         want_write(directory.mount)
         inode = await make(_may_create(directory, cred))
         return dcache.added(directory.dentry, name, inode)
@@ -217,6 +219,8 @@ async def link(source: Path, directory: Path, name: bytes, cred: Credentials) ->
         child = await dcache.lookup(directory.dentry, name)
         if child.inode is not None:
             raise SysError(errno.EEXIST)
+        if fs.fixed_names:
+            raise SysError(errno.ENOENT)
         if source.mount is not directory.mount:
             raise SysError(errno.EXDEV)
         want_write(directory.mount)
