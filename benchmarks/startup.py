@@ -1,7 +1,7 @@
 """Start-up time and memory: `python benchmarks/startup.py [RUNS] [--json]`.
 
-Prints, side by side from one run: a bare interpreter, the imports, `/bin/true` natively and in a sandbox, and the
-private memory and PSS of all processes of an idle sandbox (summed from /proc/PID/smaps_rollup).
+Prints, side by side from one run: a bare interpreter, the imports, `/bin/true` natively and in a
+sandbox, and the private memory and PSS of all processes of an idle sandbox (from smaps_rollup).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nanoseconds per operation, native and in a sandbox, and their ratio: `python benchmarks/syscalls.py [SCALE]`.
+"""Nanoseconds per operation, native and in a sandbox: `python benchmarks/syscalls.py [SCALE]`.
 
 Both sides are measured in one run on one machine; only the ratios mean anything on another.
 Where `runsc` is installed it is measured, too.
@@ -21,7 +21,9 @@ def sentry_command() -> list[str]:
 
 
 def measure(prefix: list[str], program: Path, scale: str) -> dict[str, float]:
-    done = subprocess.run([*prefix, str(program), scale], stdout=subprocess.PIPE, text=True, timeout=1800, check=False)
+    done = subprocess.run(
+        [*prefix, str(program), scale], stdout=subprocess.PIPE, text=True, timeout=1800, check=False
+    )
     if done.returncode != 0:
         print(f"{' '.join(prefix)}: status {done.returncode}", file=sys.stderr)
     return {name: float(value) for name, value in (line.split() for line in done.stdout.splitlines())}
@@ -40,12 +42,16 @@ def main() -> None:
         Path(directory).chmod(0o755)
         native = measure([], program, scale)
         results = {name: measure(prefix, program, scale) for name, prefix in contenders.items()}
-    print(f"{'operation':22}{'native ns':>12}" + "".join(f"{name + ' ns':>14}{'ratio':>8}" for name in results))
+    print(
+        f"{'operation':22}{'native ns':>12}" + "".join(f"{name + ' ns':>14}{'ratio':>8}" for name in results)
+    )
     for name, base in native.items():
         row = f"{name:22}{base:12.0f}"
         for result in results.values():
             value = result.get(name)
-            row += f"{value:14.0f}{value / max(base, 0.1):8.1f}" if value is not None else f"{'-':>14}{'-':>8}"
+            row += (
+                f"{value:14.0f}{value / max(base, 0.1):8.1f}" if value is not None else f"{'-':>14}{'-':>8}"
+            )
         print(row)
 
 

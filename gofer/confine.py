@@ -19,6 +19,15 @@ from _stat import S_ISDIR
 
 from gofer._native import lib
 from gofer.localfs import check
+from sentry.abi.capability import (
+    CAP_CHOWN,
+    CAP_DAC_OVERRIDE,
+    CAP_DAC_READ_SEARCH,
+    CAP_FOWNER,
+    CAP_FSETID,
+    CAP_SYS_ADMIN,
+)
+from sentry.abi.sched import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,21 +43,10 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 SIGKILL = 9
 
-CLONE_NEWNS = 0x00020000
-CLONE_NEWUTS = 0x04000000
-CLONE_NEWIPC = 0x08000000
-CLONE_NEWNET = 0x40000000
 MS_PRIVATE = 1 << 18
 MOUNT_ATTR_RDONLY = 1
 MOUNT_ATTR_NOSUID = 2
 MOUNT_ATTR_NODEV = 4
-
-CAP_CHOWN = 1 << 0
-CAP_DAC_OVERRIDE = 1 << 1
-CAP_DAC_READ_SEARCH = 1 << 2
-CAP_FOWNER = 1 << 3
-CAP_FSETID = 1 << 4
-CAP_SYS_ADMIN = 1 << 21
 
 # Landlock (uapi/linux/landlock.h).
 FS_WRITE_FILE = 1 << 1
@@ -211,7 +209,7 @@ def confine(
     os.umask(0)
     close_all_but([*keep_fds, proc_fd, *[export.fd for export in exports]])
     held = capabilities()
-    if held & CAP_SYS_ADMIN:
+    if held & 1 << CAP_SYS_ADMIN:
         try:
             proc_fd = own_root(exports, proc_fd, applied)
         except OSError as exc:
@@ -219,9 +217,9 @@ def confine(
             if exc.errno not in (errno.EPERM, errno.ENOSYS):
                 raise
             applied.append(f"own root directory: refused ({exc.strerror})")
-    keep = CAP_DAC_READ_SEARCH
+    keep = 1 << CAP_DAC_READ_SEARCH
     if not all(export.readonly for export in exports):
-        keep |= CAP_DAC_OVERRIDE | CAP_CHOWN | CAP_FOWNER | CAP_FSETID
+        keep |= 1 << CAP_DAC_OVERRIDE | 1 << CAP_CHOWN | 1 << CAP_FOWNER | 1 << CAP_FSETID
     drop_capabilities(held & keep)
     applied.append(f"capabilities {held & keep:#x}")
     check(lib.gofer_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

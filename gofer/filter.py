@@ -6,6 +6,11 @@ openat (only openat2), nothing that makes a process, a socket or a mount, and no
 
 from __future__ import annotations
 
+import tempfile
+
+from sentry.abi.mman import MAP_ANONYMOUS, PROT_EXEC
+from sentry.abi.stat import S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -25,20 +30,22 @@ RUNTIME = (
 )  # fmt: skip
 # F_GETFD F_SETFD F_GETFL F_OFD_GETLK F_OFD_SETLK F_DUPFD_CLOEXEC F_GET_SEALS
 FCNTL = (1, 2, 3, 36, 37, 1030, 1034)
-# S_IFREG S_IFIFO S_IFSOCK, and none, which means S_IFREG
-MKNOD_TYPES = (0o100000, 0o010000, 0o140000, 0)
-S_IFMT = 0o170000
-PROT_EXEC = 4
-MAP_ANONYMOUS = 0x20
+#: 0 means S_IFREG.
+MKNOD_TYPES = (S_IFREG, S_IFIFO, S_IFSOCK, 0)
+
+
+def import_libseccomp() -> Any:
+    """libseccomp's own Python module where it is installed, pyseccomp (the same API over ctypes) elsewhere."""
+    try:
+        import seccomp
+    except ImportError:
+        import pyseccomp as seccomp
+    return seccomp
 
 
 def gofer_filter(writable: bool = True) -> Any:
     """A libseccomp SyscallFilter; without `writable` nothing on the host can be changed by it."""
-    try:
-        import seccomp
-    except ImportError:
-        import pyseccomp as seccomp  # the same API over ctypes
-
+    seccomp = import_libseccomp()
     filter_ = seccomp.SyscallFilter(seccomp.KILL_PROCESS)
     names = READING + (WRITING if writable else ("fsync", "fdatasync")) + RUNTIME
     for rank, name in enumerate(names):
@@ -58,11 +65,14 @@ def gofer_filter(writable: bool = True) -> Any:
     return filter_
 
 
-def compile_filter(writable: bool = True) -> bytes:
-    """The filter as an array of struct sock_filter, as `confine` loads it."""
-    import tempfile
-
+def export(rules: Any) -> bytes:
+    """A libseccomp SyscallFilter as an array of struct sock_filter, as the kernel takes it."""
     with tempfile.TemporaryFile() as file:
-        gofer_filter(writable).export_bpf(file)
+        rules.export_bpf(file)
         file.seek(0)
         return file.read()
+
+
+def compile_filter(writable: bool = True) -> bytes:
+    """The Gofer's filter as `confine` loads it."""
+    return export(gofer_filter(writable))

@@ -10,33 +10,12 @@ import _signal
 import os
 import sys
 
+from sentry.runtime.commands import USAGE, VERBS
+from sentry.runtime.errors import Fatal, say
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-VERBS = ("run", "help")
-
-USAGE = """\
-Usage: sentry VERB [FLAG...] [ARG...]
-
-Runs unmodified Linux programs on a kernel of their own, in user space.
-
-Verbs:
-  run       run a program in a new sandbox
-  help      explain a verb: sentry help run
-
-Flags:
-  --version   print the version
-  -h, --help  print this text
-"""
-
-
-def say(text: str) -> None:
-    """One line on stderr, whatever state stderr is in."""
-    try:
-        os.write(2, f"sentry: {text}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass
 
 
 def verb_main(verb: str) -> Callable[[list[str]], int]:
@@ -46,8 +25,6 @@ def verb_main(verb: str) -> Callable[[list[str]], int]:
 
 
 def dispatch(args: list[str]) -> int:
-    from sentry.runtime.errors import Fatal
-
     try:
         if not args:
             os.write(2, USAGE.encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from _struct import Struct
-
 PR_SET_PDEATHSIG = 1
 PR_GET_PDEATHSIG = 2
 PR_GET_DUMPABLE = 3
@@ -74,11 +72,3 @@ SECBIT_KEEP_CAPS_LOCKED = 1 << 5
 SECBIT_NO_CAP_AMBIENT_RAISE = 1 << 6
 SECURE_ALL_BITS = 0x55
 SECURE_ALL_LOCKS = 0xAA
-
-CAP_VERSION_1 = 0x19980330
-CAP_VERSION_2 = 0x20071026
-CAP_VERSION_3 = 0x20080522
-#: struct __user_cap_header_struct: version, pid.
-CAP_HEADER = Struct("<Ii")
-#: struct __user_cap_data_struct: effective, permitted, inheritable (32 bits of each).
-CAP_DATA = Struct("<III")

@@ -1,4 +1,14 @@
-"""Flags of clone(2) and unshare(2) (linux/sched.h)."""
+"""Scheduling policies, and flags of clone(2) and unshare(2) (linux/sched.h)."""
+
+from __future__ import annotations
+
+SCHED_NORMAL = 0
+SCHED_FIFO = 1
+SCHED_RR = 2
+SCHED_BATCH = 3
+SCHED_IDLE = 5
+SCHED_DEADLINE = 6
+SCHED_EXT = 7
 
 CSIGNAL = 0xFF
 CLONE_NEWTIME = 0x80

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sentry.fs.dentry import Path
     from sentry.fs.inode import Inode
+    from sentry.fs.owner import FileOwner
 
 O_ACCMODE = 3
 O_NONBLOCK = 0o4000
@@ -56,7 +57,7 @@ class File:
         #: Woken with poll bits whenever readiness may have changed.
         self.queue = WaitQueue()
         #: Whoever F_SETOWN named, and the like; see syscalls/descriptors.py.
-        self.owner: Any = None
+        self.owner: FileOwner | None = None
         #: The epoll registrations of this file (epoll.py), None while there never was one.
         self.watches: dict[Any, None] | None = None
         #: 1: counts among the inode's writers, -1: among its texts.

@@ -38,6 +38,7 @@ from sentry.abi.poll import (
     POLLREADY,
     POLLWRNORM,
 )
+from sentry.abi.signal import SIGTTIN
 from sentry.fs.anon import AnonFilesystem, AnonInode
 from sentry.fs.devpts.hosttty import HostTty, host_tty
 from sentry.fs.file import APPEND, O_ACCMODE, File
@@ -58,7 +59,7 @@ PIPE_BUF = 4096
 TTY_CHUNK = 256
 MAX_CHUNK = 1 << 20
 EPOLLET = 1 << 31
-O_PATH = 0o10000000
+O_APPEND = 0o2000
 
 HOSTFS = AnonFilesystem(b"hostfs", 0x00C0FFEE)
 #: The devices that are the same everywhere, by st_rdev.
@@ -169,7 +170,7 @@ class HostInode(AnonInode):
         raise SysError(errno.EACCES)
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
-        """/dev/stdin and the like: one more file on the same host description (its position too)."""
+        """/dev/stdin and the like: one more file on the same host description."""
         need = flags & O_ACCMODE
         for file in self._opened:
             if need == file.flags & O_ACCMODE or file.flags & O_ACCMODE == 2:
@@ -180,7 +181,7 @@ class HostInode(AnonInode):
 class HostFile(File):
     """`host_fd` (closed with the last reference) seen through the guest's `flags`."""
 
-    __slots__ = ("_poller", "_socket", "_watch", "host_fd", "kind", "own", "tty")
+    __slots__ = ("_poller", "_private", "_socket", "_watch", "host_fd", "kind", "own", "tty")
 
     def __init__(
         self, host_fd: int, flags: int, poller: Platform, kind: str = "", own: bool = False, uid: int = 0,
@@ -193,6 +194,8 @@ class HostFile(File):
         self.host_fd = host_fd
         self.own = own
         self._poller = poller
+        #: Whether `pos` counts (a regular file opened again), rather than the host's shared position.
+        self._private = False
         inode._opened.append(self)
         self.tty: HostTty | None = None
         self._watch: Any = None
@@ -209,7 +212,7 @@ class HostFile(File):
             self.tty.files.append(self)
 
     def again(self, flags: int) -> HostFile:
-        """Another File on the same host file."""
+        """Another File on the same host file, as if it had been opened anew."""
         try:
             fd = os.dup(self.host_fd)
         except OSError as error:
@@ -217,7 +220,9 @@ class HostFile(File):
         inode = self.inode
         assert isinstance(inode, HostInode)
         flags &= O_ACCMODE | 0o6000 | 0o100000
-        return HostFile(fd, flags, self._poller, self.kind, self.own, inode=inode)
+        file = HostFile(fd, flags, self._poller, self.kind, self.own, inode=inode)
+        file._private = self.kind == REGULAR
+        return file
 
     def release(self) -> None:
         inode = self.inode
@@ -256,9 +261,15 @@ class HostFile(File):
 
     async def read(self, size: int) -> bytes:
         size = min(size, MAX_CHUNK)
+        if self.tty is not None:
+            self.tty.check_change(SIGTTIN)
         asks = self._watch is not None and not self.own and size
         if asks and not self._host_events() & (POLLIN | POLLHUP | POLLERR):
             raise SysError(errno.EAGAIN)
+        if self._private:
+            data = await self.pread(size, self.pos)
+            self.pos += len(data)
+            return data
         try:
             if self._socket is not None:
                 return bytes(self._socket.recv(size, _socket.MSG_DONTWAIT))
@@ -268,6 +279,12 @@ class HostFile(File):
 
     async def write(self, data: bytes) -> int:
         chunk: Any = data
+        if self._private:
+            if self.flags & O_APPEND:
+                self.pos = os.fstat(self.host_fd).st_size
+            count = await self.pwrite(data, self.pos)
+            self.pos += count
+            return count
         if self._watch is not None and not self.own and data:
             if not self._host_events() & (POLLOUT | POLLHUP | POLLERR):
                 raise SysError(errno.EAGAIN)
@@ -299,8 +316,16 @@ class HostFile(File):
             raise SysError(error.errno or errno.EIO) from None
 
     async def lseek(self, offset: int, whence: int) -> int:
+        fd = self.host_fd
         try:
-            return os.lseek(self.host_fd, offset, whence)
+            if not self._private:
+                return os.lseek(fd, offset, whence)
+            if whence == os.SEEK_CUR:
+                offset, whence = self.pos + offset, os.SEEK_SET
+            shared = os.lseek(fd, 0, os.SEEK_CUR)
+            self.pos = os.lseek(fd, offset, whence)
+            os.lseek(fd, shared, os.SEEK_SET)
+            return self.pos
         except OSError as error:
             raise SysError(error.errno or errno.ESPIPE) from None
 

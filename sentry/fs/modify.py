@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from time import time_ns
 
+from sentry.abi.capability import CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RENAME_EXCHANGE, RENAME_NOREPLACE
 from sentry.abi.stat import S_ISGID, S_ISUID, S_ISVTX
@@ -18,7 +19,6 @@ from sentry.fs import dcache
 from sentry.fs.dentry import Dentry, Path
 from sentry.fs.inode import S_IFDIR, S_IFMT, S_IFREG
 from sentry.fs.walk import MAY_EXEC, MAY_READ, MAY_WRITE, owner_or_capable, permission, want_write
-from sentry.kernel.credentials import CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

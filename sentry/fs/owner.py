@@ -64,5 +64,4 @@ def owner_of(file: File) -> FileOwner:
     owner = file.owner
     if owner is None:
         owner = file.owner = FileOwner()
-    result: FileOwner = owner
-    return result
+    return owner

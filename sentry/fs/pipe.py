@@ -281,15 +281,17 @@ def open_pipe(flags: int, cred: Credentials) -> tuple[PipeFile, PipeFile]:
 async def open_fifo(inode: Inode, flags: int, path: Path | None = None) -> File:
     """Open a FIFO (fifo(7)): one end waits for the other, unless O_NONBLOCK or O_RDWR.
 
-    SysError(ENXIO): a writer with O_NONBLOCK found no reader.  Interrupted ends the wait.
+    SysError(ENXIO): a writer with O_NONBLOCK found no reader.  Interrupted ends the wait.  A pipe opened
+    anew by its /proc/PID/fd link waits for nobody.
     """
+    waits = not isinstance(inode, PipeInode)
     pipe: Pipe | None = inode.attached
     if pipe is None:
         pipe = inode.attached = Pipe()
     mode = flags & O_ACCMODE
     if mode == 3:
         raise SysError(errno.EINVAL)
-    if mode == 1 and flags & O_NONBLOCK and not pipe.readers:
+    if waits and mode == 1 and flags & O_NONBLOCK and not pipe.readers:
         if not pipe.writers:
             pipe.free()
             inode.attached = None
@@ -297,7 +299,9 @@ async def open_fifo(inode: Inode, flags: int, path: Path | None = None) -> File:
     file = PipeFile(pipe, inode, flags & FIFO_FLAGS, path)
     pipe.queue.wake(READABLE | WRITABLE)
     try:
-        if mode == 0 and not pipe.writers:
+        if not waits:
+            pass
+        elif mode == 0 and not pipe.writers:
             seen = pipe.writer_opens
             if flags & O_NONBLOCK:
                 file.opens_seen = seen

@@ -1,11 +1,11 @@
 """Putting a sandbox's tree together: the root, and mounts over directories and files of it.
 
-    namespace = await build_root(client, overlay=True, reopen_readonly=client.reopen_readonly, tmpfs_limit=n)
-    place = await ensure_dir(namespace, b"/dev")            # made where it is missing
+    namespace = await build_root(client, cred, overlay=True, reopen_readonly=client.reopen_readonly, tmpfs_limit=n)
+    place = await ensure_dir(namespace, cred, b"/dev")            # made where it is missing
     mount_at(namespace, place, fs, flags)                    # fs.root over it
-    await bind(namespace, client, b"bind:0", b"/data", readonly=True)
+    await bind(namespace, cred, client, b"bind:0", b"/data", readonly=True)
 
-All of it runs before the first task, as root of the sandbox.
+All of it runs before the first task; `cred` is who makes what is missing: root of the sandbox.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from sentry.fs.opening import open_file
 from sentry.fs.overlay.inode import OverlayFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.fs.walk import Resolver
-from sentry.kernel.credentials import Credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from sentry.fs.gofer.client import Client
     from sentry.fs.inode import Filesystem, Inode
+    from sentry.kernel.credentials import Credentials
 
 
 async def attach(client: Client, aname: bytes, exclusive: bool) -> GoferFilesystem:
@@ -41,6 +41,7 @@ async def attach(client: Client, aname: bytes, exclusive: bool) -> GoferFilesyst
 
 async def build_root(
     client: Client,
+    cred: Credentials,
     overlay: bool,
     reopen_readonly: Callable[[int], Awaitable[int]] | None,
     tmpfs_limit: int,
@@ -53,7 +54,7 @@ async def build_root(
     fs: Filesystem = lower
     root: Inode = lower.root
     if overlay:
-        upper = OverlayFilesystem(lower.root, tmpfs_limit, reopen_readonly)
+        upper = OverlayFilesystem(lower.root, cred, tmpfs_limit, reopen_readonly)
         fs, root = upper, upper.root
     return MountNamespace(Mount(fs, Dentry(None, b"", root)))
 
@@ -64,8 +65,10 @@ def context(namespace: MountNamespace) -> FsContext:
     return FsContext(namespace, root, root)
 
 
-async def _ensure(namespace: MountNamespace, path: bytes, directory: bool, mode: int) -> Path:
-    fs, cred = context(namespace), Credentials(0, 0)
+async def _ensure(
+    namespace: MountNamespace, cred: Credentials, path: bytes, directory: bool, mode: int
+) -> Path:
+    fs = context(namespace)
     names = [name for name in path.split(b"/") if name]
     done = b""
     for index, name in enumerate(names):
@@ -86,17 +89,17 @@ async def _ensure(namespace: MountNamespace, path: bytes, directory: bool, mode:
     return await Resolver(fs, cred, path or b"/").finish(directory=directory)
 
 
-async def ensure_dir(namespace: MountNamespace, path: bytes, mode: int = 0o755) -> Path:
+async def ensure_dir(namespace: MountNamespace, cred: Credentials, path: bytes, mode: int = 0o755) -> Path:
     """The directory at absolute `path`, made with all its parents where it is missing.
 
     SysError(EROFS, EPERM…) where that can't be, SysError(ENOTDIR).
     """
-    return await _ensure(namespace, path, True, mode)
+    return await _ensure(namespace, cred, path, True, mode)
 
 
-async def ensure_file(namespace: MountNamespace, path: bytes, mode: int = 0o644) -> Path:
+async def ensure_file(namespace: MountNamespace, cred: Credentials, path: bytes, mode: int = 0o644) -> Path:
     """The file at absolute `path` (of any kind), made as an empty regular one where it is missing."""
-    return await _ensure(namespace, path, False, mode)
+    return await _ensure(namespace, cred, path, False, mode)
 
 
 def mount_at(
@@ -113,6 +116,7 @@ def mount_at(
 
 async def mount_tmpfs(
     namespace: MountNamespace,
+    cred: Credentials,
     path: bytes,
     limit: int,
     reopen_readonly: Callable[[int], Awaitable[int]] | None,
@@ -121,14 +125,16 @@ async def mount_tmpfs(
 ) -> Mount:
     """A fresh tmpfs at `path`."""
     fs = Tmpfs(limit, reopen_readonly, mode)
-    return mount_at(namespace, await ensure_dir(namespace, path), fs, flags)
+    return mount_at(namespace, await ensure_dir(namespace, cred, path), fs, flags)
 
 
-async def bind(namespace: MountNamespace, client: Client, aname: bytes, path: bytes, readonly: bool) -> Mount:
+async def bind(
+    namespace: MountNamespace, cred: Credentials, client: Client, aname: bytes, path: bytes, readonly: bool
+) -> Mount:
     """Mount the Gofer's export `aname`, a directory or a single file, at `path`."""
     fs = await attach(client, aname, exclusive=False)
     fs.source = aname
-    where = await (ensure_dir if fs.root.is_dir else ensure_file)(namespace, path)
+    where = await (ensure_dir if fs.root.is_dir else ensure_file)(namespace, cred, path)
     return mount_at(namespace, where, fs, MNT_READONLY if readonly else 0)
 
 

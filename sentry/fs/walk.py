@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     AT_FDCWD,
@@ -32,7 +33,6 @@ from sentry.fs.dcache import lookup
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_READONLY, Dentry, FsContext, Mount, Path
 from sentry.fs.file import File, PathFile
 from sentry.fs.inode import CACHE_EXACT, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
-from sentry.kernel.credentials import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.sched import (
     CLONE_CHILD_CLEARTID,
@@ -27,7 +28,6 @@ from sentry.abi.sched import (
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.kernel.group import ThreadGroup
-from sentry.kernel.sched import sched_of
 from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.kernel.timers import watch_cpu_limit
@@ -74,7 +74,7 @@ def _check(task: Task, args: CloneArgs) -> None:
         raise SysError(errno.EINVAL)
     if flags & NEW_NAMESPACES:
         # As a kernel without namespaces for a caller without CAP_SYS_ADMIN.
-        raise SysError(errno.EPERM if not task.cred.capable(21) else errno.EINVAL)
+        raise SysError(errno.EPERM if not task.cred.capable(CAP_SYS_ADMIN) else errno.EINVAL)
     if flags & (CLONE_PIDFD | CLONE_INTO_CGROUP):
         raise SysError(errno.EINVAL)
     if not 0 <= args.exit_signal <= NSIG:
@@ -111,7 +111,7 @@ async def clone(task: Task, args: CloneArgs) -> int:
     child.name = task.name
     child.blocked = task.blocked
     child.affinity = task.affinity
-    child.extra["sched"] = sched_of(task).for_child()
+    child.sched = task.sched.for_child()
     if not flags & CLONE_VM or flags & CLONE_VFORK:
         child.altstack = task.altstack
     if child.altstack[1] & SS_AUTODISARM and flags & CLONE_VM:

@@ -4,45 +4,14 @@ Immutable by habit: a change makes a copy (`Credentials.copy`) and replaces `tas
 open files and other threads keep what they had.
 
 The functions below the class are the transitions that capabilities(7) describes: what a change
-of user ids does to capability sets, what execve(2) makes of them, and who may look into whom.
+of user ids does to capability sets, what execve(2) makes of them.
 """
 
 from __future__ import annotations
 
+from sentry.abi.capability import CAP_ALL, CAP_FS_SET, CAP_SETUID, CAP_SYS_PTRACE
 from sentry.abi.prctl import SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP, SECBIT_NOROOT
-
-CAP_CHOWN = 0
-CAP_DAC_OVERRIDE = 1
-CAP_DAC_READ_SEARCH = 2
-CAP_FOWNER = 3
-CAP_FSETID = 4
-CAP_KILL = 5
-CAP_SETGID = 6
-CAP_SETUID = 7
-CAP_SETPCAP = 8
-CAP_LINUX_IMMUTABLE = 9
-CAP_NET_ADMIN = 12
-CAP_SYS_CHROOT = 18
-CAP_SYS_PTRACE = 19
-CAP_SYS_ADMIN = 21
-CAP_SYS_NICE = 23
-CAP_SYS_RESOURCE = 24
-CAP_SYS_TIME = 25
-CAP_SYS_TTY_CONFIG = 26
-CAP_MKNOD = 27
-CAP_MAC_OVERRIDE = 32
-CAP_LAST_CAP = 40
-CAP_ALL = (1 << (CAP_LAST_CAP + 1)) - 1
-
-#: Gained and lost with a file-system user id of 0.
-CAP_FS_SET = (
-    1 << CAP_CHOWN | 1 << CAP_MKNOD | 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH | 1 << CAP_FOWNER
-    | 1 << CAP_FSETID | 1 << CAP_LINUX_IMMUTABLE | 1 << CAP_MAC_OVERRIDE
-)  # fmt: skip
-
-S_ISUID = 0o4000
-S_ISGID = 0o2000
-S_IXGRP = 0o010
+from sentry.abi.stat import S_ISGID, S_ISUID, S_IXGRP
 
 
 class Credentials:
@@ -76,6 +45,23 @@ class Credentials:
     def in_group(self, gid: int) -> bool:
         """Whether `gid` is the file-system group or a supplementary one."""
         return gid == self.fsgid or gid in self.groups
+
+    def may_access(self, target: Credentials, dumpable: int = 1, real: bool = False) -> bool:
+        """Whether these let a task look into another process, which has `target` (ptrace(2), "Ptrace
+        access mode checking").
+
+        `dumpable` is the other process's; `real` selects PTRACE_MODE_REALCREDS instead of FSCREDS.
+        A process may always look into itself: that the caller has tested.
+        """
+        if self.capable(CAP_SYS_PTRACE):
+            return True
+        uid, gid = (self.uid, self.gid) if real else (self.fsuid, self.fsgid)
+        if not uid == target.euid == target.suid == target.uid:
+            return False
+        if not gid == target.egid == target.sgid == target.gid:
+            return False
+        mine = self.permitted if real else self.effective
+        return dumpable == 1 and not target.permitted & ~mine
 
 
 def fix_caps_after_setuid(new: Credentials, old: Credentials) -> None:
@@ -156,20 +142,3 @@ def exec_credentials(
     new.securebits &= ~SECBIT_KEEP_CAPS
     secure = set_id or (new.uid != 0 and (raised or bool(new.permitted & ~new.ambient)))
     return new, secure
-
-
-def ptrace_may_access(cred: Credentials, target: Credentials, dumpable: int = 1, real: bool = False) -> bool:
-    """Whether a task with `cred` may look into another process (ptrace(2), "Ptrace access mode checking").
-
-    `dumpable` is the target's; `real` selects PTRACE_MODE_REALCREDS instead of FSCREDS.  A process
-    may always look into itself: that the caller has tested.
-    """
-    if cred.capable(CAP_SYS_PTRACE):
-        return True
-    uid, gid = (cred.uid, cred.gid) if real else (cred.fsuid, cred.fsgid)
-    if not uid == target.euid == target.suid == target.uid:
-        return False
-    if not gid == target.egid == target.sgid == target.gid:
-        return False
-    mine = cred.permitted if real else cred.effective
-    return dumpable == 1 and not target.permitted & ~mine

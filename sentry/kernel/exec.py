@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 MAY_EXEC = 1
+ADDR_NO_RANDOMIZE = 0x0040000
 SHEBANG_SIZE = 256
 SHEBANG_DEPTH = 4
 NAME_SIZE = 15
@@ -128,7 +129,8 @@ async def _load(
         thread = kernel.platform.new_address_space()
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
         mm.limit = task.group.limit
-        start = await elf.load_program(mm, image, argv, envp, cred, filename, os.urandom(16), secure)
+        fixed = task.sched.personality & ADDR_NO_RANDOMIZE
+        start = await elf.load_program(mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed)
         await _leave_other_threads(task)
     except BaseException:
         if mm is not None:

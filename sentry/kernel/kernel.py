@@ -10,6 +10,7 @@ import errno
 import os
 from time import monotonic_ns, time_ns
 
+from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.signal import (
     CLD_DUMPED,
@@ -178,7 +179,11 @@ class Kernel:
             self.log_once(f"process limit of {limit} reached; fork and clone fail (raise it with --pids)")
             raise SysError(errno.EAGAIN)
         soft = task.group.limit(6)
-        if soft < len(self.tasks) and not task.cred.capable(24) and not task.cred.capable(21):
+        if (
+            soft < len(self.tasks)
+            and not task.cred.capable(CAP_SYS_RESOURCE)
+            and not task.cred.capable(CAP_SYS_ADMIN)
+        ):
             mine = sum(1 for other in self.tasks.values() if other.cred.uid == task.cred.uid)
             if mine >= soft:
                 raise SysError(errno.EAGAIN)

@@ -6,24 +6,14 @@ answers with them, but does not act on them.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from sentry.kernel.task import Task
-
-SCHED_NORMAL = 0
-SCHED_FIFO = 1
-SCHED_RR = 2
-SCHED_BATCH = 3
-SCHED_IDLE = 5
-SCHED_DEADLINE = 6
-SCHED_EXT = 7
+from sentry.abi.sched import SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_NORMAL, SCHED_RR
 
 DEFAULT_SLACK_NS = 50_000
 DEFAULT_SLICE_NS = 2_800_000
 
 
 class Sched:
-    """Found by `sched_of(task)`; inherited by `for_child`."""
+    """A task's `sched`; inherited by `for_child`."""
 
     __slots__ = (
         "default_slack_ns", "io_flusher", "ioprio", "nice", "personality", "policy", "priority",
@@ -65,12 +55,3 @@ class Sched:
         if self.policy in (SCHED_FIFO, SCHED_RR):
             return 1 << 13 | 4
         return (3 << 13 if self.policy == SCHED_IDLE else 2 << 13) | (self.nice + 20) // 5
-
-
-def sched_of(task: Task) -> Sched:
-    """The settings of `task`, made when first needed."""
-    sched = task.extra.get("sched")
-    if sched is None:
-        sched = task.extra["sched"] = Sched()
-    assert isinstance(sched, Sched)
-    return sched

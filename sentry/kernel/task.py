@@ -35,6 +35,7 @@ from sentry.abi.signal import (
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
 from sentry.kernel import frames
+from sentry.kernel.sched import Sched
 from sentry.kernel.signals import DEFAULT, SigPending, sanitize_mask
 from sentry.kernel.wait import Interrupted, Runner, WaitQueue
 from sentry.platform.base import DEAD, FAULT, SYSCALL
@@ -72,7 +73,6 @@ class Task(Runner):
         "clear_child_tid",
         "cred",
         "exited",
-        "extra",
         "fault_addr",
         "fault_error",
         "fault_trapno",
@@ -93,6 +93,7 @@ class Task(Runner):
         "robust_list",
         "running",
         "saved_mask",
+        "sched",
         "start_ns",
         "stime_ns",
         "thread",
@@ -139,7 +140,7 @@ class Task(Runner):
         #: When the trap under way began, 0 outside `on_trap`.
         self.trapped_ns = 0
         self.utime_ns = self.stime_ns = 0
-        self.extra: dict[str, Any] = {}
+        self.sched = Sched()
 
     @property
     def state(self) -> bytes:

@@ -260,7 +260,7 @@ class CpuLimit(KernelTimer):
 
     def start(self) -> None:
         """The limits have been set.  No time at all means one second, as on Linux."""
-        soft, hard = self.group.limits[RLIMIT_CPU]
+        soft, _ = self.group.limits[RLIMIT_CPU]
         self.cancel()
         if soft != RLIM_INFINITY:
             self.arm(max(1, soft) * NS)

@@ -180,7 +180,7 @@ class Mapping(AddressState):
         self.check_count(1 + tree.splits(start, end))
         reserve = not flags & VM_NORESERVE
         if file is None and flags & VM_SHARED:
-            file = SharedAnonymous(size, self.commit, reserve, self.owner)
+            file = SharedAnonymous(size, self.commit, self.owner)
             host_fd, offset = file.host_fd, 0
         else:
             if reserve and flags & (VM_SHARED | VM_WRITE) == VM_WRITE:

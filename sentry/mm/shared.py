@@ -23,7 +23,7 @@ MAX_LIVE = 8192
 class SharedAnonymous:
     """Looks enough like a File to stand behind a mapping; one reference for each mapping."""
 
-    __slots__ = ("charged", "commit", "host_fd", "ino", "refs", "size")
+    __slots__ = ("commit", "host_fd", "ino", "refs", "size")
     _next_ino = 1
     _live = 0
 
@@ -32,19 +32,18 @@ class SharedAnonymous:
     path = None
     inode = None
 
-    def __init__(self, size: int, commit: Commit, reserve: bool = True, who: bytes = b"") -> None:
-        """`size` bytes of zeroes, charged to `commit` at once if `reserve`.  SysError(ENOMEM)."""
+    def __init__(self, size: int, commit: Commit, who: bytes = b"") -> None:
+        """`size` bytes of zeroes, charged to `commit` at once, MAP_NORESERVE or not.  SysError(ENOMEM)."""
         self.commit = commit
-        self.charged = size if reserve else 0
         self.size = size
         self.refs = 1
         if SharedAnonymous._live >= MAX_LIVE:
             raise SysError(errno.ENOMEM)
-        commit.charge(self.charged, who)
+        commit.charge_shared(size, who)
         try:
             self.host_fd = os.memfd_create("shm", os.MFD_CLOEXEC)
         except OSError:
-            commit.uncharge(self.charged)
+            commit.count_shared(-size)
             raise SysError(errno.ENOMEM) from None
         SharedAnonymous._live += 1
         try:
@@ -64,7 +63,7 @@ class SharedAnonymous:
         if self.refs == 0:
             os.close(self.host_fd)
             SharedAnonymous._live -= 1
-            self.commit.uncharge(self.charged)
+            self.commit.count_shared(-self.size)
 
     async def host_mapping(self, shared: bool, writable: bool) -> int | None:
         return self.host_fd

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import os
 
-from sentry._engine import ffi, lib  # type: ignore[import-not-found]
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.platform.base import (
     DEAD,

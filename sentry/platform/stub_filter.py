@@ -9,22 +9,22 @@ Used at build time only: `sentry.runtime.filters` compiles it into sentry/_bin/s
 
 from __future__ import annotations
 
-import mmap
 import signal
+
+from sentry.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE
+from sentry.abi.sched import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_PARENT,
+    CLONE_SIGHAND,
+    CLONE_SYSVSEM,
+    CLONE_THREAD,
+    CLONE_VM,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyseccomp import SyscallFilter
-
-CLONE_VM = 0x100
-CLONE_FS = 0x200
-CLONE_FILES = 0x400
-CLONE_SIGHAND = 0x800
-CLONE_PARENT = 0x8000
-CLONE_THREAD = 0x10000
-CLONE_SYSVSEM = 0x40000
-MAP_FIXED = 0x10
-MAP_NORESERVE = 0x4000
+    from typing import Any
 
 #: The two clones that csrc/platform/inject.c makes, and no other.
 CLONE_PROCESS_FLAGS = CLONE_PARENT | signal.SIGCHLD
@@ -35,10 +35,8 @@ _ALL_BITS = 0xFFFF_FFFF_FFFF_FFFF
 _FREE_MMAP_FLAGS = MAP_FIXED | MAP_NORESERVE
 
 
-def stub_filter() -> SyscallFilter:
-    """The filter as a libseccomp object; everything unnamed kills the process."""
-    import pyseccomp as seccomp
-
+def stub_filter(seccomp: Any) -> Any:
+    """The filter as an object of libseccomp's module `seccomp`; everything unnamed kills the process."""
     arg, eq, masked = seccomp.Arg, seccomp.EQ, seccomp.MASKED_EQ
     result = seccomp.SyscallFilter(seccomp.KILL_PROCESS)
     result.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
@@ -48,10 +46,10 @@ def stub_filter() -> SyscallFilter:
     result.add_rule(
         seccomp.ALLOW,
         "mmap",
-        arg(3, masked, _ALL_BITS & ~_FREE_MMAP_FLAGS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS),
+        arg(3, masked, _ALL_BITS & ~_FREE_MMAP_FLAGS, MAP_PRIVATE | MAP_ANONYMOUS),
     )
     # A descriptor: the Sentry compares the call with its order and lends the descriptor.
-    result.add_rule(seccomp.NOTIFY, "mmap", arg(3, masked, mmap.MAP_ANONYMOUS, 0))
+    result.add_rule(seccomp.NOTIFY, "mmap", arg(3, masked, MAP_ANONYMOUS, 0))
     for flags in (CLONE_PROCESS_FLAGS, CLONE_THREAD_FLAGS):
         result.add_rule(seccomp.ALLOW, "clone", arg(0, eq, flags))
     # The vsyscall page: the host kernel emulates a call into it without a ptrace stop, but asks this

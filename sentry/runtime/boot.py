@@ -18,6 +18,16 @@ import os
 import stat
 import sys
 
+from sentry.abi.capability import CAP_SETGID, CAP_SETUID
+from sentry.abi.sched import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+)
 from sentry.runtime import diagnose
 from sentry.runtime.errors import Fatal
 from sentry.runtime.terminal import Terminal, find_terminal
@@ -33,15 +43,13 @@ if TYPE_CHECKING:
     from sentry.runtime.config import Config
     from sentry.runtime.control import Control
 
-CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
-CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 NAMESPACES = (
     CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
 )
 
 #: Nobody on the host; what a Sentry started by root becomes.
 NOBODY = 65534
-CAP_SETUID_SETGID = 1 << 6 | 1 << 7
+CAP_SETUID_SETGID = 1 << CAP_SETGID | 1 << CAP_SETUID
 
 BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin")
 FILTERS = ("sentry", "reaper", "stub", "gofer", "gofer_rw")
@@ -63,7 +71,7 @@ class Plan:
     __slots__ = (
         "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters",
         "gofer_main", "gofer_sock", "group", "guest_main", "make_platform", "null_fd", "procs_fd",
-        "reaper_fd", "sentry_sock", "status_fd", "status_read_fd", "stdio", "stub_fd",
+        "reaper_fd", "sentry_sock", "start_threads", "status_fd", "status_read_fd", "stdio", "stub_fd",
     )  # fmt: skip
 
     config: Config
@@ -86,6 +94,7 @@ class Plan:
     gofer_main: Callable[..., NoReturn]
     export_type: type[Export]
     make_platform: Callable[[Plan], Platform]
+    start_threads: Callable[[], None]
     guest_main: Callable[[Config, Platform, int, Control, tuple[int, int, int]], int]
 
 
@@ -299,6 +308,7 @@ def import_kernel(plan: Plan) -> None:
     confine.preload()
     plan.guest_main = guest.main
     plan.make_platform = guest.make_platform
+    plan.start_threads = guest.start_threads
 
 
 def let_go(plan: Plan) -> None:

@@ -9,6 +9,7 @@ Without a cgroup only the Sentry's own commit accounting limits memory.
 from __future__ import annotations
 
 import os
+import time
 
 PREFIX = "sentry-"
 
@@ -110,8 +111,6 @@ class MemoryGroup:
                 return
             except OSError:
                 # Processes that are dead but not yet taken out of the group.
-                import time
-
                 time.sleep(0.01)
 
 

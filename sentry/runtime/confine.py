@@ -18,7 +18,7 @@ from sentry._engine import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
 PR_SET_PDEATHSIG = 1
@@ -141,8 +141,10 @@ def tame_python(debug: bool) -> None:
     sys.path_importer_cache.clear()
 
 
-def lock_down(program: bytes, debug: bool = False) -> None:
+def lock_down(program: bytes, debug: bool = False, start_threads: Callable[[], None] | None = None) -> None:
     """Make the calling process what a Sentry may be while guest code runs.  There is no way back.
+
+    `start_threads` makes its threads: after the rights are gone, before the filter forbids it.
 
     Descriptors are the caller's matter: they must have been opened, and the rest closed, before.
     """
@@ -152,4 +154,6 @@ def lock_down(program: bytes, debug: bool = False) -> None:
     drop_capabilities()
     no_new_privs()
     not_dumpable()
+    if start_threads is not None:
+        start_threads()
     load_filter(program)

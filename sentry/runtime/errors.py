@@ -6,6 +6,8 @@ CLI prints `sentry: TEXT` and exits with the status.  Any other exception is a b
 
 from __future__ import annotations
 
+import os
+
 #: Exit statuses of the CLI that do not come from the guest.
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -20,3 +22,11 @@ class Fatal(Exception):
         super().__init__(text)
         self.text = text
         self.status = status
+
+
+def say(text: str) -> None:
+    """One line on stderr, whatever state stderr is in."""
+    try:
+        os.write(2, f"sentry: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass

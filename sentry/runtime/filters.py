@@ -11,8 +11,11 @@ whatever architecture, kills the process.  docs/security.md gives the reason for
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
+
+from gofer.filter import compile_filter, export, import_libseccomp
+from sentry.abi.mman import PROT_EXEC
+from sentry.platform.stub_filter import stub_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 WORD = 0xFFFF_FFFF
 LONG = 0xFFFF_FFFF_FFFF_FFFF
 AT_EMPTY_PATH = 0x1000
-PROT_EXEC = 4
 PR_SET_DUMPABLE = 4
 #: Linux never gives out a larger pid (PID_MAX_LIMIT).
 PID_BITS = 22
@@ -107,15 +109,6 @@ SENTRY_FCNTL = (
 )
 
 
-def import_libseccomp() -> Any:
-    """libseccomp's own Python module where it is installed, pyseccomp (the same API) elsewhere."""
-    try:
-        import seccomp
-    except ImportError:
-        import pyseccomp as seccomp
-    return seccomp
-
-
 def _allow_list(seccomp: Any) -> Any:
     result = seccomp.SyscallFilter(seccomp.KILL_PROCESS)
     result.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
@@ -168,25 +161,14 @@ def reaper_filter() -> Any:
     return rules
 
 
-def compile_filter(rules: Any) -> bytes:
-    """The filter as an array of struct sock_filter."""
-    with tempfile.TemporaryFile() as file:
-        rules.export_bpf(file)
-        file.seek(0)
-        return file.read()
-
-
 def compile_all() -> dict[str, bytes]:
     """The filters of all confined processes by the name of their file."""
-    from gofer.filter import gofer_filter
-    from sentry.platform.stub_filter import stub_filter
-
     return {
-        "sentry": compile_filter(sentry_filter()),
-        "reaper": compile_filter(reaper_filter()),
-        "stub": compile_filter(stub_filter()),
-        "gofer": compile_filter(gofer_filter(writable=False)),
-        "gofer_rw": compile_filter(gofer_filter(writable=True)),
+        "sentry": export(sentry_filter()),
+        "reaper": export(reaper_filter()),
+        "stub": export(stub_filter(import_libseccomp())),
+        "gofer": compile_filter(writable=False),
+        "gofer_rw": compile_filter(writable=True),
     }
 
 

@@ -10,7 +10,10 @@ from sentry import syscalls
 from sentry.abi.errors import SysError
 from sentry.abi.signal import SI_USER, SigInfo
 from sentry.fs.dentry import FsContext
+from sentry.fs.gofer import file as gofer_file
 from sentry.fs.gofer.client import Client
+from sentry.fs.tmpfs.node import storage
+from sentry.kernel import pool
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.fdtable import FDTable
 from sentry.kernel.group import ProcessGroup, Session, ThreadGroup
@@ -43,6 +46,8 @@ EPOLLIN = 1
 
 #: Set by `make_platform`.
 _host: Host
+#: Set by `start_threads`.
+_pool_fd = -1
 
 syscalls.load()
 
@@ -60,6 +65,12 @@ def make_platform(plan: Plan) -> Platform:
     return platform
 
 
+def start_threads() -> None:
+    """Start the threads that wait for the host's disk; called in the midst of lock-down."""
+    global _pool_fd
+    _pool_fd = pool.start()
+
+
 class Guest:
     """One run: the kernel and what ties it to the CLI."""
 
@@ -70,12 +81,14 @@ class Guest:
         self.platform = platform
         self.control = control
         self.kernel = Kernel(config, platform, _host, TABLE, REFUSED, decoder, RestartBlock)
-        self.kernel.commit = Commit(config.memory, _host.memory_total, self._out_of_memory)
+        self.kernel.commit = storage.commit = Commit(config.memory, _host.memory_total, self._out_of_memory)
         if config.strace:
             from sentry.syscalls.strace import Strace
 
             self.kernel.strace = Strace(self.kernel)
         self.client = Client(sock_fd, platform, self._gofer_died)
+        if _pool_fd >= 0:
+            gofer_file.pool = pool.Pool(_pool_fd, platform)
         self.tree = Tree(self.kernel, self.client)
         self.failure: BaseException | None = None
 
@@ -83,7 +96,9 @@ class Guest:
         name = who.decode(errors="backslashreplace") or "a program"
         limit = self.config.memory
         if limit:
-            self.control.note(f"memory limit of {limit >> 20} MiB reached; {name} was refused {size >> 10} KiB")
+            self.control.note(
+                f"memory limit of {limit >> 20} MiB reached; {name} was refused {size >> 10} KiB"
+            )
 
     def _gofer_died(self) -> None:
         self.kernel.log_debug("the gofer's connection was closed")
@@ -177,5 +192,3 @@ def main(
 ) -> int:
     """Run the guest; its exit status as a shell would give it."""
     return Guest(config, platform, sock_fd, control).run(stdio)
-
-

@@ -7,7 +7,6 @@ import os
 from sentry.abi.auxv import AT_MINSIGSTKSZ, host_auxv
 
 
-
 def _read(path: str) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

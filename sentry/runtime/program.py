@@ -66,7 +66,9 @@ def _unusable(name: bytes, error: SysError, detail: str = "") -> Fatal:
 async def _explain(task: Task, path: Path, error: SysError) -> str:
     """What is wrong with a file that exists, in more words than its errno."""
     if error.errno == errno.EACCES:
-        return "is a directory" if path.inode.is_dir else "permission denied; it is not executable for this user"
+        return (
+            "is a directory" if path.inode.is_dir else "permission denied; it is not executable for this user"
+        )
     if error.errno not in (errno.ENOEXEC, errno.ENOENT):
         return ""
     try:

@@ -14,7 +14,7 @@ import time
 from _struct import Struct
 
 from sentry.runtime import control
-from sentry.runtime.errors import SANDBOX, TIMED_OUT, Fatal
+from sentry.runtime.errors import SANDBOX, TIMED_OUT, Fatal, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -258,8 +258,6 @@ class Supervisor:
             self.gofer = 0
 
     def _verdict(self) -> int:
-        from sentry.cli import say
-
         for note in self.notes:
             say(note)
         if self.group and self.group.kills():

@@ -7,7 +7,7 @@ import fcntl
 import os
 
 from sentry.abi.errors import SysError
-from sentry.fs import setup, walk
+from sentry.fs import memfd, setup, walk
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, Path
 from sentry.fs.dev.populate import populate_dev
 from sentry.fs.dev.table import DeviceTable
@@ -18,6 +18,8 @@ from sentry.fs.proc.filesystem import ProcFilesystem
 from sentry.fs.registry import MOUNTABLE, TMPFS_DEFAULTS
 from sentry.fs.sys import SysFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
+from sentry.kernel.credentials import Credentials
+from sentry.platform.base import PAGE_SIZE
 from sentry.runtime.errors import Fatal
 
 TYPE_CHECKING = False
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 ROOT_EXPORT = b"root"
+#: Who puts the tree together.
+ROOT = Credentials(0, 0)
 O_RDWR, O_NONBLOCK = 2, 0o4000
 #: Of the sandbox's memory, what files in memory may take when --memory sets a limit.
 TMPFS_SHARE = 2
@@ -48,22 +52,32 @@ class Tree:
         config = kernel.config
         limit = (config.memory or kernel.host.memory_total) // TMPFS_SHARE
         reopen = client.reopen_readonly
+        memfd.filesystem.limit_pages = limit // PAGE_SIZE
+        memfd.filesystem.reopen_readonly = reopen
         TMPFS_DEFAULTS.update(limit_bytes=limit, reopen_readonly=reopen)
-        namespace = kernel.mounts = await setup.build_root(client, config.overlay != "none", reopen, limit, ROOT_EXPORT)
+        namespace = kernel.mounts = await setup.build_root(
+            client, ROOT, config.overlay != "none", reopen, limit, ROOT_EXPORT
+        )
         safe = MNT_NOSUID | MNT_NODEV | MNT_NOEXEC
-        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/proc", 0o555), ProcFilesystem(kernel), safe)
+        setup.mount_at(
+            namespace, await setup.ensure_dir(namespace, ROOT, b"/proc", 0o555), ProcFilesystem(kernel), safe
+        )
         dev = Tmpfs(1 << 20, reopen, 0o755)
         dev.source = b"devtmpfs"
-        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/dev"), dev, MNT_NOSUID)
+        setup.mount_at(namespace, await setup.ensure_dir(namespace, ROOT, b"/dev"), dev, MNT_NOSUID)
         await populate_dev(dev.root)
         devpts = kernel.dev.devpts
-        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/dev/pts"), devpts, MNT_NOSUID | MNT_NOEXEC)
-        await setup.mount_tmpfs(namespace, b"/dev/shm", limit, reopen, 0o1777, MNT_NOSUID | MNT_NODEV)
-        setup.mount_at(namespace, await setup.ensure_dir(namespace, b"/sys", 0o555), SysFilesystem(kernel), safe)
-        await setup.ensure_dir(namespace, b"/tmp", 0o1777)
+        setup.mount_at(
+            namespace, await setup.ensure_dir(namespace, ROOT, b"/dev/pts"), devpts, MNT_NOSUID | MNT_NOEXEC
+        )
+        await setup.mount_tmpfs(namespace, ROOT, b"/dev/shm", limit, reopen, 0o1777, MNT_NOSUID | MNT_NODEV)
+        setup.mount_at(
+            namespace, await setup.ensure_dir(namespace, ROOT, b"/sys", 0o555), SysFilesystem(kernel), safe
+        )
+        await setup.ensure_dir(namespace, ROOT, b"/tmp", 0o1777)
         for number, bind in enumerate(config.binds):
             try:
-                await setup.bind(namespace, client, b"bind%d" % number, bind.target, not bind.writable)
+                await setup.bind(namespace, ROOT, client, b"bind%d" % number, bind.target, not bind.writable)
             except SysError as error:
                 target = bind.target.decode(errors="backslashreplace")
                 raise Fatal(f"--bind: cannot mount at '{target}': {os.strerror(error.errno)}") from None
@@ -108,6 +122,9 @@ class Tree:
                 os.close(fd)
                 file.get()
             task.files.replace(number, file, False, task)
+            if file.tty is not None and file.tty.session is None:
+                # The caller's terminal is the controlling one: job control, and ^C for the foreground job.
+                file.tty.acquire(task.group.session, task.group.pgrp)
 
     def _open_terminal(self, task: Task, stdio: tuple[int, int, int]) -> None:
         kernel = self.kernel

@@ -32,5 +32,6 @@ def load() -> None:
         xattr,
     )
 
+    # isort: split
     # Last: it fills in only what nobody has implemented.
     from sentry.syscalls import refused  # noqa: F401

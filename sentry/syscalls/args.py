@@ -19,9 +19,7 @@ from sentry.abi.errors import SysError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
-
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
     # What the annotations mean to a type checker.
     Int: TypeAlias = int

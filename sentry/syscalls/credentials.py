@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import errno
 
-from sentry.abi.errors import SysError
-from sentry.abi.prctl import CAP_DATA, CAP_HEADER, CAP_VERSION_1, CAP_VERSION_2, CAP_VERSION_3
-from sentry.abi.syscall_nr import SYS
-from sentry.kernel.credentials import (
+from sentry.abi.capability import (
     CAP_ALL,
+    CAP_DATA,
+    CAP_HEADER,
     CAP_SETGID,
     CAP_SETPCAP,
     CAP_SETUID,
+    CAP_VERSION_1,
+    CAP_VERSION_2,
+    CAP_VERSION_3,
+)
+from sentry.abi.errors import SysError
+from sentry.abi.syscall_nr import SYS
+from sentry.kernel.credentials import (
     Credentials,
     fix_caps_after_setfsuid,
     fix_caps_after_setuid,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_FOWNER, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     F_ADD_SEALS,
@@ -57,7 +58,6 @@ from sentry.fs.inode import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.fs.memfd import MemfdFile
 from sentry.fs.owner import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, owner_of
 from sentry.fs.pipe import PAGE, PipeFile
-from sentry.kernel.credentials import CAP_FOWNER, CAP_SYS_RESOURCE
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -171,9 +171,7 @@ def _dup_from(task: Task, file: File, minimum: int, cloexec: bool) -> int:
 
 def _set_flags(task: Task, file: File, arg: int) -> None:
     changed = (file.flags ^ arg) & O_SETFL
-    if changed & arg & O_NOATIME and not (
-        file.inode.uid == task.cred.fsuid or task.cred.capable(CAP_FOWNER)
-    ):
+    if changed & arg & O_NOATIME and not (file.inode.uid == task.cred.fsuid or task.cred.capable(CAP_FOWNER)):
         raise SysError(errno.EPERM)
     if changed & arg & O_DIRECT and not isinstance(file, PipeFile) and not file.seekable:
         raise SysError(errno.EINVAL)
@@ -336,7 +334,7 @@ async def _lock(task: Task, file: File, cmd: int, arg: int) -> int:
     return 0
 
 
-def _pack_lock(found: Any, asked: bytes) -> bytes:
+def _pack_lock(found: locks.RecordLock | None, asked: bytes) -> bytes:
     if found is None:
         return F_UNLCK.to_bytes(2, "little") + asked[2:]
     length = 0 if found.end >= locks.OFFSET_MAX else found.end - found.start + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_WAKE_ALARM
 from sentry.abi.epoll import (
     EFD_CLOEXEC,
     EFD_NONBLOCK,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Fd, Int, Size, UInt
 
-CAP_WAKE_ALARM = 35
 NSEC = 1_000_000_000
 O_NOTIFICATION_PIPE = 0o200
 

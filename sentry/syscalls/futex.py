@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from time import monotonic_ns, time_ns
 
+from sentry.abi.capability import CAP_SYS_PTRACE
 from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
 from sentry.kernel.futex import MATCH_ANY
@@ -140,7 +141,7 @@ def get_robust_list(task: Task, pid: Int, head: Addr, size: Addr) -> None:
     target = task if pid == 0 else task.kernel.tasks.get(pid)
     if target is None:
         raise SysError(errno.ESRCH)
-    if target.cred.uid != task.cred.uid and not task.cred.capable(19):
+    if target.cred.uid != task.cred.uid and not task.cred.capable(CAP_SYS_PTRACE):
         raise SysError(errno.EPERM)
     task.mm.write_u64(size, ROBUST_HEAD_SIZE)
     task.mm.write_u64(head, target.robust_list)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.resource import (
     RLIM_NLIMITS,
@@ -17,7 +18,6 @@ from sentry.abi.resource import (
 )
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS
-from sentry.kernel.credentials import CAP_SYS_RESOURCE
 from sentry.kernel.rlimits import NR_OPEN
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.syscalls.table import syscall

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from _struct import iter_unpack
 
+from sentry.abi.capability import CAP_IPC_LOCK, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.mman import MAP_ANONYMOUS, MAP_HUGETLB, PAGE_MASK
 from sentry.abi.syscall_nr import SYS
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from sentry.mm.manager import MemoryManager
     from sentry.syscalls.args import Addr, Fd, Flags, Int, Size, UInt, ULong
 
-CAP_IPC_LOCK = 14
 IOV_MAX = 1024
 MAX_RW_COUNT = 0x7FFFF000
 _COPY_PIECE = 1 << 20
@@ -80,7 +80,7 @@ async def mremap(task: Task, addr: Addr, old_size: Size, new_size: Size, flags: 
 @syscall(SYS.madvise, partial="hints are accepted and ignored; no MADV_COLLAPSE, MADV_GUARD_INSTALL")
 def madvise(task: Task, addr: Addr, length: Size, advice: Int) -> None:
     """madvise(2)."""
-    if advice in (100, 101) and not task.cred.capable(21):
+    if advice in (100, 101) and not task.cred.capable(CAP_SYS_ADMIN):
         raise SysError(errno.EPERM)
     advise.advise(_acting(task), addr, length, advice)
 

@@ -7,11 +7,11 @@ from _struct import Struct
 from os import urandom
 from time import monotonic_ns
 
+from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_TTY_CONFIG
 from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS
-from sentry.kernel.credentials import CAP_SYS_ADMIN, CAP_SYS_TTY_CONFIG, ptrace_may_access
-from sentry.kernel.sched import sched_of
+from sentry.fs.proc.access import may_access
 from sentry.kernel.wait import yield_now
 from sentry.syscalls.table import syscall
 
@@ -42,7 +42,7 @@ MAX_RW_COUNT = 0x7FFF_F000
 def uname(task: Task, buf: Addr) -> None:
     """uname(2)."""
     uts = task.kernel.uts
-    machine = b"i686" if sched_of(task).personality & PER_MASK == PER_LINUX32 else b"x86_64"
+    machine = b"i686" if task.sched.personality & PER_MASK == PER_LINUX32 else b"x86_64"
     fields = (b"Linux", uts.nodename, uts.release, uts.version, machine, uts.domainname)
     task.mm.write(buf, b"".join(field[: UTS_FIELD - 1].ljust(UTS_FIELD, b"\0") for field in fields))
 
@@ -117,7 +117,7 @@ def getcpu(task: Task, cpu: Addr, node: Addr, cache: Addr) -> None:
 @syscall(SYS.personality, partial="only PER_LINUX32's effect on uname(2)")
 def personality(task: Task, persona: ULong) -> int:
     """personality(2): the previous value."""
-    sched = sched_of(task)
+    sched = task.sched
     old = sched.personality
     if persona & 0xFFFF_FFFF != PER_QUERY:
         sched.personality = persona & 0xFFFF_FFFF
@@ -144,9 +144,7 @@ def kcmp(task: Task, pid1: Int, pid2: Int, kind: Int, idx1: ULong, idx2: ULong) 
         target = task.kernel.tasks.get(pid)
         if target is None or target.mm is None:
             raise SysError(errno.ESRCH)
-        if target.group is not task.group and not ptrace_may_access(
-            task.cred, target.cred, target.group.dumpable, real=True
-        ):
+        if not may_access(task, task.cred, target, real=True):
             raise SysError(errno.EPERM)
         objects.append(_kcmp_object(target, kind, idx))
     first, second = (id(found) ^ _kcmp_key for found in objects)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_READONLY, Dentry, Mount, MountNamespace
 from sentry.fs.dentry import Path as FsPath
 from sentry.fs.registry import MOUNTABLE
 from sentry.fs.walk import walk
-from sentry.kernel.credentials import CAP_SYS_ADMIN
 from sentry.syscalls.args import read_path
 from sentry.syscalls.table import syscall
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from _struct import Struct
 
+from sentry.abi.capability import CAP_SYS_CHROOT
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     AT_EACCESS,
@@ -62,7 +63,6 @@ from sentry.fs.walk import (
     start_of,
     walk,
 )
-from sentry.kernel.credentials import CAP_SYS_CHROOT
 from sentry.syscalls.args import read_path
 from sentry.syscalls.table import syscall
 

@@ -6,6 +6,7 @@ import errno
 from _struct import Struct
 from time import time_ns
 
+from sentry.abi.capability import CAP_DAC_READ_SEARCH
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     AT_EMPTY_PATH,
@@ -22,7 +23,6 @@ from sentry.abi.syscall_nr import SYS
 from sentry.fs import modify
 from sentry.fs.dentry import Path as FsPath
 from sentry.fs.walk import MAY_WRITE, permission, start_of, walk, walk_parent, want_write
-from sentry.kernel.credentials import CAP_DAC_READ_SEARCH
 from sentry.syscalls.args import read_path
 from sentry.syscalls.file_io import check_file_limit
 from sentry.syscalls.table import syscall

@@ -8,10 +8,9 @@ from __future__ import annotations
 import errno
 
 from sentry.abi import prctl as pr
+from sentry.abi.capability import CAP_LAST_CAP, CAP_SETPCAP, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
-from sentry.kernel.credentials import CAP_LAST_CAP, CAP_SETPCAP, CAP_SYS_RESOURCE
-from sentry.kernel.sched import sched_of
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -139,12 +138,12 @@ def _set_securebits(task: Task, bits: int, *rest: int) -> None:
 
 
 def _set_timerslack(task: Task, slack: int, *rest: int) -> None:
-    sched = sched_of(task)
+    sched = task.sched
     sched.slack_ns = slack or sched.default_slack_ns
 
 
 def _get_timerslack(task: Task, *rest: int) -> int:
-    return sched_of(task).slack_ns
+    return task.sched.slack_ns
 
 
 def _mce_kill(task: Task, what: int, policy: int, arg4: int, arg5: int) -> None:
@@ -185,12 +184,12 @@ def _get_no_new_privs(task: Task, *rest: int) -> int:
 
 def _set_thp_disable(task: Task, value: int, *rest: int) -> None:
     _einval_unless(not any(rest))
-    sched_of(task).thp_disable = bool(value)
+    task.sched.thp_disable = bool(value)
 
 
 def _get_thp_disable(task: Task, *rest: int) -> int:
     _einval_unless(not any(rest))
-    return int(sched_of(task).thp_disable)
+    return int(task.sched.thp_disable)
 
 
 def _cap_ambient(task: Task, what: int, cap: int, arg4: int, arg5: int) -> int:
@@ -233,14 +232,14 @@ def _set_io_flusher(task: Task, value: int, *rest: int) -> None:
     if not task.cred.capable(CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)
     _einval_unless(value in (0, 1) and not any(rest))
-    sched_of(task).io_flusher = bool(value)
+    task.sched.io_flusher = bool(value)
 
 
 def _get_io_flusher(task: Task, *rest: int) -> int:
     if not task.cred.capable(CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)
     _einval_unless(not any(rest))
-    return int(sched_of(task).io_flusher)
+    return int(task.sched.io_flusher)
 
 
 def _set_vma(task: Task, what: int, addr: int, size: int, name: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from _struct import Struct
 
+from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.sched import (
     CLONE_DETACHED,
@@ -134,7 +135,7 @@ def unshare(task: Task, flags: ULong) -> None:
     if flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) and len(task.group.tasks) > 1:
         raise SysError(errno.EINVAL)
     if flags & NEW_NAMESPACES:
-        raise SysError(errno.EINVAL if task.cred.capable(21) else errno.EPERM)
+        raise SysError(errno.EINVAL if task.cred.capable(CAP_SYS_ADMIN) else errno.EPERM)
     if flags & CLONE_FS and task.fs.users > 1:
         task.fs.users -= 1
         task.fs = task.fs.copy()

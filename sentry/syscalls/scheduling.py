@@ -8,12 +8,10 @@ from __future__ import annotations
 import errno
 from _struct import Struct
 
+from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_NICE
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIMIT_NICE, RLIMIT_RTPRIO
-from sentry.abi.syscall_nr import SYS
-from sentry.abi.time import TICK_NS, pack_timespec
-from sentry.kernel.credentials import CAP_SYS_ADMIN, CAP_SYS_NICE
-from sentry.kernel.sched import (
+from sentry.abi.sched import (
     SCHED_BATCH,
     SCHED_DEADLINE,
     SCHED_EXT,
@@ -21,8 +19,9 @@ from sentry.kernel.sched import (
     SCHED_IDLE,
     SCHED_NORMAL,
     SCHED_RR,
-    sched_of,
 )
+from sentry.abi.syscall_nr import SYS
+from sentry.abi.time import TICK_NS, pack_timespec
 from sentry.kernel.wait import yield_now
 from sentry.syscalls.table import syscall
 
@@ -72,7 +71,7 @@ def _set_policy(
     real_time = policy in REAL_TIME
     if not 0 <= priority <= 99 or real_time != (priority != 0):
         raise SysError(errno.EINVAL)
-    sched = sched_of(target)
+    sched = target.sched
     if not task.cred.capable(CAP_SYS_NICE):
         limit = target.group.limit(RLIMIT_RTPRIO)
         raises_nice = nice is not None and nice < sched.nice and not _may_nice(task, target, nice)
@@ -116,7 +115,7 @@ def sched_setparam(task: Task, pid: Int, param: Addr) -> None:
         raise SysError(errno.EINVAL)
     priority = _signed(task.mm.read_u32(param))
     target = _target(task, pid)
-    sched = sched_of(target)
+    sched = target.sched
     _set_policy(task, target, sched.policy, priority, sched.reset_on_fork)
 
 
@@ -125,7 +124,7 @@ def sched_getscheduler(task: Task, pid: Int) -> int:
     """sched_getscheduler(2)."""
     if pid < 0:
         raise SysError(errno.EINVAL)
-    sched = sched_of(_target(task, pid))
+    sched = _target(task, pid).sched
     return sched.policy | (SCHED_RESET_ON_FORK if sched.reset_on_fork else 0)
 
 
@@ -134,7 +133,7 @@ def sched_getparam(task: Task, pid: Int, param: Addr) -> None:
     """sched_getparam(2)."""
     if pid < 0 or not param:
         raise SysError(errno.EINVAL)
-    task.mm.write_u32(param, sched_of(_target(task, pid)).priority)
+    task.mm.write_u32(param, _target(task, pid).sched.priority)
 
 
 @syscall(SYS.sched_get_priority_max)
@@ -162,7 +161,7 @@ def sched_rr_get_interval(task: Task, pid: Int, interval: Addr) -> None:
     """sched_rr_get_interval(2)."""
     if pid < 0:
         raise SysError(errno.EINVAL)
-    sched = sched_of(_target(task, pid))
+    sched = _target(task, pid).sched
     slices = {SCHED_RR: RR_SLICE_NS, SCHED_FIFO: 0}
     # Told in whole ticks, so that an ordinary slice is mostly 0.
     ticks = slices.get(sched.policy, sched.slice_ns) // TICK_NS
@@ -174,7 +173,7 @@ def sched_getattr(task: Task, pid: Int, attr: Addr, size: UInt, flags: UInt) -> 
     """sched_getattr(2)."""
     if not attr or pid < 0 or not SCHED_ATTR_SIZE_VER0 <= size <= PAGE_SIZE or flags:
         raise SysError(errno.EINVAL)
-    sched = sched_of(_target(task, pid))
+    sched = _target(task, pid).sched
     real_time = sched.policy in REAL_TIME
     size = min(size, SCHED_ATTR.size)
     data = SCHED_ATTR.pack(
@@ -201,7 +200,7 @@ def sched_setattr(task: Task, pid: Int, attr: Addr, flags: UInt) -> None:
     if policy > 0x7FFF_FFFF or bits & ~known:
         raise SysError(errno.EINVAL)
     target = _target(task, pid)
-    sched = sched_of(target)
+    sched = target.sched
     if bits & SCHED_FLAG_KEEP_POLICY:
         policy = sched.policy
     if bits & SCHED_FLAG_KEEP_PARAMS:
@@ -272,7 +271,7 @@ def getpriority(task: Task, which: Int, who: Int) -> int:
     tasks = _chosen(task, which, who, (PRIO_PROCESS, PRIO_PGRP, PRIO_USER))
     if not tasks:
         raise SysError(errno.ESRCH)
-    return 20 - min(sched_of(other).nice for other in tasks)
+    return 20 - min(other.sched.nice for other in tasks)
 
 
 @syscall(SYS.setpriority, partial="stored only")
@@ -283,12 +282,12 @@ def setpriority(task: Task, which: Int, who: Int, nice: Int) -> None:
     for other in _chosen(task, which, who, (PRIO_PROCESS, PRIO_PGRP, PRIO_USER)):
         if other.cred.uid != task.cred.euid and other.cred.euid != task.cred.euid and not _owns(task, other):
             error = errno.EPERM
-        elif nice < sched_of(other).nice and not _may_nice(task, other, nice):
+        elif nice < other.sched.nice and not _may_nice(task, other, nice):
             error = errno.EACCES
         else:
             if error == errno.ESRCH:
                 error = 0
-            sched_of(other).nice = nice
+            other.sched.nice = nice
     if error:
         raise SysError(error)
 
@@ -304,8 +303,8 @@ def ioprio_get(task: Task, which: Int, who: Int) -> int:
     if not tasks:
         raise SysError(errno.ESRCH)
     if which == IOPRIO_WHO[0]:
-        return sched_of(tasks[0]).ioprio
-    return min(sched_of(other).effective_ioprio() for other in tasks)
+        return tasks[0].sched.ioprio
+    return min(other.sched.effective_ioprio() for other in tasks)
 
 
 @syscall(SYS.ioprio_set, partial="stored only")
@@ -322,7 +321,7 @@ def ioprio_set(task: Task, which: Int, who: Int, ioprio: Int) -> None:
     for other in tasks:
         if other.cred.uid not in (task.cred.euid, task.cred.uid) and not task.cred.capable(CAP_SYS_NICE):
             raise SysError(errno.EPERM)
-        sched_of(other).ioprio = ioprio
+        other.sched.ioprio = ioprio
 
 
 def _signed(value: int) -> int:

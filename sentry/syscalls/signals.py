@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from time import monotonic_ns
 
+from sentry.abi.capability import CAP_KILL
 from sentry.abi.errors import SysError
 from sentry.abi.signal import (
     NSIG,
@@ -29,7 +30,6 @@ from sentry.abi.signal import (
 )
 from sentry.abi.syscall_nr import SYS
 from sentry.kernel import frames
-from sentry.kernel.credentials import CAP_KILL
 from sentry.kernel.signals import sanitize_mask
 from sentry.kernel.task import NO_RESULT
 from sentry.kernel.wait import Interrupted, block
@@ -281,7 +281,7 @@ def _queued_info(task: Task, target: int, signo: int, addr: int) -> SigInfo:
     code = int.from_bytes(raw[8:12], "little", signed=True)
     if (code >= 0 or code == SI_TKILL) and target != task.group.tgid:
         raise SysError(errno.EPERM)
-    raw = signo.to_bytes(4, "little") + raw[4:]
+    raw = signo.to_bytes(4, "little", signed=True) + raw[4:]
     pid = int.from_bytes(raw[16:20], "little", signed=True)
     uid = int.from_bytes(raw[20:24], "little")
     value = int.from_bytes(raw[24:32], "little")

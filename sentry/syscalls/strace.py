@@ -249,7 +249,7 @@ _foreign: dict[str, tuple[tuple[str, int], ...]] = {}
 
 def load() -> None:
     """Import python-ptrace's prototypes; call it before the Sentry can no longer open files."""
-    from ptrace.syscall.prototypes import (  # type: ignore[import-untyped]
+    from ptrace.syscall.prototypes import (
         FILENAME_ARGUMENTS,
         SYSCALL_PROTOTYPES,
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_SETFCAP, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import XATTR_CREATE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX
 from sentry.abi.stat import S_ISVTX
 from sentry.abi.syscall_nr import SYS
 from sentry.fs.inode import S_IFDIR, S_IFREG
 from sentry.fs.walk import MAY_READ, MAY_WRITE, owner_or_capable, permission, walk, want_write
-from sentry.kernel.credentials import CAP_SYS_ADMIN
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from sentry.fs.inode import Inode
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Fd, Flags, Path, Size
-
-CAP_SETFCAP = 31
 
 
 def _read_name(task: Task, addr: int) -> bytes:

@@ -27,7 +27,7 @@ def one_line(result: Result, status: int, *words: str) -> None:
 
 @pytest.mark.parametrize("program", ["/nonexistent/program", "no-such-program-here", "/etc/passwd/x"])
 def test_missing_program(runner: Runner, program: str) -> None:
-    one_line(runner.run(program), 127 if program != "/etc/passwd/x" else 126, program)
+    one_line(runner.run(program), 126 if program == "/etc/passwd/x" else 127, program)
 
 
 def test_missing_interpreter(runner: Runner, work_dir: Path) -> None:
@@ -51,7 +51,11 @@ def test_not_a_program(runner: Runner, work_dir: Path) -> None:
 
 def elf_header(machine: int, bits: int) -> bytes:
     ident = b"\x7fELF" + bytes([bits // 32, 1, 1]) + bytes(9)
-    return ident + struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0x400000, 64, 0, 0, 64, 56, 1, 0, 0, 0) + bytes(56)
+    return (
+        ident
+        + struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0x400000, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+        + bytes(56)
+    )
 
 
 @pytest.mark.parametrize("machine, bits", [(183, 64), (40, 32), (3, 32), (243, 64)])
@@ -102,7 +106,7 @@ def test_no_user_namespaces(runner: Runner) -> None:
     probe = runner.native("unshare", "-Ur", "true")
     if probe.status != 0:
         pytest.skip("this host has no user namespaces to forbid")
-    forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\""
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
     command = ["unshare", "-Ur", "sh", "-c", forbid, "sh", *runner.sentry, "run", "--", "true"]
     one_line(runner.native(*command), 128, "namespace")
 
@@ -136,7 +140,10 @@ def test_gofer_dies(runner: Runner) -> None:
         process.kill()
     text = err.decode()
     assert process.returncode == 128, text
-    assert "gofer" in text.lower() and "Traceback" not in text and len(text.splitlines()) == 1, text
+    assert "Traceback" not in text
+    # The guest's own programs may have complained about files that can't be read any more.
+    ours = [line for line in text.splitlines() if line.startswith("sentry: ")]
+    assert len(ours) == 1 and "gofer" in ours[0].lower(), text
 
 
 def test_sentry_dies(runner: Runner) -> None:
@@ -164,7 +171,10 @@ def test_sentry_dies(runner: Runner) -> None:
 def test_signal_to_the_command_line(runner: Runner, number: signal.Signals) -> None:
     """A signal sent to `sentry run` reaches the program; unhandled, it ends it with 128+N."""
     process = subprocess.Popen(
-        runner.argv("sh", "-c", "echo up; exec sleep 1000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
+        runner.argv("sh", "-c", "echo up; exec sleep 1000"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
     )
     try:
         assert process.stdout is not None and process.stdout.readline() == b"up\n"

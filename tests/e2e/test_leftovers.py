@@ -109,7 +109,10 @@ def test_nothing_stays(runner: Runner, seeded: random.Random, long_form: bool) -
     job = {"seed": seeded.random(), "turns": turns, "window": 0.7, "command": runner.argv("sh", "-c", script)}
     mounts_before, traces_before = mounts(), traces()
     done = subprocess.run(
-        [sys.executable, "-c", SUPERVISOR, json.dumps(job)], capture_output=True, timeout=60 + 30 * runs, cwd="/"
+        [sys.executable, "-c", SUPERVISOR, json.dumps(job)],
+        capture_output=True,
+        timeout=60 + 30 * runs,
+        cwd="/",
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []

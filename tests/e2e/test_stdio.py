@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr may each be a file, a pipe or a terminal; `-t` gives the guest its own terminal."""
+"""stdin, stdout, stderr may each be a file, a pipe or a terminal; `-t` gives the guest its own."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def test_files(runner: Runner, work_dir: Path) -> None:
     source.write_text("one\ntwo\nthree\n")
     with source.open("rb") as stdin, out.open("wb") as stdout, err.open("wb") as stderr:
         script = "read first; echo first $first; cat; echo done >&2"
-        result = runner.run("sh", "-c", script, stdin=stdin.fileno(), stdout=stdout.fileno(), stderr=stderr.fileno())
+        result = runner.run(
+            "sh", "-c", script, stdin=stdin.fileno(), stdout=stdout.fileno(), stderr=stderr.fileno()
+        )
     assert result.status == 0, result
     assert out.read_text() == "first one\ntwo\nthree\n"
     assert err.read_text() == "done\n"
@@ -68,7 +70,9 @@ def test_append(runner: Runner, work_dir: Path) -> None:
 
 
 def test_closed_descriptors(runner: Runner) -> None:
-    command = runner.command(["sh", "-c", '"$@" <&- 2>&-', "sh", *runner.sentry, "run", "--", "echo", "works"])
+    command = runner.command(
+        ["sh", "-c", '"$@" <&- 2>&-', "sh", *runner.sentry, "run", "--", "echo", "works"]
+    )
     done = subprocess.run(command, capture_output=True, timeout=PATIENCE, cwd="/")
     assert (done.returncode, done.stdout) == (0, b"works\n")
 
@@ -93,9 +97,15 @@ class Terminal:
         self.resize(rows, columns)
         self.before = termios.tcgetattr(slave)
         self.slave = slave
-        environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TERM": "xterm", "HOME": "/tmp", "LANG": "C.UTF-8"}
+        environment = {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "TERM": "xterm",
+            "HOME": "/tmp",
+            "LANG": "C.UTF-8",
+        }
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, cwd="/", env=environment, start_new_session=True,
+            command, stdin=slave, stdout=slave, stderr=slave, cwd="/", env=environment,
+            start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         self.seen = b""
@@ -214,6 +224,7 @@ def test_suspend_and_resume(shell: Terminal) -> None:
     shell.expect(b"first\r\nfirst\r\n")
     shell.send(b"\x1a")
     shell.expect(b"Stopped")
+    shell.expect(b"ready> ")
     shell.send(b"fg\r")
     shell.expect(b"exec cat'\r\n")
     shell.send(b"again\r")

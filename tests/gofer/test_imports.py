@@ -35,4 +35,6 @@ def test_nothing_costly(statement: str) -> None:
 def test_the_gofer_imports_only_itself_and_abi() -> None:
     modules = imported("import gofer.main")
     ours = {name for name in modules if name.startswith("sentry")}
-    assert ours <= {"sentry", "sentry.abi", "sentry.abi.errors"}
+    assert {name for name in ours if name != "sentry" and not name.startswith("sentry.abi")} == set()
+    # What it takes from there are numbers: not much of it, for the sake of the start.
+    assert len(ours) <= 8

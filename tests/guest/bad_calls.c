@@ -1,7 +1,6 @@
 /* Nonsense from the program: unknown calls, bad pointers, 32-bit entries, odd descriptors. */
 #include "check.h"
 
-#include <sys/socket.h>
 #include <sys/sysinfo.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
@@ -95,7 +94,6 @@ int main(void)
         {"memfd_create", SYS_memfd_create, {8, 0}},
         {"prlimit64", SYS_prlimit64, {0, 0, 0, 8}},
         {"getxattr", SYS_getxattr, {8, 8, 8, 8}},
-        {"socketpair", SYS_socketpair, {AF_UNIX, SOCK_STREAM, 0, 8}},
         {"timer_create", SYS_timer_create, {0, 8, 8}},
         {"futex", SYS_futex, {8, 0, 0, 0, 0, 0}},
         {"openat2", SYS_openat2, {AT_FDCWD, 8, 8, 24}},

@@ -48,10 +48,12 @@ static void with_posix_spawn(void)
     char *echo[] = {"echo", "from spawn", NULL};
     char *sh[] = {"sh", "-c", "echo out; echo err >&2; exit 9", NULL};
     CASE("posix_spawn");
-    MUST(-!!posix_spawn(&pid, "/bin/echo", NULL, NULL, echo, environ));
+    /* Nothing is printed while the child runs: the two would race. */
+    int got_plain = posix_spawn(&pid, "/bin/echo", NULL, NULL, echo, environ);
     reap("echo", pid);
-    MUST(-!!posix_spawnp(&pid, "echo", NULL, NULL, echo, environ));
+    int got_path = posix_spawnp(&pid, "echo", NULL, NULL, echo, environ);
     reap("echo", pid);
+    say("%d %d", got_plain, got_path);
     say("%s", error_name(posix_spawn(&pid, "/nonexistent", NULL, NULL, echo, environ)));
     say("%s", error_name(posix_spawn(&pid, "/", NULL, NULL, echo, environ)));
     CASE("file actions");
@@ -84,10 +86,10 @@ static void with_posix_spawn(void)
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     posix_spawnattr_setpgroup(&attr, 0);
     char *status[] = {"spawn", "signals", NULL};
-    MUST(-!!posix_spawn(&pid, "/proc/self/exe", NULL, &attr, status, environ));
-    bool group_of_its_own = getpgid(pid) == pid;
+    int got_attr = posix_spawn(&pid, "/proc/self/exe", NULL, &attr, status, environ);
+    pid_t group = getpgid(pid);
     reap("signals", pid);
-    SHOW_IF(group_of_its_own);
+    say("%d, a group of its own %d", got_attr, group == pid);
     signal(SIGINT, SIG_DFL);
 }
 

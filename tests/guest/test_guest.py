@@ -66,7 +66,9 @@ def test_same_as_native(name: str, runner: Runner, program_dir: Path) -> None:
     assert native.status == 0, native
     sandboxed = runner.run(*command)
     difference = "\n".join(
-        difflib.unified_diff(native.out.splitlines(), sandboxed.out.splitlines(), "native", "sandbox", lineterm="", n=2)
+        difflib.unified_diff(
+            native.out.splitlines(), sandboxed.out.splitlines(), "native", "sandbox", lineterm="", n=2
+        )
     )
     if difference or sandboxed.status != native.status:
         pytest.fail(

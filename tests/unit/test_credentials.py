@@ -11,18 +11,17 @@ from hypothesis import strategies as st
 from misc_support import BASE, World
 
 from sentry.abi import prctl as pr
-from sentry.abi.syscall_nr import SYS
-from sentry.kernel.credentials import (
+from sentry.abi.capability import (
     CAP_ALL,
     CAP_FS_SET,
     CAP_NET_ADMIN,
     CAP_SETPCAP,
     CAP_SETUID,
     CAP_SYS_PTRACE,
-    Credentials,
-    exec_credentials,
-    ptrace_may_access,
+    CAP_VERSION_3,
 )
+from sentry.abi.syscall_nr import SYS
+from sentry.kernel.credentials import Credentials, exec_credentials
 
 SETUID = 0o104755
 SETGID = 0o102755
@@ -125,15 +124,15 @@ def test_capget_versions(world: World) -> None:
     mm = world.task.mm
     mm.write(BASE, pack("<Ii", 0, 0))
     assert world.call(SYS.capget, BASE, 0) == 0
-    assert mm.read_u32(BASE) == pr.CAP_VERSION_3
+    assert mm.read_u32(BASE) == CAP_VERSION_3
     mm.write(BASE, pack("<Ii", 0, 0))
     assert world.call(SYS.capget, BASE, BASE + 64) == -errno.EINVAL
     assert world.call(SYS.capget, BASE, BASE + 64) == 0
     low = unpack("<6I", mm.read(BASE + 64, 24))
     assert low == (0xFFFFFFFF, 0xFFFFFFFF, 0, CAP_ALL >> 32, CAP_ALL >> 32, 0)
-    mm.write(BASE, pack("<Ii", pr.CAP_VERSION_3, 4242))
+    mm.write(BASE, pack("<Ii", CAP_VERSION_3, 4242))
     assert world.call(SYS.capget, BASE, BASE + 64) == -errno.ESRCH
-    mm.write(BASE, pack("<Ii", pr.CAP_VERSION_3, -1))
+    mm.write(BASE, pack("<Ii", CAP_VERSION_3, -1))
     assert world.call(SYS.capget, BASE, BASE + 64) == -errno.EINVAL
 
 
@@ -141,7 +140,7 @@ def capset(world: World, effective: int, permitted: int, inheritable: int) -> in
     words = [
         value >> shift & 0xFFFFFFFF for shift in (0, 32) for value in (effective, permitted, inheritable)
     ]
-    world.task.mm.write(BASE, pack("<Ii6I", pr.CAP_VERSION_3, 0, *words))
+    world.task.mm.write(BASE, pack("<Ii6I", CAP_VERSION_3, 0, *words))
     return world.call(SYS.capset, BASE, BASE + 8)
 
 
@@ -232,15 +231,15 @@ def test_exec_invariants(fields: tuple[int, ...], mode: int, nosuid: bool) -> No
 
 def test_ptrace_access() -> None:
     user, other, root = Credentials(1000, 1000), Credentials(1001, 1000), Credentials(0, 0)
-    assert ptrace_may_access(user, Credentials(1000, 1000))
-    assert not ptrace_may_access(user, Credentials(1000, 1000), dumpable=0)
-    assert not ptrace_may_access(user, other) and not ptrace_may_access(user, root)
-    assert ptrace_may_access(root, other) and ptrace_may_access(root, root, dumpable=0)
+    assert user.may_access(Credentials(1000, 1000))
+    assert not user.may_access(Credentials(1000, 1000), dumpable=0)
+    assert not user.may_access(other) and not user.may_access(root)
+    assert root.may_access(other) and root.may_access(root, dumpable=0)
     stronger = Credentials(1000, 1000)
     stronger.permitted = 1 << CAP_SETPCAP
-    assert not ptrace_may_access(user, stronger)
+    assert not user.may_access(stronger)
     user.effective = user.permitted = 1 << CAP_SYS_PTRACE
-    assert ptrace_may_access(user, stronger)
+    assert user.may_access(stronger)
 
 
 @pytest.mark.parametrize("nr", [SYS.getuid, SYS.geteuid, SYS.getgid, SYS.getegid])

@@ -5,12 +5,26 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 
 import pytest
 from io_fakes import Kernel, Poller
 
 from sentry.abi.errors import SysError
-from sentry.abi.ioctl import FIONREAD, TCGETS, TCSETS, TIOCGPGRP, TIOCGWINSZ, TIOCSTI
+from sentry.abi.ioctl import (
+    FIONREAD,
+    TCGETA,
+    TCGETS,
+    TCGETS2,
+    TCSETAW,
+    TCSETS,
+    TCSETSF2,
+    TCXONC,
+    TIOCGPGRP,
+    TIOCGWINSZ,
+    TIOCSTI,
+    TIOCSWINSZ,
+)
 from sentry.abi.poll import POLLHUP, POLLIN, POLLOUT
 from sentry.fs.hostfile import CHAR, PIPE, REGULAR, SOCKET, TTY, HostFile, host_kind
 from sentry.kernel.wait import block
@@ -123,6 +137,8 @@ def test_regular_file_shares_its_position(task, poller, tmp_path):
     assert task.do(file.host_mapping(True, True)) == ours
     again = task.do(file.inode.open(None, 0, task.cred))
     assert again.inode is file.inode and again.host_fd != ours
+    assert task.do(again.read(2)) == b"01" and task.do(again.read(2)) == b"2"
+    assert task.do(again.lseek(-1, 2)) == 2 and task.do(file.lseek(0, 1)) == 9
     file.put()
     assert task.do(again.pread(9, 0)) == b"012"
     again.put()
@@ -183,5 +199,27 @@ def test_tty(task, poller):
     again = file.tty.open(2)
     assert again.tty is file.tty
     again.put()
+    file.put()
+    os.close(outer)
+
+
+def test_the_forms_of_termios_reach_a_host_tty(task, poller):
+    """TCGETS2 and TCSETA are made of TCGETS and TCSETS, the only ones that the Sentry may use."""
+    import termios
+
+    outer, inner = os.openpty()
+    file = HostFile(inner, 2, poller)
+    task.do(file.ioctl(task, TCGETS2, ARG))
+    assert struct.unpack_from("<II", task.mm.read(ARG + 36, 8)) == (38400, 38400)
+    task.do(file.ioctl(task, TCSETSF2, ARG))
+    task.do(file.ioctl(task, TCGETA, ARG))
+    data = bytearray(task.mm.read(ARG, 18))
+    data[6] &= ~termios.ECHO
+    task.mm.write(ARG, bytes(data))
+    task.do(file.ioctl(task, TCSETAW, ARG))
+    assert not termios.tcgetattr(outer)[3] & termios.ECHO
+    task.do(file.ioctl(task, TCXONC, 1))
+    fails(errno.EINVAL, task.do, file.ioctl(task, TCXONC, 4))
+    fails(errno.EPERM, task.do, file.ioctl(task, TIOCSWINSZ, ARG))
     file.put()
     os.close(outer)

@@ -10,7 +10,7 @@ from misc_support import BASE, SIZE, World
 
 from sentry.abi import prctl as pr
 from sentry.abi.syscall_nr import NAMES, SYS
-from sentry.kernel.sched import Sched, sched_of
+from sentry.kernel.sched import Sched
 from sentry.syscalls import refused
 from sentry.syscalls.table import REFUSED, TABLE
 
@@ -131,7 +131,7 @@ def test_policies(world: World) -> None:
     assert world.call(SYS.sched_getparam, 0, BASE + 4) == 0 and mm.read_u32(BASE + 4) == 10
     assert world.call(SYS.sched_rr_get_interval, 0, BASE) == 0
     assert unpack("<2q", mm.read(BASE, 16)) == (0, 100_000_000)
-    child = sched_of(world.task).for_child()
+    child = world.task.sched.for_child()
     assert (child.policy, child.priority, child.reset_on_fork) == (0, 0, False)
     other = world.new_process(1000)
     other.mm.write_u32(BASE, 10)

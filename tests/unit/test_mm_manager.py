@@ -75,8 +75,8 @@ def consistent(mm):
         assert mm.space.pages[page].prot == vma.prot, hex(page)
     assert mm.total_vm == sum(vma.size for vma in mm.tree)
     charged = sum(vma.size for vma in mm.tree if vma.flags & mman.VM_ACCOUNT)
-    shared = {vma.file for vma in mm.tree if getattr(vma.file, "charged", None) is not None}
-    assert mm.commit.used == charged + sum(file.charged for file in shared)
+    shared = {vma.file for vma in mm.tree if isinstance(vma.file, SharedAnonymous)}
+    assert mm.commit.used == charged + sum(file.size for file in shared)
 
 
 def test_map_errors(mm):

@@ -30,7 +30,7 @@ def host(tmp_path):
 @pytest.fixture
 def fs(host):
     gofer = Gofer(host)
-    namespace = run(setup.build_root(gofer.client, True, gofer.client.reopen_readonly, 64 << 20))
+    namespace = run(setup.build_root(gofer.client, ROOT, True, gofer.client.reopen_readonly, 64 << 20))
     yield setup.context(namespace)
     gofer.close()
 

@@ -57,7 +57,9 @@ class World:
             (b"/proc", ProcFilesystem(self.kernel)),
             (b"/sys", SysFilesystem(self.kernel)),
         ):
-            setup.mount_at(namespace, run(setup.ensure_dir(namespace, name)), filesystem, 14)
+            setup.mount_at(
+                namespace, run(setup.ensure_dir(namespace, Credentials(0, 0), name)), filesystem, 14
+            )
         self.task = self.process(b"first", Credentials(1000, 1000, (4, 24)))
 
     def process(self, name, cred, argv=(b"prog", b"arg"), envp=(b"HOME=/", b"X=1")):

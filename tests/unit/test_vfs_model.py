@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from vfs_support import FakeTask, context, outcome, run
+from vfs_support import ROOT, FakeTask, context, outcome, run
 
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import modify
@@ -232,7 +232,7 @@ class OverlayTwin(Twin):
         for _ in range(DEPTH):
             run(paths.mkdir(lower, b"r", 0o755))
             run(open_calls.chdir(lower, b"r"))
-        return context(OverlayFilesystem(lower.fs.namespace.root.root.inode))
+        return context(OverlayFilesystem(lower.fs.namespace.root.root.inode, ROOT))
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ import errno
 import pytest
 from vfs_support import ROOT, Scheduler, context, outcome, run, start, tmpfs_context
 
+from sentry.abi.capability import CAP_DAC_READ_SEARCH
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     O_CREAT,
@@ -24,7 +25,7 @@ from sentry.fs.inode import S_IFDIR, S_IFLNK, S_IFREG, Filesystem, Inode
 from sentry.fs.opening import open_file
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.fs.walk import locate, path_bytes, permission, walk, walk_parent
-from sentry.kernel.credentials import CAP_DAC_READ_SEARCH, Credentials
+from sentry.kernel.credentials import Credentials
 from sentry.kernel.wait import WaitQueue, block
 
 USER = Credentials(1000, 1000, (50,))
@@ -276,8 +277,8 @@ def test_the_cache_is_bounded_and_keeps_what_is_used(fs):
 
 
 def test_setup_makes_directories_and_files(fs):
-    place = run(setup.ensure_dir(fs.namespace, b"/a/b/c"))
+    place = run(setup.ensure_dir(fs.namespace, ROOT, b"/a/b/c"))
     assert path_bytes(fs, place) == b"/a/b/c"
-    assert path_bytes(fs, run(setup.ensure_file(fs.namespace, b"/a/b/f"))) == b"/a/b/f"
-    assert path_bytes(fs, run(setup.ensure_dir(fs.namespace, b"/link"))) == b"/dir/sub"
-    assert outcome(setup.ensure_dir(fs.namespace, b"/a/b/f")) == "ENOTDIR"
+    assert path_bytes(fs, run(setup.ensure_file(fs.namespace, ROOT, b"/a/b/f"))) == b"/a/b/f"
+    assert path_bytes(fs, run(setup.ensure_dir(fs.namespace, ROOT, b"/link"))) == b"/dir/sub"
+    assert outcome(setup.ensure_dir(fs.namespace, ROOT, b"/a/b/f")) == "ENOTDIR"

@@ -96,6 +96,11 @@ class RandomFile(File):
     async def lseek(self, offset: int, whence: int) -> int:
         return 0
 
+    @property
+    def pollable(self) -> bool:
+        # Only /dev/random has a poll operation.
+        return self.inode.rdev & 0xFF == 8
+
     async def ioctl(self, task: Any, request: int, arg: int) -> int:
         if request == RNDGETENTCNT:
             task.mm.write_u32(arg, 256)

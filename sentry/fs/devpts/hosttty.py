@@ -1,7 +1,8 @@
 """A terminal of the host that the guest sees as its standard streams (without `-t`).
 
-Modes, window size and flow belong to the host's terminal, as they would natively; sessions and
-process groups are the Sentry's own.  Nothing that would wait for the host's terminal is passed on.
+Modes and window size are those of the host's terminal, as they would be natively; sessions and
+process groups are the Sentry's own.  Only TCGETS, TCSETS, TCFLSH, TIOCGWINSZ, FIONREAD and TIOCOUTQ
+reach the host (the Sentry's filter has no others), nothing that would wait for it.
 """
 
 from __future__ import annotations
@@ -12,20 +13,11 @@ from fcntl import ioctl as host_ioctl
 from sentry.abi.errors import SysError
 from sentry.abi.ioctl import (
     TCFLSH,
-    TCGETA,
     TCGETS,
-    TCGETS2,
     TCSBRK,
     TCSBRKP,
     TCSETA,
-    TCSETAF,
-    TCSETAW,
     TCSETS,
-    TCSETS2,
-    TCSETSF,
-    TCSETSF2,
-    TCSETSW,
-    TCSETSW2,
     TCXONC,
     TIOCGETD,
     TIOCGWINSZ,
@@ -34,7 +26,9 @@ from sentry.abi.ioctl import (
     TIOCSTI,
     TIOCSWINSZ,
 )
+from sentry.abi.termios import CBAUD, SPEEDS, TCION, TERMIOS
 from sentry.fs.devpts.job import Terminal
+from sentry.fs.devpts.modes import GETS, SETS, SIZES, Termios
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +37,7 @@ if TYPE_CHECKING:
     from sentry.fs.hostfile import HostFile
 
 #: Request → size of what the host fills in.
-_READS = {TCGETS: 36, TCGETS2: 44, TCGETA: 18, TIOCGWINSZ: 8, TIOCINQ: 4, TIOCOUTQ: 4, TIOCGETD: 4}
-#: Request → (request that does not wait for output to drain, size, input is flushed before).
-_SETS = {
-    TCSETS: (TCSETS, 36, False), TCSETSW: (TCSETS, 36, False), TCSETSF: (TCSETS, 36, True),
-    TCSETS2: (TCSETS2, 44, False), TCSETSW2: (TCSETS2, 44, False), TCSETSF2: (TCSETS2, 44, True),
-    TCSETA: (TCSETA, 18, False), TCSETAW: (TCSETA, 18, False), TCSETAF: (TCSETA, 18, True),
-}  # fmt: skip
+_READS = {TIOCGWINSZ: 8, TIOCINQ: 4, TIOCOUTQ: 4}
 _terminals: dict[int, HostTty] = {}
 
 
@@ -58,6 +46,12 @@ def _host(fd: int, request: int, arg: Any) -> Any:
         return host_ioctl(fd, request, arg)
     except OSError as error:
         raise SysError(error.errno or errno.EIO) from None
+
+
+def _modes(fd: int) -> Termios:
+    modes = Termios(*TERMIOS.unpack(_host(fd, TCGETS, bytes(TERMIOS.size))))
+    modes.ospeed = modes.ispeed = SPEEDS.get(modes.cflag & CBAUD, 38400)
+    return modes
 
 
 class HostTty(Terminal):
@@ -69,33 +63,36 @@ class HostTty(Terminal):
 
     async def ioctl(self, file: HostFile, task: Any, request: int, arg: int) -> int:
         fd = file.host_fd
-        if request in _READS:
-            task.mm.write(arg, _host(fd, request, bytes(_READS[request])))
-            return 0
-        if request in _SETS:
-            quick, size, flush = _SETS[request]
+        if request in GETS:
+            task.mm.write(arg, _modes(fd).pack(request))
+        elif request in SETS:
             self.check_change()
-            data = task.mm.read(arg, size)
+            plain, _, flush = SETS[request]
+            data = task.mm.read(arg, SIZES[plain])
             if flush:
                 _host(fd, TCFLSH, 0)
-            _host(fd, quick, data)
-            return 0
-        if request == TIOCSWINSZ:
-            _host(fd, request, task.mm.read(arg, 8))
-            return 0
-        if request in (TCFLSH, TCXONC):
+            if plain == TCSETA:
+                data = _modes(fd).with_termio(data).pack(TCGETS)
+            _host(fd, TCSETS, data[: TERMIOS.size])
+        elif request in _READS:
+            task.mm.write(arg, _host(fd, request, bytes(_READS[request])))
+        elif request == TIOCGETD:
+            task.mm.write_u32(arg, 0)
+        elif request == TCFLSH:
             self.check_change()
-            _host(fd, request, arg & 0xFFFFFFFF if arg < 4 else 4)
-            return 0
-        if request in (TCSBRK, TCSBRKP):
+            _host(fd, request, min(arg, 3))
+        elif request in (TCXONC, TCSBRK, TCSBRKP):
+            # Stopping and starting the caller's own terminal is left to its user.
             self.check_change()
-            return 0
-        if request == TIOCSTI:
+            if request == TCXONC and arg > TCION:
+                raise SysError(errno.EINVAL)
+        elif request == TIOCSWINSZ:
+            raise SysError(errno.EPERM)
+        elif request == TIOCSTI:
             raise SysError(errno.EIO)
-        done = self.job_ioctl(task, request, arg, file.readable)
-        if done is None:
+        elif self.job_ioctl(task, request, arg, file.readable) is None:
             raise SysError(errno.ENOTTY)
-        return done
+        return 0
 
     def open(self, flags: int) -> HostFile:
         """/dev/tty: one more file on it; SysError(ENXIO) when all are closed."""

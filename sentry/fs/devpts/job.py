@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.ioctl import TIOCGPGRP, TIOCGSID, TIOCNOTTY, TIOCSCTTY, TIOCSPGRP
 from sentry.abi.signal import SIG_IGN, SIGCONT, SIGHUP, SIGTTIN, SIGTTOU, bit
 from sentry.kernel import wait
-from sentry.kernel.credentials import CAP_SYS_ADMIN
 from sentry.kernel.wait import Interrupted
 
 TYPE_CHECKING = False

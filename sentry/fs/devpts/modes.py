@@ -86,14 +86,18 @@ class Termios:
             return TERMIOS.pack(*flags, self.line, self.cc)
         return TERMIOS2.pack(*flags, self.line, self.cc, self.ispeed, self.ospeed)
 
+    def with_termio(self, data: bytes) -> Termios:
+        """These modes with the lower halves and the eight characters of a struct termio (TCSETA)."""
+        iflag, oflag, cflag, lflag, line, cc = TERMIO.unpack(data)
+        return Termios(
+            self.iflag & ~0xFFFF | iflag, self.oflag & ~0xFFFF | oflag, self.cflag & ~0xFFFF | cflag,
+            self.lflag & ~0xFFFF | lflag, line, cc + self.cc[8:NCCS],
+        )  # fmt: skip
+
     def changed(self, request: int, data: bytes) -> Termios:
         """The modes that TCSETS, TCSETS2 or TCSETA with `data` asks for, made good for a pty."""
         if request == TCSETA:
-            iflag, oflag, cflag, lflag, line, cc = TERMIO.unpack(data)
-            new = Termios(
-                self.iflag & ~0xFFFF | iflag, self.oflag & ~0xFFFF | oflag, self.cflag & ~0xFFFF | cflag,
-                self.lflag & ~0xFFFF | lflag, line, cc + self.cc[8:NCCS],
-            )  # fmt: skip
+            new = self.with_termio(data)
         elif request == TCSETS:
             new = Termios(*TERMIOS.unpack(data))
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from time import monotonic_ns
 
+from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.poll import (
     POLLERR,
@@ -27,7 +28,6 @@ from sentry.fs.devpts import control
 from sentry.fs.devpts.job import Terminal
 from sentry.fs.devpts.ldisc import LineDiscipline
 from sentry.fs.file import O_NONBLOCK, File
-from sentry.kernel.credentials import CAP_SYS_ADMIN
 from sentry.kernel.wait import Interrupted, WaitQueue, block
 
 TYPE_CHECKING = False
@@ -264,4 +264,3 @@ class SlaveFile(File):
         if self.pty.hung_up:
             raise SysError(errno.ENOTTY if request == control.TIOCSPGRP else errno.EIO)
         return control.ioctl(self.pty, task, request, arg, self, False)
-

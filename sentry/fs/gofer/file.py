@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         """Threads that make blocking host calls."""
 
         async def pread(self, fd: int, size: int, offset: int) -> bytes: ...
+        async def fsync(self, fd: int) -> None: ...
 
 
 #: Where reads go that would wait for the disk; None: they are made in place.
@@ -91,7 +92,10 @@ class Handle:
             await self._client.fsync(self.fid)
             return
         try:
-            os.fsync(self.fd)
+            if pool is not None:
+                await pool.fsync(self.fd)
+            else:
+                os.fsync(self.fd)
         except OSError as error:
             raise host_error(error) from None
 

@@ -23,7 +23,6 @@ from sentry.fs.mutex import Mutex
 from sentry.fs.tmpfs.inode import DirectoryInode, SymlinkInode, Tmpfs
 from sentry.fs.tmpfs.node import TmpfsInode
 from sentry.fs.tmpfs.regular import INLINE_MAX, RegularInode
-from sentry.kernel.credentials import Credentials
 from sentry.kernel.wait import yield_now
 
 TYPE_CHECKING = False
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from sentry.fs.dentry import Path
     from sentry.fs.file import File
     from sentry.fs.inode import Filesystem, Inode
+    from sentry.kernel.credentials import Credentials
 
 OVERLAYFS_MAGIC = 0x794C7630
 #: New files are numbered from here on, beyond the numbers of usual lower file systems.
@@ -41,7 +41,8 @@ COPY_CHUNK = 1 << 20
 
 
 class OverlayFilesystem(Tmpfs):
-    """`lower_root` is a directory of any file system whose directories have `snapshot`."""
+    """`lower_root` is a directory of any file system whose directories have `snapshot`; `cred` is who
+    opens lower files to copy them up, whoever writes to them."""
 
     type_name = b"overlay"
     magic = OVERLAYFS_MAGIC
@@ -49,10 +50,12 @@ class OverlayFilesystem(Tmpfs):
     def __init__(
         self,
         lower_root: Inode,
+        cred: Credentials,
         limit_bytes: int = 0,
         reopen_readonly: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
         self._lower_root = lower_root
+        self.cred = cred
         #: id(lower inode) → overlay inode: all that exist, and those that must not be forgotten.
         self.known: dict[int, ref[_Over]] = {}
         self.modified: dict[int, _Over] = {}
@@ -80,7 +83,7 @@ class OverlayFilesystem(Tmpfs):
         if inode is None:
             kind = lower.mode & S_IFMT
             cls = _CLASSES.get(kind, OverlayNode)
-            self.used_inodes += 1
+            self.count_inodes(1)
             inode = cls(self, lower)
             assert isinstance(inode, _Over)
             self.known[id(lower)] = ref(inode)
@@ -221,8 +224,7 @@ class OverlayRegular(_Over, RegularInode):
             self.changed()
 
     async def _copy(self, path: Path | None, size: int) -> int:
-        cred = Credentials(0, 0)
-        source = await self.lower.open(path, O_RDONLY, cred)  # type: ignore[arg-type]
+        source = await self.lower.open(path, O_RDONLY, self.fs.cred)  # type: ignore[arg-type]
         try:
             if size > INLINE_MAX:
                 self._to_memfd()

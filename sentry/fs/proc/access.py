@@ -6,7 +6,6 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.fs.proc.base import current_task
-from sentry.kernel.credentials import CAP_SYS_PTRACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,16 +17,7 @@ def may_access(task: Task | None, cred: Credentials, target: Task, real: bool = 
     """Whether `task` with `cred` may look into `target`: by its file-system ids, or its `real` ones."""
     if task is not None and task.group is target.group:
         return True
-    if cred.capable(CAP_SYS_PTRACE):
-        return True
-    uid, gid = (cred.uid, cred.gid) if real else (cred.fsuid, cred.fsgid)
-    other = target.cred
-    return (
-        uid == other.uid == other.euid == other.suid
-        and gid == other.gid == other.egid == other.sgid
-        and target.group.dumpable == 1
-        and not other.permitted & ~cred.permitted
-    )
+    return cred.may_access(target.cred, target.group.dumpable, real)
 
 
 def require_access(target: Task, cred: Credentials | None = None) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 NSFS_MAGIC = 0x6E736673
+NS_GET_USERNS, NS_GET_PARENT, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB702, 0xB703, 0xB704
 O_PATH = 0o10000000
 O_CLOEXEC = 0o2000000
 #: Namespaces by name, with the inode numbers that the first ones of a kernel have.
@@ -195,9 +196,41 @@ class NsInode(AnonInode):
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         if flags & 3:
             raise SysError(errno.EPERM)
-        return File(self, flags & O_NONCREATION, path)
+        return NsFile(self, flags & O_NONCREATION, path)
 
 
+class NsFile(File):
+    """An open namespace (ioctl_nsfs(2)).  There is no namespace above the ones we have."""
+
+    __slots__ = ()
+
+    async def ioctl(self, task: Task, request: int, arg: int) -> int:
+        kind = self.inode.link_text.split(b":")[0]  # type: ignore[attr-defined]
+        if request == NS_GET_USERNS:
+            inode = _NS_INODES[_USER_NS]
+            return task.install(NsFile(inode, 0, _NSFS.path(inode)), cloexec=True)
+        if request == NS_GET_PARENT:
+            raise SysError(errno.EPERM if kind in (b"pid", b"user") else errno.EINVAL)
+        if request == NS_GET_NSTYPE:
+            return _NS_TYPES[kind]
+        if request == NS_GET_OWNER_UID and kind == b"user":
+            task.mm.write_u32(arg, 0)
+            return 0
+        raise SysError(errno.EINVAL if request == NS_GET_OWNER_UID else errno.ENOTTY)
+
+
+_USER_NS = 4026531837
+#: CLONE_NEW… of each kind.
+_NS_TYPES = {
+    b"cgroup": 0x02000000,
+    b"ipc": 0x08000000,
+    b"mnt": 0x00020000,
+    b"net": 0x40000000,
+    b"pid": 0x20000000,
+    b"time": 0x00000080,
+    b"user": 0x10000000,
+    b"uts": 0x04000000,
+}
 _NSFS = AnonFilesystem(b"nsfs", NSFS_MAGIC)
 _NS_INODES = {
     number: NsInode(_NSFS, number, 0o100444, b"%s:[%d]" % (name.removesuffix(b"_for_children"), number))

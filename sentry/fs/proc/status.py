@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.fs.proc.maps import code_size, resident
-from sentry.kernel.credentials import CAP_SYS_RESOURCE
-from sentry.kernel.sched import sched_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def stat(task: Task, alone: bool = False) -> bytes:
     utime, stime = (task.utime_ns, task.stime_ns) if alone else group.cpu_times()
     ignored, caught = _signal_sets(task)
     tty, foreground = _tty(task)
-    sched = sched_of(task)
+    sched = task.sched
     priority = -1 - sched.priority if sched.priority else 20 + sched.nice
     if mm is None:
         memory = (0, 0)
@@ -261,7 +260,7 @@ def set_timerslack(task: Task, data: bytes) -> None:
         raise SysError(errno.EINVAL) from None
     if not 0 <= value < 1 << 64:
         raise SysError(errno.EINVAL)
-    sched = sched_of(task)
+    sched = task.sched
     sched.slack_ns = value or sched.default_slack_ns
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 
+from sentry.abi.capability import CAP_LAST_CAP, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
 from sentry.fs.proc.base import Text, current_task
-from sentry.kernel.credentials import CAP_LAST_CAP, CAP_SYS_ADMIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from sentry.fs.proc import links, maps, mounts, status
 from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import DT_DIR, DT_LNK, DT_REG, GeneratedDirectory, GeneratedInode, current_task
 from sentry.fs.proc.memory import MemInode
-from sentry.kernel.sched import sched_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[[Task], bytes], bool]] = {
     b"mountstats": (0o400, _of_fs(mounts.mountstats), True),
     b"oom_score": (0o444, status.oom_score, False),
     b"oom_score_adj": (0o644, lambda task: b"%d\n" % task.group.oom_score_adj, False),
-    b"personality": (0o400, lambda task: b"%08x\n" % sched_of(task).personality, True),
+    b"personality": (0o400, lambda task: b"%08x\n" % task.sched.personality, True),
     b"projid_map": (0o644, _constant(_ID_MAP), False),
     b"sched": (0o644, status.sched_text, False),
     b"schedstat": (0o444, lambda task: b"%d 0 0\n" % (task.utime_ns + task.stime_ns), False),
@@ -83,7 +82,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[[Task], bytes], bool]] = {
     b"stat": (0o444, status.stat, False),
     b"statm": (0o444, maps.statm, False),
     b"status": (0o444, status.status, False),
-    b"timerslack_ns": (0o666, lambda task: b"%d\n" % sched_of(task).slack_ns, False),
+    b"timerslack_ns": (0o666, lambda task: b"%d\n" % task.sched.slack_ns, False),
     b"uid_map": (0o644, _constant(_ID_MAP), False),
     b"wchan": (0o444, _constant(b"0"), False),
 }

@@ -14,7 +14,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RENAME_EXCHANGE, RENAME_NOREPLACE
 from sentry.fs.dirfile import DirectoryFile
 from sentry.fs.inode import S_IFDIR, S_IFLNK, S_IFREG, Filesystem
-from sentry.fs.tmpfs.node import PAGE, TmpfsInode
+from sentry.fs.tmpfs.node import PAGE, TmpfsInode, storage
 from sentry.fs.tmpfs.regular import RegularInode
 
 TYPE_CHECKING = False
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 TMPFS_MAGIC = 0x01021994
 NO_LIMIT = 1 << 50
-#: Each inode costs about a kilobyte of the Sentry's own memory.
-MAX_INODES = 262144
 #: What a name adds to the size of its directory, as on Linux.
 DIRENT_SIZE = 20
 
@@ -47,7 +45,7 @@ class Tmpfs(Filesystem):
         super().__init__()
         self.limit_pages = limit_bytes // PAGE or NO_LIMIT
         self.used_pages = 0
-        self.limit_inodes = MAX_INODES
+        self.limit_inodes = storage.MAX_INODES
         self.used_inodes = 0
         self.reopen_readonly = reopen_readonly
         self._next_ino = 1
@@ -63,20 +61,33 @@ class Tmpfs(Filesystem):
 
     async def statfs(self) -> tuple[int, int, int, int, int, int]:
         limit = 0 if self.limit_pages == NO_LIMIT else self.limit_pages
-        free = max(0, limit - self.used_pages)
+        free = max(0, min(limit, self.room())) if limit else 0
         return PAGE, limit, free, free, self.limit_inodes, max(0, self.limit_inodes - self.used_inodes)
+
+    def room(self) -> int:
+        """How many pages more its files may use."""
+        return min(self.limit_pages - self.used_pages, storage.room())
 
     def charge(self, pages: int) -> None:
         """Count `pages` more (or fewer); SysError(ENOSPC)."""
-        if pages > 0 and self.used_pages + pages > self.limit_pages:
+        if pages > 0 and pages > self.room():
             raise SysError(errno.ENOSPC)
+        self.count(pages)
+
+    def count(self, pages: int) -> None:
+        """`pages` (maybe negative) have come into use."""
         self.used_pages += pages
+        storage.count(pages)
+
+    def count_inodes(self, number: int) -> None:
+        self.used_inodes += number
+        storage.inodes += number
 
     def new_ino(self) -> int:
         """A number for a new file, which counts from now on; SysError(ENOSPC)."""
-        if self.used_inodes >= self.limit_inodes:
+        if self.used_inodes >= self.limit_inodes or storage.inodes >= storage.MAX_INODES:
             raise SysError(errno.ENOSPC)
-        self.used_inodes += 1
+        self.count_inodes(1)
         self._next_ino += 1
         return self._next_ino - 1
 

@@ -12,10 +12,38 @@ from sentry.fs.inode import S_IFDIR, S_IFREG, Inode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.tmpfs.inode import Tmpfs
+    from sentry.mm.commit import Commit
 
 PAGE = 4096
 #: Names and values of one file together (a guest may not fill the Sentry's memory with them).
 XATTR_MAX = 131072
+
+
+class Storage:
+    """What the files of every tmpfs (and memfds) share: the sandbox's limits of shared memory and of files.
+
+    `commit` is set by whoever boots the sandbox; without one there is no limit of memory.
+    """
+
+    __slots__ = ("commit", "inodes")
+    #: Each inode costs about a kilobyte of the Sentry's own memory.
+    MAX_INODES = 262144
+
+    def __init__(self) -> None:
+        self.commit: Commit | None = None
+        self.inodes = 0
+
+    def room(self) -> int:
+        """How many pages may still come into use."""
+        return 1 << 50 if self.commit is None else self.commit.shared_room() // PAGE
+
+    def count(self, pages: int) -> None:
+        """`pages` (maybe negative) have come into use."""
+        if self.commit is not None:
+            self.commit.count_shared(pages * PAGE)
+
+
+storage = Storage()
 
 
 class TmpfsInode(Inode):
@@ -33,8 +61,8 @@ class TmpfsInode(Inode):
 
     def __del__(self) -> None:
         fs = self.fs
-        fs.used_inodes -= 1
-        fs.used_pages -= self.held_pages()
+        fs.count_inodes(-1)
+        fs.count(-self.held_pages())
 
     def held_pages(self) -> int:
         """What the file counts for in the file system's limit."""

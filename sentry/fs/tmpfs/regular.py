@@ -3,7 +3,9 @@
 A file starts without storage.  Up to INLINE_MAX bytes it is a bytearray: most files are small, a
 host descriptor each would run into RLIMIT_NOFILE.  Growing beyond that, a gap of more than a page,
 or being mapped moves the data into a memfd for good: then the host kernel keeps it, sparse, and
-guests map it.  `pages` is what the file counts for in the file system's limit.
+guests map it.  `pages` is what the file counts for in the file system's limit: what the host has
+allocated, or, once it has been mapped, all of its size, since from then on a guest can allocate
+pages (even by reading holes) without us.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def new_memfd() -> int:
 
 
 class RegularInode(TmpfsInode):
-    __slots__ = ("_fd", "_inline", "_twin", "pages")
+    __slots__ = ("_fd", "_inline", "_mapped", "_twin", "pages")
 
     def __init__(self, fs: Tmpfs, ino: int, mode: int, uid: int, gid: int) -> None:
         super().__init__(fs, ino, mode, uid, gid)
@@ -66,6 +68,7 @@ class RegularInode(TmpfsInode):
         #: The memfd, and a descriptor of it that is open for reading only; -1: none.
         self._fd = -1
         self._twin = -1
+        self._mapped = False
         self.pages = 0
 
     def __del__(self) -> None:
@@ -118,9 +121,10 @@ class RegularInode(TmpfsInode):
         return len(data)
 
     def _write_memfd(self, data: bytes, offset: int) -> int:
-        fs = self.fs
-        room = fs.limit_pages - fs.used_pages
-        if (offset + len(data) - 1) // PAGE - offset // PAGE >= room:
+        room = self.fs.room()
+        if self._mapped:
+            self._charge_size(max(self.size, offset + len(data)))
+        elif (offset + len(data) - 1) // PAGE - offset // PAGE >= room:
             data = data[: self._fitting(offset, len(data), room)]
             if not data:
                 raise SysError(errno.ENOSPC)
@@ -159,10 +163,17 @@ class RegularInode(TmpfsInode):
 
     def _recount(self) -> None:
         """Count what the host has really allocated (which can't fail any more)."""
-        pages = os.fstat(self._fd).st_blocks // 8
+        stat = os.fstat(self._fd)
+        pages = stat.st_blocks // 8
+        if self._mapped:
+            pages = max(pages, -(-stat.st_size // PAGE))
         if pages != self.pages:
-            self.fs.used_pages += pages - self.pages
+            self.fs.count(pages - self.pages)
             self.pages = pages
+
+    def _charge_size(self, size: int) -> None:
+        """A mapped file will have `size` bytes; SysError(ENOSPC) when the limit has no room for all of them."""
+        self._charge(max(self.pages, -(-size // PAGE)))
 
     def _to_memfd(self) -> None:
         fd = new_memfd()
@@ -192,11 +203,14 @@ class RegularInode(TmpfsInode):
             else:
                 inline.extend(bytes(size - len(inline)))
         else:
+            if self._mapped:
+                self._charge_size(size)
             try:
                 os.ftruncate(self._fd, size)
             except OSError as error:
                 raise SysError(error.errno or errno.EIO) from None
-            self._recount()
+            finally:
+                self._recount()
         self.size = size
         self.mtime = self.ctime = time_ns()
 
@@ -225,15 +239,18 @@ class RegularInode(TmpfsInode):
         if mode & FALLOC_FL_KEEP_SIZE:
             # Pages behind the end of a memfd can't be had through posix_fallocate: only inside.
             end = min(end, old)
-        if -(-size // PAGE) > self.fs.limit_pages - self.fs.used_pages + self.pages:
+        if -(-size // PAGE) > self.fs.room() + self.pages:
             raise SysError(errno.ENOSPC)
         if self._fd < 0:
             self._to_memfd()
         try:
             while offset < end:
                 step = min(end - offset, _ALLOCATE_STEP)
+                if -(-step // PAGE) > self.fs.room() + self.pages:
+                    raise SysError(errno.ENOSPC)
                 os.posix_fallocate(self._fd, offset, step)
                 offset += step
+                self._recount()
                 if offset < end:
                     await yield_now()
         except OSError as error:
@@ -267,6 +284,12 @@ class RegularInode(TmpfsInode):
         or mprotect could make it writable.  SysError(EACCES) where no such one can be had."""
         if self._fd < 0:
             self._to_memfd()
+        if not self._mapped:
+            try:
+                self._charge_size(self.size)
+            except SysError:
+                raise SysError(errno.ENOMEM) from None
+            self._mapped = True
         if not shared or writable:
             return self._fd
         if self._twin < 0:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from sentry.cli import USAGE, VERBS
+from sentry.runtime.commands import USAGE, VERBS
 from sentry.runtime.errors import Fatal
 
 
 def main(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
-        text: str = USAGE
+        text = USAGE
     elif args[0] in VERBS:
         text = __import__("sentry.runtime.commands." + args[0], None, None, ["HELP"]).HELP
     else:
