@@ -70,7 +70,7 @@ class Waiter:
 
 
 def check_range(addr: int, size: int) -> None:
-    """SysError(EFAULT) for a buffer that reaches out of user space, whatever of it would be used (access_ok)."""
+    """SysError(EFAULT) for a buffer that reaches out of user space, whatever of it is used (access_ok)."""
     if addr + size > USER_END:
         raise SysError(errno.EFAULT)
 
@@ -383,7 +383,7 @@ def _gather(task: Task, vectors: list[tuple[int, int]]) -> tuple[list[tuple[int,
 
 
 def _whole_pages(data: bytes) -> bytes:
-    """What a pipe takes of `data`, behind which nothing could be read: it copies page by page; SysError(EFAULT)."""
+    """What a pipe, which copies page by page, takes of `data` that ends too early; SysError(EFAULT)."""
     data = data[: len(data) & -4096]
     if not data:
         raise SysError(errno.EFAULT)
