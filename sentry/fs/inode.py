@@ -87,6 +87,8 @@ class Inode:
     )  # fmt: skip
     #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
     caching = CACHE_EXACT
+    #: Nobody may write to it, whatever the mode says: EPERM (S_IMMUTABLE).
+    immutable = False
 
     def __init__(self, fs: Filesystem, ino: int, mode: int, uid: int = 0, gid: int = 0) -> None:
         self.fs = fs

@@ -148,6 +148,8 @@ def _may_delete(directory: Inode, victim: Dentry, cred: Credentials, is_dir: boo
     inode = victim.inode
     if inode is None:
         raise SysError(errno.ENOENT)
+    if directory.immutable:
+        raise SysError(errno.EPERM)
     permission(directory, cred, MAY_WRITE | MAY_EXEC)
     if (
         directory.mode & S_ISVTX
@@ -265,7 +267,7 @@ async def rename(
         new = await dcache.lookup(new_dir.dentry, new_name)
         if old.deleted or old.inode is None:
             raise SysError(errno.ENOENT)
-        if new.inode is None and exchange:
+        if new.inode is None and (exchange or fs.fixed_names):
             raise SysError(errno.ENOENT)
         if new.inode is not None and flags & RENAME_NOREPLACE:
             raise SysError(errno.EEXIST)
