@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_ACCMODE, O_PATH
+from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs.locks import posix_release, release_file
 from sentry.kernel.wait import WaitQueue, block
 
@@ -21,24 +23,9 @@ if TYPE_CHECKING:
     from sentry.fs.inode import Inode
     from sentry.fs.owner import FileOwner
 
-O_ACCMODE = 3
-O_NONBLOCK = 0o4000
-O_APPEND = 0o2000
-O_PATH = 0o10000000
 
 #: As the offset of `pwrite`: behind the last byte, without moving the position (RWF_APPEND).
 APPEND = -1
-
-POLLIN = 0x001
-POLLPRI = 0x002
-POLLOUT = 0x004
-POLLERR = 0x008
-POLLHUP = 0x010
-POLLNVAL = 0x020
-POLLRDNORM = 0x040
-POLLRDBAND = 0x080
-POLLWRNORM = 0x100
-POLLRDHUP = 0x2000
 
 
 class File:

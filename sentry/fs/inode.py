@@ -13,7 +13,7 @@ from time import time_ns
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_NOATIME
-from sentry.abi.stat import makedev
+from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, makedev
 from sentry.fs import special
 
 TYPE_CHECKING = False
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from sentry.fs.locks import FileLocks
     from sentry.fs.mutex import Mutex
     from sentry.kernel.credentials import Credentials
-
-S_IFMT = 0o170000
-S_IFSOCK = 0o140000
-S_IFLNK = 0o120000
-S_IFREG = 0o100000
-S_IFBLK = 0o060000
-S_IFDIR = 0o040000
-S_IFCHR = 0o020000
-S_IFIFO = 0o010000
 
 
 #: How a directory's names may be cached (Inode.caching): for as long as this kernel changes them

@@ -14,10 +14,9 @@ from time import time_ns
 from sentry.abi.capability import CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RENAME_EXCHANGE, RENAME_NOREPLACE
-from sentry.abi.stat import S_ISGID, S_ISUID, S_ISVTX
+from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX
 from sentry.fs import dcache
 from sentry.fs.dentry import Dentry, Path
-from sentry.fs.inode import S_IFDIR, S_IFMT, S_IFREG
 from sentry.fs.walk import MAY_EXEC, MAY_READ, MAY_WRITE, owner_or_capable, permission, want_write
 
 TYPE_CHECKING = False

@@ -20,10 +20,10 @@ from sentry.abi.fcntl import (
     O_VALID,
     RESOLVE_CACHED,
 )
+from sentry.abi.stat import S_IFREG
 from sentry.fs import modify
 from sentry.fs.dentry import FsContext, Path
 from sentry.fs.file import File
-from sentry.fs.inode import S_IFREG
 from sentry.fs.walk import Resolver, may_open, open_path, want_write
 
 TYPE_CHECKING = False

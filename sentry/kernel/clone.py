@@ -6,6 +6,7 @@ import errno
 
 from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
+from sentry.abi.mman import USER_END
 from sentry.abi.sched import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
@@ -32,8 +33,6 @@ from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.kernel.wait import WaitQueue, block
-
-USER_END = 0x7FFFFFFFF000
 
 
 class CloneArgs:

@@ -12,9 +12,9 @@ import os
 
 from sentry.abi.errors import SysError
 from sentry.abi.signal import SS_DISABLE
+from sentry.abi.stat import S_IFREG
 from sentry.fs import walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
-from sentry.fs.inode import S_IFREG
 from sentry.kernel.credentials import exec_credentials
 from sentry.kernel.wait import block
 from sentry.mm import elf
@@ -31,7 +31,6 @@ ADDR_NO_RANDOMIZE = 0x0040000
 SHEBANG_SIZE = 256
 SHEBANG_DEPTH = 4
 NAME_SIZE = 15
-RLIMIT_STACK = 3
 USER_EFLAGS = 0x202
 USER_CS = 0x33
 USER_SS = 0x2B
@@ -130,7 +129,9 @@ async def _load(
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
         mm.limit = task.group.limit
         fixed = task.sched.personality & ADDR_NO_RANDOMIZE
-        start = await elf.load_program(mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed)
+        start = await elf.load_program(
+            mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed
+        )
         await _leave_other_threads(task)
     except BaseException:
         if mm is not None:

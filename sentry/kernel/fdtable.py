@@ -8,14 +8,13 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from sentry.fs.file import File
-
-O_PATH = 0o10000000
 
 
 class FDTable:

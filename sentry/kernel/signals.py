@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.resource import RLIMIT_SIGPENDING
 from sentry.abi.signal import (
     CLD_CONTINUED,
     CLD_STOPPED,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
-RLIMIT_SIGPENDING = 11
 FULL_SET = (1 << NSIG) - 1
 
 #: handler, flags, restorer, mask

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import PATH_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     Addr: TypeAlias = int
     Path: TypeAlias = bytes
 
-PATH_MAX = 4096
 REGISTERS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 
 _S32 = "((r.{0} & 0xffffffff ^ 0x80000000) - 0x80000000)"

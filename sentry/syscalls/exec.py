@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import walk
 from sentry.kernel.exec import execve as replace_program
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Fd, Flags, Path
 
-AT_FDCWD = -100
-AT_SYMLINK_NOFOLLOW = 0x100
-AT_EMPTY_PATH = 0x1000
 MAX_STRING = 128 * 1024
 MAX_TOTAL = 6 * 1024 * 1024
 POINTER = 8

@@ -23,10 +23,13 @@ from sentry.abi.fcntl import (
     RWF_VALID,
     SEEK_HOLE,
 )
-from sentry.abi.stat import DIRENT, DIRENT64
+from sentry.abi.mman import USER_END
+from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT
+from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
+from sentry.abi.signal import SIGPIPE, SIGXFSZ
+from sentry.abi.stat import DIRENT, DIRENT64, S_IFREG
 from sentry.abi.syscall_nr import SYS
-from sentry.fs.file import APPEND, POLLERR, POLLHUP, POLLIN, POLLOUT
-from sentry.fs.inode import S_IFREG
+from sentry.fs.file import APPEND
 from sentry.fs.modify import without_set_ids
 from sentry.kernel.wait import Interrupted, block, yield_now
 from sentry.syscalls.table import syscall
@@ -38,12 +41,7 @@ if TYPE_CHECKING:
     from sentry.syscalls.args import Addr, Fd, Flags, Int, Long, Size, UInt
 
 CHUNK = 1 << 20
-SIGPIPE = 13
-SIGXFSZ = 25
-RLIMIT_FSIZE = 1
-RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
 #: Where user space ends on Linux with four-level page tables.
-USER_END = 0x7FFFFFFFF000
 _IOVEC = Struct("<QQ")
 
 

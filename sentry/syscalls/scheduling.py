@@ -10,6 +10,7 @@ from _struct import Struct
 
 from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_NICE
 from sentry.abi.errors import SysError
+from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.resource import RLIMIT_NICE, RLIMIT_RTPRIO
 from sentry.abi.sched import (
     SCHED_BATCH,
@@ -36,7 +37,6 @@ PRIO_USER = 2
 SCHED_RESET_ON_FORK = 0x4000_0000
 REAL_TIME = (SCHED_FIFO, SCHED_RR)
 RR_SLICE_NS = 100_000_000
-PAGE_SIZE = 4096
 
 #: struct sched_attr: size policy flags nice priority runtime deadline period util_min util_max.
 SCHED_ATTR = Struct("<IIQiIQQQII")

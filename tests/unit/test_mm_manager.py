@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentry.abi import resource
+
 sys.path.insert(0, os.path.dirname(__file__))
 
 from fakespace import FakeSpace, FakeThread, HostFile, run
@@ -30,7 +32,6 @@ from sentry.abi.mman import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
     PAGE_SIZE,
-    RLIM_INFINITY,
 )
 from sentry.mm import Commit, MemoryManager, advise
 from sentry.mm.layout import STACK_GUARD
@@ -49,9 +50,9 @@ def mm():
 
 
 def limits(**values):
-    table = {mman.RLIMIT_STACK: 8 << 20}
-    table.update({getattr(mman, "RLIMIT_" + name): value for name, value in values.items()})
-    return lambda number: table.get(number, RLIM_INFINITY)
+    table = {resource.RLIMIT_STACK: 8 << 20}
+    table.update({getattr(resource, "RLIMIT_" + name): value for name, value in values.items()})
+    return lambda number: table.get(number, resource.RLIM_INFINITY)
 
 
 def fails(number, function, *args):

@@ -14,9 +14,11 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import SEEK_CUR, SEEK_SET
+from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.fs.dirfile import DirectoryFile
 from sentry.fs.file import File
-from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER, S_IFDIR, S_IFLNK, S_IFREG, Inode
+from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER, Inode
 from sentry.kernel import wait
 
 TYPE_CHECKING = False
@@ -30,9 +32,7 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
-DT_DIR, DT_REG, DT_LNK = 4, 8, 10
 O_NONCREATION = ~0o2001700  # O_CLOEXEC and what only acts at the time of open(2)
-SEEK_SET, SEEK_CUR = 0, 1
 MAX_WRITE = 65536
 
 
