@@ -99,10 +99,6 @@ class Clock:
         #: CPUCLOCK_VIRT counts user time, the others user and system time.
         self.kind = kind
 
-    @property
-    def perthread(self) -> bool:
-        return self.owner is not None and not isinstance(self.owner, ThreadGroup)
-
     def now(self) -> int:
         owner = self.owner
         if owner is None:

@@ -328,13 +328,8 @@ class RegularFile(File):
         super().__init__(inode, flags, path)
         self.node = inode
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     async def read(self, size: int) -> bytes:
         data = self.node.read_at(size, self.pos)
