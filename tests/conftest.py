@@ -66,6 +66,12 @@ class Result:
         return f"{shlex.join(self.command)}\nstatus {self.status}\nstdout: {self.out}\nstderr: {self.err}"
 
 
+def default_signals() -> None:
+    """In a new child: a background job of a shell has these ignored, and would hand that on."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def run_command(
     command: list[str],
     *,
@@ -90,6 +96,7 @@ def run_command(
         cwd=cwd,
         env={**ENVIRONMENT, **(env or {})},
         start_new_session=True,
+        preexec_fn=default_signals,
     )
     try:
         out, err = process.communicate(data, timeout=timeout)

@@ -32,7 +32,7 @@ class File:
     """What a descriptor refers to.  Shared by dup and fork; `refs` counts descriptors (and other
     holders, such as mappings); the last `put` calls `release`."""
 
-    __slots__ = ("flags", "inode", "owner", "path", "pos", "queue", "refs", "watches")
+    __slots__ = ("_claim", "flags", "inode", "owner", "path", "pos", "queue", "refs", "watches")
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
         self.inode = inode
@@ -47,6 +47,8 @@ class File:
         self.owner: FileOwner | None = None
         #: The epoll registrations of this file (epoll.py), None while there never was one.
         self.watches: dict[Any, None] | None = None
+        #: 1: counts among the inode's writers, -1: among its texts.
+        self._claim = 0
 
     @property
     def readable(self) -> bool:
@@ -67,7 +69,22 @@ class File:
                 watch.detach()
             if self.inode.locks is not None:
                 release_file(self.inode, self)
+            if self._claim > 0:
+                self.inode.writers -= 1
+            elif self._claim:
+                self.inode.texts -= 1
             self.release()
+
+    def claim_write(self) -> None:
+        """This file was opened for writing: nobody may execute it meanwhile (ETXTBSY)."""
+        self.inode.writers += 1
+        self._claim = 1
+
+    def claim_text(self) -> None:
+        """This file is a program under way: nobody may open it for writing meanwhile (ETXTBSY)."""
+        if not self._claim:
+            self.inode.texts += 1
+            self._claim = -1
 
     def release(self) -> None:
         """The last reference is gone."""

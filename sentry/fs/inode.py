@@ -42,6 +42,8 @@ class Filesystem:
     type_name = b"none"
     #: f_type of statfs(2).
     magic = 0
+    #: A name that isn't there is ENOENT even for calls that would make it, before any check (procfs).
+    fixed_names = False
     _next_dev = 20
 
     def __init__(self) -> None:
@@ -72,10 +74,12 @@ class Inode:
 
     __slots__ = (
         "atime", "attached", "blksize", "blocks", "btime", "ctime", "fs", "gid", "ino", "locks", "mode",
-        "mtime", "nlink", "rdev", "size", "uid",
+        "mtime", "nlink", "rdev", "size", "texts", "uid", "writers",
     )  # fmt: skip
     #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
     caching = CACHE_EXACT
+    #: Nobody may write to it, whatever the mode says: EPERM (S_IMMUTABLE).
+    immutable = False
 
     def __init__(self, fs: Filesystem, ino: int, mode: int, uid: int = 0, gid: int = 0) -> None:
         self.fs = fs
@@ -93,6 +97,8 @@ class Inode:
         self.locks: FileLocks | None = None
         #: What a FIFO (its pipe), a bound socket or a device keeps with its inode.
         self.attached: Any = None
+        #: Files open for writing, and programs under way: only one of the two may be (File.claim_write).
+        self.writers = self.texts = 0
 
     @property
     def kind(self) -> int:

@@ -79,6 +79,8 @@ async def _make(
         child = await dcache.lookup(directory.dentry, name)
         if child.inode is not None:
             raise SysError(errno.EEXIST)
+        if fs.fixed_names:
+            raise SysError(errno.ENOENT)
         want_write(directory.mount)
         inode = await make(_may_create(directory, cred))
         return dcache.added(directory.dentry, name, inode)
@@ -144,6 +146,8 @@ def _may_delete(directory: Inode, victim: Dentry, cred: Credentials, is_dir: boo
     inode = victim.inode
     if inode is None:
         raise SysError(errno.ENOENT)
+    if directory.immutable:
+        raise SysError(errno.EPERM)
     permission(directory, cred, MAY_WRITE | MAY_EXEC)
     if (
         directory.mode & S_ISVTX
@@ -215,6 +219,8 @@ async def link(source: Path, directory: Path, name: bytes, cred: Credentials) ->
         child = await dcache.lookup(directory.dentry, name)
         if child.inode is not None:
             raise SysError(errno.EEXIST)
+        if fs.fixed_names:
+            raise SysError(errno.ENOENT)
         if source.mount is not directory.mount:
             raise SysError(errno.EXDEV)
         want_write(directory.mount)
@@ -259,7 +265,7 @@ async def rename(
         new = await dcache.lookup(new_dir.dentry, new_name)
         if old.deleted or old.inode is None:
             raise SysError(errno.ENOENT)
-        if new.inode is None and exchange:
+        if new.inode is None and (exchange or fs.fixed_names):
             raise SysError(errno.ENOENT)
         if new.inode is not None and flags & RENAME_NOREPLACE:
             raise SysError(errno.EEXIST)

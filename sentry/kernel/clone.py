@@ -14,6 +14,9 @@ from sentry.abi.sched import (
     CLONE_FILES,
     CLONE_FS,
     CLONE_INTO_CGROUP,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
     CLONE_PARENT,
     CLONE_PARENT_SETTID,
     CLONE_PIDFD,
@@ -63,6 +66,10 @@ def _check(task: Task, args: CloneArgs) -> None:
     if flags & CLONE_SIGHAND and not flags & CLONE_VM:
         raise SysError(errno.EINVAL)
     if flags & CLONE_SIGHAND and flags & CLONE_CLEAR_SIGHAND:
+        raise SysError(errno.EINVAL)
+    if flags & CLONE_FS and flags & (CLONE_NEWNS | CLONE_NEWUSER):
+        raise SysError(errno.EINVAL)
+    if flags & CLONE_THREAD and flags & (CLONE_NEWPID | CLONE_NEWUSER):
         raise SysError(errno.EINVAL)
     if flags & NEW_NAMESPACES:
         # As a kernel without namespaces for a caller without CAP_SYS_ADMIN.

@@ -43,6 +43,8 @@ async def open_program(task: Task, path: Path) -> File:
     if inode.kind != S_IFREG or path.mount.flags & MNT_NOEXEC:
         raise SysError(errno.EACCES)
     walk.permission(inode, task.cred, MAY_EXEC)
+    if inode.writers:
+        raise SysError(errno.ETXTBSY)
     return await inode.open(path, os.O_RDONLY, task.cred)
 
 
@@ -78,7 +80,7 @@ async def execve(
     """Replace the program of `task` by the one at `path`; on return its registers are at the start.
 
     `filename` is what the program hears as its name (AT_EXECFN), `script_name` what an interpreter
-    is given to open.  SysError leaves the task as it was.
+    is given to open (b"": there is no way to open it).  SysError leaves the task as it was.
     """
     program = path
     argv = argv or [b""]
@@ -93,6 +95,8 @@ async def execve(
             if depth > SHEBANG_DEPTH:
                 raise SysError(errno.ELOOP)
             interpreter, argument = shebang
+            if script_name == b"":
+                raise SysError(errno.ENOENT)
             script = script_name or name
             argv = [interpreter, *([argument] if argument else []), script, *argv[1:]]
             name, script_name = interpreter, None
@@ -137,6 +141,7 @@ async def _load(
         if opened is not None:
             opened.put()
     old_thread, old = task.thread, task.mm
+    file.claim_text()
     _replace_memory(task, mm, thread, old_thread, old)
     _reset(task, path, filename, cred, secure)
     regs = task.regs

@@ -247,7 +247,7 @@ def interval_timer(group: ThreadGroup, which: int) -> IntervalTimer:
 
 
 class CpuLimit(KernelTimer):
-    """RLIMIT_CPU: SIGXCPU at the soft limit, and every second from there; SIGKILL at the hard one (getrlimit(2))."""
+    """RLIMIT_CPU (getrlimit(2)): SIGXCPU at the soft limit and every second from there, SIGKILL at the hard."""
 
     __slots__ = ()
 

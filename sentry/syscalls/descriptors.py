@@ -37,6 +37,7 @@ from sentry.abi.fcntl import (
     F_WRLCK,
     FD_CLOEXEC,
     LOCK_EX,
+    LOCK_MAND,
     LOCK_NB,
     LOCK_SH,
     LOCK_UN,
@@ -348,6 +349,8 @@ def _pack_lock(found: locks.RecordLock | None, asked: bytes) -> bytes:
 @syscall(SYS.flock)
 async def flock(task: Task, fd: Fd, operation: Int) -> None:
     """flock(2)."""
+    if operation & LOCK_MAND:
+        return  # Linux takes these requests and does nothing
     file = task.files.get(fd)
     kind = {LOCK_SH: F_RDLCK, LOCK_EX: F_WRLCK, LOCK_UN: F_UNLCK}.get(operation & ~LOCK_NB)
     if kind is None:

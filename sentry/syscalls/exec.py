@@ -64,6 +64,7 @@ async def execveat(task: Task, dirfd: Fd, path: Path, argv: Addr, envp: Addr, fl
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise SysError(errno.EINVAL)
     filename = path
+    hidden = False
     if not path.startswith(b"/") and dirfd != AT_FDCWD:
         filename = b"/dev/fd/%d" % dirfd + (b"/" + path if path else b"")
     if not path:
@@ -73,9 +74,12 @@ async def execveat(task: Task, dirfd: Fd, path: Path, argv: Addr, envp: Addr, fl
         if file.path is None:
             raise SysError(errno.EACCES)
         where = file.path
+        hidden = task.files.cloexec(dirfd)
     else:
         start = walk.at(task, dirfd)
         where = await walk.walk(task.fs, task.cred, path, start, follow=not flags & AT_SYMLINK_NOFOLLOW)
         if where.inode.is_symlink:
             raise SysError(errno.ELOOP)
-    return await _exec(task, where, filename, argv, envp, filename)
+        hidden = filename is not path and task.files.cloexec(dirfd)
+    # A script's interpreter could not open it through a descriptor that is closed by then.
+    return await _exec(task, where, filename, argv, envp, b"" if hidden else filename)

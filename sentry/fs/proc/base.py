@@ -158,6 +158,7 @@ class GeneratedDirectory(Inode):
 
     __slots__ = ()
     caching = CACHE_NEVER
+    immutable = True
 
     def __init__(self, fs: Filesystem, ino: int, mode: int = 0o555, uid: int = 0, gid: int = 0) -> None:
         super().__init__(fs, ino, S_IFDIR | mode, uid, gid)
@@ -179,6 +180,7 @@ class StaticDirectory(GeneratedDirectory):
 
     __slots__ = ("_children", "_kernel", "_names", "_tree")
     caching = CACHE_EXACT
+    immutable = False
 
     def __init__(self, fs: Any, tree: dict[bytes, Any], kernel: Kernel, ino: int = 0) -> None:
         super().__init__(fs, ino or fs.new_ino())

@@ -73,6 +73,7 @@ __attribute__((unused)) static int run_attack(const struct attack *attacks, int 
         return 2;
     pid = fork();
     if (pid == 0) {
+        setpgid(0, 0);
         attacks->run();
         fflush(stdout);
         _exit(0);
