@@ -247,7 +247,7 @@ def interval_timer(group: ThreadGroup, which: int) -> IntervalTimer:
 
 
 class CpuLimit(KernelTimer):
-    """RLIMIT_CPU (getrlimit(2)): SIGXCPU at the soft limit and every second from there, SIGKILL at the hard."""
+    """RLIMIT_CPU (getrlimit(2)): SIGXCPU at the soft limit and every second on, SIGKILL at the hard."""
 
     __slots__ = ()
 
