@@ -40,13 +40,8 @@ class DirectoryFile(File):
 
     __slots__ = ()
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     async def read(self, size: int) -> bytes:
         raise SysError(errno.EISDIR)

@@ -11,9 +11,9 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_ACCMODE, O_PATH
-from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
+from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs.locks import posix_release, release_file
-from sentry.kernel.wait import WaitQueue, block
+from sentry.kernel.wait import WaitQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,12 +165,3 @@ class PathFile(File):
 
     def poll(self) -> int:
         return POLLNVAL
-
-
-async def wait_ready(file: File, mask: int, deadline: int | None = None) -> bool:
-    """Sleep until `file` shows one of the poll bits in `mask` (POLLERR and POLLHUP always count)."""
-    mask |= POLLERR | POLLHUP
-    while not file.poll() & mask:
-        if not await block((file.queue, mask), deadline=deadline):
-            return bool(file.poll() & mask)
-    return True

@@ -9,7 +9,6 @@ sleep its `lock` makes them one at a time.
 from __future__ import annotations
 
 import errno
-from time import time_ns
 
 from sentry.abi.capability import CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD
 from sentry.abi.errors import SysError
@@ -367,10 +366,6 @@ async def utimes(path: Path, atime: int | None, mtime: int | None, now: bool, cr
     if mtime is not None:
         changes["mtime"] = mtime
     await inode.setattr(changes)
-
-
-def now_ns() -> int:
-    return time_ns()
 
 
 async def truncate(inode: Inode, size: int, cred: Credentials) -> None:

@@ -114,18 +114,24 @@ class Signals:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
 
+    def _accept(self, group: ThreadGroup, task: Task | None, info: SigInfo) -> bool:
+        """Whether the signal is to be queued: for `task`, or for any of the group when None."""
+        self._prepare(group, info.signo)
+        if info.signo == SIGKILL:
+            group.kernel.kill_group(group, SIGKILL)
+            return False
+        if self._dropped(group, task, info.signo):
+            return False
+        self._charge(group, info)
+        return True
+
     def send_group(self, group: ThreadGroup, signo: int, info: SigInfo | None = None) -> None:
         """kill(2) without its permission check."""
         if group.zombie or group.tgid == 1:
             return
         info = info or SigInfo(signo, 0x80)
-        self._prepare(group, signo)
-        if signo == SIGKILL:
-            group.kernel.kill_group(group, SIGKILL)
+        if not self._accept(group, None, info):
             return
-        if self._dropped(group, None, signo):
-            return
-        self._charge(group, info)
         group.pending.add(info)
         target = self._pick(group, signo)
         if target is not None:
@@ -138,13 +144,8 @@ class Signals:
         if group.zombie or task.exited or group.tgid == 1:
             return
         info = info or SigInfo(signo, 0x80)
-        self._prepare(group, signo)
-        if signo == SIGKILL:
-            group.kernel.kill_group(group, SIGKILL)
+        if not self._accept(group, task, info):
             return
-        if self._dropped(group, task, signo):
-            return
-        self._charge(group, info)
         task.pending.add(info)
         if not task.blocked & bit(signo):
             task.notify_signal()

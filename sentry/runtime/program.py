@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
-MACHINES = {3: "x86 (32-bit)", 8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 40: "ARM", 183: "ARM64",
-            243: "RISC-V", 258: "LoongArch"}  # fmt: skip
+MACHINES = {
+    3: "x86 (32-bit)", 8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 40: "ARM", 183: "ARM64",
+    243: "RISC-V", 258: "LoongArch",
+}  # fmt: skip
 
 
 def _environment(env: list[bytes], name: bytes) -> bytes | None:

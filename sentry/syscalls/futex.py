@@ -68,7 +68,8 @@ def _wake_op(task: Task, addr: int, encoded: int) -> bool:
         old = seen
     signed = (old ^ 0x80000000) - 0x80000000
     return (
-        signed == cmparg, signed != cmparg, signed < cmparg, signed <= cmparg, signed > cmparg, signed >= cmparg
+        signed == cmparg, signed != cmparg, signed < cmparg, signed <= cmparg, signed > cmparg,
+        signed >= cmparg,
     )[cmp]  # fmt: skip
 
 

@@ -91,13 +91,8 @@ class GeneratedFile(File):
         super().__init__(inode, flags, path)
         self._data: bytes | None = None
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     def _contents(self, offset: int) -> bytes:
         if self._data is None or offset == 0:

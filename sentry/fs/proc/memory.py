@@ -49,13 +49,8 @@ class MemFile(File):
         super().__init__(inode, flags, path)
         self._mm = mm
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     async def read(self, size: int) -> bytes:
         data = await self.pread(size, self.pos)

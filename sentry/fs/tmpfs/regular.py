@@ -172,7 +172,7 @@ class RegularInode(TmpfsInode):
             self.pages = pages
 
     def _charge_size(self, size: int) -> None:
-        """A mapped file will have `size` bytes; SysError(ENOSPC) when the limit has no room for all of them."""
+        """A mapped file will have `size` bytes; SysError(ENOSPC) when the limit has no room for them."""
         self._charge(max(self.pages, -(-size // PAGE_SIZE)))
 
     def _to_memfd(self) -> None:
@@ -328,13 +328,8 @@ class RegularFile(File):
         super().__init__(inode, flags, path)
         self.node = inode
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     async def read(self, size: int) -> bytes:
         data = self.node.read_at(size, self.pos)
