@@ -109,7 +109,8 @@ class Mapping(AddressState):
             vm_flags |= VM_GROWSDOWN
         if flags & MAP_LOCKED:
             vm_flags |= VM_LOCKED
-        if flags & MAP_NORESERVE:
+        # A strict limit counts everything that can be written, as vm.overcommit_memory=2 does.
+        if flags & MAP_NORESERVE and not self.commit.limit:
             vm_flags |= VM_NORESERVE
         return vm_flags
 
