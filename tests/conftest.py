@@ -39,6 +39,12 @@ ENVIRONMENT = {
 }
 
 
+# A background job of a shell ignores INT and QUIT, and hands that down to all that it starts.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of the tests that have one")
 
