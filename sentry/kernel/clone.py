@@ -90,6 +90,8 @@ async def clone(task: Task, args: CloneArgs) -> int:
     kernel = task.kernel
     kernel.check_process_limit(task)
     flags = args.flags
+    if not flags & CLONE_FILES:
+        task.files.check_copy()
     tid = kernel.new_pid()
     if flags & CLONE_VM:
         thread = task.mm.space.new_thread(task.thread)

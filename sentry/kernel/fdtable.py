@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
     from sentry.fs.file import File
 
+#: Of all tables of the sandbox together, where RLIMIT_NOFILE limits one: each costs the Sentry's memory.
+MAX_DESCRIPTORS = 1 << 19
+#: How many there are.
+_total = 0
+
 
 class FDTable:
     __slots__ = ("_cloexec", "_files", "_highest", "_lowest", "users")
@@ -54,6 +59,7 @@ class FDTable:
             fd += 1
         if fd >= limit:
             raise SysError(errno.EMFILE)
+        self._count(1)
         files[fd] = file
         if fd > self._highest:
             self._highest = fd
@@ -64,8 +70,15 @@ class FDTable:
         return fd
 
     def replace(self, fd: int, file: File, cloexec: bool, task: Any) -> None:
-        """dup2: put `file` (reference passes) at `fd`, closing what was there."""
+        """dup2: put `file` (reference passes, also on failure) at `fd`, closing what was there.
+        SysError(ENFILE)."""
         old = self._files.get(fd)
+        if old is None:
+            try:
+                self._count(1)
+            except SysError:
+                file.put()
+                raise
         self._files[fd] = file
         self._highest = max(self._highest, fd)
         self._cloexec.discard(fd)
@@ -79,11 +92,20 @@ class FDTable:
         file = self._files.pop(fd, None)
         if file is None:
             raise SysError(errno.EBADF)
+        self._count(-1)
         self._cloexec.discard(fd)
         if fd < self._lowest:
             self._lowest = fd
         file.flush(task)
         file.put()
+
+    @staticmethod
+    def _count(number: int) -> None:
+        """`number` (maybe negative) descriptors more; SysError(ENFILE)."""
+        global _total
+        if number > 0 and _total + number > MAX_DESCRIPTORS:
+            raise SysError(errno.ENFILE)
+        _total += number
 
     @property
     def size(self) -> int:
@@ -106,7 +128,9 @@ class FDTable:
         return sorted(self._files.items())
 
     def copy(self) -> FDTable:
-        """fork: the same files under the same numbers."""
+        """fork: the same files under the same numbers.  See `check_copy`."""
+        global _total
+        _total += len(self._files)
         new = FDTable()
         new._files = dict(self._files)
         new._cloexec = set(self._cloexec)
@@ -115,6 +139,11 @@ class FDTable:
         for file in new._files.values():
             file.get()
         return new
+
+    def check_copy(self) -> None:
+        """SysError(ENFILE) when the sandbox has no room for a copy."""
+        if _total + len(self._files) > MAX_DESCRIPTORS:
+            raise SysError(errno.ENFILE)
 
     def close_on_exec(self, task: Any) -> None:
         for fd in sorted(self._cloexec):

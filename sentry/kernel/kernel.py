@@ -366,9 +366,12 @@ class Kernel:
 
     def task_bug(self, task: Task, error: BaseException) -> None:
         """Something failed outside any handler: report it, and end that process only."""
-        self.handler_bug(task, error)
-        self.exit_group(task.group, signal_status(SIGSYS), by=task)
-        self.exit_task(task, task.group.exit_status)
+        try:
+            self.handler_bug(task, error)
+            self.exit_group(task.group, signal_status(SIGSYS), by=task)
+            self.exit_task(task, task.group.exit_status)
+        except Exception as again:
+            self.report_bug("ending a task", again)
 
     def shutdown(self) -> None:
         """Kill every process."""

@@ -122,8 +122,7 @@ class Signals:
             return False
         if self._dropped(group, task, info.signo):
             return False
-        self._charge(group, info)
-        return True
+        return not self._overflows(group, group.pending if task is None else task.pending, info)
 
     def send_group(self, group: ThreadGroup, signo: int, info: SigInfo | None = None) -> None:
         """kill(2) without its permission check."""
@@ -187,11 +186,17 @@ class Signals:
             return not (task.blocked | task.awaited) & bit(signo)
         return not any((member.blocked | member.awaited) & bit(signo) for member in group.tasks)
 
-    def _charge(self, group: ThreadGroup, info: SigInfo) -> None:
-        if info.signo >= SIGRTMIN and info.code < 0:
-            pending = group.pending.count() + sum(task.pending.count() for task in group.tasks)
-            if pending >= group.limit(RLIMIT_SIGPENDING):
-                raise SysError(errno.EAGAIN)
+    def _overflows(self, group: ThreadGroup, queue: SigPending, info: SigInfo) -> bool:
+        """Whether a real-time signal finds its queue full: SysError(EAGAIN) for a sender that is told, else
+        the signal only stays pending if it is already (a plain kill), or is lost."""
+        if info.signo < SIGRTMIN:
+            return False
+        pending = group.pending.count() + sum(task.pending.count() for task in group.tasks)
+        if pending < group.limit(RLIMIT_SIGPENDING):
+            return False
+        if info.code < 0:
+            raise SysError(errno.EAGAIN)
+        return info.code > 0 or bool(queue.bits & bit(info.signo))
 
     def _pick(self, group: ThreadGroup, signo: int) -> Task | None:
         """The task to disturb: the leader if it can take the signal, else the first that can."""

@@ -396,10 +396,19 @@ class Task(Runner):
         self.blocked = sanitize_mask(mask)
 
     def unpark(self) -> None:
-        """SIGCONT or SIGKILL: go on from a stop."""
+        """SIGCONT or SIGKILL: go on from a stop.
+
+        Not at once: on the way it may die and so end the stop of its children, and so on without end.
+        """
         if self.parked:
             self.parked = False
+            self.scheduler.at(0, self._go_on)
+
+    def _go_on(self) -> None:
+        try:
             self.return_to_user()
+        except Exception as exc:
+            self.kernel.task_bug(self, exc)
 
     def kill_now(self) -> None:
         """The group is dying, or another task of it is in execve: leave whatever it does."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 ALL_EVENTS = 0xFFFFFFFF
+#: What one turn of the loop does at most (Scheduler.run).
+MAX_STEPS = 1000
+MAX_TIMERS = 64
 
 
 class Interrupted(Exception):
@@ -98,13 +101,15 @@ class Scheduler:
         self._ready: deque[tuple[Runner, object, BaseException | None]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._sequence = 0
+        #: So many timers that some may be dead.
+        self._crowded = 1024
 
     def at(self, deadline: int, callback: Callable[[], None]) -> Timer:
         """Call `callback` from the loop once `deadline` has passed."""
         timer = Timer(deadline, callback)
         self._sequence += 1
         heappush(self._timers, (deadline, self._sequence, timer))
-        if len(self._timers) > 1024:
+        if len(self._timers) > self._crowded:
             self._drop_cancelled()
         return timer
 
@@ -114,6 +119,7 @@ class Scheduler:
         if len(alive) < len(self._timers) // 2:
             alive.sort()
             self._timers = alive
+        self._crowded = max(1024, 2 * len(alive))
 
     def make_ready(self, runner: Runner, value: object = None, error: BaseException | None = None) -> None:
         self._ready.append((runner, value, error))
@@ -125,10 +131,16 @@ class Scheduler:
         return job
 
     def run(self) -> bool:
-        """Run everything that is due or ready, until nothing is; whether anything was."""
+        """Run what is due or ready, until nothing is; whether anything was.
+
+        At most MAX_STEPS and MAX_TIMERS: for runners that make each other ready for ever, and for timers
+        that are due again as soon as they have expired.  The tasks in their programs get their turn too.
+        """
         worked = False
-        while True:
-            if self._timers and self._timers[0][0] <= monotonic_ns():
+        timers = MAX_TIMERS
+        for _ in range(MAX_STEPS):
+            if timers and self._timers and self._timers[0][0] <= monotonic_ns():
+                timers -= 1
                 timer = heappop(self._timers)[2]
                 if timer.callback is not None:
                     callback, timer.callback = timer.callback, None
@@ -136,10 +148,11 @@ class Scheduler:
                     worked = True
                 continue
             if not self._ready:
-                return worked
+                break
             runner, value, error = self._ready.popleft()
             runner.step(value, error)
             worked = True
+        return worked
 
     def timeout(self) -> int:
         """Nanoseconds until the next timer; 0 when something is ready; -1 when nothing will be."""

@@ -135,6 +135,7 @@ def unshare(task: Task, flags: ULong) -> None:
         task.fs = task.fs.copy()
     if flags & CLONE_FILES and task.files.users > 1:
         task.files.users -= 1
+        task.files.check_copy()
         task.files = task.files.copy()
 
 

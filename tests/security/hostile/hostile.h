@@ -80,6 +80,7 @@ __attribute__((unused)) static int run_attack(const struct attack *attacks, int 
     }
     CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
     code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    kill(-pid, SIGKILL); /* what it left behind */
     if (code == 99)
         return 99;
     CHECK(pipe(two) == 0);
