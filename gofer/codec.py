@@ -18,6 +18,8 @@ import errno
 from _collections import _tuplegetter
 from _struct import Struct
 
+from sentry.abi.fcntl import NAME_MAX, PATH_MAX
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 #: Bounds that hold in both directions.
 MAX_MSIZE = 1 << 20
 MIN_MSIZE = 4096
-NAME_MAX = 255
-PATH_MAX = 4096
 MAX_WALK = 16
 #: Offsets and sizes are loff_t on the host: beyond this they are malformed.
 MAX_OFFSET = (1 << 63) - 1

@@ -12,6 +12,7 @@ Landlock an ordinary user's Gofer is held by openat2 (its own code) and seccomp 
 
 from __future__ import annotations
 
+import _signal
 import errno
 import os
 import resource
@@ -27,6 +28,15 @@ from sentry.abi.capability import (
     CAP_FSETID,
     CAP_SYS_ADMIN,
 )
+from sentry.abi.mount import MS_PRIVATE
+from sentry.abi.prctl import (
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_CLEAR_ALL,
+    PR_CAPBSET_DROP,
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+)
 from sentry.abi.sched import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUTS
 
 TYPE_CHECKING = False
@@ -35,15 +45,7 @@ if TYPE_CHECKING:
 
     from gofer.fids import Export
 
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
-PR_CAPBSET_DROP = 24
-PR_SET_NO_NEW_PRIVS = 38
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_CLEAR_ALL = 4
-SIGKILL = 9
 
-MS_PRIVATE = 1 << 18
 MOUNT_ATTR_RDONLY = 1
 MOUNT_ATTR_NOSUID = 2
 MOUNT_ATTR_NODEV = 4
@@ -89,7 +91,7 @@ def capabilities() -> int:
 
 def die_with_parent(parent_pid: int) -> None:
     """SIGKILL when the parent dies.  `parent_pid` closes the race: it may be dead already."""
-    check(lib.gofer_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+    check(lib.gofer_prctl(PR_SET_PDEATHSIG, _signal.SIGKILL, 0, 0, 0))
     if parent_pid and os.getppid() != parent_pid:
         os._exit(1)
 

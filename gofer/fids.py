@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 #: Extended attribute values live in memory: bounds on how many and how large.
 MAX_XATTR_FIDS = 64
-XATTR_SIZE_MAX = 65536
 
 
 class Export:

@@ -12,7 +12,6 @@ from _stat import S_IFDIR, S_IFLNK
 from gofer.messages import (
     GETATTR_BASIC,
     MAX_OFFSET,
-    NAME_MAX,
     NONUNAME,
     SETATTR_ALL,
     SETATTR_ATIME,
@@ -38,6 +37,7 @@ from gofer.messages import (
     Runlinkat,
 )
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import AT_REMOVEDIR, NAME_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     Reply = Message | tuple[Message, int]
 
-AT_REMOVEDIR = 0x200
 UTIME_NOW = (0, (1 << 30) - 1)
 UTIME_OMIT = (0, (1 << 30) - 2)
 

@@ -35,7 +35,7 @@ MKNOD_TYPES = (S_IFREG, S_IFIFO, S_IFSOCK, 0)
 
 
 def import_libseccomp() -> Any:
-    """libseccomp's own Python module where it is installed, pyseccomp (the same API over ctypes) elsewhere."""
+    """libseccomp's own Python module where it is installed, else pyseccomp (the same API over ctypes)."""
     try:
         import seccomp
     except ImportError:

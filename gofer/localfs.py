@@ -24,14 +24,17 @@ from fcntl import fcntl
 from gofer._native import ffi, lib
 from gofer.messages import QTDIR, QTFILE, QTSYMLINK, Attr, Qid, encode_dirent
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import (
+    F_DUPFD_CLOEXEC,
+    F_GET_SEALS,
+    RESOLVE_BENEATH,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+)
 
-RESOLVE_NO_MAGICLINKS = 0x02
-RESOLVE_NO_SYMLINKS = 0x04
-RESOLVE_BENEATH = 0x08
 RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
 
 O_PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-O_LARGEFILE = 0o100000
 #: What a client may ask for when it opens; the rest is dropped (v9fs passes all of the caller's).
 OPEN_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_DIRECTORY | os.O_SYNC | os.O_DSYNC | os.O_NOATIME
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
@@ -61,8 +64,6 @@ PSEUDO = frozenset((
     0x9041934,  # anonymous inodes
 ))  # fmt: skip
 
-F_GET_SEALS = 1034
-F_DUPFD_CLOEXEC = 1030
 _DIRENT64 = Struct("<QqHB")  # struct linux_dirent64 up to its name
 _DIRENT_MAX = 280  # struct linux_dirent64 with the longest name
 MAX_DEVICES = 0x7FFF

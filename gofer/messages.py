@@ -27,8 +27,6 @@ from gofer.codec import (
     MAX_OFFSET,
     MAX_WALK,
     MIN_MSIZE,
-    NAME_MAX,
-    PATH_MAX,
     QTDIR,
     QTFILE,
     QTSYMLINK,
@@ -214,6 +212,6 @@ def decode_dirents(data: bytes) -> list[tuple[Qid, int, int, bytes]]:
 
 # mypy's word for a re-export: `sentry` imports only this module.  (Messages need no mention.)
 __all__ = [
-    "HEADER", "MAX_MSIZE", "MAX_OFFSET", "MAX_WALK", "MIN_MSIZE", "NAME_MAX", "PATH_MAX", "QTDIR", "QTFILE",
+    "HEADER", "MAX_MSIZE", "MAX_OFFSET", "MAX_WALK", "MIN_MSIZE", "QTDIR", "QTFILE",
     "QTSYMLINK", "Attr", "Message", "ProtocolError", "Qid",
 ]  # fmt: skip

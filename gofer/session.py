@@ -59,6 +59,7 @@ from gofer.messages import (
 )
 from gofer.xattrs import Xattrs
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import F_OFD_GETLK, F_OFD_SETLK, F_UNLCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,9 +68,6 @@ if TYPE_CHECKING:
 
     Reply = Message | tuple[Message, int]
 
-F_OFD_GETLK = 36
-F_OFD_SETLK = 37
-F_UNLCK = 2
 _FLOCK = "<hh4xqqi4x"  # struct flock: type whence start len pid
 
 

@@ -10,9 +10,10 @@ import errno
 import os
 from _stat import S_IFDIR, S_IFREG
 
-from gofer.fids import XATTR_SIZE_MAX, Fid, FidTable, Xattr
-from gofer.messages import NAME_MAX, Message, Rxattrcreate, Rxattrwalk
+from gofer.fids import Fid, FidTable, Xattr
+from gofer.messages import Message, Rxattrcreate, Rxattrwalk
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from gofer.localfs import LocalFS
 
-XATTR_REPLACE = 2
 #: What a client may set.  security.* and trusted.* act on the host.
 _SETTABLE = (b"user.", b"system.posix_acl_access", b"system.posix_acl_default")
 

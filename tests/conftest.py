@@ -39,6 +39,12 @@ ENVIRONMENT = {
 }
 
 
+# A background job of a shell ignores INT and QUIT, and hands that down to all that it starts.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of the tests that have one")
 
@@ -66,6 +72,12 @@ class Result:
         return f"{shlex.join(self.command)}\nstatus {self.status}\nstdout: {self.out}\nstderr: {self.err}"
 
 
+def default_signals() -> None:
+    """In a new child: a background job of a shell has these ignored, and would hand that on."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def run_command(
     command: list[str],
     *,
@@ -90,6 +102,7 @@ def run_command(
         cwd=cwd,
         env={**ENVIRONMENT, **(env or {})},
         start_new_session=True,
+        preexec_fn=default_signals,
     )
     try:
         out, err = process.communicate(data, timeout=timeout)

@@ -45,8 +45,6 @@ TFD_TIMER_ABSTIME = 1
 TFD_TIMER_CANCEL_ON_SET = 2
 TFD_CLOEXEC = 0o2000000
 TFD_NONBLOCK = 0o4000
-#: struct itimerspec: interval seconds, nanoseconds, value seconds, nanoseconds.
-ITIMERSPEC = Struct("<qqqq")
 
 SFD_CLOEXEC = 0o2000000
 SFD_NONBLOCK = 0o4000

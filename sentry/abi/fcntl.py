@@ -99,6 +99,7 @@ LOCK_SH = 1
 LOCK_EX = 2
 LOCK_NB = 4
 LOCK_UN = 8
+LOCK_MAND = 32
 #: struct flock: l_type, l_whence, l_start, l_len, l_pid.
 FLOCK = "<hhxxxxqqixxxx"
 

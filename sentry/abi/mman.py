@@ -8,6 +8,8 @@ from __future__ import annotations
 
 PAGE_SIZE = 4096
 PAGE_MASK = PAGE_SIZE - 1
+#: The end of what a program may name: one page below 2**47 (TASK_SIZE).
+USER_END = 0x7FFF_FFFF_F000
 
 PROT_NONE = 0
 PROT_READ = 1
@@ -118,12 +120,6 @@ VM_DONTDUMP = 0x4000000
 VM_HUGEPAGE = 0x20000000
 VM_NOHUGEPAGE = 0x40000000
 VM_MERGEABLE = 0x80000000
-
-RLIMIT_DATA = 2
-RLIMIT_STACK = 3
-RLIMIT_MEMLOCK = 8
-RLIMIT_AS = 9
-RLIM_INFINITY = (1 << 64) - 1
 
 #: vm.mmap_min_addr and vm.max_map_count.
 MMAP_MIN_ADDR = 65536

@@ -25,7 +25,6 @@ POLLREADY = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 POLLFD = Struct("<ihH")
 #: The last argument of pselect6: pointer to the mask, its size.
 SIGSET_ARG = Struct("<QQ")
-TIMESPEC = Struct("<qq")
 
 #: What makes a descriptor count in select's three sets (fs/select.c).
 SELECT_IN = POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR

@@ -6,7 +6,8 @@ from _struct import Struct
 
 SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGUSR1 = range(1, 11)
 SIGSEGV, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGSTKFLT, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP = range(11, 21)
-SIGTTIN, SIGTTOU, SIGURG, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGWINCH, SIGIO, SIGPWR, SIGSYS = range(21, 32)
+SIGTTIN, SIGTTOU, SIGURG, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGWINCH = range(21, 29)
+SIGIO, SIGPWR, SIGSYS = range(29, 32)
 SIGRTMIN = 32
 NSIG = 64
 
@@ -103,8 +104,8 @@ class SigInfo:
     """siginfo_t before it is written: which fields count follows from `signo` and `code`."""
 
     __slots__ = (
-        "addr", "arch", "child", "code", "errno", "overrun", "pid", "raw", "signo", "status", "stime", "syscall", "timerid",
-        "uid", "utime", "value",
+        "addr", "arch", "child", "code", "errno", "overrun", "pid", "raw", "signo", "status", "stime",
+        "syscall", "timerid", "uid", "utime", "value",
     )  # fmt: skip
 
     def __init__(

@@ -66,6 +66,17 @@ def timespec_ns(seconds: int, nanoseconds: int) -> int:
     return min(seconds * NS + nanoseconds, KTIME_MAX)
 
 
+def unpack_timespec(data: bytes) -> int:
+    """The same of a struct timespec."""
+    return timespec_ns(*TIMESPEC.unpack(data))
+
+
+def unpack_itimerspec(data: bytes) -> tuple[int, int]:
+    """(interval, value) in nanoseconds of a struct itimerspec from user space; SysError(EINVAL)."""
+    seconds, nanoseconds, value, rest = ITIMERSPEC.unpack(data)
+    return timespec_ns(seconds, nanoseconds), timespec_ns(value, rest)
+
+
 def timeval_ns(seconds: int, microseconds: int) -> int:
     """Nanoseconds of a timeval from user space; SysError(EINVAL)."""
     if seconds < 0 or not 0 <= microseconds < 1_000_000:
@@ -75,6 +86,10 @@ def timeval_ns(seconds: int, microseconds: int) -> int:
 
 def pack_timespec(ns: int) -> bytes:
     return TIMESPEC.pack(ns // NS, ns % NS)
+
+
+def pack_itimerspec(interval: int, value: int) -> bytes:
+    return ITIMERSPEC.pack(interval // NS, interval % NS, value // NS, value % NS)
 
 
 def pack_timeval(ns: int) -> bytes:

@@ -12,13 +12,13 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import SEEK_CUR, SEEK_SET
+from sentry.abi.stat import DT_DIR
 from sentry.fs.file import File
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.dentry import Path
 
-DT_DIR = 4
 #: How many entries one readdir returns at most.
 BATCH = 512
 
@@ -40,13 +40,8 @@ class DirectoryFile(File):
 
     __slots__ = ()
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     async def read(self, size: int) -> bytes:
         raise SysError(errno.EISDIR)

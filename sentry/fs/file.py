@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_ACCMODE, O_PATH
+from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs.locks import posix_release, release_file
-from sentry.kernel.wait import WaitQueue, block
+from sentry.kernel.wait import WaitQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,31 +23,16 @@ if TYPE_CHECKING:
     from sentry.fs.inode import Inode
     from sentry.fs.owner import FileOwner
 
-O_ACCMODE = 3
-O_NONBLOCK = 0o4000
-O_APPEND = 0o2000
-O_PATH = 0o10000000
 
 #: As the offset of `pwrite`: behind the last byte, without moving the position (RWF_APPEND).
 APPEND = -1
-
-POLLIN = 0x001
-POLLPRI = 0x002
-POLLOUT = 0x004
-POLLERR = 0x008
-POLLHUP = 0x010
-POLLNVAL = 0x020
-POLLRDNORM = 0x040
-POLLRDBAND = 0x080
-POLLWRNORM = 0x100
-POLLRDHUP = 0x2000
 
 
 class File:
     """What a descriptor refers to.  Shared by dup and fork; `refs` counts descriptors (and other
     holders, such as mappings); the last `put` calls `release`."""
 
-    __slots__ = ("flags", "inode", "owner", "path", "pos", "queue", "refs", "watches")
+    __slots__ = ("_claim", "flags", "inode", "owner", "path", "pos", "queue", "refs", "watches")
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
         self.inode = inode
@@ -60,6 +47,8 @@ class File:
         self.owner: FileOwner | None = None
         #: The epoll registrations of this file (epoll.py), None while there never was one.
         self.watches: dict[Any, None] | None = None
+        #: 1: counts among the inode's writers, -1: among its texts.
+        self._claim = 0
 
     @property
     def readable(self) -> bool:
@@ -80,7 +69,22 @@ class File:
                 watch.detach()
             if self.inode.locks is not None:
                 release_file(self.inode, self)
+            if self._claim > 0:
+                self.inode.writers -= 1
+            elif self._claim:
+                self.inode.texts -= 1
             self.release()
+
+    def claim_write(self) -> None:
+        """This file was opened for writing: nobody may execute it meanwhile (ETXTBSY)."""
+        self.inode.writers += 1
+        self._claim = 1
+
+    def claim_text(self) -> None:
+        """This file is a program under way: nobody may open it for writing meanwhile (ETXTBSY)."""
+        if not self._claim:
+            self.inode.texts += 1
+            self._claim = -1
 
     def release(self) -> None:
         """The last reference is gone."""
@@ -161,12 +165,3 @@ class PathFile(File):
 
     def poll(self) -> int:
         return POLLNVAL
-
-
-async def wait_ready(file: File, mask: int, deadline: int | None = None) -> bool:
-    """Sleep until `file` shows one of the poll bits in `mask` (POLLERR and POLLHUP always count)."""
-    mask |= POLLERR | POLLHUP
-    while not file.poll() & mask:
-        if not await block((file.queue, mask), deadline=deadline):
-            return bool(file.poll() & mask)
-    return True

@@ -25,7 +25,9 @@ import os
 import select
 from fcntl import ioctl as host_ioctl
 
+from sentry.abi.epoll import EPOLLET
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_ACCMODE, O_APPEND
 from sentry.abi.ioctl import FIONREAD
 from sentry.abi.poll import (
     POLLERR,
@@ -41,7 +43,7 @@ from sentry.abi.poll import (
 from sentry.abi.signal import SIGTTIN
 from sentry.fs.anon import AnonFilesystem, AnonInode
 from sentry.fs.devpts.hosttty import HostTty, host_tty
-from sentry.fs.file import APPEND, O_ACCMODE, File
+from sentry.fs.file import APPEND, File
 from sentry.kernel.wait import Entry, WaitQueue
 
 TYPE_CHECKING = False
@@ -58,8 +60,6 @@ PIPE_BUF = 4096
 #: n_tty wakes writers when fewer than 256 bytes are on their way (WAKEUP_CHARS).
 TTY_CHUNK = 256
 MAX_CHUNK = 1 << 20
-EPOLLET = 1 << 31
-O_APPEND = 0o2000
 
 HOSTFS = AnonFilesystem(b"hostfs", 0x00C0FFEE)
 #: The devices that are the same everywhere, by st_rdev.

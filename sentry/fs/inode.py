@@ -13,7 +13,7 @@ from time import time_ns
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_NOATIME
-from sentry.abi.stat import makedev
+from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, makedev
 from sentry.fs import special
 
 TYPE_CHECKING = False
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from sentry.fs.locks import FileLocks
     from sentry.fs.mutex import Mutex
     from sentry.kernel.credentials import Credentials
-
-S_IFMT = 0o170000
-S_IFSOCK = 0o140000
-S_IFLNK = 0o120000
-S_IFREG = 0o100000
-S_IFBLK = 0o060000
-S_IFDIR = 0o040000
-S_IFCHR = 0o020000
-S_IFIFO = 0o010000
 
 
 #: How a directory's names may be cached (Inode.caching): for as long as this kernel changes them
@@ -51,6 +42,8 @@ class Filesystem:
     type_name = b"none"
     #: f_type of statfs(2).
     magic = 0
+    #: A name that isn't there is ENOENT even for calls that would make it, before any check (procfs).
+    fixed_names = False
     _next_dev = 20
 
     def __init__(self) -> None:
@@ -81,10 +74,12 @@ class Inode:
 
     __slots__ = (
         "atime", "attached", "blksize", "blocks", "btime", "ctime", "fs", "gid", "ino", "locks", "mode",
-        "mtime", "nlink", "rdev", "size", "uid",
+        "mtime", "nlink", "rdev", "size", "texts", "uid", "writers",
     )  # fmt: skip
     #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
     caching = CACHE_EXACT
+    #: Nobody may write to it, whatever the mode says: EPERM (S_IMMUTABLE).
+    immutable = False
 
     def __init__(self, fs: Filesystem, ino: int, mode: int, uid: int = 0, gid: int = 0) -> None:
         self.fs = fs
@@ -102,6 +97,8 @@ class Inode:
         self.locks: FileLocks | None = None
         #: What a FIFO (its pipe), a bound socket or a device keeps with its inode.
         self.attached: Any = None
+        #: Files open for writing, and programs under way: only one of the two may be (File.claim_write).
+        self.writers = self.texts = 0
 
     @property
     def kind(self) -> int:

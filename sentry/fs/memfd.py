@@ -25,8 +25,8 @@ from sentry.abi.fcntl import (
     O_LARGEFILE,
     O_RDWR,
 )
+from sentry.abi.stat import S_IFREG
 from sentry.fs.dentry import Dentry, Mount, Path
-from sentry.fs.inode import S_IFREG
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.fs.tmpfs.regular import RegularFile, RegularInode
 

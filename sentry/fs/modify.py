@@ -9,15 +9,13 @@ sleep its `lock` makes them one at a time.
 from __future__ import annotations
 
 import errno
-from time import time_ns
 
 from sentry.abi.capability import CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RENAME_EXCHANGE, RENAME_NOREPLACE
-from sentry.abi.stat import S_ISGID, S_ISUID, S_ISVTX
+from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX
 from sentry.fs import dcache
 from sentry.fs.dentry import Dentry, Path
-from sentry.fs.inode import S_IFDIR, S_IFMT, S_IFREG
 from sentry.fs.walk import MAY_EXEC, MAY_READ, MAY_WRITE, owner_or_capable, permission, want_write
 
 TYPE_CHECKING = False
@@ -81,6 +79,8 @@ async def _make(
         child = await dcache.lookup(directory.dentry, name)
         if child.inode is not None:
             raise SysError(errno.EEXIST)
+        if fs.fixed_names:
+            raise SysError(errno.ENOENT)
         want_write(directory.mount)
         inode = await make(_may_create(directory, cred))
         return dcache.added(directory.dentry, name, inode)
@@ -146,6 +146,8 @@ def _may_delete(directory: Inode, victim: Dentry, cred: Credentials, is_dir: boo
     inode = victim.inode
     if inode is None:
         raise SysError(errno.ENOENT)
+    if directory.immutable:
+        raise SysError(errno.EPERM)
     permission(directory, cred, MAY_WRITE | MAY_EXEC)
     if (
         directory.mode & S_ISVTX
@@ -217,6 +219,8 @@ async def link(source: Path, directory: Path, name: bytes, cred: Credentials) ->
         child = await dcache.lookup(directory.dentry, name)
         if child.inode is not None:
             raise SysError(errno.EEXIST)
+        if fs.fixed_names:
+            raise SysError(errno.ENOENT)
         if source.mount is not directory.mount:
             raise SysError(errno.EXDEV)
         want_write(directory.mount)
@@ -261,7 +265,7 @@ async def rename(
         new = await dcache.lookup(new_dir.dentry, new_name)
         if old.deleted or old.inode is None:
             raise SysError(errno.ENOENT)
-        if new.inode is None and exchange:
+        if new.inode is None and (exchange or fs.fixed_names):
             raise SysError(errno.ENOENT)
         if new.inode is not None and flags & RENAME_NOREPLACE:
             raise SysError(errno.EEXIST)
@@ -362,10 +366,6 @@ async def utimes(path: Path, atime: int | None, mtime: int | None, now: bool, cr
     if mtime is not None:
         changes["mtime"] = mtime
     await inode.setattr(changes)
-
-
-def now_ns() -> int:
-    return time_ns()
 
 
 async def truncate(inode: Inode, size: int, cred: Credentials) -> None:

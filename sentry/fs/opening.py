@@ -20,10 +20,10 @@ from sentry.abi.fcntl import (
     O_VALID,
     RESOLVE_CACHED,
 )
+from sentry.abi.stat import S_IFREG
 from sentry.fs import modify
 from sentry.fs.dentry import FsContext, Path
 from sentry.fs.file import File
-from sentry.fs.inode import S_IFREG
 from sentry.fs.walk import Resolver, may_open, open_path, want_write
 
 TYPE_CHECKING = False
@@ -114,6 +114,8 @@ async def _open_existing(fs: FsContext, cred: Credentials, path: Path, flags: in
     inode = path.inode
     may_open(path, cred, flags)
     regular = inode.mode & 0o170000 == S_IFREG
+    if inode.texts and (flags & O_ACCMODE or flags & O_TRUNC):
+        raise SysError(errno.ETXTBSY)
     if flags & O_TRUNC and regular:
         want_write(path.mount)
         await modify.truncate(inode, 0, cred)
@@ -123,4 +125,6 @@ async def _open_existing(fs: FsContext, cred: Credentials, path: Path, flags: in
 async def _open(fs: FsContext, cred: Credentials, path: Path, flags: int) -> File:
     file = await open_path(fs, cred, path, flags)
     file.flags &= ~CREATION_FLAGS
+    if file.writable and file.inode.kind == S_IFREG:
+        file.claim_write()
     return file

@@ -14,17 +14,12 @@ from _collections import deque
 from time import time_ns
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_ACCMODE, O_DIRECT, O_NONBLOCK
 from sentry.abi.ioctl import FIONREAD
-from sentry.abi.poll import (
-    POLLERR,
-    POLLHUP,
-    POLLIN,
-    POLLOUT,
-    POLLRDNORM,
-    POLLWRNORM,
-)
+from sentry.abi.mman import PAGE_SIZE
+from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs.anon import PIPEFS, AnonInode
-from sentry.fs.file import O_ACCMODE, O_NONBLOCK, File
+from sentry.fs.file import File
 from sentry.kernel.wait import WaitQueue, block
 
 TYPE_CHECKING = False
@@ -35,13 +30,11 @@ if TYPE_CHECKING:
     from sentry.fs.inode import Inode
     from sentry.kernel.credentials import Credentials
 
-PAGE = 4096
 DEFAULT_SLOTS = 16
 #: /proc/sys/fs/pipe-max-size, and how many pages all pipes may have before new ones become small.
 MAX_SIZE = 1 << 20
 SOFT_PAGES = 16384
 SMALL_SLOTS = 2
-O_DIRECT = 0o40000
 FIFO_FLAGS = 0o3 | O_NONBLOCK | O_DIRECT | 0o2000 | 0o20000 | 0o100000
 
 READABLE = POLLIN | POLLRDNORM
@@ -93,15 +86,15 @@ class Pipe:
         """Take as many bytes of `data` as there is room for; 0 when there is none."""
         slots = self.slots
         size, taken = len(data), 0
-        odd = size & (PAGE - 1)
+        odd = size & (PAGE_SIZE - 1)
         if odd and slots and not packet:
             last = slots[-1]
-            if not last.packet and len(last.data) + odd <= PAGE:
+            if not last.packet and len(last.data) + odd <= PAGE_SIZE:
                 last.data += data[:odd]
                 taken = odd
         while taken < size and len(slots) < self.max_slots:
-            slots.append(Slot(bytearray(data[taken : taken + PAGE]), packet))
-            taken = min(taken + PAGE, size)
+            slots.append(Slot(bytearray(data[taken : taken + PAGE_SIZE]), packet))
+            taken = min(taken + PAGE_SIZE, size)
         self.size += taken
         return taken
 
@@ -144,12 +137,12 @@ class Pipe:
         global _pages
         if size > 1 << 31:
             raise SysError(errno.EINVAL)
-        pages = max(1, (size + PAGE - 1) // PAGE)
+        pages = max(1, (size + PAGE_SIZE - 1) // PAGE_SIZE)
         pages = 1 << (pages - 1).bit_length()
         grows = pages > self.max_slots
-        if grows and pages * PAGE > MAX_SIZE and not privileged:
+        if grows and pages * PAGE_SIZE > MAX_SIZE and not privileged:
             raise SysError(errno.EPERM)
-        if grows and (pages * PAGE > MAX_SIZE * 16 or _pages + pages - self.max_slots > SOFT_PAGES):
+        if grows and (pages * PAGE_SIZE > MAX_SIZE * 16 or _pages + pages - self.max_slots > SOFT_PAGES):
             raise SysError(errno.EPERM)
         if pages < len(self.slots):
             raise SysError(errno.EBUSY)
@@ -158,7 +151,7 @@ class Pipe:
         self.max_slots = pages
         if was_full and not self.full:
             self.queue.wake(WRITABLE)
-        return pages * PAGE
+        return pages * PAGE_SIZE
 
 
 class PipeFile(File):

@@ -1,8 +1,8 @@
 """Putting a sandbox's tree together: the root, and mounts over directories and files of it.
 
-    namespace = await build_root(client, cred, overlay=True, reopen_readonly=client.reopen_readonly, tmpfs_limit=n)
-    place = await ensure_dir(namespace, cred, b"/dev")            # made where it is missing
-    mount_at(namespace, place, fs, flags)                    # fs.root over it
+    namespace = await build_root(client, cred, True, client.reopen_readonly, tmpfs_limit=n)
+    place = await ensure_dir(namespace, cred, b"/dev")      # made where it is missing
+    mount_at(namespace, place, fs, flags)                   # fs.root over it
     await bind(namespace, cred, client, b"bind:0", b"/data", readonly=True)
 
 All of it runs before the first task; `cred` is who makes what is missing: root of the sandbox.

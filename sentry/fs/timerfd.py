@@ -14,14 +14,19 @@ from time import monotonic_ns
 from sentry.abi.epoll import TFD_TIMER_ABSTIME
 from sentry.abi.errors import SysError
 from sentry.abi.poll import POLLIN, POLLRDNORM
+from sentry.abi.time import (
+    CLOCK_BOOTTIME,
+    CLOCK_BOOTTIME_ALARM,
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
+    CLOCK_REALTIME_ALARM,
+)
 from sentry.fs.anon import AnonFile, anon_inode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.wait import Scheduler, Timer
 
-CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME = 0, 1, 7
-CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM = 8, 9
 CLOCKS = (CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)
 #: As far ahead as a timer can be (the kernel's KTIME_MAX).
 FAR = 0x7FFFFFFFFFFFFFFF

@@ -29,10 +29,11 @@ from sentry.abi.fcntl import (
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
 )
+from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from sentry.fs.dcache import lookup
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_READONLY, Dentry, FsContext, Mount, Path
 from sentry.fs.file import File, PathFile
-from sentry.fs.inode import CACHE_EXACT, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from sentry.fs.inode import CACHE_EXACT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import errno
 
 from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
+from sentry.abi.mman import USER_END
 from sentry.abi.sched import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
@@ -13,6 +14,9 @@ from sentry.abi.sched import (
     CLONE_FILES,
     CLONE_FS,
     CLONE_INTO_CGROUP,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
     CLONE_PARENT,
     CLONE_PARENT_SETTID,
     CLONE_PIDFD,
@@ -29,8 +33,6 @@ from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.kernel.wait import WaitQueue, block
-
-USER_END = 0x7FFFFFFFF000
 
 
 class CloneArgs:
@@ -64,6 +66,10 @@ def _check(task: Task, args: CloneArgs) -> None:
     if flags & CLONE_SIGHAND and not flags & CLONE_VM:
         raise SysError(errno.EINVAL)
     if flags & CLONE_SIGHAND and flags & CLONE_CLEAR_SIGHAND:
+        raise SysError(errno.EINVAL)
+    if flags & CLONE_FS and flags & (CLONE_NEWNS | CLONE_NEWUSER):
+        raise SysError(errno.EINVAL)
+    if flags & CLONE_THREAD and flags & (CLONE_NEWPID | CLONE_NEWUSER):
         raise SysError(errno.EINVAL)
     if flags & NEW_NAMESPACES:
         # As a kernel without namespaces for a caller without CAP_SYS_ADMIN.

@@ -12,9 +12,9 @@ import os
 
 from sentry.abi.errors import SysError
 from sentry.abi.signal import SS_DISABLE
+from sentry.abi.stat import S_IFREG
 from sentry.fs import walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
-from sentry.fs.inode import S_IFREG
 from sentry.kernel.credentials import exec_credentials
 from sentry.kernel.wait import block
 from sentry.mm import elf
@@ -31,7 +31,6 @@ ADDR_NO_RANDOMIZE = 0x0040000
 SHEBANG_SIZE = 256
 SHEBANG_DEPTH = 4
 NAME_SIZE = 15
-RLIMIT_STACK = 3
 USER_EFLAGS = 0x202
 USER_CS = 0x33
 USER_SS = 0x2B
@@ -44,6 +43,8 @@ async def open_program(task: Task, path: Path) -> File:
     if inode.kind != S_IFREG or path.mount.flags & MNT_NOEXEC:
         raise SysError(errno.EACCES)
     walk.permission(inode, task.cred, MAY_EXEC)
+    if inode.writers:
+        raise SysError(errno.ETXTBSY)
     return await inode.open(path, os.O_RDONLY, task.cred)
 
 
@@ -79,7 +80,7 @@ async def execve(
     """Replace the program of `task` by the one at `path`; on return its registers are at the start.
 
     `filename` is what the program hears as its name (AT_EXECFN), `script_name` what an interpreter
-    is given to open.  SysError leaves the task as it was.
+    is given to open (b"": there is no way to open it).  SysError leaves the task as it was.
     """
     program = path
     argv = argv or [b""]
@@ -94,6 +95,8 @@ async def execve(
             if depth > SHEBANG_DEPTH:
                 raise SysError(errno.ELOOP)
             interpreter, argument = shebang
+            if script_name == b"":
+                raise SysError(errno.ENOENT)
             script = script_name or name
             argv = [interpreter, *([argument] if argument else []), script, *argv[1:]]
             name, script_name = interpreter, None
@@ -126,7 +129,9 @@ async def _load(
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
         mm.limit = task.group.limit
         fixed = task.sched.personality & ADDR_NO_RANDOMIZE
-        start = await elf.load_program(mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed)
+        start = await elf.load_program(
+            mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed
+        )
         await _leave_other_threads(task)
     except BaseException:
         if mm is not None:
@@ -136,6 +141,7 @@ async def _load(
         if opened is not None:
             opened.put()
     old_thread, old = task.thread, task.mm
+    file.claim_text()
     _replace_memory(task, mm, thread, old_thread, old)
     _reset(task, path, filename, cred, secure)
     regs = task.regs

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from sentry.fs.file import File
 
-O_PATH = 0o10000000
 #: Of all tables of the sandbox together, where RLIMIT_NOFILE limits one: each costs the Sentry's memory.
 MAX_DESCRIPTORS = 1 << 19
 #: How many there are.

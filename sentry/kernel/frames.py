@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.mman import USER_END
 from sentry.abi.signal import (
     FP_SW,
     FP_SW_OFFSET,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 RED_ZONE = 128
-USER_END = 0x7FFF_FFFF_F000
 EFLAGS_DF = 0x400
 EFLAGS_TF = 0x100
 EFLAGS_RF = 0x10000

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.mman import USER_END
 from sentry.kernel.wait import WaitQueue, block
 
 TYPE_CHECKING = False
@@ -24,7 +25,6 @@ FUTEX_OWNER_DIED = 0x40000000
 FUTEX_TID_MASK = 0x3FFFFFFF
 ROBUST_LIST_LIMIT = 2048
 MATCH_ANY = 0xFFFFFFFF
-USER_END = 0x7FFF_FFFF_F000
 
 
 class Waiter:

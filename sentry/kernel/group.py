@@ -146,10 +146,6 @@ class ThreadGroup:
     def session(self) -> Session:
         return self.pgrp.session
 
-    @property
-    def exit_code(self) -> int:
-        return self.exit_status
-
     def limit(self, resource: int) -> int:
         """The soft limit of an RLIMIT_ number."""
         return self.limits[resource][0]

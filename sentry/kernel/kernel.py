@@ -85,7 +85,6 @@ class Kernel:
         self.mounts: Any = None
         self.dev: Any = None
         self.commit: Any = None
-        self.ttys: Any = None
         #: The process whose end is the sandbox's end, and its wait status then.
         self.main: ThreadGroup | None = None
         self.status: int | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from sentry._engine import ffi, lib
+from sentry.abi.epoll import EPOLLIN
 from sentry.abi.errors import SysError
 from sentry.kernel.wait import WaitQueue, block
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from sentry.platform.base import Platform
 
 THREADS = 2
-EPOLLIN = 1
 PREAD, FSYNC, FDATASYNC = 0, 1, 2
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.resource import RLIMIT_SIGPENDING
 from sentry.abi.signal import (
     CLD_CONTINUED,
     CLD_STOPPED,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
-RLIMIT_SIGPENDING = 11
 FULL_SET = (1 << NSIG) - 1
 
 #: handler, flags, restorer, mask
@@ -114,16 +114,22 @@ class Signals:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
 
+    def _accept(self, group: ThreadGroup, task: Task | None, info: SigInfo) -> bool:
+        """Whether the signal is to be queued: for `task`, or for any of the group when None."""
+        self._prepare(group, info.signo)
+        if info.signo == SIGKILL:
+            group.kernel.kill_group(group, SIGKILL)
+            return False
+        if self._dropped(group, task, info.signo):
+            return False
+        return not self._overflows(group, group.pending if task is None else task.pending, info)
+
     def send_group(self, group: ThreadGroup, signo: int, info: SigInfo | None = None) -> None:
         """kill(2) without its permission check."""
         if group.zombie or group.tgid == 1:
             return
         info = info or SigInfo(signo, 0x80)
-        self._prepare(group, signo)
-        if signo == SIGKILL:
-            group.kernel.kill_group(group, SIGKILL)
-            return
-        if self._dropped(group, None, signo) or self._overflows(group, group.pending, info):
+        if not self._accept(group, None, info):
             return
         group.pending.add(info)
         target = self._pick(group, signo)
@@ -137,11 +143,7 @@ class Signals:
         if group.zombie or task.exited or group.tgid == 1:
             return
         info = info or SigInfo(signo, 0x80)
-        self._prepare(group, signo)
-        if signo == SIGKILL:
-            group.kernel.kill_group(group, SIGKILL)
-            return
-        if self._dropped(group, task, signo) or self._overflows(group, task.pending, info):
+        if not self._accept(group, task, info):
             return
         task.pending.add(info)
         if not task.blocked & bit(signo):

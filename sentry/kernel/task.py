@@ -18,6 +18,7 @@ import errno
 from time import monotonic_ns
 
 from sentry.abi.errors import SysError
+from sentry.abi.resource import RLIMIT_NOFILE
 from sentry.abi.signal import (
     IGNORED_BY_DEFAULT,
     SA_NODEFER,
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from sentry.mm.manager import MemoryManager
     from sentry.platform.base import Thread, Trap
 
-RLIMIT_NOFILE = 7
 NO_RESULT = object()
 
 ERESTARTSYS = 512

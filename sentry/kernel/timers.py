@@ -99,10 +99,6 @@ class Clock:
         #: CPUCLOCK_VIRT counts user time, the others user and system time.
         self.kind = kind
 
-    @property
-    def perthread(self) -> bool:
-        return self.owner is not None and not isinstance(self.owner, ThreadGroup)
-
     def now(self) -> int:
         owner = self.owner
         if owner is None:
@@ -251,7 +247,7 @@ def interval_timer(group: ThreadGroup, which: int) -> IntervalTimer:
 
 
 class CpuLimit(KernelTimer):
-    """RLIMIT_CPU: SIGXCPU at the soft limit, and every second from there; SIGKILL at the hard one (getrlimit(2))."""
+    """RLIMIT_CPU (getrlimit(2)): SIGXCPU at the soft limit and every second on, SIGKILL at the hard."""
 
     __slots__ = ()
 

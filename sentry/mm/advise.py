@@ -9,7 +9,6 @@ from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     PAGE_MASK,
     PAGE_SIZE,
-    RLIMIT_MEMLOCK,
     VM_DONTEXPAND,
     VM_LOCKED,
     VM_LOCKONFAULT,
@@ -17,6 +16,7 @@ from sentry.abi.mman import (
     VM_SHARED,
     VM_WRITE,
 )
+from sentry.abi.resource import RLIMIT_MEMLOCK
 from sentry.mm.state import page_up
 from sentry.platform.base import GUEST_TOP
 

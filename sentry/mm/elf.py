@@ -27,16 +27,9 @@ from sentry.abi.elf import (
     PT_LOAD,
 )
 from sentry.abi.errors import SysError
-from sentry.abi.mman import (
-    MMAP_MIN_ADDR,
-    PAGE_MASK,
-    PAGE_SIZE,
-    PROT_EXEC,
-    PROT_READ,
-    PROT_WRITE,
-    RLIMIT_STACK,
-    VM_MAYALL,
-)
+from sentry.abi.fcntl import PATH_MAX
+from sentry.abi.mman import MMAP_MIN_ADDR, PAGE_MASK, PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE, VM_MAYALL
+from sentry.abi.resource import RLIMIT_STACK
 from sentry.mm.layout import ELF_DYN_BASE, Layout
 from sentry.mm.stack import build_stack, make_stack
 from sentry.mm.state import page_up
@@ -50,7 +43,6 @@ if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
     from sentry.mm.manager import MemoryManager
 
-PATH_MAX = 4096
 #: Program headers have to fit into a page (ELF_MIN_ALIGN).
 _MAX_HEADERS = PAGE_SIZE // PROGRAM_HEADER.size
 

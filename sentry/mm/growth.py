@@ -7,8 +7,6 @@ from sentry.abi.mman import (
     MMAP_MIN_ADDR,
     PAGE_MASK,
     PAGE_SIZE,
-    RLIMIT_DATA,
-    RLIMIT_STACK,
     VM_ACCOUNT,
     VM_GROWSDOWN,
     VM_MAYALL,
@@ -16,6 +14,7 @@ from sentry.abi.mman import (
     VM_READ,
     VM_WRITE,
 )
+from sentry.abi.resource import RLIMIT_DATA, RLIMIT_STACK
 from sentry.mm.layout import STACK_GUARD, is_free
 from sentry.mm.mapping import Mapping
 from sentry.mm.state import page_up

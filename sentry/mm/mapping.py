@@ -25,7 +25,6 @@ from sentry.abi.mman import (
     PROT_EXEC,
     PROT_RWX,
     PROT_WRITE,
-    RLIMIT_MEMLOCK,
     VM_ACCOUNT,
     VM_GROWSDOWN,
     VM_LOCKED,
@@ -37,6 +36,7 @@ from sentry.abi.mman import (
     VM_SHARED,
     VM_WRITE,
 )
+from sentry.abi.resource import RLIMIT_MEMLOCK
 from sentry.mm.layout import LOW_BEGIN, LOW_END, find_free, is_free, search_up
 from sentry.mm.shared import SharedAnonymous
 from sentry.mm.state import AddressState, page_up
@@ -109,7 +109,8 @@ class Mapping(AddressState):
             vm_flags |= VM_GROWSDOWN
         if flags & MAP_LOCKED:
             vm_flags |= VM_LOCKED
-        if flags & MAP_NORESERVE:
+        # A strict limit counts everything that can be written, as vm.overcommit_memory=2 does.
+        if flags & MAP_NORESERVE and not self.commit.limit:
             vm_flags |= VM_NORESERVE
         return vm_flags
 

@@ -12,16 +12,8 @@ from _struct import pack
 
 from sentry.abi import auxv as at
 from sentry.abi.errors import SysError
-from sentry.abi.mman import (
-    PAGE_MASK,
-    PAGE_SIZE,
-    RLIMIT_STACK,
-    VM_EXEC,
-    VM_GROWSDOWN,
-    VM_MAYALL,
-    VM_READ,
-    VM_WRITE,
-)
+from sentry.abi.mman import PAGE_MASK, PAGE_SIZE, VM_EXEC, VM_GROWSDOWN, VM_MAYALL, VM_READ, VM_WRITE
+from sentry.abi.resource import RLIMIT_STACK
 from sentry.mm.layout import random_below
 
 TYPE_CHECKING = False

@@ -12,11 +12,6 @@ from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MAX_MAP_COUNT,
     PAGE_MASK,
-    RLIM_INFINITY,
-    RLIMIT_AS,
-    RLIMIT_DATA,
-    RLIMIT_MEMLOCK,
-    RLIMIT_STACK,
     VM_ACCOUNT,
     VM_DONTDUMP,
     VM_DONTEXPAND,
@@ -31,6 +26,7 @@ from sentry.abi.mman import (
     VM_SHARED,
     VM_WRITE,
 )
+from sentry.abi.resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK
 from sentry.mm.access import GuestAccess
 from sentry.mm.layout import Layout
 from sentry.mm.vma import Vma, VmaTree

@@ -34,7 +34,6 @@ DEAD = 4  # the host thread is gone (killed from outside, or out of memory)
 
 #: The first address above guest memory: the stub lives in [GUEST_TOP, end of user space).
 GUEST_TOP = 0x7FFF_FC00_0000
-PAGE_SIZE = 4096
 
 
 class Trap:

@@ -17,11 +17,20 @@ import os
 
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
+from sentry.abi.mman import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_NORESERVE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PAGE_SIZE,
+)
 from sentry.platform.base import (
     DEAD,
     FAULT,
     GUEST_TOP,
-    PAGE_SIZE,
     SYSCALL,
     AddressSpace,
     Platform,
@@ -57,13 +66,6 @@ HOST_SYSCALLS = (
     "rt_sigprocmask",
 )
 
-MAP_SHARED = 0x01
-MAP_PRIVATE = 0x02
-MAP_FIXED = 0x10
-MAP_ANONYMOUS = 0x20
-MAP_NORESERVE = 0x4000
-MREMAP_MAYMOVE = 1
-MREMAP_FIXED = 2
 SYS_MPROTECT = 10
 SYS_MMAP = 9
 SYS_MUNMAP = 11

@@ -15,15 +15,13 @@ import sys
 import time
 
 from sentry._engine import ffi, lib
+from sentry.abi.prctl import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
-PR_SET_NO_NEW_PRIVS = 38
 
 SECCOMP_FILTER_FLAG_TSYNC = 1
 SOCK_FILTER_SIZE = 8

@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 
 from gofer.filter import compile_filter, export, import_libseccomp
+from sentry.abi.fcntl import AT_EMPTY_PATH
 from sentry.abi.mman import PROT_EXEC
+from sentry.abi.prctl import PR_SET_DUMPABLE
 from sentry.platform.stub_filter import stub_filter
 
 TYPE_CHECKING = False
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 WORD = 0xFFFF_FFFF
 LONG = 0xFFFF_FFFF_FFFF_FFFF
-AT_EMPTY_PATH = 0x1000
-PR_SET_DUMPABLE = 4
 #: Linux never gives out a larger pid (PID_MAX_LIMIT).
 PID_BITS = 22
 

@@ -7,6 +7,7 @@ Importing this module imports everything that the kernel can ever need.
 from __future__ import annotations
 
 from sentry import syscalls
+from sentry.abi.epoll import EPOLLIN
 from sentry.abi.errors import SysError
 from sentry.abi.signal import SI_USER, SigInfo
 from sentry.fs.dentry import FsContext
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from sentry.runtime.control import Control
 
 KERNEL_RELEASE = b"6.12.0-sentry"
-EPOLLIN = 1
 
 #: Set by `make_platform`.
 _host: Host

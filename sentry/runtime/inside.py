@@ -16,6 +16,8 @@ import os
 import select
 
 from sentry._engine import ffi, lib
+from sentry.abi.mount import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
+from sentry.abi.prctl import PR_SET_DUMPABLE
 from sentry.runtime import confine, diagnose
 from sentry.runtime.boot import NOBODY
 from sentry.runtime.control import Control
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
     from sentry.platform.base import Platform
     from sentry.runtime.boot import Plan
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
-MNT_DETACH = 2
 
 #: Sent to the terminal's foreground group or by people; the CLI passes them on as messages.
 IGNORED = (
@@ -190,7 +189,7 @@ def _sentry_process(plan: Plan, control: Control, started: int, emptied: int) ->
 def _start_platform(plan: Plan) -> Platform:
     """Start the platform, whose stubs inherit a high oom_score_adj and the memory cgroup."""
     # A change of uid has made us undumpable, and so our own files in /proc root's.
-    lib.host_prctl(confine.PR_SET_DUMPABLE, 1, 0, 0, 0)
+    lib.host_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     own_score = _set_oom_score(b"1000")
     try:
         platform = plan.make_platform(plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from sentry.abi.elf import EM_X86_64
 from sentry.abi.errors import SysError
 from sentry.fs import walk
 from sentry.kernel.exec import execve
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
-MACHINES = {3: "x86 (32-bit)", 8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 40: "ARM", 183: "ARM64",
-            243: "RISC-V", 258: "LoongArch"}  # fmt: skip
-EM_X86_64 = 62
+MACHINES = {
+    3: "x86 (32-bit)", 8: "MIPS", 20: "PowerPC", 21: "PowerPC64", 22: "S/390", 40: "ARM", 183: "ARM64",
+    243: "RISC-V", 258: "LoongArch",
+}  # fmt: skip
 
 
 def _environment(env: list[bytes], name: bytes) -> bytes | None:

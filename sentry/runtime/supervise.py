@@ -253,6 +253,8 @@ class Supervisor:
     def _end_gofer(self) -> None:
         """The Sentry's end of the 9P socket is closed: nothing is left for the Gofer to do."""
         if self.gofer:
+            self._reap()
+        if self.gofer:
             os.kill(self.gofer, _signal.SIGKILL)
             os.waitpid(self.gofer, 0)
             self.gofer = 0
@@ -265,9 +267,12 @@ class Supervisor:
         if self.timed_out:
             say(f"time limit of {self.config.timeout:g} s reached; the program was killed")
             return TIMED_OUT
-        if self.report is None or self.gofer_failed:
+        if self.report is None or self.gofer_failed or self.gofer_end:
             raise self._who_died()
         kind, status, text = self.report
+        if kind != control.FAIL and self.reaper_end is not None and os.WIFSIGNALED(self.reaper_end):
+            # The report may be the work of a guest that was dying already.
+            raise self._who_died()
         if kind == control.FAIL:
             raise Fatal(text, status)
         return status

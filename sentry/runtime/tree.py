@@ -7,6 +7,8 @@ import fcntl
 import os
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_NONBLOCK
+from sentry.abi.mman import PAGE_SIZE
 from sentry.fs import memfd, setup, walk
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, Path
 from sentry.fs.dev.populate import populate_dev
@@ -19,7 +21,6 @@ from sentry.fs.registry import MOUNTABLE, TMPFS_DEFAULTS
 from sentry.fs.sys import SysFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.kernel.credentials import Credentials
-from sentry.platform.base import PAGE_SIZE
 from sentry.runtime.errors import Fatal
 
 TYPE_CHECKING = False
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 ROOT_EXPORT = b"root"
 #: Who puts the tree together.
 ROOT = Credentials(0, 0)
-O_RDWR, O_NONBLOCK = 2, 0o4000
 #: Of the sandbox's memory, what files in memory may take when --memory sets a limit.
 TMPFS_SHARE = 2
 

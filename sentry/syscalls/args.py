@@ -15,9 +15,12 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import PATH_MAX
+from sentry.abi.mman import PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _struct import Struct
     from collections.abc import Callable
     from typing import Any, TypeAlias
 
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
     Addr: TypeAlias = int
     Path: TypeAlias = bytes
 
-PATH_MAX = 4096
 REGISTERS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 
 _S32 = "((r.{0} & 0xffffffff ^ 0x80000000) - 0x80000000)"
@@ -52,6 +54,21 @@ _EXPRESSIONS = {
     "Path": "_path(t, r.{0})",
 }
 _compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
+
+
+def read_extensible(task: Any, addr: int, size: int, layout: Struct, least: int) -> tuple[Any, ...]:
+    """The fields of a struct that grows with the kernel, of which the caller knows `size` bytes: those it
+    does not know are 0, those that we do not know must be (openat2(2), "Extensibility").
+
+    SysError(EINVAL) for less than `least` bytes, SysError(E2BIG, EFAULT)."""
+    if size < least:
+        raise SysError(errno.EINVAL)
+    if size > PAGE_SIZE:
+        raise SysError(errno.E2BIG)
+    data: bytes = task.mm.read(addr, size)
+    if any(data[layout.size :]):
+        raise SysError(errno.E2BIG)
+    return layout.unpack(data[: layout.size].ljust(layout.size, b"\0"))
 
 
 def read_path(task: Any, addr: int) -> bytes:

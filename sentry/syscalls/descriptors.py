@@ -35,7 +35,9 @@ from sentry.abi.fcntl import (
     F_SETSIG,
     F_UNLCK,
     F_WRLCK,
+    FD_CLOEXEC,
     LOCK_EX,
+    LOCK_MAND,
     LOCK_NB,
     LOCK_SH,
     LOCK_UN,
@@ -51,12 +53,14 @@ from sentry.abi.fcntl import (
     SEEK_SET,
 )
 from sentry.abi.ioctl import FIBMAP, FIGETBSZ, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE
+from sentry.abi.mman import PAGE_SIZE
+from sentry.abi.resource import RLIMIT_NOFILE
+from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import locks
-from sentry.fs.inode import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.fs.memfd import MemfdFile
 from sentry.fs.owner import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, owner_of
-from sentry.fs.pipe import PAGE, PipeFile
+from sentry.fs.pipe import PipeFile
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -68,8 +72,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Fd, Int, UInt, ULong
 
-RLIMIT_NOFILE = 7
-FD_CLOEXEC = 1
 CLOSE_RANGE_UNSHARE = 2
 CLOSE_RANGE_CLOEXEC = 4
 F_DUPFD_QUERY = 1027
@@ -257,7 +259,7 @@ def _set_pipe_size(task: Task, file: File, arg: int) -> int:
 def _get_pipe_size(task: Task, file: File, arg: int) -> int:
     if not isinstance(file, PipeFile):
         raise SysError(errno.EBADF)
-    return file.pipe.max_slots * PAGE
+    return file.pipe.max_slots * PAGE_SIZE
 
 
 def _add_seals(task: Task, file: File, arg: int) -> int:
@@ -348,6 +350,8 @@ def _pack_lock(found: locks.RecordLock | None, asked: bytes) -> bytes:
 @syscall(SYS.flock)
 async def flock(task: Task, fd: Fd, operation: Int) -> None:
     """flock(2)."""
+    if operation & LOCK_MAND:
+        return  # Linux takes these requests and does nothing
     file = task.files.get(fd)
     kind = {LOCK_SH: F_RDLCK, LOCK_EX: F_WRLCK, LOCK_UN: F_UNLCK}.get(operation & ~LOCK_NB)
     if kind is None:

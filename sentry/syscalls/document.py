@@ -26,6 +26,9 @@ Of the {total} calls of x86-64 Linux that the Sentry knows by name, {full} are c
   the privilege. The note gives the reason.
 - **not implemented**: gives ENOSYS, as numbers beyond this table do; `sentry run --debug` names it once.
 
+A known difference that belongs to no call: the page fault error code in a signal frame (REG_ERR after
+SIGSEGV) is a guess, since the host does not tell it to a tracer.
+
 | nr | name | support | notes |
 |---:|---|---|---|
 """

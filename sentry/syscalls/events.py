@@ -9,7 +9,6 @@ from sentry.abi.epoll import (
     EFD_CLOEXEC,
     EFD_NONBLOCK,
     EFD_SEMAPHORE,
-    ITIMERSPEC,
     SFD_CLOEXEC,
     SFD_NONBLOCK,
     TFD_CLOEXEC,
@@ -21,11 +20,18 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_CLOEXEC, O_DIRECT, O_NONBLOCK
 from sentry.abi.signal import UNBLOCKABLE
 from sentry.abi.syscall_nr import SYS
+from sentry.abi.time import (
+    CLOCK_BOOTTIME_ALARM,
+    CLOCK_REALTIME_ALARM,
+    ITIMERSPEC,
+    pack_itimerspec,
+    unpack_itimerspec,
+)
 from sentry.fs import memfd
 from sentry.fs.eventfd import EventFile
 from sentry.fs.pipe import open_pipe
 from sentry.fs.signalfd import SignalFile
-from sentry.fs.timerfd import CLOCK_BOOTTIME_ALARM, CLOCK_REALTIME_ALARM, CLOCKS, FAR, TimerFile
+from sentry.fs.timerfd import CLOCKS, FAR, TimerFile
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -33,7 +39,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Fd, Int, Size, UInt
 
-NSEC = 1_000_000_000
 O_NOTIFICATION_PIPE = 0o200
 
 
@@ -109,30 +114,23 @@ def _timer(task: Task, fd: int) -> TimerFile:
     return file
 
 
-def _pack_times(times: tuple[int, int]) -> bytes:
-    interval, left = times
-    return ITIMERSPEC.pack(interval // NSEC, interval % NSEC, left // NSEC, left % NSEC)
-
-
 @syscall(SYS.timerfd_settime, partial="the clock being set neither moves timers nor cancels reads")
 def timerfd_settime(task: Task, fd: Fd, flags: Int, new: Addr, old: Addr) -> None:
     """timerfd_settime(2)."""
-    seconds, nanoseconds, value, rest = ITIMERSPEC.unpack(task.mm.read(new, ITIMERSPEC.size))
+    data = task.mm.read(new, ITIMERSPEC.size)
     if flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET):
         raise SysError(errno.EINVAL)
-    if seconds < 0 or value < 0 or not 0 <= nanoseconds < NSEC or not 0 <= rest < NSEC:
-        raise SysError(errno.EINVAL)
+    interval, value = unpack_itimerspec(data)
     timer = _timer(task, fd)
-    times = min(seconds * NSEC + nanoseconds, FAR), min(value * NSEC + rest, FAR)
-    before = timer.settime(flags, *times)
+    before = timer.settime(flags, min(interval, FAR), min(value, FAR))
     if old:
-        task.mm.write(old, _pack_times(before))
+        task.mm.write(old, pack_itimerspec(*before))
 
 
 @syscall(SYS.timerfd_gettime)
 def timerfd_gettime(task: Task, fd: Fd, current: Addr) -> None:
     """timerfd_gettime(2)."""
-    task.mm.write(current, _pack_times(_timer(task, fd).gettime()))
+    task.mm.write(current, pack_itimerspec(*_timer(task, fd).gettime()))
 
 
 async def _signalfd(task: Task, fd: int, addr: int, size: int, flags: int) -> int:

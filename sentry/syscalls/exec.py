@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import walk
 from sentry.kernel.exec import execve as replace_program
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Fd, Flags, Path
 
-AT_FDCWD = -100
-AT_SYMLINK_NOFOLLOW = 0x100
-AT_EMPTY_PATH = 0x1000
 MAX_STRING = 128 * 1024
 MAX_TOTAL = 6 * 1024 * 1024
 POINTER = 8
@@ -66,6 +64,7 @@ async def execveat(task: Task, dirfd: Fd, path: Path, argv: Addr, envp: Addr, fl
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise SysError(errno.EINVAL)
     filename = path
+    hidden = False
     if not path.startswith(b"/") and dirfd != AT_FDCWD:
         filename = b"/dev/fd/%d" % dirfd + (b"/" + path if path else b"")
     if not path:
@@ -75,9 +74,12 @@ async def execveat(task: Task, dirfd: Fd, path: Path, argv: Addr, envp: Addr, fl
         if file.path is None:
             raise SysError(errno.EACCES)
         where = file.path
+        hidden = task.files.cloexec(dirfd)
     else:
         start = walk.at(task, dirfd)
         where = await walk.walk(task.fs, task.cred, path, start, follow=not flags & AT_SYMLINK_NOFOLLOW)
         if where.inode.is_symlink:
             raise SysError(errno.ELOOP)
-    return await _exec(task, where, filename, argv, envp, filename)
+        hidden = filename is not path and task.files.cloexec(dirfd)
+    # A script's interpreter could not open it through a descriptor that is closed by then.
+    return await _exec(task, where, filename, argv, envp, b"" if hidden else filename)

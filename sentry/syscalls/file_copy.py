@@ -10,12 +10,13 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import MAX_RW_COUNT, O_APPEND, O_NONBLOCK
+from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
+from sentry.abi.signal import SIGPIPE
 from sentry.abi.stat import S_IFIFO, S_IFREG
 from sentry.abi.syscall_nr import SYS
-from sentry.fs.file import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
 from sentry.fs.pipe import PipeFile
 from sentry.kernel.wait import Interrupted, block, yield_now
-from sentry.syscalls.file_io import SIGPIPE, Waiter, allowed_size, write_bytes
+from sentry.syscalls.file_io import Waiter, allowed_size, write_bytes
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False

@@ -23,10 +23,13 @@ from sentry.abi.fcntl import (
     RWF_VALID,
     SEEK_HOLE,
 )
-from sentry.abi.stat import DIRENT, DIRENT64
+from sentry.abi.mman import USER_END
+from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT
+from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
+from sentry.abi.signal import SIGPIPE, SIGXFSZ
+from sentry.abi.stat import DIRENT, DIRENT64, S_IFREG
 from sentry.abi.syscall_nr import SYS
-from sentry.fs.file import APPEND, POLLERR, POLLHUP, POLLIN, POLLOUT
-from sentry.fs.inode import S_IFREG
+from sentry.fs.file import APPEND
 from sentry.fs.modify import without_set_ids
 from sentry.kernel.wait import Interrupted, block, yield_now
 from sentry.syscalls.table import syscall
@@ -38,12 +41,7 @@ if TYPE_CHECKING:
     from sentry.syscalls.args import Addr, Fd, Flags, Int, Long, Size, UInt
 
 CHUNK = 1 << 20
-SIGPIPE = 13
-SIGXFSZ = 25
-RLIMIT_FSIZE = 1
-RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
 #: Where user space ends on Linux with four-level page tables.
-USER_END = 0x7FFFFFFFF000
 _IOVEC = Struct("<QQ")
 
 
@@ -70,7 +68,7 @@ class Waiter:
 
 
 def check_range(addr: int, size: int) -> None:
-    """SysError(EFAULT) for a buffer that reaches out of user space, whatever of it would be used (access_ok)."""
+    """SysError(EFAULT) for a buffer that reaches out of user space, whatever of it is used (access_ok)."""
     if addr + size > USER_END:
         raise SysError(errno.EFAULT)
 
@@ -308,7 +306,10 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
                 want = allowed
             if not data:
                 data = _fetch(task, addr + done, want) if want else b""
-                short = short or len(data) < want
+                if len(data) < want:
+                    short = True
+                    if not seekable:
+                        data = _whole_pages(data)
             if offset is None:
                 count = await file.write(data)
             else:
@@ -364,13 +365,27 @@ async def _writev(
 
 
 def _gather(task: Task, vectors: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], bytes | None]:
-    """A small writev to a pipe, socket or terminal is one write: its bytes, if they can be read."""
+    """A small writev to a pipe, socket or terminal is one write: its bytes, as far as they can be read."""
     if sum(size for _, size in vectors) > CHUNK:
         return vectors, None
-    try:
-        return vectors, b"".join([task.mm.read(addr, size) for addr, size in vectors])
-    except SysError:
-        return vectors, None
+    pieces = []
+    for addr, size in vectors:
+        try:
+            piece = _fetch(task, addr, size)
+        except SysError:
+            piece = b""
+        pieces.append(piece)
+        if len(piece) < size:
+            return vectors, _whole_pages(b"".join(pieces))
+    return vectors, b"".join(pieces)
+
+
+def _whole_pages(data: bytes) -> bytes:
+    """What a pipe, which copies page by page, takes of `data` that ends too early; SysError(EFAULT)."""
+    data = data[: len(data) & -4096]
+    if not data:
+        raise SysError(errno.EFAULT)
+    return data
 
 
 async def write_bytes(task: Task, file: File, data: bytes, nowait: bool = False) -> int:
@@ -403,7 +418,7 @@ async def write(task: Task, fd: Fd, buf: Addr, count: Size) -> int:
     file = task.files.get(fd)
     _check_writable(file)
     check_range(buf, count)
-    if not count and file.seekable:
+    if not count and file.inode.kind == S_IFREG:
         return 0
     return await _with_file(task, fd, _writev, [(buf, min(count, MAX_RW_COUNT))], None)
 

@@ -8,6 +8,7 @@ from time import monotonic_ns, time_ns
 from sentry.abi.capability import CAP_SYS_PTRACE
 from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
+from sentry.abi.time import TIMESPEC, unpack_timespec
 from sentry.kernel.futex import MATCH_ANY
 from sentry.kernel.wait import Interrupted
 from sentry.syscalls.table import ERESTARTSYS, RestartBlock, syscall
@@ -22,17 +23,6 @@ WAIT_BITSET, WAKE_BITSET, WAIT_REQUEUE_PI, CMP_REQUEUE_PI, LOCK_PI2 = range(9, 1
 PRIVATE = 128
 CLOCK_REALTIME = 256
 ROBUST_HEAD_SIZE = 24
-NSEC = 1_000_000_000
-
-
-def _timespec(task: Task, addr: int) -> int:
-    """Nanoseconds of the struct timespec at `addr`."""
-    data = task.mm.read(addr, 16)
-    sec = int.from_bytes(data[:8], "little", signed=True)
-    nsec = int.from_bytes(data[8:], "little", signed=True)
-    if sec < 0 or not 0 <= nsec < NSEC:
-        raise SysError(errno.EINVAL)
-    return min(sec * NSEC + nsec, 1 << 62)
 
 
 async def _wait(
@@ -78,7 +68,8 @@ def _wake_op(task: Task, addr: int, encoded: int) -> bool:
         old = seen
     signed = (old ^ 0x80000000) - 0x80000000
     return (
-        signed == cmparg, signed != cmparg, signed < cmparg, signed <= cmparg, signed > cmparg, signed >= cmparg
+        signed == cmparg, signed != cmparg, signed < cmparg, signed <= cmparg, signed > cmparg,
+        signed >= cmparg,
     )[cmp]  # fmt: skip
 
 
@@ -95,7 +86,7 @@ async def futex(
     if command in (WAIT, WAIT_BITSET):
         deadline = None
         if timeout:
-            deadline = _timespec(task, timeout)
+            deadline = unpack_timespec(task.mm.read(timeout, TIMESPEC.size))
             if command == WAIT:
                 deadline += monotonic_ns()
             elif op & CLOCK_REALTIME:

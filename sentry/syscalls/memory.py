@@ -7,6 +7,7 @@ from _struct import iter_unpack
 
 from sentry.abi.capability import CAP_IPC_LOCK, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import IOV_MAX, MAX_RW_COUNT
 from sentry.abi.mman import MAP_ANONYMOUS, MAP_HUGETLB, PAGE_MASK
 from sentry.abi.syscall_nr import SYS
 from sentry.fs.proc.access import may_access
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from sentry.mm.manager import MemoryManager
     from sentry.syscalls.args import Addr, Fd, Flags, Int, Size, UInt, ULong
 
-IOV_MAX = 1024
-MAX_RW_COUNT = 0x7FFFF000
 _COPY_PIECE = 1 << 20
 
 

@@ -9,6 +9,7 @@ from time import monotonic_ns
 
 from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_TTY_CONFIG
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import MAX_RW_COUNT
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS
 from sentry.fs.proc.access import may_access
@@ -35,7 +36,6 @@ GRND_NONBLOCK = 1
 GRND_RANDOM = 2
 GRND_INSECURE = 4
 RANDOM_CHUNK = 256 << 10
-MAX_RW_COUNT = 0x7FFF_F000
 
 
 @syscall(SYS.uname)

@@ -6,6 +6,23 @@ import errno
 
 from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
+from sentry.abi.mount import (
+    MNT_DETACH,
+    MNT_EXPIRE,
+    MNT_FORCE,
+    MS_BIND,
+    MS_MGC_MSK,
+    MS_MGC_VAL,
+    MS_MOVE,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PROPAGATION,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    UMOUNT_NOFOLLOW,
+)
 from sentry.abi.syscall_nr import SYS
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_READONLY, Dentry, Mount, MountNamespace
 from sentry.fs.dentry import Path as FsPath
@@ -19,27 +36,12 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Fd, Flags, Path, ULong
 
-MS_RDONLY = 1
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
-MS_REMOUNT = 32
-MS_BIND = 4096
-MS_MOVE = 8192
-MS_REC = 16384
-MS_PROPAGATION = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20
-MS_MGC_VAL = 0xC0ED0000
-MS_MGC_MSK = 0xFFFF0000
 _SHOWN = (
     (MS_RDONLY, MNT_READONLY),
     (MS_NOSUID, MNT_NOSUID),
     (MS_NODEV, MNT_NODEV),
     (MS_NOEXEC, MNT_NOEXEC),
 )
-MNT_FORCE = 1
-MNT_DETACH = 2
-MNT_EXPIRE = 4
-UMOUNT_NOFOLLOW = 8
 #: Mounts in one namespace (fs.mount-max of Linux is 100,000).
 MAX_MOUNTS = 1000
 

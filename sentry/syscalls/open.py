@@ -63,7 +63,7 @@ from sentry.fs.walk import (
     start_of,
     walk,
 )
-from sentry.syscalls.args import read_path
+from sentry.syscalls.args import read_extensible, read_path
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -108,14 +108,7 @@ async def creat(task: Task, path: Path, mode: Mode) -> int:
 @syscall(SYS.openat2)
 async def openat2(task: Task, dirfd: Fd, path: Path, how: Addr, size: Size) -> int:
     """openat2(2)."""
-    if size < _OPEN_HOW.size:
-        raise SysError(errno.EINVAL)
-    if size > 4096:
-        raise SysError(errno.E2BIG)
-    data = task.mm.read(how, size)
-    if any(data[_OPEN_HOW.size :]):
-        raise SysError(errno.E2BIG)
-    flags, mode, resolve = _OPEN_HOW.unpack_from(data)
+    flags, mode, resolve = read_extensible(task, how, size, _OPEN_HOW, _OPEN_HOW.size)
     if flags & ~O_VALID or resolve & ~RESOLVE_VALID:
         raise SysError(errno.EINVAL)
     if resolve & RESOLVE_BENEATH and resolve & RESOLVE_IN_ROOT:

@@ -371,6 +371,8 @@ async def truncate(task: Task, path: Path, size: Long) -> None:
         raise SysError(errno.EINVAL)
     want_write(place.mount)
     permission(inode, task.cred, MAY_WRITE)
+    if inode.texts:
+        raise SysError(errno.ETXTBSY)
     check_file_limit(task, inode.size, size)
     await modify.truncate(inode, size, task.cred)
 

@@ -18,17 +18,10 @@ from sentry.abi.epoll import (
     EPOLL_MAX_EVENTS,
 )
 from sentry.abi.errors import SysError
-from sentry.abi.poll import (
-    POLLALWAYS,
-    POLLFD,
-    POLLNVAL,
-    SELECT_EX,
-    SELECT_IN,
-    SELECT_OUT,
-    SIGSET_ARG,
-    TIMESPEC,
-)
+from sentry.abi.poll import POLLALWAYS, POLLFD, POLLNVAL, SELECT_EX, SELECT_IN, SELECT_OUT, SIGSET_ARG
+from sentry.abi.resource import RLIMIT_NOFILE
 from sentry.abi.syscall_nr import SYS
+from sentry.abi.time import NS, TIMESPEC, unpack_timespec
 from sentry.fs.epoll import EpollFile
 from sentry.kernel.wait import Interrupted, block
 from sentry.syscalls.table import EINTR, ERESTARTNOHAND, RestartBlock, syscall
@@ -39,8 +32,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Fd, Int, Size, UInt
 
-RLIMIT_NOFILE = 7
-NSEC = 1_000_000_000
 USEC = 1000
 FOREVER = 0x7FFFFFFFFFFFFFFF
 
@@ -54,10 +45,7 @@ def _read_timespec(task: Task, addr: int) -> int | None:
     """The nanoseconds at `addr`, None for no limit; SysError(EINVAL, EFAULT)."""
     if not addr:
         return None
-    seconds, nanoseconds = TIMESPEC.unpack(task.mm.read(addr, TIMESPEC.size))
-    if seconds < 0 or not 0 <= nanoseconds < NSEC:
-        raise SysError(errno.EINVAL)
-    return int(seconds * NSEC + nanoseconds)
+    return unpack_timespec(task.mm.read(addr, TIMESPEC.size))
 
 
 def _write_remaining(task: Task, addr: int, timeout: int | None, deadline: int | None, unit: int) -> None:
@@ -65,7 +53,7 @@ def _write_remaining(task: Task, addr: int, timeout: int | None, deadline: int |
     if timeout and deadline is not None:
         left = max(0, deadline - monotonic_ns())
         try:
-            task.mm.write(addr, TIMESPEC.pack(left // NSEC, left % NSEC // unit))
+            task.mm.write(addr, TIMESPEC.pack(left // NS, left % NS // unit))
         except SysError:
             pass
 
@@ -231,7 +219,7 @@ async def select(task: Task, n: Int, reads: Addr, writes: Addr, excepts: Addr, t
         seconds, microseconds = seconds + microseconds // 1_000_000, microseconds % 1_000_000
         if seconds < 0:
             raise SysError(errno.EINVAL)
-        limit = seconds * NSEC + microseconds * USEC
+        limit = seconds * NS + microseconds * USEC
     deadline = None if limit is None else _deadline(limit) if limit else 0
     try:
         return await _select(task, n, (reads, writes, excepts), deadline)

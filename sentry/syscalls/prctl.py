@@ -10,6 +10,8 @@ import errno
 from sentry.abi import prctl as pr
 from sentry.abi.capability import CAP_LAST_CAP, CAP_SETPCAP, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
+from sentry.abi.mman import PAGE_SIZE
+from sentry.abi.signal import NSIG
 from sentry.abi.syscall_nr import SYS
 from sentry.syscalls.table import syscall
 
@@ -23,13 +25,11 @@ if TYPE_CHECKING:
     Operation = Callable[[Task, int, int, int, int], "int | None"]
 
 COMM_SIZE = 16
-NSIG = 64
 #: The first address that FS and GS bases may not have (TASK_SIZE_MAX with four-level page tables).
 TASK_SIZE_MAX = 0x7FFF_FFFF_F000
 #: x87, SSE and AVX: what a guest's FP state holds without asking.
 XFEATURES = 0x7
 ANON_NAME_SIZE = 80
-PAGE_SIZE = 4096
 
 
 def _einval_unless(condition: bool) -> None:

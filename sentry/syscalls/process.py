@@ -55,6 +55,7 @@ from sentry.kernel.clone import clone as make_task
 from sentry.kernel.group import ProcessGroup, Session
 from sentry.kernel.task import NO_RESULT
 from sentry.kernel.wait import block
+from sentry.syscalls.args import read_extensible
 from sentry.syscalls.limits import pack_rusage
 from sentry.syscalls.table import ERESTARTNOINTR, ERESTARTSYS, syscall
 
@@ -92,14 +93,7 @@ async def clone(task: Task, flags: ULong, stack: Addr, ptid: Addr, ctid: Addr, t
 @syscall(SYS.clone3, on_signal=ERESTARTNOINTR, partial="no namespaces, no pidfd, no set_tid, no cgroup")
 async def clone3(task: Task, args: Addr, size: Size) -> int:
     """clone3(2)."""
-    if size < CLONE_ARGS_SIZE_VER0:
-        raise SysError(errno.EINVAL)
-    if size > 4096:
-        raise SysError(errno.E2BIG)
-    data = task.mm.read(args, size)
-    if any(data[CLONE_ARGS.size :]):
-        raise SysError(errno.E2BIG)
-    fields = CLONE_ARGS.unpack(data[: CLONE_ARGS.size].ljust(CLONE_ARGS.size, b"\0"))
+    fields = read_extensible(task, args, size, CLONE_ARGS, CLONE_ARGS_SIZE_VER0)
     (
         flags,
         _pidfd,

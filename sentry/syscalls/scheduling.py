@@ -10,6 +10,7 @@ from _struct import Struct
 
 from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_NICE
 from sentry.abi.errors import SysError
+from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.resource import RLIMIT_NICE, RLIMIT_RTPRIO
 from sentry.abi.sched import (
     SCHED_BATCH,
@@ -23,6 +24,7 @@ from sentry.abi.sched import (
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import TICK_NS, pack_timespec
 from sentry.kernel.wait import yield_now
+from sentry.syscalls.args import read_extensible
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -36,7 +38,6 @@ PRIO_USER = 2
 SCHED_RESET_ON_FORK = 0x4000_0000
 REAL_TIME = (SCHED_FIFO, SCHED_RR)
 RR_SLICE_NS = 100_000_000
-PAGE_SIZE = 4096
 
 #: struct sched_attr: size policy flags nice priority runtime deadline period util_min util_max.
 SCHED_ATTR = Struct("<IIQiIQQQII")
@@ -189,12 +190,14 @@ def sched_setattr(task: Task, pid: Int, attr: Addr, flags: UInt) -> None:
     if not attr or pid < 0 or flags:
         raise SysError(errno.EINVAL)
     size = task.mm.read_u32(attr) or SCHED_ATTR_SIZE_VER0
-    if not SCHED_ATTR_SIZE_VER0 <= size <= PAGE_SIZE:
-        _refuse_size(task, attr)
-    data = task.mm.read(attr, size)
-    if any(data[SCHED_ATTR.size :]):
-        _refuse_size(task, attr)
-    fields = SCHED_ATTR.unpack(data[: SCHED_ATTR.size].ljust(SCHED_ATTR.size, b"\0"))
+    try:
+        fields = read_extensible(task, attr, size, SCHED_ATTR, SCHED_ATTR_SIZE_VER0)
+    except SysError as error:
+        if error.errno == errno.EFAULT:
+            raise
+        # Tell the caller which size of struct sched_attr this kernel knows.
+        task.mm.write_u32(attr, SCHED_ATTR.size)
+        raise SysError(errno.E2BIG) from None
     _, policy, bits, nice, priority, runtime, _, _, _, _ = fields
     known = SCHED_FLAG_RESET_ON_FORK | SCHED_FLAG_KEEP_POLICY | SCHED_FLAG_KEEP_PARAMS
     if policy > 0x7FFF_FFFF or bits & ~known:
@@ -212,12 +215,6 @@ def sched_setattr(task: Task, pid: Int, attr: Addr, flags: UInt) -> None:
     )
     if runtime and not real_time:
         sched.slice_ns = max(100_000, min(100_000_000, runtime))
-
-
-def _refuse_size(task: Task, attr: int) -> None:
-    """Tell the caller which size of struct sched_attr this kernel knows; SysError(E2BIG)."""
-    task.mm.write_u32(attr, SCHED_ATTR.size)
-    raise SysError(errno.E2BIG)
 
 
 @syscall(SYS.sched_setaffinity, partial="stored only: guest threads run where the host lets the sandbox run")

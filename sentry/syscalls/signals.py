@@ -29,6 +29,7 @@ from sentry.abi.signal import (
     bit,
 )
 from sentry.abi.syscall_nr import SYS
+from sentry.abi.time import TIMESPEC, unpack_timespec
 from sentry.kernel import frames
 from sentry.kernel.signals import sanitize_mask
 from sentry.kernel.task import NO_RESULT
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Int, Signal, Size
 
-NSEC = 1_000_000_000
 SIGSET_SIZE = 8
 
 
@@ -160,12 +160,7 @@ async def rt_sigtimedwait(task: Task, addr: Addr, infop: Addr, timeout: Addr, si
     mask = sanitize_mask(read_mask(task, addr, size))
     deadline = None
     if timeout:
-        data = task.mm.read(timeout, 16)
-        sec = int.from_bytes(data[:8], "little", signed=True)
-        nsec = int.from_bytes(data[8:], "little", signed=True)
-        if sec < 0 or not 0 <= nsec < NSEC:
-            raise SysError(errno.EINVAL)
-        deadline = monotonic_ns() + min(sec * NSEC + nsec, 1 << 62)
+        deadline = monotonic_ns() + unpack_timespec(task.mm.read(timeout, TIMESPEC.size))
     info = task.take_signal(mask)
     if info is None:
         blocked, task.awaited = task.blocked, mask

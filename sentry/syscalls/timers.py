@@ -33,9 +33,8 @@ INT_MAX = 0x7FFF_FFFF
 ADJ_OFFSET_SS_READ = 0xA001
 
 
-def _read_timespec(task: Task, addr: int) -> tuple[int, int]:
-    seconds, nanoseconds = t.TIMESPEC.unpack(task.mm.read(addr, t.TIMESPEC.size))
-    return seconds, nanoseconds
+def _read_timespec(task: Task, addr: int) -> int:
+    return t.unpack_timespec(task.mm.read(addr, t.TIMESPEC.size))
 
 
 def _is_clock_device(clock_id: int) -> bool:
@@ -81,9 +80,9 @@ def clock_settime(task: Task, clock_id: Int, ts: Addr) -> None:
         raise SysError(errno.EFAULT if clock_id == 0 else errno.EINVAL)
     if clock_id < 0:
         find_clock(task, clock_id)
-    seconds, nanoseconds = _read_timespec(task, ts)
+    data = task.mm.read(ts, t.TIMESPEC.size)
     if clock_id == 0:
-        t.timespec_ns(seconds, nanoseconds)
+        t.unpack_timespec(data)
     raise SysError(errno.EPERM)
 
 
@@ -166,7 +165,7 @@ async def _sleep(task: Task, clock: Clock, target: int, remaining: int) -> int:
 @syscall(SYS.nanosleep)
 async def nanosleep(task: Task, request: Addr, remaining: Addr) -> int:
     """nanosleep(2)."""
-    duration = t.timespec_ns(*_read_timespec(task, request))
+    duration = _read_timespec(task, request)
     return await _sleep(task, MONOTONIC, monotonic_ns() + duration, remaining)
 
 
@@ -176,7 +175,7 @@ async def clock_nanosleep(task: Task, clock_id: Int, flags: Int, request: Addr, 
     if clock_id == t.CLOCK_THREAD_CPUTIME_ID:
         raise SysError(errno.EOPNOTSUPP)
     clock = _timer_clock(task, clock_id)
-    target = t.timespec_ns(*_read_timespec(task, request))
+    target = _read_timespec(task, request)
     if clock.owner is task:
         raise SysError(errno.EINVAL)
     if not flags & t.TIMER_ABSTIME:
@@ -296,7 +295,7 @@ def timer_create(task: Task, clock_id: Int, event: Addr, timer_addr: Addr) -> No
 
 
 def _pack_itimerspec(timer: PosixTimer) -> bytes:
-    return t.pack_timespec(timer.interval) + t.pack_timespec(timer.remaining())
+    return t.pack_itimerspec(timer.interval, timer.remaining())
 
 
 @syscall(SYS.timer_settime, partial="timers on CPU clocks are approximate")
@@ -304,8 +303,7 @@ def timer_settime(task: Task, timer_id: Int, flags: Int, new: Addr, old: Addr) -
     """timer_settime(2)."""
     if not new:
         raise SysError(errno.EINVAL)
-    raw = t.ITIMERSPEC.unpack(task.mm.read(new, t.ITIMERSPEC.size))
-    interval, value = t.timespec_ns(*raw[:2]), t.timespec_ns(*raw[2:])
+    interval, value = t.unpack_itimerspec(task.mm.read(new, t.ITIMERSPEC.size))
     timer = _find_timer(task, timer_id)
     before = _pack_itimerspec(timer)
     timer.overrun = 0

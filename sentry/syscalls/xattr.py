@@ -7,9 +7,8 @@ import errno
 from sentry.abi.capability import CAP_SETFCAP, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import XATTR_CREATE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX
-from sentry.abi.stat import S_ISVTX
+from sentry.abi.stat import S_IFDIR, S_IFREG, S_ISVTX
 from sentry.abi.syscall_nr import SYS
-from sentry.fs.inode import S_IFDIR, S_IFREG
 from sentry.fs.walk import MAY_READ, MAY_WRITE, owner_or_capable, permission, walk, want_write
 from sentry.syscalls.table import syscall
 

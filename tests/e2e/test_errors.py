@@ -172,6 +172,7 @@ def test_signal_to_the_command_line(runner: Runner, number: signal.Signals) -> N
     """A signal sent to `sentry run` reaches the program; unhandled, it ends it with 128+N."""
     process = subprocess.Popen(
         runner.argv("sh", "-c", "echo up; exec sleep 1000"),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd="/",

@@ -89,6 +89,13 @@ def test_stdio_keeps_its_flags(runner: Runner) -> None:
         os.close(writer)
 
 
+def take_terminal() -> None:
+    """In a new child: make stdin its controlling terminal; its signals are the defaults."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Terminal:
     """A program on a new pseudo-terminal, driven from its master side."""
 
@@ -106,7 +113,7 @@ class Terminal:
         self.process = subprocess.Popen(
             command, stdin=slave, stdout=slave, stderr=slave, cwd="/", env=environment,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=take_terminal,
         )  # fmt: skip
         self.seen = b""
 

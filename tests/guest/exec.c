@@ -161,8 +161,32 @@ static void with_execveat(const char *self)
     int dir = MUST(open(".", O_RDONLY | O_DIRECTORY));
     reap("relative", CHILD(execveat(dir, "link", LIST("me", "shown"), NONE, 0)));
     close(fd);
+    put_file("script", "#! /bin/echo by echo\n", 0755);
+    fd = MUST(open("script", O_RDONLY | O_CLOEXEC));
+    SHOW(execveat(fd, "", LIST("x"), NONE, AT_EMPTY_PATH));
+    close(fd);
     close(path_fd);
     close(dir);
+}
+
+/* A file may be open for writing, or be a program under way, but not both. */
+static void busy(const char *self)
+{
+    CASE("ETXTBSY");
+    int fd = MUST(open(self, O_WRONLY));
+    run("open for writing", self, LIST("me", "shown"), NONE);
+    MUST(close(fd));
+    struct gate begun = gate_make();
+    pid_t pid = CHILD(MUST(fcntl(begun.ends[1], F_SETFD, 0)); MUST(dup2(begun.ends[1], 1));
+                      execve(self, LIST("me", "wait"), NONE));
+    gate_wait(begun);
+    SHOW(open(self, O_RDWR));
+    SHOW(open(self, O_RDONLY | O_TRUNC));
+    SHOW(truncate(self, 0));
+    SHOW_OK(open(self, O_RDONLY));
+    kill(pid, SIGKILL);
+    reap("running", pid);
+    SHOW_OK(open(self, O_RDWR));
 }
 
 static void handler(int signo UNUSED) {}
@@ -209,6 +233,8 @@ int main(int argc, char **argv)
         return say("length %zu", strlen(argv[2])), 0;
     if (argc > 1 && strcmp(argv[1], "state") == 0)
         return state();
+    if (argc > 1 && strcmp(argv[1], "wait") == 0)
+        return (int)write(1, "x", 1) + pause();
     if (argc > 1 && strcmp(argv[1], "pid") == 0)
         return say("the same pid: %s", atoi(argv[2]) == getpid() ? "yes" : "no"), 0;
     if (argc > 1)
@@ -229,6 +255,7 @@ int main(int argc, char **argv)
     scripts("./me");
     errors("./me");
     with_execveat("./me");
+    busy("./me");
     kept(self);
     return 0;
 }

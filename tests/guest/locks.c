@@ -113,6 +113,7 @@ int main(void)
     reap("the child's copy is the same lock", CHILD(SHOW(flock(second, LOCK_EX | LOCK_NB));
                                                     SHOW(flock(fd, LOCK_EX | LOCK_NB))));
     SHOW(flock(second, 0));
+    SHOW(flock(second, LOCK_MAND | LOCK_READ));
     SHOW(flock(99, LOCK_SH));
     pid = CHILD(close(second); gate_open(ready); SHOW(flock(fd, LOCK_EX)));
     gate_wait(ready);

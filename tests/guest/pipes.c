@@ -139,6 +139,11 @@ int main(void)
     SHOW(writev(ends[1], out, 0));
     SHOW(writev(ends[1], out, 1025));
     SHOW(writev(ends[1], BAD, 1));
+    out[2].iov_base = BAD;
+    SHOW(writev(ends[1], out, 3));
+    struct iovec pages[2] = {{block, 5000}, {BAD, 10}};
+    SHOW(writev(ends[1], pages, 2));
+    SHOW(read(ends[0], block, sizeof block));
     out[0].iov_len = -1;
     SHOW(writev(ends[1], out, 1));
     CASE("splice and tee");
@@ -152,6 +157,13 @@ int main(void)
     SHOW(read(ends[0], text, 32));
     SHOW(splice(ends[0], NULL, ends[1], NULL, 1, 0));
     SHOW(tee(0, other[1], 1, 0));
+    SHOW(tee(ends[0], ends[1], 1, 0));
+    SHOW(tee(ends[0], other[1], 1, SPLICE_F_NONBLOCK));
+    fill(other[1]);
+    MUST(write(ends[1], "more", 4));
+    SHOW(tee(ends[0], other[1], 4, SPLICE_F_NONBLOCK));
+    MUST(read(ends[0], text, 4));
+    SHOW_IF(read(other[0], block, sizeof block) > 4096);
     SHOW(splice(ends[0], NULL, other[1], NULL, 1, SPLICE_F_NONBLOCK));
     CASE("FIFO");
     scratch();

@@ -169,6 +169,11 @@ int main(int argc, char **argv)
     SHOW(read(ends[0], name, 8));
     SHOW(access("/proc/self/fd/99", F_OK));
     SHOW(unlink("/proc/self/fd/0"));
+    SHOW(unlink("/proc/self/status"));
+    SHOW(unlink("/proc/version"));
+    SHOW(rmdir("/proc/self/task"));
+    SHOW(rename("/proc/self/comm", "/proc/self/other"));
+    SHOW(open("/proc/self/other", O_CREAT | O_RDWR, 0600));
     MUST(unlink("file"));
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     say("%s", target(path) + strlen(scratch_path));

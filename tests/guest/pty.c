@@ -327,6 +327,9 @@ static void hang_up(void)
 
 int main(void)
 {
+    /* A background job of a shell starts with these ignored. */
+    signal(SIGINT, SIG_DFL);
+    signal(SIGQUIT, SIG_DFL);
     pair();
     defaults();
     canonical();

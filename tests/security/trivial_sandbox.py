@@ -21,6 +21,7 @@ for place in (Path(__file__).resolve().parents[2], Path(__file__).resolve().pare
 from sentry._engine import ffi, lib  # noqa: E402
 
 from sentry.abi.errors import SysError  # noqa: E402
+from sentry.kernel import pool  # noqa: E402
 from sentry.platform.ptrace import PtracePlatform  # noqa: E402
 
 ACTION = os.environ["TRIVIAL"].split()
@@ -115,6 +116,7 @@ def guest_main(config, platform, sock_fd, control, stdio):
 
 fake = types.ModuleType("sentry.runtime.guest")
 fake.make_platform = make_platform
+fake.start_threads = pool.start
 fake.main = guest_main
 sys.modules["sentry.runtime.guest"] = fake
 import sentry.runtime  # noqa: E402

@@ -6,7 +6,8 @@ import errno
 import os
 
 from sentry.abi.errors import SysError
-from sentry.platform.base import PAGE_SIZE, AddressSpace, Thread
+from sentry.abi.mman import PAGE_SIZE
+from sentry.platform.base import AddressSpace, Thread
 
 
 class Page:

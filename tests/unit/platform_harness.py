@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sentry.abi.errors import SysError
+from sentry.abi.mman import PAGE_SIZE as PAGE
 from sentry.platform import base
 from sentry.platform.ptrace import PtracePlatform
 
@@ -17,7 +18,7 @@ READ, WRITE, EXEC = 1, 2, 4
 CODE = 0x40_0000
 DATA = 0x50_0000
 STACK = 0x60_0000
-PAGE = base.PAGE_SIZE
+
 
 SYSCALL = bytes.fromhex("0f05")
 SPIN = bytes.fromhex("ebfe")

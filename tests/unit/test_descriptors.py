@@ -11,9 +11,10 @@ from io_fakes import Kernel
 
 from sentry.abi import fcntl as f
 from sentry.abi import ioctl as io
-from sentry.abi.epoll import ITIMERSPEC, SIGNALFD_SIGINFO
+from sentry.abi.epoll import SIGNALFD_SIGINFO
 from sentry.abi.poll import POLLIN, POLLOUT
 from sentry.abi.signal import SIGIO, SigInfo
+from sentry.abi.time import ITIMERSPEC
 from sentry.fs.pipe import open_pipe
 from sentry.syscalls import descriptors as calls
 from sentry.syscalls import events
@@ -211,5 +212,5 @@ def test_record_locks(task):
     task.call(calls.fcntl, fd, f.F_SETLK, ARG)
     task.kernel.run()
     assert other.result == 0
-    assert task.errno(calls.flock, fd, 99) == errno.EINVAL
+    assert task.errno(calls.flock, fd, 16) == errno.EINVAL
     task.call(calls.flock, fd, f.LOCK_EX)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from io_fakes import Kernel
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_DIRECT
 from sentry.abi.ioctl import FIONREAD
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs.inode import Filesystem, Inode
-from sentry.fs.pipe import O_DIRECT, Pipe, open_fifo, open_pipe
+from sentry.fs.pipe import Pipe, open_fifo, open_pipe
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.wait import Interrupted, block
 

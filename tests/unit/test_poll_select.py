@@ -7,7 +7,8 @@ import errno
 import pytest
 from io_fakes import Interrupted, Kernel
 
-from sentry.abi.poll import POLLERR, POLLFD, POLLHUP, POLLIN, POLLNVAL, POLLOUT, TIMESPEC
+from sentry.abi.poll import POLLERR, POLLFD, POLLHUP, POLLIN, POLLNVAL, POLLOUT
+from sentry.abi.time import TIMESPEC
 from sentry.fs.pipe import open_pipe
 from sentry.syscalls import poll as calls
 from sentry.syscalls.table import RestartBlock

@@ -73,6 +73,7 @@ def test_pool(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=60,
+        cwd="/",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

@@ -220,7 +220,9 @@ def test_input_waits_when_there_is_no_room():
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.one_of(st.tuples(st.just("type"), st.binary(max_size=300)), st.tuples(st.just("modes"), modes())))
+    st.lists(
+        st.one_of(st.tuples(st.just("type"), st.binary(max_size=300)), st.tuples(st.just("modes"), modes()))
+    )
 )
 def test_any_bytes_keep_the_limits(rest):
     ours = Ours()

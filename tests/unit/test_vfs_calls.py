@@ -11,9 +11,10 @@ from vfs_support import ROOT, FakeTask, Memory, Scheduler, outcome, run, start, 
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import F_RDLCK, F_UNLCK, F_WRLCK, O_APPEND, O_CREAT, O_NONBLOCK, O_RDWR
+from sentry.abi.poll import POLLIN, POLLOUT
 from sentry.abi.stat import STAT, STATFS, STATX
 from sentry.fs import locks
-from sentry.fs.file import POLLIN, POLLOUT, File
+from sentry.fs.file import File
 from sentry.fs.inode import Filesystem, Inode
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.wait import Interrupted

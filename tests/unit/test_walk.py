@@ -19,9 +19,10 @@ from sentry.abi.fcntl import (
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
 )
+from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.fs import dcache, modify, setup
 from sentry.fs.dentry import Dentry, FsContext, Path
-from sentry.fs.inode import S_IFDIR, S_IFLNK, S_IFREG, Filesystem, Inode
+from sentry.fs.inode import Filesystem, Inode
 from sentry.fs.opening import open_file
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.fs.walk import locate, path_bytes, permission, walk, walk_parent

@@ -19,17 +19,13 @@ MAX_CHUNK = 1 << 20
 class NullFile(File):
     __slots__ = ()
 
-    @property
-    def seekable(self) -> bool:
-        return True
+    seekable = True
 
     @property
     def discards(self) -> bool:
         return True
 
-    @property
-    def pollable(self) -> bool:
-        return False
+    pollable = False
 
     async def read(self, size: int) -> bytes:
         return b""
@@ -77,9 +73,7 @@ class RandomFile(File):
 
     __slots__ = ()
 
-    @property
-    def seekable(self) -> bool:
-        return True
+    seekable = True
 
     async def read(self, size: int) -> bytes:
         return os.urandom(min(size, MAX_CHUNK))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sentry.abi.stat import S_IFCHR
 from sentry.fs.dev.table import makedev
-from sentry.fs.inode import S_IFCHR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

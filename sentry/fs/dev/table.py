@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.stat import S_IFCHR, S_IFMT
 from sentry.fs.dev.memory import FullFile, NullFile, RandomFile, ZeroFile
 from sentry.fs.devpts.filesystem import DevptsFilesystem
 from sentry.fs.devpts.job import controlling, current_task
-from sentry.fs.inode import S_IFCHR, S_IFMT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 CHUNK = 4096
 DRAIN_NS = 2_000_000_000
-O_NONBLOCK = 0o4000
 
 
 class HostTerminal:

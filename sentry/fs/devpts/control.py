@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_CLOEXEC
 from sentry.abi.ioctl import (
     TCFLSH,
     TCSBRK,
@@ -31,6 +32,7 @@ from sentry.abi.ioctl import (
     TIOCSTI,
     TIOCSWINSZ,
 )
+from sentry.abi.signal import NSIG
 from sentry.abi.termios import (
     EXTPROC,
     IXON,
@@ -60,8 +62,6 @@ if TYPE_CHECKING:
     from sentry.fs.file import File
 
 __all__ = ["TIOCSPGRP", "current_task", "ioctl"]
-O_CLOEXEC = 0o2000000
-NSIG = 64
 
 
 def ioctl(pty: Pty, task: Any, request: int, arg: int, file: File, master: bool) -> int:

@@ -6,10 +6,12 @@ import errno
 from time import time_ns
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_NOCTTY, O_RDWR
+from sentry.abi.stat import DT_CHR, S_IFCHR, S_IFDIR
 from sentry.fs.dentry import Dentry, Mount, Path
 from sentry.fs.devpts.pty import KEPT_FLAGS, MasterFile, Pty, SlaveFile
 from sentry.fs.dirfile import SnapshotDirectory
-from sentry.fs.inode import CACHE_NEVER, S_IFCHR, S_IFDIR, Filesystem, Inode
+from sentry.fs.inode import CACHE_NEVER, Filesystem, Inode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 DEVPTS_MAGIC = 0x1CD1
 MAX_PTYS = 4096
 TTY_GID = 5
-O_RDWR = 2
-O_NOCTTY = 0o400
-DT_CHR = 2
 PTMX_INO = 2
 FIRST_INO = 3
 PTS_MAJOR = 136

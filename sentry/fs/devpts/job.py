@@ -10,6 +10,7 @@ import errno
 
 from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_ACCMODE, O_NOCTTY
 from sentry.abi.ioctl import TIOCGPGRP, TIOCGSID, TIOCNOTTY, TIOCSCTTY, TIOCSPGRP
 from sentry.abi.signal import SIG_IGN, SIGCONT, SIGHUP, SIGTTIN, SIGTTOU, bit
 from sentry.kernel import wait
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.kernel.group import ProcessGroup, Session
-
-O_NOCTTY = 0o400
-O_ACCMODE = 3
 
 
 def current_task() -> Any:

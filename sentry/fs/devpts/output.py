@@ -220,4 +220,3 @@ class OutputSide:
         del self.output[BUFFER - 1 :]
         self.note(TIOCPKT_FLUSHWRITE)
         self.on_output()
-

@@ -12,22 +12,14 @@ from time import monotonic_ns
 
 from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
-from sentry.abi.poll import (
-    POLLERR,
-    POLLHUP,
-    POLLIN,
-    POLLOUT,
-    POLLPRI,
-    POLLRDNORM,
-    POLLREADY,
-    POLLWRNORM,
-)
+from sentry.abi.fcntl import O_NONBLOCK
+from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POLLRDNORM, POLLREADY, POLLWRNORM
 from sentry.abi.signal import SIGCONT, SIGHUP, SIGTTIN, SIGWINCH
 from sentry.abi.termios import EXTPROC, ICANON, TOSTOP, VMIN, VTIME
 from sentry.fs.devpts import control
 from sentry.fs.devpts.job import Terminal
 from sentry.fs.devpts.ldisc import LineDiscipline
-from sentry.fs.file import O_NONBLOCK, File
+from sentry.fs.file import File
 from sentry.kernel.wait import Interrupted, WaitQueue, block
 
 TYPE_CHECKING = False

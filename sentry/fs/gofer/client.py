@@ -18,6 +18,7 @@ from fcntl import F_GETFL, fcntl
 from gofer import messages as m
 from gofer.messages import Attr, Message, ProtocolError, Qid
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import XATTR_REPLACE, XATTR_SIZE_MAX
 from sentry.fs.gofer.transport import Transport, errno_of
 
 TYPE_CHECKING = False
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 MSIZE = 128 * 1024 + m.IOHDRSZ
 #: While there is no event loop yet (`Client.run`).
 START_UP_MS = 10_000
-XATTR_REPLACE = 2
-XATTR_SIZE_MAX = 65536
 
 
 class Client(Transport):

@@ -109,13 +109,8 @@ class HostFile(File):
         super().__init__(inode, flags, path)
         self.handle = handle
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     async def _size(self) -> int:
         if self.handle.fd >= 0:

@@ -25,17 +25,10 @@ from gofer.messages import (
 )
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHANGE
-from sentry.abi.stat import major, minor
+from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, major, minor
 from sentry.fs import dcache
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
-from sentry.fs.inode import (
-    CACHE_REVALIDATE,
-    S_IFDIR,
-    S_IFMT,
-    S_IFREG,
-    Filesystem,
-    Inode,
-)
+from sentry.fs.inode import CACHE_REVALIDATE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
 
 TYPE_CHECKING = False

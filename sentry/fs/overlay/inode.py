@@ -17,8 +17,8 @@ from _weakref import ref
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_ACCMODE, O_RDONLY
+from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from sentry.fs.dirfile import SnapshotDirectory
-from sentry.fs.inode import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from sentry.fs.mutex import Mutex
 from sentry.fs.tmpfs.inode import DirectoryInode, SymlinkInode, Tmpfs
 from sentry.fs.tmpfs.node import TmpfsInode

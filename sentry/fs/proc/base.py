@@ -14,9 +14,11 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import SEEK_CUR, SEEK_SET
+from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.fs.dirfile import DirectoryFile
 from sentry.fs.file import File
-from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER, S_IFDIR, S_IFLNK, S_IFREG, Inode
+from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER, Inode
 from sentry.kernel import wait
 
 TYPE_CHECKING = False
@@ -30,9 +32,7 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
-DT_DIR, DT_REG, DT_LNK = 4, 8, 10
 O_NONCREATION = ~0o2001700  # O_CLOEXEC and what only acts at the time of open(2)
-SEEK_SET, SEEK_CUR = 0, 1
 MAX_WRITE = 65536
 
 
@@ -91,13 +91,8 @@ class GeneratedFile(File):
         super().__init__(inode, flags, path)
         self._data: bytes | None = None
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     def _contents(self, offset: int) -> bytes:
         if self._data is None or offset == 0:
@@ -163,6 +158,7 @@ class GeneratedDirectory(Inode):
 
     __slots__ = ()
     caching = CACHE_NEVER
+    immutable = True
 
     def __init__(self, fs: Filesystem, ino: int, mode: int = 0o555, uid: int = 0, gid: int = 0) -> None:
         super().__init__(fs, ino, S_IFDIR | mode, uid, gid)
@@ -184,6 +180,7 @@ class StaticDirectory(GeneratedDirectory):
 
     __slots__ = ("_children", "_kernel", "_names", "_tree")
     caching = CACHE_EXACT
+    immutable = False
 
     def __init__(self, fs: Any, tree: dict[bytes, Any], kernel: Kernel, ino: int = 0) -> None:
         super().__init__(fs, ino or fs.new_ino())

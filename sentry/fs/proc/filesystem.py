@@ -20,6 +20,7 @@ class ProcFilesystem(Filesystem):
     """The procfs of a kernel: `root` is its root directory."""
 
     type_name = b"proc"
+    fixed_names = True
     magic = PROC_MAGIC
 
     def __init__(self, kernel: Kernel) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_CLOEXEC, O_NONBLOCK, O_PATH
+from sentry.abi.stat import DT_LNK, DT_REG, S_IFLNK
 from sentry.fs import walk
 from sentry.fs.anon import AnonFilesystem, AnonInode
-from sentry.fs.file import O_NONBLOCK, File
-from sentry.fs.inode import S_IFLNK, Inode
+from sentry.fs.file import File
+from sentry.fs.inode import Inode
 from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import (
-    DT_LNK,
-    DT_REG,
     O_NONCREATION,
     GeneratedDirectory,
     GeneratedInode,
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 NSFS_MAGIC = 0x6E736673
 NS_GET_USERNS, NS_GET_PARENT, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB702, 0xB703, 0xB704
-O_PATH = 0o10000000
-O_CLOEXEC = 0o2000000
 #: Namespaces by name, with the inode numbers that the first ones of a kernel have.
 NAMESPACES = (
     (b"cgroup", 4026531835),

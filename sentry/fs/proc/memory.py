@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import SEEK_CUR, SEEK_SET
+from sentry.abi.stat import S_IFREG
 from sentry.fs.file import File
-from sentry.fs.inode import S_IFREG, Inode
+from sentry.fs.inode import Inode
 from sentry.fs.proc.access import require_access
-from sentry.fs.proc.base import O_NONCREATION, SEEK_CUR, SEEK_SET
+from sentry.fs.proc.base import O_NONCREATION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,13 +49,8 @@ class MemFile(File):
         super().__init__(inode, flags, path)
         self._mm = mm
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     async def read(self, size: int) -> bytes:
         data = await self.pread(size, self.pos)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.stat import DT_DIR
 from sentry.fs.inode import CACHE_NEVER, Inode
 from sentry.fs.proc import sysctl, system
-from sentry.fs.proc.base import DT_DIR, Link, StaticDirectory, current_task
+from sentry.fs.proc.base import Link, StaticDirectory, current_task
 from sentry.fs.proc.task import TASK_SHIFT, TaskDirectory, parse_pid
 
 TYPE_CHECKING = False

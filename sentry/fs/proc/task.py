@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.stat import DT_DIR, DT_LNK, DT_REG
 from sentry.fs.inode import Inode
 from sentry.fs.proc import links, maps, mounts, status
 from sentry.fs.proc.access import require_access
-from sentry.fs.proc.base import DT_DIR, DT_LNK, DT_REG, GeneratedDirectory, GeneratedInode, current_task
+from sentry.fs.proc.base import GeneratedDirectory, GeneratedInode, current_task
 from sentry.fs.proc.memory import MemInode
 
 TYPE_CHECKING = False

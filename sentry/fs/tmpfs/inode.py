@@ -12,9 +12,11 @@ from time import time_ns
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RENAME_EXCHANGE, RENAME_NOREPLACE
+from sentry.abi.mman import PAGE_SIZE
+from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.fs.dirfile import DirectoryFile
-from sentry.fs.inode import S_IFDIR, S_IFLNK, S_IFREG, Filesystem
-from sentry.fs.tmpfs.node import PAGE, TmpfsInode, storage
+from sentry.fs.inode import Filesystem
+from sentry.fs.tmpfs.node import TmpfsInode, storage
 from sentry.fs.tmpfs.regular import RegularInode
 
 TYPE_CHECKING = False
@@ -43,7 +45,7 @@ class Tmpfs(Filesystem):
         """`limit_bytes`: for data, 0 for none.  `reopen_readonly(fd)`: a descriptor of the same memfd that
         is open for reading only; without it no shared mapping of a file opened O_RDONLY is possible."""
         super().__init__()
-        self.limit_pages = limit_bytes // PAGE or NO_LIMIT
+        self.limit_pages = limit_bytes // PAGE_SIZE or NO_LIMIT
         self.used_pages = 0
         self.limit_inodes = storage.MAX_INODES
         self.used_inodes = 0
@@ -62,7 +64,7 @@ class Tmpfs(Filesystem):
     async def statfs(self) -> tuple[int, int, int, int, int, int]:
         limit = 0 if self.limit_pages == NO_LIMIT else self.limit_pages
         free = max(0, min(limit, self.room())) if limit else 0
-        return PAGE, limit, free, free, self.limit_inodes, max(0, self.limit_inodes - self.used_inodes)
+        return PAGE_SIZE, limit, free, free, self.limit_inodes, max(0, self.limit_inodes - self.used_inodes)
 
     def room(self) -> int:
         """How many pages more its files may use."""

@@ -7,14 +7,15 @@ from time import time_ns
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import XATTR_CREATE, XATTR_REPLACE
-from sentry.fs.inode import S_IFDIR, S_IFREG, Inode
+from sentry.abi.mman import PAGE_SIZE
+from sentry.abi.stat import S_IFDIR, S_IFREG
+from sentry.fs.inode import Inode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.tmpfs.inode import Tmpfs
     from sentry.mm.commit import Commit
 
-PAGE = 4096
 #: Names and values of one file together (a guest may not fill the Sentry's memory with them).
 XATTR_MAX = 131072
 
@@ -35,12 +36,12 @@ class Storage:
 
     def room(self) -> int:
         """How many pages may still come into use."""
-        return 1 << 50 if self.commit is None else self.commit.shared_room() // PAGE
+        return 1 << 50 if self.commit is None else self.commit.shared_room() // PAGE_SIZE
 
     def count(self, pages: int) -> None:
         """`pages` (maybe negative) have come into use."""
         if self.commit is not None:
-            self.commit.count_shared(pages * PAGE)
+            self.commit.count_shared(pages * PAGE_SIZE)
 
 
 storage = Storage()
@@ -66,7 +67,7 @@ class TmpfsInode(Inode):
 
     def held_pages(self) -> int:
         """What the file counts for in the file system's limit."""
-        return -(-self._xattr_size // PAGE)
+        return -(-self._xattr_size // PAGE_SIZE)
 
     def changed(self) -> None:
         """Attributes or names of this file change now (an overlay notes that it has its own copy)."""
@@ -130,7 +131,7 @@ class TmpfsInode(Inode):
     def _resize_xattrs(self, size: int) -> None:
         if size > XATTR_MAX:
             raise SysError(errno.ENOSPC)
-        pages = -(-size // PAGE) + self._xattr_size // -PAGE
+        pages = -(-size // PAGE_SIZE) + self._xattr_size // -PAGE_SIZE
         if pages:
             self.fs.charge(pages)
         self._xattr_size = size

@@ -26,6 +26,7 @@ from sentry.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
+from sentry.abi.mman import PAGE_SIZE
 from sentry.fs.file import APPEND, File
 from sentry.fs.tmpfs.node import TmpfsInode
 from sentry.kernel.wait import yield_now
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
 
 INLINE_MAX = 16384
-PAGE = 4096
 MAX_SIZE = 0x7FFFFFFFFFFFF000
 _ALLOCATE_STEP = 16 << 20
 _MFD_CLOEXEC = 1
@@ -102,7 +102,7 @@ class RegularInode(TmpfsInode):
             if offset >= MAX_SIZE:
                 raise SysError(errno.EFBIG)
             return self.write_at(data[: MAX_SIZE - offset], offset)
-        if self._fd < 0 and (end > INLINE_MAX or offset > len(self._inline) + PAGE):
+        if self._fd < 0 and (end > INLINE_MAX or offset > len(self._inline) + PAGE_SIZE):
             self._to_memfd()
         if self._fd < 0:
             count = self._write_inline(data, offset)
@@ -114,7 +114,7 @@ class RegularInode(TmpfsInode):
 
     def _write_inline(self, data: bytes, offset: int) -> int:
         inline = self._inline
-        self._charge(-(-max(len(inline), offset + len(data)) // PAGE))
+        self._charge(-(-max(len(inline), offset + len(data)) // PAGE_SIZE))
         if offset > len(inline):
             inline.extend(bytes(offset - len(inline)))
         inline[offset : offset + len(data)] = data
@@ -124,7 +124,7 @@ class RegularInode(TmpfsInode):
         room = self.fs.room()
         if self._mapped:
             self._charge_size(max(self.size, offset + len(data)))
-        elif (offset + len(data) - 1) // PAGE - offset // PAGE >= room:
+        elif (offset + len(data) - 1) // PAGE_SIZE - offset // PAGE_SIZE >= room:
             data = data[: self._fitting(offset, len(data), room)]
             if not data:
                 raise SysError(errno.ENOSPC)
@@ -138,10 +138,10 @@ class RegularInode(TmpfsInode):
 
     def _fitting(self, offset: int, size: int, room: int) -> int:
         """How many of `size` bytes at `offset` can be written with `room` new pages."""
-        page, last = offset // PAGE, (offset + size - 1) // PAGE
+        page, last = offset // PAGE_SIZE, (offset + size - 1) // PAGE_SIZE
         while page <= last:
             try:
-                data = os.lseek(self._fd, page * PAGE, SEEK_DATA) // PAGE
+                data = os.lseek(self._fd, page * PAGE_SIZE, SEEK_DATA) // PAGE_SIZE
             except OSError:
                 data = last + 1
             if data > page:
@@ -152,8 +152,8 @@ class RegularInode(TmpfsInode):
                 room -= free
                 page += free
             else:
-                page = os.lseek(self._fd, page * PAGE, SEEK_HOLE) // PAGE
-        return max(0, min(size, page * PAGE - offset))
+                page = os.lseek(self._fd, page * PAGE_SIZE, SEEK_HOLE) // PAGE_SIZE
+        return max(0, min(size, page * PAGE_SIZE - offset))
 
     def _charge(self, pages: int) -> None:
         """Count for `pages` from now on; SysError(ENOSPC) when these are too many more."""
@@ -166,14 +166,14 @@ class RegularInode(TmpfsInode):
         stat = os.fstat(self._fd)
         pages = stat.st_blocks // 8
         if self._mapped:
-            pages = max(pages, -(-stat.st_size // PAGE))
+            pages = max(pages, -(-stat.st_size // PAGE_SIZE))
         if pages != self.pages:
             self.fs.count(pages - self.pages)
             self.pages = pages
 
     def _charge_size(self, size: int) -> None:
-        """A mapped file will have `size` bytes; SysError(ENOSPC) when the limit has no room for all of them."""
-        self._charge(max(self.pages, -(-size // PAGE)))
+        """A mapped file will have `size` bytes; SysError(ENOSPC) when the limit has no room for them."""
+        self._charge(max(self.pages, -(-size // PAGE_SIZE)))
 
     def _to_memfd(self) -> None:
         fd = new_memfd()
@@ -196,7 +196,7 @@ class RegularInode(TmpfsInode):
         if self._fd < 0 and size > INLINE_MAX:
             self._to_memfd()
         if self._fd < 0:
-            self._charge(-(-size // PAGE))
+            self._charge(-(-size // PAGE_SIZE))
             inline = self._inline
             if size < len(inline):
                 del inline[size:]
@@ -239,14 +239,14 @@ class RegularInode(TmpfsInode):
         if mode & FALLOC_FL_KEEP_SIZE:
             # Pages behind the end of a memfd can't be had through posix_fallocate: only inside.
             end = min(end, old)
-        if -(-size // PAGE) > self.fs.room() + self.pages:
+        if -(-size // PAGE_SIZE) > self.fs.room() + self.pages:
             raise SysError(errno.ENOSPC)
         if self._fd < 0:
             self._to_memfd()
         try:
             while offset < end:
                 step = min(end - offset, _ALLOCATE_STEP)
-                if -(-step // PAGE) > self.fs.room() + self.pages:
+                if -(-step // PAGE_SIZE) > self.fs.room() + self.pages:
                     raise SysError(errno.ENOSPC)
                 os.posix_fallocate(self._fd, offset, step)
                 offset += step
@@ -267,7 +267,7 @@ class RegularInode(TmpfsInode):
         if self._fd < 0:
             self._inline[offset : offset + size] = bytes(size)
         else:
-            first, last = -(-offset // PAGE) * PAGE, (offset + size) // PAGE * PAGE
+            first, last = -(-offset // PAGE_SIZE) * PAGE_SIZE, (offset + size) // PAGE_SIZE * PAGE_SIZE
             if first < last:
                 # Python has no fallocate(2); MADV_REMOVE on a shared mapping frees the same pages.
                 with mmap.mmap(self._fd, last - first, mmap.MAP_SHARED, offset=first) as area:
@@ -328,13 +328,8 @@ class RegularFile(File):
         super().__init__(inode, flags, path)
         self.node = inode
 
-    @property
-    def pollable(self) -> bool:
-        return False
-
-    @property
-    def seekable(self) -> bool:
-        return True
+    pollable = False
+    seekable = True
 
     async def read(self, size: int) -> bytes:
         data = self.node.read_at(size, self.pos)

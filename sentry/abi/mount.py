@@ -1,0 +1,22 @@
+"""Flags of mount(2) and umount2(2) (linux/mount.h)."""
+
+from __future__ import annotations
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_MOVE = 8192
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+#: MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED.
+MS_PROPAGATION = 1 << 17 | MS_PRIVATE | 1 << 19 | 1 << 20
+MS_MGC_VAL = 0xC0ED0000
+MS_MGC_MSK = 0xFFFF0000
+
+MNT_FORCE = 1
+MNT_DETACH = 2
+MNT_EXPIRE = 4
+UMOUNT_NOFOLLOW = 8
