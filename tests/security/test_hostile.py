@@ -1,0 +1,218 @@
+"""Hostile guests: whatever a program does to the Sentry from inside, the sandbox survives it.
+
+Each case is an attack of a program in `hostile/`.  It runs in a child of a guest process, which afterwards looks whether
+fork, pipes and execve still work, and says so.  From outside we look that the Sentry has no internal error, at most one
+line to say, and that its own memory stayed small.
+
+SENTRY_LONG=1 (or --long) makes the fuzzer go on for minutes; SENTRY_SEED chooses its seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from outside import parents, read_status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from conftest import Runner
+
+SOURCES = Path(__file__).resolve().parent / "hostile"
+CFLAGS = ["-O1", "-w", "-pthread", "-static"]
+#: What the Sentry may come to use by itself, in KiB.
+MEMORY = 700 << 10
+PATIENCE = 90.0
+SURVIVED = "sandbox works"
+
+
+@pytest.fixture(scope="session")
+def programs(shared_dir: Path) -> Path:
+    """A directory with the hostile programs, static and readable by everybody."""
+    target = shared_dir / "hostile"
+    target.mkdir()
+    for source in SOURCES.glob("*.c"):
+        subprocess.run(["gcc", *CFLAGS, "-o", target / source.stem, source], check=True, timeout=120)
+    return target
+
+
+def sentry_of(cli: int) -> int:
+    """The Sentry's pid: the child of pid 1 of the new PID namespace, 0 if there is none (yet)."""
+    tree = parents()
+    for pid, parent in tree.items():
+        grandparent = tree.get(parent, 0)
+        if grandparent == cli and len(read_status(pid).get("NSpid", "").split()) == 2:
+            return pid
+    return 0
+
+
+class Outcome:
+    def __init__(self, status: int, out: str, err: str, peak: int) -> None:
+        self.status, self.out, self.err, self.peak = status, out, err, peak
+
+    def __repr__(self) -> str:
+        return f"status {self.status}, peak {self.peak >> 10} MiB\nstdout: {self.out[-2000:]}\nstderr: {self.err[-4000:]}"
+
+
+def attack(runner: Runner, *command: str, flags: tuple[str, ...] = (), patience: float = PATIENCE) -> Outcome:
+    """Run the hostile command; the Sentry's peak of memory (KiB) is watched meanwhile."""
+    argv = runner.argv(*command, flags=flags)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        environment = {"PATH": os.environ["PATH"], "SECRET_OF_THE_CALLER": "1"}
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd="/", env=environment, start_new_session=True
+        )
+        deadline, peak, sentry = time.monotonic() + patience, 0, 0
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                err.seek(0)
+                pytest.fail(f"{command}: still running after {patience} s\n{err.read()[-3000:]!r}")
+            sentry = sentry or sentry_of(process.pid)
+            peak = max(peak, int(read_status(sentry).get("VmHWM", "0 kB").split()[0]) if sentry else 0)
+            time.sleep(0.05)
+        out.seek(0)
+        err.seek(0)
+        return Outcome(
+            process.returncode, out.read().decode(errors="replace"), err.read().decode(errors="replace"), peak
+        )
+
+
+def survived(outcome: Outcome, lines: int = 0) -> None:
+    assert "internal error" not in outcome.err and "Traceback" not in outcome.err, outcome
+    assert outcome.status == 0, outcome
+    assert SURVIVED in outcome.out, outcome
+    said = outcome.err.strip().splitlines()
+    assert len(said) <= lines, outcome
+    assert outcome.peak < MEMORY, outcome
+
+
+@pytest.mark.parametrize(
+    "name",
+    "vmas vmas_fork fds_dup events timerfds pipes memfds epolls host_files ptys sockets pipe_memory epoll_entries "
+    "epoll_deep timers signals signals_many huge_sizes deep_dirs symlinks many_files many_names xattrs arguments threads "
+    "locks zombies sessions death_chain names".split(),
+)  # fmt: skip
+def test_resources(name: str, runner: Runner, programs: Path) -> None:
+    if not runner.is_root:
+        pytest.skip("the same code as for root")
+    survived(attack(runner, str(programs / "resources"), name))
+
+
+@pytest.mark.parametrize("name, flags", [
+    ("fork_bomb", ("--pids", "60")), ("threads", ("--pids", "60")), ("memory_bomb", ("--memory", "200M")),
+    ("file_bomb", ("--memory", "200M")), ("shared_bomb", ("--memory", "200M")),
+])  # fmt: skip
+def test_limits(name: str, flags: tuple[str, str], runner: Runner, programs: Path) -> None:
+    survived(attack(runner, str(programs / "resources"), name, flags=flags), lines=1)
+
+
+def test_shared_memory_is_limited_without_flags(runner: Runner, programs: Path) -> None:
+    """Files in memory and shared mappings are the Sentry's: no OOM killer frees them by killing guests."""
+    survived(attack(runner, str(programs / "sparse"), "files"))
+
+
+@pytest.mark.parametrize(
+    "name", "top vdso stub_jump step sigreturn instructions compat arch self_modifying no_stack".split()
+)
+def test_machine(name: str, runner: Runner, programs: Path) -> None:
+    survived(attack(runner, str(programs / "machine"), name))
+
+
+@pytest.mark.parametrize(
+    "name", "memory descriptors process_ends signal_storm handlers vforks hangups tree".split()
+)
+def test_races(name: str, runner: Runner, programs: Path) -> None:
+    survived(attack(runner, str(programs / "races"), name))
+
+
+@pytest.fixture
+def trap(runner: Runner, work_dir: Path, programs: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """(root, writable directory, the secret outside of both), laid out for `files.c`."""
+    root, data, secret = work_dir / "root", work_dir / "data", work_dir / "outside" / "secret"
+    for directory in (root, data, data / "dir", secret.parent):
+        directory.mkdir()
+    secret.write_text(TEXT)
+    shutil.copy2(programs / "files", root / "program")
+    (data / "link").symlink_to(secret)
+    (data / "relative").symlink_to("../outside/secret")
+    (data / "dir" / "link").symlink_to("../../outside/secret")
+    (data / "proc").symlink_to(f"/proc/{os.getpid()}/root{secret}")
+    (data / "chain").symlink_to("dir/link")
+    (data / "hostproc").symlink_to("/proc/self/cwd/../outside/secret")
+    (data / "magic").symlink_to("/proc/self/fd/0/../../outside/secret")
+    (data / "up").symlink_to("..")
+    (data / "root").symlink_to("/")
+    os.mkfifo(data / "fifo")
+    listener = socket.socket(socket.AF_UNIX)
+    previous = os.getcwd()
+    os.chdir(data)
+    listener.bind("socket")
+    os.chdir(previous)
+    listener.listen()
+    if runner.is_root:
+        for name, kind, major, minor in (("mem", stat.S_IFCHR, 1, 1), ("disk", stat.S_IFBLK, 8, 0), ("tty", stat.S_IFCHR, 4, 64),
+                                         ("unknown", stat.S_IFCHR, 250, 9)):  # fmt: skip
+            os.mknod(data / name, kind | 0o666, os.makedev(major, minor))
+    elif os.geteuid() == 0:
+        for path in [root, *root.rglob("*"), data, *data.rglob("*")]:
+            os.chown(path, 1000, 1000, follow_symlinks=False)
+    yield root, data, secret
+    listener.close()
+
+
+TEXT = "the host's secret, 4711"
+
+
+@pytest.mark.parametrize("name", "names chroots mounts special proc view".split())
+def test_files(name: str, runner: Runner, trap: tuple[Path, Path, Path]) -> None:
+    root, data, secret = trap
+    before = secret.stat()
+    flags = ("--rootfs", str(root), "--bind", f"{data}:/data:rw", "--cwd", "/")
+    survived(attack(runner, "/program", name, str(secret), TEXT, flags=flags))
+    after = secret.stat()
+    assert secret.read_text() == TEXT
+    assert (after.st_mode, after.st_nlink, after.st_uid) == (before.st_mode, before.st_nlink, before.st_uid)
+
+
+def test_stubs_hold_no_descriptor(runner: Runner, programs: Path) -> None:
+    """While the guest maps files, forks and executes: no stub keeps a descriptor of the host's."""
+    script = "for i in 1 2 3 4 5 6 7 8; do (cat /etc/passwd; ls /usr) > /dev/null; done; sleep 30 & sleep 30 & echo ready; wait"
+    process = subprocess.Popen(
+        runner.argv("sh", "-c", script), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd="/", start_new_session=True
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        sentry = sentry_of(process.pid)
+        stubs = [pid for pid, parent in parents().items() if parent == sentry]
+        assert len(stubs) >= 4
+        if runner.is_root or os.geteuid() == 0:
+            for pid in stubs:
+                assert os.listdir(f"/proc/{pid}/fd") == [], pid
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_fuzz(runner: Runner, programs: Path, seeded: random.Random, long_form: bool) -> None:
+    """Random calls; not by number of calls but by time: about 10 s a user, or minutes."""
+    deadline = time.monotonic() + (300 if long_form else 10)
+    while time.monotonic() < deadline:
+        seed = seeded.randrange(1 << 32)
+        outcome = attack(runner, str(programs / "fuzz"), str(seed), "60", "300", flags=("--pids", "200"))
+        where = f"fuzz {seed} 60 300"
+        assert "internal error" not in outcome.err and "Traceback" not in outcome.err, (where, outcome)
+        assert outcome.status == 0 and outcome.out.startswith("done 60 "), (where, outcome)
+        assert outcome.peak < MEMORY, (where, outcome)
+
