@@ -211,7 +211,8 @@ def test_files(name: str, runner: Runner, trap: tuple[Path, Path, Path]) -> None
 
 def test_stubs_hold_no_descriptor(runner: Runner, programs: Path) -> None:
     """While the guest maps files, forks and executes: no stub keeps a descriptor of the host's."""
-    script = "for i in 1 2 3 4 5 6 7 8; do (cat /etc/passwd; ls /usr) > /dev/null; done; sleep 30 & sleep 30 & echo ready; wait"
+    busy = "for i in 1 2 3 4 5 6 7 8; do (cat /etc/passwd; ls /usr) > /dev/null; done"
+    script = f"{busy}; sleep 30 & sleep 30 & echo ready; wait"
     process = subprocess.Popen(
         runner.argv("sh", "-c", script),
         stdin=subprocess.DEVNULL,
