@@ -100,9 +100,7 @@ def survived(outcome: Outcome, lines: int = 0) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    "vmas vmas_fork fds_dup events timerfds pipes memfds epolls host_files ptys sockets pipe_memory epoll_entries "
-    "epoll_deep timers signals signals_many huge_sizes deep_dirs symlinks many_files many_names xattrs arguments threads "
-    "locks zombies sessions death_chain names".split(),
+    ["vmas", "vmas_fork", "fds_dup", "events", "timerfds", "pipes", "memfds", "epolls", "host_files", "ptys", "sockets", "pipe_memory", "epoll_entries", "epoll_deep", "timers", "signals", "signals_many", "huge_sizes", "deep_dirs", "symlinks", "many_files", "many_names", "xattrs", "arguments", "threads", "locks", "zombies", "sessions", "death_chain", "names"],
 )  # fmt: skip
 def test_resources(name: str, runner: Runner, programs: Path) -> None:
     if not runner.is_root:
@@ -124,14 +122,14 @@ def test_shared_memory_is_limited_without_flags(runner: Runner, programs: Path) 
 
 
 @pytest.mark.parametrize(
-    "name", "top vdso stub_jump step sigreturn instructions compat arch self_modifying no_stack".split()
+    "name", ["top", "vdso", "stub_jump", "step", "sigreturn", "instructions", "compat", "arch", "self_modifying", "no_stack"]
 )
 def test_machine(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "machine"), name))
 
 
 @pytest.mark.parametrize(
-    "name", "memory descriptors process_ends signal_storm handlers vforks hangups tree".split()
+    "name", ["memory", "descriptors", "process_ends", "signal_storm", "handlers", "vforks", "hangups", "tree"]
 )
 def test_races(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "races"), name))
@@ -175,7 +173,7 @@ def trap(runner: Runner, work_dir: Path, programs: Path) -> Iterator[tuple[Path,
 TEXT = "the host's secret, 4711"
 
 
-@pytest.mark.parametrize("name", "names chroots mounts special proc view".split())
+@pytest.mark.parametrize("name", ["names", "chroots", "mounts", "special", "proc", "view"])
 def test_files(name: str, runner: Runner, trap: tuple[Path, Path, Path]) -> None:
     root, data, secret = trap
     before = secret.stat()
