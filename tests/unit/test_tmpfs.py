@@ -22,8 +22,10 @@ from sentry.abi.fcntl import (
 from sentry.fs import modify
 from sentry.fs.dentry import Path
 from sentry.fs.opening import open_file
+from sentry.fs.tmpfs.node import storage
 from sentry.fs.tmpfs.regular import INLINE_MAX
 from sentry.fs.walk import walk
+from sentry.mm.commit import Commit
 
 PAGE = 4096
 
@@ -193,3 +195,29 @@ def test_special_files_without_a_server(fs):
     run(modify.mknod(fs.root, b"sock", 0o140600, 0, 0, ROOT))
     assert outcome(open_file(fs, ROOT, b"sock", O_RDWR)) == "ENXIO"
     assert isinstance(run(walk(fs, ROOT, b"sock")), Path)
+
+
+def test_a_mapped_file_counts_whole(fs):
+    """A guest fills the holes of a mapping without a call."""
+    file = opened(fs, b"f")
+    run(file.truncate(60 * PAGE))
+    assert disk(fs).used_pages == 0
+    run(file.host_mapping(True, True))
+    assert disk(fs).used_pages == 60
+    assert outcome(file.truncate(65 * PAGE)) == "ENOSPC"
+    assert outcome(file.pwrite(b"x", 64 * PAGE)) == "ENOSPC"
+    run(file.truncate(4 * PAGE))
+    assert disk(fs).used_pages == 4
+    sparse = opened(fs, b"g")
+    run(sparse.truncate(61 * PAGE))
+    assert outcome(sparse.host_mapping(True, True)) == "ENOMEM"
+
+
+def test_all_file_systems_share_a_limit(fs, monkeypatch):
+    gc.collect()
+    monkeypatch.setattr(storage, "commit", Commit(total=16 * PAGE))
+    other = tmpfs_context()
+    assert run(opened(other, b"f").write(b"x" * (6 * PAGE))) == 6 * PAGE
+    assert run(opened(fs, b"f").write(b"x" * (20 * PAGE))) == 2 * PAGE
+    assert outcome(opened(fs, b"g").write(b"x")) == "ENOSPC"
+    assert storage.commit.shared == storage.commit.used == 8 * PAGE

@@ -6,7 +6,7 @@ from time import monotonic_ns
 
 import pytest
 
-from sentry.kernel.wait import Interrupted, Runner, Scheduler, WaitQueue, block, yield_now
+from sentry.kernel.wait import MAX_TIMERS, Interrupted, Runner, Scheduler, WaitQueue, block, yield_now
 
 
 class Sleeper(Runner):
@@ -186,3 +186,32 @@ def test_cancelled_timers_do_not_pile_up(scheduler):
         scheduler.at(monotonic_ns() + 10**12, lambda: None).cancel()
     assert len(scheduler._timers) <= 1025
     assert scheduler.timeout() == -1
+
+
+def test_restless_timers_and_runners_do_not_keep_the_loop(scheduler):
+    fired = []
+
+    def again():
+        fired.append(1)
+        scheduler.at(0, again)
+
+    async def restless():
+        while True:
+            await yield_now()
+
+    again()
+    Sleeper(scheduler).start(restless())
+    assert scheduler.run()
+    assert 1 < len(fired) <= MAX_TIMERS + 1
+    assert scheduler.timeout() == 0
+
+
+def test_many_live_timers_are_not_searched_each_time(scheduler):
+    far = monotonic_ns() + 10**15
+    timers = [scheduler.at(far + i, lambda: None) for i in range(5000)]
+    assert scheduler._crowded >= 4096
+    for timer in timers:
+        timer.cancel()
+    for i in range(6000):
+        scheduler.at(far + i, lambda: None).cancel()
+    assert len(scheduler._timers) < 9000

@@ -1,0 +1,84 @@
+"""Limits of tables that all processes of a sandbox share, and of queues that others fill."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from sentry.abi.errors import SysError
+from sentry.abi.signal import SIGRTMIN, SIGUSR1, SigInfo, bit
+from sentry.kernel import fdtable
+from sentry.kernel.fdtable import FDTable
+from sentry.kernel.signals import RLIMIT_SIGPENDING, SigHand, Signals, SigPending
+
+
+class FakeFile:
+    def __init__(self):
+        self.refs = 1
+
+    def get(self):
+        self.refs += 1
+        return self
+
+    def put(self):
+        self.refs -= 1
+
+    def flush(self, task):
+        pass
+
+
+def refusal(call):
+    with pytest.raises(SysError) as info:
+        call()
+    return info.value.errno
+
+
+def test_descriptors_of_all_tables_are_counted(monkeypatch):
+    monkeypatch.setattr(fdtable, "MAX_DESCRIPTORS", 5)
+    monkeypatch.setattr(fdtable, "_total", 0)
+    table, file = FDTable(), FakeFile()
+    for _ in range(2):
+        table.install(file.get(), 100)
+    table.check_copy()
+    other = table.copy()
+    assert refusal(table.check_copy) == errno.ENFILE
+    other.replace(50, file.get(), False, None)
+    other.replace(50, file.get(), False, None)
+    refs = file.refs
+    assert refusal(lambda: other.replace(51, file.get(), False, None)) == errno.ENFILE
+    assert refusal(lambda: other.install(file, 100)) == errno.ENFILE
+    assert file.refs == refs
+    other.close_all(None)
+    table.close_all(None)
+    assert fdtable._total == 0 and file.refs == 1
+
+
+class FakeGroup:
+    zombie, tgid = False, 5
+
+    def __init__(self, room):
+        self.pending = SigPending()
+        self.sighand = SigHand()
+        self.tasks = []
+        self.room = room
+
+    def limit(self, number):
+        assert number == RLIMIT_SIGPENDING
+        return self.room
+
+
+def test_a_full_queue_of_real_time_signals():
+    signals, group = Signals(None), FakeGroup(2)
+    queue = group.pending
+    queued, plain, kernels = SigInfo(SIGRTMIN, -1), SigInfo(SIGRTMIN + 1, 0), SigInfo(SIGRTMIN + 2, 1)
+    for info in (queued, queued):
+        assert not signals._overflows(group, queue, info)
+        queue.add(info)
+    assert refusal(lambda: signals._overflows(group, queue, queued)) == errno.EAGAIN
+    assert signals._overflows(group, queue, kernels)
+    assert not signals._overflows(group, queue, plain)  # it stays pending, once
+    queue.add(plain)
+    assert signals._overflows(group, queue, plain)
+    assert not signals._overflows(group, queue, SigInfo(SIGUSR1, 0))
+    assert queue.bits == bit(SIGRTMIN) | bit(SIGRTMIN + 1)
