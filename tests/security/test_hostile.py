@@ -1,8 +1,8 @@
 """Hostile guests: whatever a program does to the Sentry from inside, the sandbox survives it.
 
-Each case is an attack of a program in `hostile/`.  It runs in a child of a guest process, which afterwards looks whether
-fork, pipes and execve still work, and says so.  From outside we look that the Sentry has no internal error, at most one
-line to say, and that its own memory stayed small.
+Each case is an attack of a program in `hostile/`.  It runs in a child of a guest process, which afterwards
+looks whether fork, pipes and execve still work, and says so.  From outside we look that the Sentry has no
+internal error, at most one line to say, and that its own memory stayed small.
 
 SENTRY_LONG=1 (or --long) makes the fuzzer go on for minutes; SENTRY_SEED chooses its seed.
 """
@@ -36,6 +36,21 @@ PATIENCE = 90.0
 SURVIVED = "sandbox works"
 
 
+RESOURCES = """
+    vmas vmas_fork fds_dup events timerfds pipes memfds epolls host_files ptys sockets pipe_memory
+    epoll_entries epoll_deep timers signals signals_many huge_sizes deep_dirs symlinks many_files
+    many_names xattrs arguments threads locks zombies sessions death_chain names
+""".split()
+#: Nodes that nobody may open: the host's memory, a disk, a serial line, an unknown one.
+DEVICES = (
+    ("mem", stat.S_IFCHR, 1, 1),
+    ("disk", stat.S_IFBLK, 8, 0),
+    ("tty", stat.S_IFCHR, 4, 64),
+    ("unknown", stat.S_IFCHR, 250, 9),
+)
+INSTRUCTIONS = "top vdso stub_jump step sigreturn instructions compat arch self_modifying no_stack".split()
+
+
 @pytest.fixture(scope="session")
 def programs(shared_dir: Path) -> Path:
     """A directory with the hostile programs, static and readable by everybody."""
@@ -61,7 +76,8 @@ class Outcome:
         self.status, self.out, self.err, self.peak = status, out, err, peak
 
     def __repr__(self) -> str:
-        return f"status {self.status}, peak {self.peak >> 10} MiB\nstdout: {self.out[-2000:]}\nstderr: {self.err[-4000:]}"
+        peak = f"peak {self.peak >> 10} MiB"
+        return f"status {self.status}, {peak}\nstdout: {self.out[-2000:]}\nstderr: {self.err[-4000:]}"
 
 
 def attack(runner: Runner, *command: str, flags: tuple[str, ...] = (), patience: float = PATIENCE) -> Outcome:
@@ -70,7 +86,13 @@ def attack(runner: Runner, *command: str, flags: tuple[str, ...] = (), patience:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         environment = {"PATH": os.environ["PATH"], "SECRET_OF_THE_CALLER": "1"}
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd="/", env=environment, start_new_session=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
         )
         deadline, peak, sentry = time.monotonic() + patience, 0, 0
         while process.poll() is None:
@@ -98,10 +120,7 @@ def survived(outcome: Outcome, lines: int = 0) -> None:
     assert outcome.peak < MEMORY, outcome
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["vmas", "vmas_fork", "fds_dup", "events", "timerfds", "pipes", "memfds", "epolls", "host_files", "ptys", "sockets", "pipe_memory", "epoll_entries", "epoll_deep", "timers", "signals", "signals_many", "huge_sizes", "deep_dirs", "symlinks", "many_files", "many_names", "xattrs", "arguments", "threads", "locks", "zombies", "sessions", "death_chain", "names"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", RESOURCES)  # fmt: skip
 def test_resources(name: str, runner: Runner, programs: Path) -> None:
     if not runner.is_root:
         pytest.skip("the same code as for root")
@@ -121,9 +140,7 @@ def test_shared_memory_is_limited_without_flags(runner: Runner, programs: Path) 
     survived(attack(runner, str(programs / "sparse"), "files"))
 
 
-@pytest.mark.parametrize(
-    "name", ["top", "vdso", "stub_jump", "step", "sigreturn", "instructions", "compat", "arch", "self_modifying", "no_stack"]
-)
+@pytest.mark.parametrize("name", INSTRUCTIONS)
 def test_machine(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "machine"), name))
 
@@ -160,8 +177,7 @@ def trap(runner: Runner, work_dir: Path, programs: Path) -> Iterator[tuple[Path,
     os.chdir(previous)
     listener.listen()
     if runner.is_root:
-        for name, kind, major, minor in (("mem", stat.S_IFCHR, 1, 1), ("disk", stat.S_IFBLK, 8, 0), ("tty", stat.S_IFCHR, 4, 64),
-                                         ("unknown", stat.S_IFCHR, 250, 9)):  # fmt: skip
+        for name, kind, major, minor in DEVICES:
             os.mknod(data / name, kind | 0o666, os.makedev(major, minor))
     elif os.geteuid() == 0:
         for path in [root, *root.rglob("*"), data, *data.rglob("*")]:
@@ -186,9 +202,14 @@ def test_files(name: str, runner: Runner, trap: tuple[Path, Path, Path]) -> None
 
 def test_stubs_hold_no_descriptor(runner: Runner, programs: Path) -> None:
     """While the guest maps files, forks and executes: no stub keeps a descriptor of the host's."""
-    script = "for i in 1 2 3 4 5 6 7 8; do (cat /etc/passwd; ls /usr) > /dev/null; done; sleep 30 & sleep 30 & echo ready; wait"
+    work = "for i in 1 2 3 4 5 6 7 8; do (cat /etc/passwd; ls /usr) > /dev/null; done"
+    script = f"{work}; sleep 30 & sleep 30 & echo ready; wait"
     process = subprocess.Popen(
-        runner.argv("sh", "-c", script), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd="/", start_new_session=True
+        runner.argv("sh", "-c", script),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
@@ -213,4 +234,3 @@ def test_fuzz(runner: Runner, programs: Path, seeded: random.Random, long_form: 
         assert "internal error" not in outcome.err and "Traceback" not in outcome.err, (where, outcome)
         assert outcome.status == 0 and outcome.out.startswith("done 60 "), (where, outcome)
         assert outcome.peak < MEMORY, (where, outcome)
-
