@@ -36,21 +36,6 @@ PATIENCE = 90.0
 SURVIVED = "sandbox works"
 
 
-RESOURCES = """
-    vmas vmas_fork fds_dup events timerfds pipes memfds epolls host_files ptys sockets pipe_memory
-    epoll_entries epoll_deep timers signals signals_many huge_sizes deep_dirs symlinks many_files
-    many_names xattrs arguments threads locks zombies sessions death_chain names
-""".split()
-#: Nodes that nobody may open: the host's memory, a disk, a serial line, an unknown one.
-DEVICES = (
-    ("mem", stat.S_IFCHR, 1, 1),
-    ("disk", stat.S_IFBLK, 8, 0),
-    ("tty", stat.S_IFCHR, 4, 64),
-    ("unknown", stat.S_IFCHR, 250, 9),
-)
-INSTRUCTIONS = "top vdso stub_jump step sigreturn instructions compat arch self_modifying no_stack".split()
-
-
 @pytest.fixture(scope="session")
 def programs(shared_dir: Path) -> Path:
     """A directory with the hostile programs, static and readable by everybody."""
@@ -76,8 +61,8 @@ class Outcome:
         self.status, self.out, self.err, self.peak = status, out, err, peak
 
     def __repr__(self) -> str:
-        peak = f"peak {self.peak >> 10} MiB"
-        return f"status {self.status}, {peak}\nstdout: {self.out[-2000:]}\nstderr: {self.err[-4000:]}"
+        head = f"status {self.status}, peak {self.peak >> 10} MiB"
+        return f"{head}\nstdout: {self.out[-2000:]}\nstderr: {self.err[-4000:]}"
 
 
 def attack(runner: Runner, *command: str, flags: tuple[str, ...] = (), patience: float = PATIENCE) -> Outcome:
@@ -120,7 +105,15 @@ def survived(outcome: Outcome, lines: int = 0) -> None:
     assert outcome.peak < MEMORY, outcome
 
 
-@pytest.mark.parametrize("name", RESOURCES)  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vmas", "vmas_fork", "fds_dup", "events", "timerfds", "pipes", "memfds", "epolls", "host_files",
+        "ptys", "sockets", "pipe_memory", "epoll_entries", "epoll_deep", "timers", "signals",
+        "signals_many", "huge_sizes", "deep_dirs", "symlinks", "many_files", "many_names", "xattrs",
+        "arguments", "threads", "locks", "zombies", "sessions", "death_chain", "names",
+    ],
+)  # fmt: skip
 def test_resources(name: str, runner: Runner, programs: Path) -> None:
     if not runner.is_root:
         pytest.skip("the same code as for root")
@@ -140,7 +133,21 @@ def test_shared_memory_is_limited_without_flags(runner: Runner, programs: Path) 
     survived(attack(runner, str(programs / "sparse"), "files"))
 
 
-@pytest.mark.parametrize("name", INSTRUCTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "top",
+        "vdso",
+        "stub_jump",
+        "step",
+        "sigreturn",
+        "instructions",
+        "compat",
+        "arch",
+        "self_modifying",
+        "no_stack",
+    ],
+)
 def test_machine(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "machine"), name))
 
@@ -177,7 +184,9 @@ def trap(runner: Runner, work_dir: Path, programs: Path) -> Iterator[tuple[Path,
     os.chdir(previous)
     listener.listen()
     if runner.is_root:
-        for name, kind, major, minor in DEVICES:
+        for name, kind, major, minor in (("mem", stat.S_IFCHR, 1, 1),
+            ("disk", stat.S_IFBLK, 8, 0), ("tty", stat.S_IFCHR, 4, 64),
+                                         ("unknown", stat.S_IFCHR, 250, 9)):  # fmt: skip
             os.mknod(data / name, kind | 0o666, os.makedev(major, minor))
     elif os.geteuid() == 0:
         for path in [root, *root.rglob("*"), data, *data.rglob("*")]:
@@ -202,8 +211,8 @@ def test_files(name: str, runner: Runner, trap: tuple[Path, Path, Path]) -> None
 
 def test_stubs_hold_no_descriptor(runner: Runner, programs: Path) -> None:
     """While the guest maps files, forks and executes: no stub keeps a descriptor of the host's."""
-    work = "for i in 1 2 3 4 5 6 7 8; do (cat /etc/passwd; ls /usr) > /dev/null; done"
-    script = f"{work}; sleep 30 & sleep 30 & echo ready; wait"
+    busy = "for i in 1 2 3 4 5 6 7 8; do (cat /etc/passwd; ls /usr) > /dev/null; done"
+    script = f"{busy}; sleep 30 & sleep 30 & echo ready; wait"
     process = subprocess.Popen(
         runner.argv("sh", "-c", script),
         stdin=subprocess.DEVNULL,
