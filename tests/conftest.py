@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # `python -m pytest` puts the working directory first, and a checkout that was not built in place
@@ -38,6 +39,11 @@ ENVIRONMENT = {
     "HOME": "/tmp",
 }
 
+
+# Under CI each run tries the same examples: what is found at random is found by people, at their desk.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 # A background job of a shell ignores INT and QUIT, and hands that down to all that it starts.
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
