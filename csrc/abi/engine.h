@@ -35,6 +35,7 @@ struct guest_regs {
 
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
+struct fd_table;
 struct guest_thread {
     struct guest_regs regs;
     uint64_t addr;  /* of the last FAULT: si_addr */
@@ -47,6 +48,7 @@ struct guest_thread {
     int32_t tgid;   /* host process id */
     uint32_t slot;  /* index of this struct, reused after death */
     uint32_t state; /* THREAD_* */
+    struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
 };
 
 struct engine_event {
@@ -72,6 +74,9 @@ int engine_watch(struct engine *e, int fd, uint32_t events, uint64_t token);
 int engine_unwatch(struct engine *e, int fd);
 /* Sleep until something happens; events[] gets at most `max` entries.  timeout_ns -1: no limit. */
 int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max);
+
+/* engine/fast.c: whether calls may be answered without Python. */
+void engine_set_fast(struct engine *e, int on);
 
 /* engine/memory.c: bytes moved, at least one (less than `size`: the rest cannot be reached). */
 int64_t memory_read(int pid, uint64_t addr, void *buffer, uint64_t size);

@@ -11,6 +11,7 @@
  * through take_status(), which files it under its thread.
  */
 #include "core.h"
+#include "fast.h"
 #include "stub.h"
 #include "trace.h"
 
@@ -235,6 +236,18 @@ static void take_unknown(struct engine *e, int pid, int status)
     }
 }
 
+/* A fast path has served the call: on with the program. */
+static void resume_served(struct engine *e, struct thread *t)
+{
+    if (e->running_count)
+        e->running_count--;
+    list_remove(&t->link);
+    t->g.state = THREAD_STOPPED;
+    ptrace_resume(e, &t->g);
+    if (e->one_cpu)
+        placement_trapped(e, t);
+}
+
 static void take_status(struct engine *e, int pid, int status)
 {
     struct thread *t = thread_find(e, pid);
@@ -254,7 +267,9 @@ static void take_status(struct engine *e, int pid, int status)
         break;
     case THREAD_RUNNING:
         kind = classify(&t->g, status);
-        if (kind > 0) {
+        if (kind == ENGINE_SYSCALL && fast_trap(e, t) == FAST_DONE) {
+            resume_served(e, t);
+        } else if (kind > 0) {
             thread_set_ready(e, t, kind);
             if (e->one_cpu)
                 placement_trapped(e, t);

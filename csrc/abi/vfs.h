@@ -1,0 +1,52 @@
+/* The hot state of the file system: what the engine's fast paths read and write.
+ *
+ * Every struct here has one owner, this memory: Python's Inode, File and FDTable keep a reference to
+ * theirs (it lives as long as the Python object) and have properties where they had fields.  Python and the engine
+ * run on one thread, never at the same time, so neither needs a lock.
+ */
+#ifndef SENTRY_VFS_H
+#define SENTRY_VFS_H
+
+#include <stdint.h>
+
+/* cdef begin */
+/* vnode.flags */
+#define VNODE_LIVE 1 /* the attributes below are true now: nobody has to be asked (Inode.refresh does nothing) */
+
+/* The attributes of an inode, in the units of struct stat; times are ns since the epoch. */
+struct vnode {
+    uint64_t dev, ino, nlink, rdev;
+    uint32_t mode, uid, gid, blksize;
+    int64_t size, blocks; /* bytes; units of 512 bytes */
+    int64_t atime, mtime, ctime, btime;
+    uint32_t flags; /* VNODE_* */
+};
+
+/* vfile.kind: who serves it.  Everything that the engine does not know is VFILE_PYTHON. */
+#define VFILE_PYTHON 0
+#define VFILE_NULL 1    /* /dev/null */
+#define VFILE_ZERO 2    /* /dev/zero */
+#define VFILE_REGULAR 3 /* bytes on host_fd, which never blocks for long: see engine/fast_file.c */
+#define VFILE_PIPE 4
+#define VFILE_EVENTFD 5
+#define VFILE_EPOLL 6
+
+/* The hot part of an open file description. */
+struct vfile {
+    struct vnode *node;
+    int64_t pos;
+    uint32_t flags; /* O_*, as F_GETFL shows them */
+    uint32_t kind;  /* VFILE_* */
+    int32_t host_fd;
+    int32_t reserved;
+    void *object; /* of the kind: pipe, eventfd… */
+};
+
+/* A descriptor table: files[fd] for fd < size, NULL where nothing is open. */
+struct fd_table {
+    struct vfile **files;
+    uint32_t size;
+};
+/* cdef end */
+
+#endif
