@@ -7,15 +7,23 @@
 #define NR_LIMIT 512
 
 static fast_handler *const handlers[NR_LIMIT] = {
-    [SYS_lseek] = fast_lseek,
+    [SYS_read] = fast_read,         [SYS_write] = fast_write,   [SYS_pread64] = fast_pread,
+    [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
+    [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */
 static uint8_t window[CALL_WINDOW];
+static uint8_t input[CALL_WINDOW];
 
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 {
     return memory_read(c->t->g.tgid, addr, buffer, size) == (int64_t)size ? 0 : -EFAULT;
+}
+
+const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
+{
+    return size <= sizeof input && call_in(c, addr, input, size) == 0 ? input : NULL;
 }
 
 struct vfile *call_file(struct call *c, uint64_t fd)
@@ -23,6 +31,18 @@ struct vfile *call_file(struct call *c, uint64_t fd)
     const struct fd_table *table = c->t->g.files;
     uint32_t number = (uint32_t)fd; /* the upper half of the register means nothing */
     return table && number < table->size ? table->files[number] : NULL;
+}
+
+int fast_read(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    return f ? fast_file_read(c, f) : FAST_PASS;
+}
+
+int fast_write(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    return f ? fast_file_write(c, f) : FAST_PASS;
 }
 
 /* True once the guest has what the handler left in c->out. */
