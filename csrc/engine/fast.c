@@ -70,10 +70,16 @@ int fast_trap(struct engine *e, struct thread *t)
         return FAST_PASS;
     }
     t->g.regs.rax = (uint64_t)c.result;
+    e->fast_count++;
     return FAST_DONE;
 }
 
 void engine_set_fast(struct engine *e, int on)
 {
     e->fast = on != 0;
+}
+
+uint64_t engine_fast_count(const struct engine *e)
+{
+    return e->fast_count;
 }

@@ -187,6 +187,7 @@ class Guest:
         self.platform.watch(self.control.fd, EPOLLIN, self.on_control)
         self.task.return_to_user()
         status = self.kernel.run()
+        self.kernel.log_debug(f"system calls answered by fast paths: {self.platform.fast_count()}")
         self.run_to_end(self.tree.drain())
         self.platform.close()
         return status >> 8 & 0xFF if not status & 0x7F else 128 + (status & 0x7F)
