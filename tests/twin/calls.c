@@ -154,6 +154,13 @@ static long in_child(int fd, long long size)
     return WEXITSTATUS(status);
 }
 
+/* May the call change the file itself?  Natively, no file or device of the host: these are read-only or no files. */
+static int is_ours(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY;
+}
+
 static long got(long n, unsigned long where)
 {
     if (n > 0)
@@ -215,7 +222,7 @@ static long perform(void)
     case TRUNCATE:
         return ftruncate(fd, a[2]);
     case CHMOD:
-        return fchmod(fd, (mode_t)a[2]);
+        return is_ours(fd) ? fchmod(fd, (mode_t)a[2]) : 0;
     case MEMFD:
         put(a[1], n = syscall(SYS_memfd_create, "m", a[2]));
         return n < 0 ? -1 : 0;
@@ -238,7 +245,7 @@ static long perform(void)
     case CHILD:
         return in_child(fd, a[2]);
     case TIMES:
-        return futimens(fd, times);
+        return is_ours(fd) ? futimens(fd, times) : 0;
     }
     abort();
 }
@@ -273,7 +280,8 @@ static void state(int fd)
     if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &s) < 0) {
         printf(" -\t");
     } else {
-        printf(" %lld %lld %o\t", position(fd), S_ISREG(s.stx_mode) ? (long long)s.stx_size : 0, s.stx_mode);
+        printf(" %lld %lld %o\t", position(fd), S_ISREG(s.stx_mode) ? (long long)s.stx_size : 0,
+               S_ISREG(s.stx_mode) ? s.stx_mode : s.stx_mode & S_IFMT);
         if (statx(AT_FDCWD, paths[8], 0, STATX_BASIC_STATS, &home) == 0 && s.stx_dev_minor == home.stx_dev_minor)
             printf("%d%d %lld", before(s.stx_atime, s.stx_mtime), before(s.stx_mtime, s.stx_ctime),
                    (long long)s.stx_blocks);

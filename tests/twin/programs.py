@@ -7,6 +7,7 @@ systems do in their own way.
 
 from __future__ import annotations
 
+import os
 import random
 
 (
@@ -72,8 +73,10 @@ class Programs:
             return self.rng.randrange(0, 70000)
         return self.rng.choice(FAIR_OFFSETS if roll < 0.93 else OFFSETS)
 
-    def address(self) -> list[int]:
+    def address(self, write: bool = False) -> list[int]:
         kind = self.rng.choice([0] * 24 + [1, 1, 2, 3, 4, 5, 6, 7, 7])
+        if write and self.native:
+            kind = 0  # some versions of Linux's tmpfs grow by a write that copies nothing
         if kind in (1, 7):
             return [kind, self.rng.choice([1, 8, 100, 4000, 4096])]
         if kind == 6:
@@ -82,7 +85,8 @@ class Programs:
 
     def place(self) -> int:
         """A file, and whether to make it, as two arguments of OPEN."""
-        return self.rng.choice([0, 0, 0, 1, 2, 2, 2, 3, 4, 5, *HOST_FILES, *HOST_FILES, DIRECTORY])
+        zero = 4 if self.native and os.stat("/dev/zero").st_mode & 0o777 != 0o666 else 5
+        return self.rng.choice([0, 0, 0, 1, 2, 2, 2, 3, 4, zero, *HOST_FILES, *HOST_FILES, DIRECTORY])
 
     def open(self) -> list[int]:
         place, rng = self.place(), self.rng
@@ -99,7 +103,10 @@ class Programs:
         return [OPEN, self.slot(), place, flags]
 
     def fcntl(self) -> list[int]:
-        command = self.rng.choice([F_GETFD, F_SETFD, F_GETFL, F_GETFL, F_SETFL, F_ADD_SEALS, F_GET_SEALS])
+        commands = [F_GETFD, F_SETFD, F_GETFL, F_GETFL, F_SETFL]
+        if not self.native:  # Linux's tmpfs knows seals for all of its files
+            commands += [F_ADD_SEALS, F_GET_SEALS]
+        command = self.rng.choice(commands)
         argument = self.rng.choice([0, 1])
         if command == F_SETFL:
             argument = self.rng.choice([0, O_APPEND, O_NONBLOCK, O_APPEND | O_NONBLOCK])
@@ -111,7 +118,7 @@ class Programs:
         count = self.rng.choice([0, 1, 1, 2, 2, 3, 4, -1])
         line = [kind, self.fd(), count, self.rng.choice([0] * 15 + [4])]
         for _ in range(4):
-            line += [*self.address(), self.size() if self.rng.random() < 0.8 else 0]
+            line += [*self.address(kind == WRITEV), self.size() if self.rng.random() < 0.8 else 0]
         return line
 
     def line(self, kind: int) -> list[int]:
@@ -121,9 +128,9 @@ class Programs:
         if kind in (DUP, DUP2, PIPE):
             return [kind, self.slot(), self.slot()]
         if kind in (READ, WRITE):
-            return [kind, fd, *self.address(), self.size()]
+            return [kind, fd, *self.address(kind == WRITE), self.size()]
         if kind in (PREAD, PWRITE):
-            return [kind, fd, *self.address(), self.size(), self.offset()]
+            return [kind, fd, *self.address(kind == PWRITE), self.size(), self.offset()]
         if kind in (READV, WRITEV):
             return self.vectors(kind)
         if kind == LSEEK:
@@ -144,6 +151,7 @@ class Programs:
             return [kind, rng.randrange(4)]
         if kind == ALLOCATE:
             mode = rng.choice([0, FALLOC_KEEP_SIZE, FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE])
+            mode = 0 if self.native else mode  # a bound directory has no more than that
             return [kind, fd, mode, rng.choice(FAIR_OFFSETS[:14]), rng.choice(FAIR_SIZES[1:20])]
         if kind == LIMIT:
             return [kind, rng.choice([-1, -1, 0, 5000, 100000])]

@@ -79,7 +79,7 @@ class Twins:
 
     def sandboxed(self, *flags: str) -> tuple[list[str], int]:
         """What was printed, and how many calls fast paths answered."""
-        bind = ["--bind", self.fresh() + ":/bound:rw", "--debug", *flags]
+        bind = ["--bind", self.fresh("/dev/shm") + ":/bound:rw", "--debug", *flags]
         command = [str(self.program), str(self.text), self.fresh(), "/bound", *self.host_files]
         result = self.runner.run(*command, flags=bind, timeout=300.0)
         assert result.status == 0, result
@@ -88,7 +88,7 @@ class Twins:
         return result.out.splitlines(), int(count[1])
 
     def native(self) -> list[str]:
-        command = [str(self.program), str(self.text), self.fresh("/dev/shm"), self.fresh(), *self.host_files]
+        command = [str(self.program), str(self.text), self.fresh("/dev/shm"), self.fresh("/dev/shm"), *self.host_files]
         result = self.runner.native(*command, timeout=300.0)
         assert result.status == 0, result
         return result.out.splitlines()
