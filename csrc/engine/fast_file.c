@@ -56,6 +56,12 @@ static bool in_user(uint64_t addr, uint64_t size)
     return addr <= USER_END && size <= USER_END - addr;
 }
 
+/* rw_verify_area: all of it has an offset.  `count` is below USER_END. */
+static bool in_offsets(int64_t offset, uint64_t count)
+{
+    return offset >= 0 && offset <= INT64_MAX - (int64_t)count;
+}
+
 /* Reading */
 
 /* Inode.touch_atime: as relatime does. */
@@ -123,7 +129,7 @@ static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t co
 {
     int64_t from = offset ? *offset : f->pos, done;
     uint32_t size = count > CALL_WINDOW ? CALL_WINDOW : (uint32_t)count;
-    if (!may_read(f) || !in_user(addr, count) || from < 0)
+    if (!may_read(f) || !in_user(addr, count) || !in_offsets(from, count))
         return FAST_PASS;
     if (f->kind == VFILE_NULL || (count == 0 && is_bytes(f)))
         return call_return(c, 0);
@@ -300,7 +306,7 @@ static int write_call(struct call *c, struct vfile *f, const int64_t *offset)
 {
     uint64_t addr = c->args[1], count = c->args[2];
     const uint8_t *buffer;
-    if (!is_plain_write(c, f) || !in_user(addr, count) || (offset && *offset < 0))
+    if (!is_plain_write(c, f) || !in_user(addr, count) || !in_offsets(offset ? *offset : f->pos, count))
         return FAST_PASS;
     if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO)
         return call_return(c, count < MAX_RW_COUNT ? (int64_t)count : (int64_t)MAX_RW_COUNT);
@@ -336,6 +342,8 @@ int fast_writev(struct call *c)
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
     if (count < 0)
+        return FAST_PASS;
+    if (!in_offsets(f->pos, total))
         return FAST_PASS;
     if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
         return call_return(c, (int64_t)total);
