@@ -178,8 +178,8 @@ async def _readv(
     task: Task, file: File, vectors: list[tuple[int, int]], offset: int | None, nowait: bool = False
 ) -> int:
     _check_readable(file)
-    if not vectors:
-        return await _read_nothing(file, offset)
+    if offset is not None and not file.seekable:
+        raise SysError(errno.ESPIPE)
     check_area(file, offset, sum(size for _, size in vectors))
     done = 0
     for addr, size in vectors:
@@ -196,10 +196,8 @@ async def _readv(
     return done
 
 
-async def _read_nothing(file: File, offset: int | None) -> int:
-    """A read of no bytes: only the errors that don't depend on data (EISDIR, ESPIPE)."""
-    if offset is not None and not file.seekable:
-        raise SysError(errno.ESPIPE)
+async def _read_nothing(file: File) -> int:
+    """A read of no bytes: EISDIR does not depend on data.  (A readv of none never gets that far.)"""
     if file.inode.is_dir:
         raise SysError(errno.EISDIR)
     return 0
@@ -212,7 +210,7 @@ async def read(task: Task, fd: Fd, buf: Addr, count: Size) -> int:
     _check_readable(file)
     check_range(buf, count)
     if not count:
-        return await _read_nothing(file, None)
+        return await _read_nothing(file)
     check_area(file, None, count)
     file.get()
     try:
@@ -231,7 +229,9 @@ async def pread64(task: Task, fd: Fd, buf: Addr, count: Size, offset: Long) -> i
         raise SysError(errno.ESPIPE)
     _check_readable(file)
     check_range(buf, count)
-    return await _with_file(task, fd, _readv, [(buf, min(count, MAX_RW_COUNT))] if count else [], offset)
+    if not count:
+        return await _read_nothing(file)
+    return await _with_file(task, fd, _readv, [(buf, min(count, MAX_RW_COUNT))], offset)
 
 
 async def _with_file(task: Task, fd: int, operation, vectors, offset, nowait=False) -> int:  # type: ignore[no-untyped-def]
