@@ -253,6 +253,8 @@ int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct gues
     struct notified birth = {.nr = SYS_mmap, .fd = -1};
     int fd, r;
 
+    if (g->state != THREAD_STOPPED || !t->record)
+        return -ESRCH;
     if (e->lost_child)
         return -EAGAIN;
     child = thread_alloc(e);
@@ -282,7 +284,7 @@ int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct gues
         r = await_notified(e, t, &birth, false);
         if (r < 0 || !birth.caller) {
             /* Somewhere there is a process that we don't know.  No other clone shall be mistaken for it. */
-            if (r != -ESRCH || state_of(t) == RECORD_DONE)
+            if (t->g.state != THREAD_DEAD)
                 e->lost_child = true;
             goto fail;
         }
