@@ -149,14 +149,14 @@ static uint8_t *window_of(struct record *r)
 
 static bool signals_wait(const struct record *r, uint64_t mask)
 {
-    return __atomic_load_n(&r->pending, __ATOMIC_ACQUIRE) & ~mask;
+    return __atomic_load_n(&r->hot.pending, __ATOMIC_ACQUIRE) & ~mask;
 }
 
 /* rt_sigprocmask(how, set, old, 8); false: the kernel has to do it. */
 static bool do_sigprocmask(struct record *r, int64_t *result)
 {
     const uint64_t never = 1ull << 8 | 1ull << 18; /* SIGKILL, SIGSTOP */
-    uint64_t mask = r->sigmask, old = mask, bits;
+    uint64_t mask = r->hot.sigmask, old = mask, bits;
     struct guest_regs *g = &r->regs;
     if (g->r10 != 8)
         return false;
@@ -183,10 +183,10 @@ static bool do_sigprocmask(struct record *r, int64_t *result)
     if (g->rdx && stub_copy((void *)g->rdx, &old, 8))
         return false;
     if (mask != old) {
-        r->sigmask = mask;
+        r->hot.sigmask = mask;
         fence(); /* the engine stores `pending`, fences, and reads the mask: one of us sees the other */
         if (signals_wait(r, mask)) {
-            r->sigmask = old;
+            r->hot.sigmask = old;
             return false;
         }
     }
@@ -229,33 +229,33 @@ static bool do_futex(struct record *r, int64_t *result)
 
 static bool answer_id(struct record *r, int which, int64_t *result)
 {
-    if (!(r->known & 1u << which))
+    if (!(r->hot.known & 1u << which))
         return false;
-    *result = r->ids[which];
+    *result = r->hot.ids[which];
     return true;
 }
 
 static bool answer(struct record *r, int64_t *result)
 {
-    if (r->forced)
+    if (r->hot.forced)
         return r->regs.orig_rax == NR_futex && do_futex(r, result);
     switch (r->regs.orig_rax) {
     case NR_getpid:
-        return answer_id(r, KNOWN_PID, result);
+        return answer_id(r, HOT_PID, result);
     case NR_gettid:
-        return answer_id(r, KNOWN_TID, result);
+        return answer_id(r, HOT_TID, result);
     case NR_getppid:
-        return answer_id(r, KNOWN_PPID, result);
+        return answer_id(r, HOT_PPID, result);
     case NR_getuid:
-        return answer_id(r, KNOWN_UID, result);
+        return answer_id(r, HOT_UID, result);
     case NR_geteuid:
-        return answer_id(r, KNOWN_EUID, result);
+        return answer_id(r, HOT_EUID, result);
     case NR_getgid:
-        return answer_id(r, KNOWN_GID, result);
+        return answer_id(r, HOT_GID, result);
     case NR_getegid:
-        return answer_id(r, KNOWN_EGID, result);
+        return answer_id(r, HOT_EGID, result);
     case NR_rt_sigprocmask:
-        return r->known & 1u << KNOWN_SIGMASK && do_sigprocmask(r, result);
+        return r->hot.known & 1u << HOT_SIGMASK && do_sigprocmask(r, result);
     case NR_sched_yield:
         *result = host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
         return true;

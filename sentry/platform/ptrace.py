@@ -109,6 +109,7 @@ class PtraceThread(Thread):
         self.parked = False
         self.space = space
         self.regs = c.regs
+        self.hot = c.hot
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -119,6 +120,9 @@ class PtraceThread(Thread):
 
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)
+
+    def set_pending(self, bits: int) -> None:
+        lib.guest_set_pending(self._c, bits)
 
     def exit(self) -> None:
         space = self.space
