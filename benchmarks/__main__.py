@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import machine, plot, report, startup
 from benchmarks.contenders import Contender, discover
 from benchmarks.micro import BuildError, Micro, build
-from benchmarks.process import ENVIRONMENT, become_subreaper
+from benchmarks.process import become_subreaper
 from benchmarks.programs import JOBS, Job, Programs
 from benchmarks.rows import IMPORT_ROWS, MEMORY_ROWS, OPERATION_GROUPS, QUICK, START_ROWS, Cell, Row
 
@@ -37,6 +37,10 @@ def parse(args: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--runsc", action="append", default=[], metavar="PATH[:PLATFORM,...]",
         help="one more runsc; default platforms: systrap,ptrace (repeatable)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--runsc-network", choices=["none", "sandbox"], default="none",
+        help="sandbox needs iptables and changes the host's forwarding; all rows use the loopback alone",
     )  # fmt: skip
     parser.add_argument("--variants", action="store_true", help="also ours with --no-fastpath, --no-patch")
     parser.add_argument("--contenders", metavar="PATTERN", help="only these, and the host; as --only")
@@ -60,8 +64,10 @@ class Bench:
         self.directory = directory
         self.rounds = options.rounds or (1 if options.quick else 3)
         self.repeat = 2 if options.quick else 5
-        self.micro: Micro | None = None
-        self.programs = Programs(directory, options.timeout, ENVIRONMENT["PATH"], self.tcp_missing)
+        self.micro: Micro | BuildError | None = None
+        self.programs = Programs(
+            directory, options.timeout, lambda: self.make_micro().program, self.tcp_missing
+        )
         self.no_tcp: dict[str, str] = {}
 
     def wanted(self, row: Row) -> bool:
@@ -72,7 +78,12 @@ class Bench:
     def make_micro(self) -> Micro:
         if self.micro is None:
             batch_ms = 2 if self.options.quick else 20
-            self.micro = Micro(build(self.directory), batch_ms, 3, self.options.timeout)
+            try:
+                self.micro = Micro(build(self.directory), batch_ms, 3, self.options.timeout)
+            except BuildError as error:
+                self.micro = error
+        if isinstance(self.micro, BuildError):
+            raise self.micro
         return self.micro
 
     def tcp_missing(self, contender: Contender) -> str:
@@ -106,6 +117,13 @@ class Bench:
         chosen = [([row for row in rows if self.wanted(row)], measure) for rows, measure in groups]
         return [(rows, measure) for rows, measure in chosen if rows]
 
+    def attempt(self, measure: Measure, contender: Contender, rows: list[Row]) -> dict[Row, Cell]:
+        """Whatever goes wrong is a failure of these rows, and the run goes on."""
+        try:
+            return measure(contender, rows)
+        except (BuildError, OSError) as error:
+            return {row: Cell(failed=str(error)) for row in rows}
+
     def run(self, found: report.Report, say: Callable[[str], None]) -> None:
         plan = self.plan()
         for number in range(1, self.rounds + 1):
@@ -116,7 +134,7 @@ class Bench:
                     if not left:
                         continue
                     say(f"round {number} of {self.rounds}: {left[0].name}…, {contender.name}")
-                    for row, cell in measure(contender, left).items():
+                    for row, cell in self.attempt(measure, contender, left).items():
                         if row in left:
                             found.add(row, contender, cell)
             found.rounds = number
@@ -143,15 +161,16 @@ def main(args: list[str]) -> int:
         directory = Path(name)
         directory.chmod(0o755)
         taking, missing = discover(
-            directory, peers=options.peers, runsc=options.runsc, variants=options.variants
+            directory,
+            peers=options.peers,
+            runsc=options.runsc,
+            network=options.runsc_network,
+            variants=options.variants,
         )
         taking = [taking[0], *(one for one in taking[1:] if matches(options.contenders, one.name))]
         found = report.Report(taking, missing, about)
         try:
             Bench(options, directory).run(found, progress)
-        except BuildError as error:
-            print(f"benchmarks: {error}", file=sys.stderr)
-            return 1
         except KeyboardInterrupt:
             print("\ninterrupted: what there is so far", file=sys.stderr)
     progress("")

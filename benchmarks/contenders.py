@@ -15,8 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILT_IN_PLACE = bool(list(ROOT.glob("sentry/_engine*.so")))
 NATIVE = "native"
 PROBE_SECONDS = 20.0
-#: Tried in this order: runsc's own network needs iptables and root, and what it has without is a loopback.
-RUNSC_FORMS = [["--network=sandbox"], ["--network=none"], ["--rootless", "--network=none"]]
 #: Flags of `sentry run` that each make one more column with --variants.
 VARIANTS = ["--no-fastpath", "--no-patch"]
 
@@ -30,8 +28,6 @@ class Contender:
     env: dict[str, str] = field(default_factory=dict)
     ours: bool = False
     version: str = ""
-    #: Why it isn't driven in the usual way, if so.
-    note: str = ""
 
     def argv(self, command: list[str], directory: Path) -> list[str]:
         return [word.replace("{dir}", str(directory)) for word in self.prefix] + command
@@ -96,9 +92,9 @@ def first_line(command: list[str]) -> str:
     return lines[0].strip() if lines else ""
 
 
-def runsc_forms(path: str, platform: str) -> list[list[str]]:
-    forms = RUNSC_FORMS[:2] if os.geteuid() == 0 else RUNSC_FORMS
-    return [[path, f"--platform={platform}", *form, "--ignore-cgroups", "do"] for form in forms]
+def runsc_prefix(path: str, platform: str, network: str) -> list[str]:
+    rootless = ["--rootless"] if os.geteuid() != 0 else []
+    return [path, f"--platform={platform}", f"--network={network}", *rootless, "--ignore-cgroups", "do"]
 
 
 def bwrap_prefix(path: str) -> list[str]:
@@ -106,23 +102,19 @@ def bwrap_prefix(path: str) -> list[str]:
     return [path, "--unshare-all", *view, "--bind", "{dir}", "{dir}", "--chdir", "{dir}"]
 
 
-def peer_candidates(given: list[str]) -> list[tuple[str, list[list[str]]]]:
-    """(name, ways to drive it); `given` are PATH[:PLATFORM,...] of runsc binaries."""
-    found = []
+def peer_candidates(given: list[str], network: str) -> list[tuple[str, list[str]]]:
+    """(name, what is put before a command, or nothing); `given` are PATH[:PLATFORM,...] of runsc binaries."""
     installed = shutil.which("runsc", path=ENVIRONMENT["PATH"])
-    if installed:
-        found.append(("runsc:ptrace", runsc_forms(installed, "ptrace")))
+    found = [("runsc:ptrace", runsc_prefix(installed, "ptrace", network) if installed else [])]
     for number, word in enumerate(given, 2):
         path, _, names = word.partition(":")
         for platform in (names or "systrap,ptrace").split(","):
-            found.append((f"runsc{number}:{platform}", runsc_forms(os.path.abspath(path), platform)))
+            found.append(
+                (f"runsc{number}:{platform}", runsc_prefix(os.path.abspath(path), platform, network))
+            )
     for name in ("proot", "bwrap"):
-        if path := shutil.which(name, path=ENVIRONMENT["PATH"]):
-            found.append((name, [[path] if name == "proot" else bwrap_prefix(path)]))
-        else:
-            found.append((name, []))
-    if not installed:
-        found.append(("runsc:ptrace", []))
+        there = shutil.which(name, path=ENVIRONMENT["PATH"])
+        found.append((name, [] if not there else [there] if name == "proot" else bwrap_prefix(there)))
     return found
 
 
@@ -139,33 +131,25 @@ def probe(contender: Contender, directory: Path) -> str:
     return outcome.reason()
 
 
-def choose(name: str, ways: list[list[str]], directory: Path) -> Contender | Missing:
-    """The first of the ways that works; else why the first one doesn't."""
-    reasons = []
-    for way in ways:
-        contender = Contender(name, way)
-        reason = probe(contender, directory)
-        if not reason:
-            contender.version = first_line([way[0], "--version"])
-            contender.note = reasons[0] if reasons else ""
-            return contender
-        reasons.append(reason)
-    return Missing(name, reasons[0] if reasons else "not installed")
+def choose(contender: Contender, directory: Path) -> Contender | Missing:
+    reason = probe(contender, directory) if contender.prefix else "not installed"
+    if reason:
+        return Missing(contender.name, reason)
+    if not contender.ours:
+        contender.version = first_line([contender.prefix[0], "--version"])
+    return contender
 
 
 def discover(
-    directory: Path, *, peers: bool, runsc: list[str], variants: bool
+    directory: Path, *, peers: bool, runsc: list[str], network: str, variants: bool
 ) -> tuple[list[Contender], list[Missing]]:
     """All who can take part, the host first, and those who can't."""
+    candidates = ours(variants)
+    if peers:
+        candidates += [Contender(name, prefix) for name, prefix in peer_candidates(runsc, network)]
     taking, missing = [Contender(NATIVE)], []
-    for contender in ours(variants):
-        reason = probe(contender, directory)
-        if reason:
-            missing.append(Missing(contender.name, reason))
-        else:
-            taking.append(contender)
-    for name, ways in peer_candidates(runsc) if peers else []:
-        chosen = choose(name, ways, directory)
+    for candidate in candidates:
+        chosen = choose(candidate, directory)
         if isinstance(chosen, Missing):
             missing.append(chosen)
         else:

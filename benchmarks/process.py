@@ -49,9 +49,15 @@ class Outcome:
         return f"status {self.status}" + (f": {lines[-1]}" if lines else "")
 
 
+_is_subreaper = False
+
+
 def become_subreaper() -> None:
+    """From here on every descendant that is left over is taken for a part of the last command."""
+    global _is_subreaper
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    _is_subreaper = True
 
 
 def descendants(pid: int) -> list[int]:
@@ -78,6 +84,8 @@ def reap() -> None:
 
 def settle(seconds: float = SETTLE_SECONDS) -> None:
     """Waits until the last command's processes are gone (they would disturb the next), then ends them."""
+    if not _is_subreaper:
+        return
     deadline = time.monotonic() + seconds
     reap()
     while left := descendants(os.getpid()):
@@ -129,12 +137,15 @@ def run(
         status = wait_for(process.pid, timeout)
         seconds = time.perf_counter() - start
         if status is None:
-            settle(0)
-            status = -1
-        process.returncode = status
-        settle()
+            os.killpg(process.pid, signal.SIGKILL)
+            os.waitpid(process.pid, 0)
+        process.returncode = -1 if status is None else status
+        settle(0 if status is None else SETTLE_SECONDS)
         out.seek(0)
         err.seek(0)
         return Outcome(
-            status, out.read().decode(errors="replace"), err.read().decode(errors="replace"), seconds
+            process.returncode,
+            out.read().decode(errors="replace"),
+            err.read().decode(errors="replace"),
+            seconds,
         )

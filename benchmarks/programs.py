@@ -1,4 +1,4 @@
-"""Real programs: each makes its own input, prints what proves that it did its work, and is timed as a whole.
+"""Real programs: each prints what proves that it did its work, and is timed as a whole, inside its sandbox.
 
 A job's script runs in a directory with its input in `in/` (made once, never changed) and an empty
 `out/`. Sandboxes use their default view of the host's files, a writable layer in memory, where they
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.contenders import NATIVE, Contender
-from benchmarks.process import run
+from benchmarks.process import ENVIRONMENT, run
 from benchmarks.rows import PROGRAMS, Cell, Row, half_overhead
 
 WORDS = ["kernel", "signal", "process", "memory", "thread", "needle", "mount", "socket", "inode", "epoll"]
@@ -161,7 +161,7 @@ JOBS = [
     Job(program("python3_start", 3.7), "python3 -c 'print(6 * 7)'", r"42\n", tools=("python3",)),
     Job(
         program("compileall"),
-        "PYTHONPYCACHEPREFIX=out python3 -m compileall -q in && find out -name '*.pyc' | wc -l",
+        "cp -r in out/tree && python3 -m compileall -q out/tree && find out -name '*.pyc' | wc -l",
         r"100\n",
         modules,
         ("python3",),
@@ -192,18 +192,27 @@ JOBS = [
 
 
 class Programs:
-    """Runs jobs below `directory`; `tcp_missing` says why a contender has no loopback TCP, or nothing."""
+    """Runs jobs below `directory`; `tcp_missing` says why a contender has no loopback TCP, or nothing.
 
-    def __init__(self, directory: Path, timeout: float, path: str, tcp_missing: Callable[[Contender], str]):
+    `timer` makes the program that measures from within, at the first use.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        timeout: float,
+        timer: Callable[[], Path],
+        tcp_missing: Callable[[Contender], str],
+    ) -> None:
         self.directory = directory
         self.timeout = timeout
-        self.path = path
+        self.timer = timer
         self.tcp_missing = tcp_missing
         self.expected: dict[str, str] = {}
 
     def obstacle(self, job: Job, contender: Contender) -> str:
         for tool in job.tools:
-            if not shutil.which(tool, path=self.path):
+            if not shutil.which(tool, path=ENVIRONMENT["PATH"]):
                 return f"{tool} is not installed"
         return self.tcp_missing(contender) if job.needs_tcp else ""
 
@@ -221,13 +230,16 @@ class Programs:
         if reason := self.obstacle(job, contender):
             return Cell(skipped=reason)
         place = self.place(job)
-        command = contender.argv(["/bin/sh", "-c", job.script], place)
+        command = contender.argv([str(self.timer()), "time", "/bin/sh", "-c", job.script], place)
         outcome = run(command, cwd=place, timeout=self.timeout, env=contender.env)
         if outcome.status != 0:
             return Cell(failed=outcome.reason())
-        if wrong := self.wrong(job, contender, outcome.out):
+        found = re.fullmatch(r"(.*\n|)elapsed (\d+)\n", outcome.out, re.DOTALL)
+        if not found:
+            return Cell(failed="it ended without a time")
+        if wrong := self.wrong(job, contender, found[1]):
             return Cell(failed=f"{wrong}; {outcome.reason()}")
-        return Cell([outcome.seconds * 1000])
+        return Cell([int(found[2]) / 1e6])
 
     def wrong(self, job: Job, contender: Contender, out: str) -> str:
         """What is wrong with this output, or nothing."""

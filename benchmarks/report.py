@@ -12,7 +12,7 @@ HEADS = {
     "operations": "Operations: least time per operation",
     "start-up": "Start-up: median, start to finish",
     "memory": "Memory of an idle shell and its sandbox: sum over all processes",
-    "programs": "Programs: median, start to finish",
+    "programs": "Programs: median, start to finish, inside a sandbox that has started",
 }
 
 
@@ -119,7 +119,7 @@ def section(report: Report, name: str) -> list[str]:
     names = [contender.name for contender in report.contenders]
     judged = report.judged()
     has_target = judged is not None and any(row.target for row in rows)
-    lines = [["", *names, *(["target", f"met by {judged.name}"] if has_target and judged else [])]]
+    lines = [["", *names, *(["target", "met"] if has_target else [])]]
     for row in rows:
         line = [row.name, *(cell_text(report, row, name) for name in names)]
         if has_target:
@@ -132,15 +132,16 @@ def section(report: Report, name: str) -> list[str]:
 
 def troubles(report: Report, kind: str) -> list[str]:
     """`kind` is "failed" or "skipped"; the same reason for several rows is one line."""
-    by_reason: dict[tuple[str, str], list[str]] = {}
+    names: dict[tuple[str, str], list[str]] = {}
     for (row, name), cell in report.cells.items():
-        reason = getattr(cell, kind)
-        if reason:
-            by_reason.setdefault((name, reason), []).append(row)
-    if not by_reason:
-        return []
-    lines = [f"  {name}: {', '.join(rows)}: {reason}" for (name, reason), rows in by_reason.items()]
-    return [f"{kind.capitalize()}:", *lines, ""]
+        if reason := getattr(cell, kind):
+            names.setdefault((row, reason), []).append(name)
+    rows: dict[tuple[str, str], list[str]] = {}
+    for (row, reason), who in names.items():
+        everybody = len(who) == len(report.contenders)
+        rows.setdefault(("everywhere" if everybody else ", ".join(who), reason), []).append(row)
+    lines = [f"  {who}: {', '.join(found)}: {reason}" for (who, reason), found in rows.items()]
+    return [f"{kind.capitalize()}:", *lines, ""] if lines else []
 
 
 def summary(report: Report) -> list[str]:
@@ -148,7 +149,7 @@ def summary(report: Report) -> list[str]:
     judged = report.judged()
     if not verdicts or judged is None:
         return []
-    return [f"{judged.name} meets {sum(verdicts)} of {len(verdicts)} targets."]
+    return [f"{judged.name} meets {sum(verdicts)} of {len(verdicts)} targets that could be judged."]
 
 
 def machine_lines(report: Report) -> list[str]:
@@ -159,11 +160,10 @@ def machine_lines(report: Report) -> list[str]:
     ]
     if machine["busy"]:
         lines.append(f"NOTE: the machine is busy ({machine['busy']}): the figures are not worth much.")
-    for contender in report.contenders[1:]:
-        lines.append(f"  {contender.name}: {contender.shown}")
-        if contender.note:
-            lines.append(f"    (its usual form doesn't work here: {contender.note})")
+    lines += [f"  {contender.name}: {contender.shown}" for contender in report.contenders[1:]]
     lines += [f"  {missing.name}: not run: {missing.reason}" for missing in report.missing]
+    if judged := report.judged():
+        lines.append(f"Targets are those of {judged.name}; ratios are to native.")
     return [*lines, ""]
 
 

@@ -92,5 +92,8 @@ def idle_memory(contender: Contender, directory: Path, timeout: float) -> dict[R
         process.stdin.close()
         status = wait_for(process.pid, timeout)
         process.stdout.close()
-        settle(0 if status is None else 3)
+        if status is None:
+            process.kill()
+            process.wait()
         process.returncode = -1 if status is None else status
+        settle()

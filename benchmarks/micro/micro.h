@@ -9,6 +9,9 @@
  *     NAME ok NS NS ...       nanoseconds per operation, one figure a batch
  *     NAME skip REASON        not possible here, and known to be so
  *     NAME fail REASON        anything else; the program ends, the caller starts it anew with the rest
+ *
+ *     micro time COMMAND...   runs it, prints `elapsed NS` behind its output, has its exit status
+ *     micro exit              does nothing: what spawn_exec_wait starts
  */
 #ifndef MICRO_H
 #define MICRO_H
