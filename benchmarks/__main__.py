@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import machine, plot, report, startup
 from benchmarks.contenders import Contender, discover
 from benchmarks.micro import BuildError, Micro, build
-from benchmarks.process import become_subreaper
+from benchmarks.process import become_subreaper, settle
 from benchmarks.programs import JOBS, Job, Programs
 from benchmarks.rows import IMPORT_ROWS, MEMORY_ROWS, OPERATION_GROUPS, QUICK, START_ROWS, Cell, Row
 
@@ -173,6 +173,8 @@ def main(args: list[str]) -> int:
             Bench(options, directory).run(found, progress)
         except KeyboardInterrupt:
             print("\ninterrupted: what there is so far", file=sys.stderr)
+        finally:
+            settle(0)
     progress("")
     print(report.table(found))
     write(options, found)
