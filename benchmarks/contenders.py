@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILT_IN_PLACE = bool(list(ROOT.glob("sentry/_engine*.so")))
 NATIVE = "native"
 PROBE_SECONDS = 20.0
+#: What a word of `sentry run --help` has to be to be taken for a platform.
+PLATFORM = re.compile(r"\b(trap|ptrace|kvm)\b")
 #: Flags of `sentry run` that each make one more column with --variants.
 VARIANTS = ["--no-fastpath", "--no-patch"]
 
@@ -60,15 +62,13 @@ def run_help(command: list[str]) -> str:
 
 
 def platforms(help_text: str) -> list[str]:
-    """The names in `--platform A|B`, the default first; [''] when there is no such flag."""
-    found = re.search(r"^\s*--platform[ =](\S+)(.*)$", help_text, re.MULTILINE)
-    if not found or found[1].isupper():
-        return [""]
-    names = [name for name in found[1].split("|") if name]
-    default = re.search(r"default:? (\w+)", found[2])
-    if default and default[1] in names:
-        names.sort(key=lambda name: name != default[1])
-    return names
+    """The names on the line of --platform, the default first; [''] when there is no such flag."""
+    line = re.search(r"^\s*--platform\b.*$", help_text, re.MULTILINE)
+    names = list(dict.fromkeys(PLATFORM.findall(line[0]))) if line else []
+    default = re.search(r"(\w+) \([^)]*\bdefault\)|\(default:? (\w+)\)", line[0]) if line else None
+    if default:
+        names.sort(key=lambda name: name not in default.groups())
+    return names or [""]
 
 
 def ours(variants: bool) -> list[Contender]:

@@ -68,6 +68,8 @@ def test_other_lines(line: str) -> None:
         ("  --platform ptrace      how system calls are caught\n", ["ptrace"]),
         ("  --platform trap|ptrace how (default: trap)\n", ["trap", "ptrace"]),
         ("  --platform ptrace|trap how (default trap)\n", ["trap", "ptrace"]),
+        ("  --platform NAME  how: trap (fast, the default) or ptrace\n  -h\n", ["trap", "ptrace"]),
+        ("  --platform NAME  how: ptrace or trap (fast, the default)\n  -h\n", ["trap", "ptrace"]),
         ("  --platform NAME how\n", [""]),
         ("nothing\n", [""]),
     ],
