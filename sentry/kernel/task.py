@@ -193,6 +193,7 @@ class Task(Runner):
         self.blocked = mask
         self.hot.forced = self.kernel.strace is not None
         self.publish_ids()
+        thread.set_files(None if self.files is None else self.files.c)
 
     def unbind(self) -> None:
         """The thread will be somebody else's, or nobody's."""
@@ -211,6 +212,12 @@ class Task(Runner):
         """A signal was queued for this task: to be called before its mask is looked at."""
         if self.thread is not None and not self.exited:
             self.thread.set_pending(self.pending.bits | self.group.pending.bits)
+
+    def set_files(self, files: FDTable) -> None:
+        """Use the descriptors of `files` from now on."""
+        if self.thread is not None:
+            self.thread.set_files(files.c)
+        self.files = files
 
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
         """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""

@@ -80,6 +80,11 @@ class Thread(ABC):
         """Let the thread run with `regs` until its next trap."""
 
     @abstractmethod
+    def set_files(self, table: Any) -> None:
+        """The struct fd_table (csrc/abi/vfs.h) of the program, or None: from now on the platform may answer
+        system calls on it without a trap (csrc/engine/fast.h).  It must live until the next call of this."""
+
+    @abstractmethod
     def kick(self) -> None:
         """Make a running thread trap soon (KICKED, or whatever it was about to report)."""
 
@@ -188,6 +193,14 @@ class Platform(ABC):
     @abstractmethod
     def vdso(self) -> tuple[int, int, int]:
         """(first address of vvar, address of the vDSO's ELF header, end) in every new address space."""
+
+    @abstractmethod
+    def set_fast(self, on: bool) -> None:
+        """Whether system calls may be answered by the platform's fast paths at all (Thread.set_files)."""
+
+    @abstractmethod
+    def fast_count(self) -> int:
+        """How many system calls the fast paths have answered."""
 
     @abstractmethod
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
