@@ -46,7 +46,7 @@ ffibuilder.set_source(
     "sentry._engine",
     PREAMBLE,
     sources=SOURCES,
-    include_dirs=["csrc/abi", "csrc/engine"],
+    include_dirs=["csrc/abi", "csrc/engine", "csrc/platform"],
     depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*/*.h")),
     extra_compile_args=["-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
 )

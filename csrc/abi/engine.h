@@ -87,24 +87,21 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
                 const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
                 struct guest_thread **zygote);
 
-/* platform/ptrace.c */
-int ptrace_resume(struct engine *e, struct guest_thread *g);
-int ptrace_kick(struct engine *e, struct guest_thread *g);
-int ptrace_stop(struct engine *e, struct guest_thread *g);
-int ptrace_get_fpstate(struct guest_thread *g, void *buffer, uint32_t size);
-int ptrace_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size);
-int ptrace_kill(struct engine *e, struct guest_thread *leader);
-int ptrace_forget(struct engine *e, struct guest_thread *g);
-int ptrace_reap(struct engine *e);
-
-/* platform/inject.c */
-int64_t ptrace_syscall(struct engine *e, struct guest_thread *g, uint64_t number, uint64_t a0, uint64_t a1,
-                       uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
-int64_t ptrace_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,
-                         uint32_t wanted);
-int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);
-int ptrace_exit_thread(struct engine *e, struct guest_thread *g);
-
-/* platform/notify.c */
-int64_t ptrace_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
-                        int flags, int host_fd, uint64_t offset);
+/* platform/platform.c: the same calls for either platform.  Before boot, say which one it is. */
+void engine_use_trap(struct engine *e);
+int guest_resume(struct engine *e, struct guest_thread *g);
+int guest_kick(struct engine *e, struct guest_thread *g);
+int guest_stop(struct engine *e, struct guest_thread *g);
+int guest_get_fpstate(struct engine *e, struct guest_thread *g, void *buffer, uint32_t size);
+int guest_set_fpstate(struct engine *e, struct guest_thread *g, const void *buffer, uint32_t size);
+int guest_kill(struct engine *e, struct guest_thread *leader);
+int guest_forget(struct engine *e, struct guest_thread *g);
+int guest_reap(struct engine *e);
+int64_t guest_syscall(struct engine *e, struct guest_thread *g, uint64_t number, uint64_t a0, uint64_t a1,
+                      uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
+int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,
+                        uint32_t wanted);
+int guest_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);
+int guest_exit_thread(struct engine *e, struct guest_thread *g);
+int64_t guest_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                       int flags, int host_fd, uint64_t offset);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "engine.h"
+#include "platform.h"
 
 #define PID_LIMIT (4 * 1024 * 1024) /* Linux's PID_MAX_LIMIT */
 #define XSTATE_MAX 16384
@@ -24,8 +25,19 @@ struct link {
     struct link *next, *prev;
 };
 
+struct call;
+struct record;
+struct shared_page;
+
+/* A place in a process's memfd of records that can be used again. */
+struct free_record {
+    struct free_record *next;
+    uint32_t index;
+};
+
 struct thread {
     struct guest_thread g; /* first: a guest_thread pointer is a thread pointer */
+    struct engine *engine;
     struct link link;
     struct thread *leader; /* of its host process; itself for a leader */
     uint32_t thread_count; /* leader only: host threads not reaped yet */
@@ -35,6 +47,21 @@ struct thread {
     bool brisk;            /* its last trap came within BRISK_NS of the resume */
     uint8_t quick;         /* of a spread thread: traps in a row within QUICK_NS of the resume */
     uint64_t resumed_at;   /* CLOCK_MONOTONIC, ns */
+
+    /* `trap` only */
+    struct record *record;  /* mapped here, */
+    uint64_t record_at;     /* and there */
+    uint32_t record_number; /* its place in the process's memfd */
+    bool delivering;        /* a fast path's result is on its way; what would undo it: */
+    void (*undo)(struct call *c);
+    void *undo_object;
+    int64_t undo_value;
+    uint64_t kicked_at;     /* CLOCK_MONOTONIC, ns; 0: not */
+    /* leader only */
+    int record_fd;
+    uint32_t record_count;
+    uint64_t first_record; /* address of record 0 */
+    struct free_record *free_records;
 };
 
 struct engine {
@@ -61,6 +88,20 @@ struct engine {
     uint64_t polled_at; /* last look at the descriptors, CLOCK_MONOTONIC, ns */
     cpu_set_t home, everywhere;
     uint64_t next_check; /* CLOCK_MONOTONIC, ns */
+
+    /* `trap` only */
+    bool trap;       /* which platform this is */
+    bool lost_child; /* a clone went wrong: there may be a stub that we don't know */
+    int bell;        /* eventfd, -1 before boot */
+    int shared_fd;
+    int zygote_record_fd; /* while it boots */
+    struct shared_page *shared;
+    uint32_t cpus, kicked_count;
+    uint64_t ticks_per_us;          /* of the time stamp counter */
+    uint64_t spin_until, next_look; /* ticks */
+    uint32_t fpstate_size, mxcsr_mask;
+    uint64_t fp_features;
+    uint8_t fp_software[48];
 };
 
 static inline struct thread *of_link(struct link *link)
@@ -82,7 +123,14 @@ void list_init(struct link *head);
 void list_append(struct link *head, struct link *link);
 void list_remove(struct link *link);
 
+#define BELL_TOKEN (~0ull)
+
 /* engine.c */
+struct thread *thread_alloc(struct engine *e);
+void thread_name(struct engine *e, struct thread *t, int pid);
+struct epoll_event;
+int epoll_nap(struct engine *e, struct epoll_event *events, int max, int64_t timeout_ns);
+int engine_report(struct engine *e, struct engine_event *events, int max);
 struct thread *thread_new(struct engine *e, int pid);
 struct thread *thread_find(struct engine *e, int pid);
 void thread_unlist_pid(struct engine *e, struct thread *t);
@@ -98,6 +146,11 @@ void placement_check(struct engine *e, uint64_t now);
 bool placement_wants_check(const struct engine *e);
 bool placement_try_yield(struct engine *e);
 #define PLACEMENT_PERIOD_NS 20000000ull
+
+/* platform/trap.c */
+int trap_init(struct engine *e);
+int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max);
+void thread_died(struct engine *e, struct thread *t);
 
 /* platform/ptrace.c */
 int ptrace_collect(struct engine *e, int pid, int options);

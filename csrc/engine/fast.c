@@ -1,7 +1,9 @@
 /* The table of fast paths, and the way from a trapped call to its handler.  See fast.h. */
 #include "fast.h"
+#include "record.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/syscall.h>
 
 #define NR_LIMIT 512
@@ -13,8 +15,20 @@ static fast_handler *const handlers[NR_LIMIT] = {
 /* One buffer for all: a call is delivered before the next one is looked at. */
 static uint8_t window[CALL_WINDOW];
 
+_Static_assert(CALL_WINDOW == RECORD_WINDOW_SIZE, "the record's window is the call's");
+
+static uint8_t *record_window(const struct thread *t)
+{
+    return (uint8_t *)t->record + RECORD_WINDOW;
+}
+
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 {
+    const struct record *r = c->t->record;
+    if (r && r->in_addr == addr && size <= r->in_size && size <= CALL_WINDOW) {
+        memcpy(buffer, record_window(c->t), size);
+        return 0;
+    }
     return memory_read(c->t->g.tgid, addr, buffer, size) == (int64_t)size ? 0 : -EFAULT;
 }
 
@@ -25,11 +39,21 @@ struct vfile *call_file(struct call *c, uint64_t fd)
     return table && number < table->size ? table->files[number] : NULL;
 }
 
-/* True once the guest has what the handler left in c->out. */
+/* True once the guest has what the handler left in c->out; on `trap`, once it is on its way. */
 static bool deliver(struct call *c)
 {
+    struct thread *t = c->t;
     if (c->out_size == 0)
         return true;
+    if (t->record) {
+        t->record->out_addr = c->out_addr;
+        t->record->out_size = c->out_size;
+        t->delivering = true;
+        t->undo = c->undo;
+        t->undo_object = c->undo_object;
+        t->undo_value = c->undo_value;
+        return true;
+    }
     return memory_write(c->t->g.tgid, c->out_addr, c->out, c->out_size) == (int64_t)c->out_size;
 }
 
@@ -41,6 +65,9 @@ int fast_trap(struct engine *e, struct thread *t)
     int verdict;
     if (!e->fast || !t->g.files || nr >= NR_LIMIT || !handlers[nr])
         return FAST_PASS;
+    t->delivering = false;
+    if (t->record)
+        c.out = record_window(t);
     verdict = handlers[nr](&c);
     if (verdict != FAST_DONE)
         return verdict;
@@ -51,6 +78,15 @@ int fast_trap(struct engine *e, struct thread *t)
     }
     t->g.regs.rax = (uint64_t)c.result;
     return FAST_DONE;
+}
+
+void fast_undo(struct thread *t)
+{
+    struct call c = {
+        .e = t->engine, .t = t, .undo = t->undo, .undo_object = t->undo_object, .undo_value = t->undo_value};
+    t->delivering = false;
+    if (c.undo)
+        c.undo(&c);
 }
 
 void engine_set_fast(struct engine *e, int on)

@@ -49,5 +49,8 @@ static inline int call_return(struct call *c, int64_t result)
 /* fast.c: FAST_DONE when the thread may go on (regs.rax is set), FAST_PARK, or FAST_PASS. */
 int fast_trap(struct engine *e, struct thread *t);
 
+/* The result of the last call could not be delivered after all: take its side effects back. */
+void fast_undo(struct thread *t);
+
 /* The handlers, one file a family; fast.c has the table. */
 fast_handler fast_lseek;

@@ -33,7 +33,7 @@ KICKED = 3  # it was kicked, or woke without reason; harmless
 DEAD = 4  # the host thread is gone (killed from outside, or out of memory)
 
 #: The first address above guest memory: the stub lives in [GUEST_TOP, end of user space).
-GUEST_TOP = 0x7FFF_FC00_0000
+GUEST_TOP = 0x7FFF_0000_0000
 
 
 class Trap:

@@ -24,6 +24,7 @@ from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.mm.commit import Commit
 from sentry.platform.ptrace import PtracePlatform
+from sentry.platform.trap import TrapPlatform
 from sentry.runtime import control as messages
 from sentry.runtime.errors import Fatal
 from sentry.runtime.host import Host
@@ -60,7 +61,11 @@ def make_platform(plan: Plan) -> Platform:
         from sentry.syscalls import strace
 
         strace.load()
-    platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
+    platform: PtracePlatform
+    if plan.config.platform == "ptrace":
+        platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
+    else:
+        platform = TrapPlatform(plan.stub_fd, plan.filters["stub_trap"])
     platform.start()
     return platform
 
