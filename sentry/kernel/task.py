@@ -62,6 +62,8 @@ ERESTARTNOHAND = 514
 ERESTART_RESTARTBLOCK = 516
 SYSCALL_INSTRUCTION_SIZE = 2
 U64 = 0xFFFFFFFFFFFFFFFF
+#: Without what `Task.step` adds for those that do not come from a trap.
+run_coroutine = Runner.step
 #: Of Thread.hot: all ids, and the signal mask.
 ALL_KNOWN = 0xFF
 
@@ -234,10 +236,14 @@ class Task(Runner):
         now = self.trapped_ns = monotonic_ns()
         self.utime_ns += now - self.resumed_ns
         self.running = False
+        group = self.group
         try:
-            self._handle(trap)
+            if trap.kind == SYSCALL and not (group.dying or self.exited or group.exec_task):
+                self.enter_syscall(self.regs.orig_rax & 0xFFFFFFFF)
+            else:
+                self._handle(trap)
         finally:
-            self.stime_ns += monotonic_ns() - now
+            self.stime_ns += (self.resumed_ns if self.running else monotonic_ns()) - now
             self.trapped_ns = 0
 
     def step(self, value: object, error: BaseException | None) -> None:
@@ -256,7 +262,7 @@ class Task(Runner):
         kind = trap.kind
         if kind == DEAD:
             self.kernel.lost_thread(self)
-        elif self.group.dying or self.group.exec_task not in (None, self):
+        elif self.kill_pending():
             self.return_to_user()
         elif kind == SYSCALL:
             self.enter_syscall(self.regs.orig_rax & 0xFFFFFFFF)
@@ -275,22 +281,24 @@ class Task(Runner):
         """Run the handler of `nr` until it ends or sleeps."""
         self.nr = nr
         self.restart = 0
-        entry = self.kernel.table.get(nr)
-        if self.kernel.strace is not None:
-            self.kernel.strace.enter(self, nr)
+        kernel = self.kernel
+        entry = kernel.table.get(nr)
+        if kernel.strace is not None:
+            kernel.strace.enter(self, nr)
         if entry is None:
-            self.finished(None, self.kernel.missing_syscall(self, nr))
+            self.finished(None, kernel.missing_syscall(self, nr))
             return
         call = entry.call
         if call is None:
-            call = entry.call = self.kernel.decoder(entry.kinds)
+            call = entry.call = kernel.decoder(entry.kinds)
         try:
             result = call(entry.handler, self, self.regs)
         except Exception as exc:
             self.finished(None, exc)
             return
         if entry.is_async:
-            self.start(result)
+            self._coro = result
+            run_coroutine(self, None, None)
         else:
             self.finished(result, None)
 
@@ -303,8 +311,23 @@ class Task(Runner):
         if error is None:
             if result is not NO_RESULT:
                 self.regs.rax = (result or 0) & U64
-        elif isinstance(error, SysError):
+            if self.saved_mask is not None:
+                self.blocked, self.saved_mask = self.saved_mask, None
+        else:
+            self._failed(error)
+        if self.kernel.strace is not None:
+            self.kernel.strace.leave(self, self.nr, self.restart)
+        try:
+            self.return_to_user()
+        except Exception as exc:
+            self.kernel.task_bug(self, exc)
+
+    def _failed(self, error: BaseException) -> None:
+        """The only place where an exception of a handler becomes a number."""
+        if isinstance(error, SysError):
             self.regs.rax = -error.errno & U64
+            if self.saved_mask is not None:
+                self.blocked, self.saved_mask = self.saved_mask, None
         elif isinstance(error, Interrupted):
             entry = self.kernel.table.get(self.nr)
             self.restart = ERESTARTSYS if entry is None else entry.on_signal
@@ -318,18 +341,10 @@ class Task(Runner):
         else:
             self.kernel.handler_bug(self, error)
             self.regs.rax = -errno.EIO & U64
-        if self.saved_mask is not None and (error is None or isinstance(error, SysError)):
-            self.blocked, self.saved_mask = self.saved_mask, None
-        if self.kernel.strace is not None:
-            self.kernel.strace.leave(self, self.nr, self.restart)
-        try:
-            self.return_to_user()
-        except Exception as exc:
-            self.kernel.task_bug(self, exc)
 
     def return_to_user(self) -> None:
         """Deliver what is pending, then let the program run on."""
-        if self.busy or self.exited:
+        if self._coro is not None or self.exited:
             return
         group = self.group
         while True:
