@@ -95,6 +95,7 @@ struct engine {
     /* `trap` only */
     bool trap;       /* which platform this is */
     bool lost_child; /* a clone went wrong: there may be a stub that we don't know */
+    bool sync_wake;  /* notifications switch on one CPU */
     int bell;        /* eventfd, -1 before boot */
     int shared_fd;
     int zygote_record_fd; /* while it boots */

@@ -190,7 +190,7 @@ static uint32_t scan(struct engine *e)
         next = l->next;
         if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED)
             take(e, t, true);
-        else if (!t->record->blocked)
+        if (t->g.state == THREAD_RUNNING && !t->record->blocked)
             awake++;
     }
     return awake;

@@ -45,10 +45,11 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define FUTEX_PRIVATE 128
 #define FUTEX_CLOCK_REALTIME 256
 #define SS_SIZE (RECORD_STACK_TOP - 0x1000)
+#define MAP_ANONYMOUS 0x20
 #define YIELDS 24
 
 enum {
-    NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
+    NR_mmap = 9, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
     NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
     NR_clock_gettime = 228, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
@@ -391,6 +392,7 @@ static void run_batch(struct record *r)
 static void do_order(struct record *r)
 {
     const uint64_t *a = r->order_args;
+    bool notified;
     switch (r->order_nr) {
     case ORDER_CLONE:
         r->order_result = stub_clone(a[0], a[1], a[2]);
@@ -413,7 +415,10 @@ static void do_order(struct record *r)
     default:
         r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
+    notified = r->order_nr == ORDER_CLONE || (r->order_nr == NR_mmap && !(a[3] & MAP_ANONYMOUS));
     tell(r, RECORD_DONE);
+    if (notified) /* the engine may wait for this very CPU */
+        host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
 }
 
 /* Serve the engine until it lets the thread go. */
