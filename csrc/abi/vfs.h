@@ -40,6 +40,11 @@ struct vfile {
     int32_t host_fd;
     int32_t reserved;
     void *object; /* of the kind: pipe, eventfd… */
+
+    /* Parked calls hold their file: what was closed meanwhile ends with the call (engine/parking.c). */
+    uint32_t holds;
+    uint32_t closed; /* Python's last reference is gone, but `holds` was not 0 */
+    struct vfile *next_dropped;
 };
 
 /* A descriptor table: files[fd] for fd < size, NULL where nothing is open. */
