@@ -22,10 +22,12 @@
 #define THREAD_NEWBORN 4  /* stopped after clone, not handed to Python yet */
 #define THREAD_DYING 5    /* killed by us, to be reaped; Python has forgotten it */
 #define THREAD_DEAD 6     /* reaped; Python has not forgotten it yet */
+#define THREAD_PARKED 7   /* its call sleeps in C: for Python it runs (engine/parking.c) */
 
 /* engine_event.what */
 #define EVENT_TRAP 1
 #define EVENT_FD 2
+#define EVENT_WOKEN 3 /* queue_take and vfile_take have something */
 
 /* The layout of Linux's user_regs_struct. */
 struct guest_regs {
@@ -48,6 +50,9 @@ struct guest_thread {
     int32_t tgid;   /* host process id */
     uint32_t slot;  /* index of this struct, reused after death */
     uint32_t state; /* THREAD_* */
+    uint64_t progress; /* of a trapped call that was parked before: bytes moved so far. */
+    uint64_t deadline; /* and when it ends (CLOCK_MONOTONIC, ns; 0: never).  Who uses them sets them to 0 */
+    uint64_t idle_ns;  /* time spent parked; whoever counts it sets it back to 0 */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
 };
 

@@ -70,6 +70,9 @@ struct eventfd {
     uint32_t semaphore;
 };
 
+struct eventfd *eventfd_new(uint64_t count, int semaphore);
+void eventfd_free(struct eventfd *ev);
+
 /* cdef end */
 
 #endif

@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #define NR_LIMIT 512
 
 static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_lseek] = fast_lseek,
+    [SYS_read] = fast_read,
+    [SYS_write] = fast_write,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */
@@ -22,6 +25,8 @@ struct vfile *call_file(struct call *c, uint64_t fd)
 {
     const struct fd_table *table = c->t->g.files;
     uint32_t number = (uint32_t)fd; /* the upper half of the register means nothing */
+    if (c->held)
+        return c->held;
     return table && number < table->size ? table->files[number] : NULL;
 }
 
@@ -33,24 +38,121 @@ static bool deliver(struct call *c)
     return memory_write(c->t->g.tgid, c->out_addr, c->out, c->out_size) == (int64_t)c->out_size;
 }
 
-int fast_trap(struct engine *e, struct thread *t)
+int fast_read(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    if (!f)
+        return FAST_PASS;
+    switch (f->kind) {
+    case VFILE_PIPE:
+        return fast_pipe_read(c, f);
+    case VFILE_EVENTFD:
+        return fast_eventfd_read(c, f);
+    }
+    return FAST_PASS;
+}
+
+int fast_write(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    if (!f)
+        return FAST_PASS;
+    switch (f->kind) {
+    case VFILE_PIPE:
+        return fast_pipe_write(c, f);
+    case VFILE_EVENTFD:
+        return fast_eventfd_write(c, f);
+    }
+    return FAST_PASS;
+}
+
+static struct call call_of(struct engine *e, struct thread *t)
 {
     const struct guest_regs *r = &t->g.regs;
-    uint64_t nr = r->orig_rax & 0xffffffff;
-    struct call c = {.e = e, .t = t, .nr = nr, .args = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}, .out = window};
-    int verdict;
-    if (!e->fast || !t->g.files || nr >= NR_LIMIT || !handlers[nr])
-        return FAST_PASS;
-    verdict = handlers[nr](&c);
+    return (struct call){.e = e, .t = t, .nr = r->orig_rax & 0xffffffff,
+                         .args = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}, .out = window};
+}
+
+/* Run the handler, and hand over what it has for the guest. */
+static int serve(struct call *c)
+{
+    int verdict = handlers[c->nr](c);
     if (verdict != FAST_DONE)
         return verdict;
-    if (!deliver(&c)) {
-        if (c.undo)
-            c.undo(&c);
+    if (!deliver(c)) {
+        if (c->undo)
+            c->undo(c);
         return FAST_PASS;
     }
-    t->g.regs.rax = (uint64_t)c.result;
+    c->t->g.regs.rax = (uint64_t)c->result;
     return FAST_DONE;
+}
+
+int fast_trap(struct engine *e, struct thread *t)
+{
+    struct call c = call_of(e, t);
+    int verdict;
+    t->g.progress = t->g.deadline = 0;
+    if (!e->fast || !e->waiting || !t->g.files || c.nr >= NR_LIMIT || !handlers[c.nr])
+        return FAST_PASS;
+    verdict = serve(&c);
+    if (verdict == FAST_PARK && t->kicked)
+        verdict = FAST_PASS;
+    if (verdict == FAST_PARK) {
+        parking_begin(e, &c);
+    } else if (verdict == FAST_PASS) {
+        t->g.progress = c.progress;
+        t->g.deadline = c.deadline;
+    }
+    if (verdict != FAST_PARK)
+        parking_end(t);
+    if (verdict != FAST_PASS)
+        e->served++;
+    return verdict;
+}
+
+void fast_retry(struct engine *e, struct thread *t)
+{
+    struct parking *p = &t->parking;
+    struct call c = call_of(e, t);
+    c.retry = true;
+    c.held = p->held ? p->first.file : NULL;
+    c.progress = p->progress;
+    c.deadline = p->deadline;
+    c.expired = c.deadline && now_ns() >= c.deadline;
+    switch (serve(&c)) {
+    case FAST_PARK:
+        parking_begin(e, &c);
+        break;
+    case FAST_DONE:
+        parking_end(t);
+        t->g.state = THREAD_STOPPED;
+        e->served++;
+        if (e->resume(e, &t->g) < 0)
+            thread_set_ready(e, t, ENGINE_KICKED);
+        break;
+    default:
+        p->progress = c.progress;
+        parking_report(e, t);
+    }
+}
+
+void vnode_accessed(struct vnode *node)
+{
+    struct timespec ts;
+    if (!node)
+        return;
+    clock_gettime(CLOCK_REALTIME_COARSE, &ts);
+    node->atime = ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
+
+void vnode_modified(struct vnode *node)
+{
+    struct timespec ts;
+    if (!node)
+        return;
+    clock_gettime(CLOCK_REALTIME_COARSE, &ts);
+    node->mtime = node->ctime = ts.tv_sec * 1000000000ll + ts.tv_nsec;
 }
 
 void engine_set_fast(struct engine *e, int on)
