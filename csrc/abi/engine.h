@@ -52,7 +52,7 @@ struct guest_thread {
     uint32_t state; /* THREAD_* */
     uint64_t progress; /* of a trapped call that was parked before: bytes moved so far. */
     uint64_t deadline; /* and when it ends (CLOCK_MONOTONIC, ns; 0: never).  Who uses them sets them to 0 */
-    uint64_t idle_ns;  /* time spent parked; whoever counts it sets it back to 0 */
+    uint64_t idle_ns;  /* time spent parked, see thread_take_idle */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
 };
 
@@ -82,6 +82,9 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
 
 /* engine/fast.c: whether calls may be answered without Python. */
 void engine_set_fast(struct engine *e, int on);
+
+/* engine/parking.c */
+uint64_t thread_take_idle(struct guest_thread *g);
 
 /* engine/memory.c: bytes moved, at least one (less than `size`: the rest cannot be reached). */
 int64_t memory_read(int pid, uint64_t addr, void *buffer, uint64_t size);

@@ -142,7 +142,7 @@ void vnode_accessed(struct vnode *node)
     struct timespec ts;
     if (!node)
         return;
-    clock_gettime(CLOCK_REALTIME_COARSE, &ts);
+    clock_gettime(CLOCK_REALTIME, &ts);
     node->atime = ts.tv_sec * 1000000000ll + ts.tv_nsec;
 }
 
@@ -151,7 +151,7 @@ void vnode_modified(struct vnode *node)
     struct timespec ts;
     if (!node)
         return;
-    clock_gettime(CLOCK_REALTIME_COARSE, &ts);
+    clock_gettime(CLOCK_REALTIME, &ts);
     node->mtime = node->ctime = ts.tv_sec * 1000000000ll + ts.tv_nsec;
 }
 

@@ -152,6 +152,19 @@ void parking_free(struct thread *t)
     t->parking = (struct parking){0};
 }
 
+/* Time spent parked since the last call of this, ns. */
+uint64_t thread_take_idle(struct guest_thread *g)
+{
+    uint64_t now, idle = g->idle_ns;
+    if (g->state == THREAD_PARKED) {
+        now = now_ns();
+        idle += now - of_guest(g)->parking.since;
+        of_guest(g)->parking.since = now;
+    }
+    g->idle_ns = 0;
+    return idle;
+}
+
 static void expire(uint64_t now)
 {
     struct link *l, *next;

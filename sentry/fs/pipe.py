@@ -148,6 +148,8 @@ class PipeFile(File):
         super().__init__(inode, flags, path)
         self.pipe = pipe
         self.queue = pipe.queue
+        self.c.object = pipe.c
+        self.c.kind = lib.VFILE_PIPE
         #: `writer_opens` when a FIFO was opened without waiting for a writer: no POLLHUP before one came.
         self.opens_seen = -1
         if self.readable:
@@ -283,6 +285,7 @@ async def open_fifo(inode: Inode, flags: int, path: Path | None = None) -> File:
             seen = pipe.c.writer_opens
             if flags & O_NONBLOCK:
                 file.opens_seen = seen
+                file.c.kind = lib.VFILE_PYTHON  # the engine knows nothing of `opens_seen`
             while not flags & O_NONBLOCK and pipe.c.writer_opens == seen:
                 await block((pipe.queue, READABLE | POLLHUP))
         elif mode == 1 and not pipe.readers:

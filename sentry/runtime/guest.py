@@ -63,6 +63,7 @@ def make_platform(plan: Plan) -> Platform:
         strace.load()
     platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
     platform.start()
+    platform.set_fast(not plan.config.strace)
     return platform
 
 
