@@ -82,6 +82,8 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
 
 /* engine/fast.c: whether calls may be answered without Python. */
 void engine_set_fast(struct engine *e, int on);
+/* How many have been. */
+uint64_t engine_fast_count(const struct engine *e);
 
 /* engine/parking.c */
 uint64_t thread_take_idle(struct guest_thread *g);

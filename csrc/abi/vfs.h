@@ -31,6 +31,7 @@ struct vnode {
 #define VFILE_PIPE 4
 #define VFILE_EVENTFD 5
 #define VFILE_EPOLL 6
+#define VFILE_TMPFS 7 /* object: struct tmpfs_data */
 
 /* The hot part of an open file description. */
 struct vfile {
@@ -46,6 +47,19 @@ struct vfile {
     uint32_t holds;
     uint32_t closed; /* Python's last reference is gone, but `holds` was not 0 */
     struct vfile *next_dropped;
+};
+
+/* tmpfs_data.flags */
+#define TMPFS_MAPPED 1 /* guests have mapped it, so they can bring its pages into use by themselves */
+
+/* What a regular file of a tmpfs holds (sentry/fs/tmpfs/regular.py): in `bytes` while it is small. */
+struct tmpfs_data {
+    struct vnode *node;    /* whose size this is */
+    uint8_t *bytes;        /* [room]; zeroes from `length` on */
+    uint32_t length, room; /* 0 with a memfd */
+    int64_t pages;         /* it counts for in its file system's limit */
+    int32_t host_fd;       /* the memfd, or -1 */
+    uint32_t flags;        /* TMPFS_* */
 };
 
 /* fd_table.flags */

@@ -71,6 +71,7 @@ struct engine {
     bool waiting; /* but only within engine_wait: nothing changes under a Python handler's hands */
     uint32_t served; /* calls that Python did not see, counted for engine_wait */
     int (*resume)(struct engine *e, struct guest_thread *g); /* the platform's */
+    uint64_t fast_count; /* calls that they have answered */
     sigset_t wait_mask; /* while it sleeps: the caller's mask without SIGCHLD */
     sigset_t old_mask;  /* both put back by engine_free */
     struct sigaction old_action;

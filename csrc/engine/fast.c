@@ -8,17 +8,23 @@
 #define NR_LIMIT 512
 
 static fast_handler *const handlers[NR_LIMIT] = {
-    [SYS_lseek] = fast_lseek,
-    [SYS_read] = fast_read,
-    [SYS_write] = fast_write,
+    [SYS_read] = fast_read,         [SYS_write] = fast_write,   [SYS_pread64] = fast_pread,
+    [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
+    [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */
 static uint8_t window[CALL_WINDOW];
+static uint8_t input[CALL_WINDOW];
 
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 {
     return memory_read(c->t->g.tgid, addr, buffer, size) == (int64_t)size ? 0 : -EFAULT;
+}
+
+const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
+{
+    return size <= sizeof input && call_in(c, addr, input, size) == 0 ? input : NULL;
 }
 
 struct vfile *call_file(struct call *c, uint64_t fd)
@@ -49,7 +55,7 @@ int fast_read(struct call *c)
     case VFILE_EVENTFD:
         return fast_eventfd_read(c, f);
     }
-    return FAST_PASS;
+    return fast_file_read(c, f);
 }
 
 int fast_write(struct call *c)
@@ -63,7 +69,7 @@ int fast_write(struct call *c)
     case VFILE_EVENTFD:
         return fast_eventfd_write(c, f);
     }
-    return FAST_PASS;
+    return fast_file_write(c, f);
 }
 
 static struct call call_of(struct engine *e, struct thread *t)
@@ -85,6 +91,7 @@ static int serve(struct call *c)
         return FAST_PASS;
     }
     c->t->g.regs.rax = (uint64_t)c->result;
+    c->e->fast_count++;
     return FAST_DONE;
 }
 
@@ -158,4 +165,9 @@ void vnode_modified(struct vnode *node)
 void engine_set_fast(struct engine *e, int on)
 {
     e->fast = on != 0;
+}
+
+uint64_t engine_fast_count(const struct engine *e)
+{
+    return e->fast_count;
 }
