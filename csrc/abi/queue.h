@@ -73,6 +73,34 @@ struct eventfd {
 struct eventfd *eventfd_new(uint64_t count, int semaphore);
 void eventfd_free(struct eventfd *ev);
 
+/* engine/epoll.c: a set of files, and those of them that may be ready; see sentry/fs/epoll.py.  Only Python takes
+ * items out of the set, so it knows each of them. */
+struct epitem;
+struct epoll {
+    struct queue queue;
+    struct epitem *items;                     /* all */
+    struct epitem *first_ready, *last_ready;  /* to be looked at, in order */
+};
+
+struct epoll *epoll_new(void);
+void epoll_free(struct epoll *ep);
+int epoll_poll(struct epoll *ep);
+
+/* A registration; in the queue of `f` if C knows one, else Python has to call epitem_mark. */
+struct epitem *epitem_new(struct epoll *ep, struct vfile *f, uint32_t events, uint64_t data);
+void epitem_free(struct epitem *item);
+void epitem_leave(struct epitem *item);
+void epitem_set(struct epitem *item, uint32_t events, uint64_t data);
+uint32_t epitem_events(const struct epitem *item);
+uint64_t epitem_data(const struct epitem *item);
+/* Put it at the end of the ready list (if it is not on it), or take it off. */
+void epitem_ready(struct epitem *item);
+void epitem_unready(struct epitem *item);
+/* epitem_ready, and wake who waits.  1 when queue_take has something now. */
+int epitem_mark(struct epitem *item);
+/* The next one on the ready list. */
+struct epitem *epitem_next(const struct epitem *item);
+int epitem_is_native(const struct epitem *item);
 /* cdef end */
 
 #endif

@@ -63,6 +63,7 @@ struct tmpfs_data {
 };
 
 /* fd_table.flags */
+#define TABLE_FEW 2 /* some task that uses it has, or had, an RLIMIT_NOFILE below 64 */
 #define TABLE_LIMITED 1 /* some task that uses it has, or had, a finite RLIMIT_FSIZE */
 
 /* A descriptor table: files[fd] for fd < size, NULL where nothing is open.  cloexec[fd] is FD_CLOEXEC. */

@@ -102,6 +102,13 @@ int fast_file_write(struct call *c, struct vfile *f);
 /* fast_file.c: what stat(2) tells of `node` to the guest's `addr`; FAST_PASS unless it is VNODE_LIVE. */
 int call_stat(struct call *c, const struct vnode *node, uint64_t addr);
 
+fast_handler fast_poll, fast_epoll_wait, fast_epoll_pwait;
+
+#define EVENTFD_MAX 0xfffffffffffffffeull
+
+/* A timeout of the guest's, unless the call has its deadline already; <= 0: it has none. */
+void call_deadline(struct call *c, int64_t milliseconds);
+
 /* read(2) and write(2) of one kind of file. */
 int fast_pipe_read(struct call *c, struct vfile *f);
 int fast_pipe_write(struct call *c, struct vfile *f);

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT_MAX 0xfffffffffffffffeull
-
 struct eventfd *eventfd_new(uint64_t count, int semaphore)
 {
     struct eventfd *ev = calloc(1, sizeof *ev);
@@ -62,9 +60,9 @@ int fast_eventfd_write(struct call *c, struct vfile *f)
     uint64_t value;
     if (c->args[2] != sizeof value || call_in(c, c->args[1], &value, sizeof value) < 0)
         return FAST_PASS;
-    if (value > COUNT_MAX || ev->count > COUNT_MAX)
+    if (value > EVENTFD_MAX || ev->count > EVENTFD_MAX)
         return FAST_PASS;
-    if (value > COUNT_MAX - ev->count) {
+    if (value > EVENTFD_MAX - ev->count) {
         if (f->flags & O_NONBLOCK)
             return call_return(c, -EAGAIN);
         return fast_park(c, f, &ev->queue, POLLOUT | POLLERR | POLLHUP);

@@ -26,15 +26,19 @@ static struct waiter *place(struct parking *p, uint32_t index)
     return index ? &p->more[index - 1] : &p->first;
 }
 
-static void on_wake(struct waiter *w, uint32_t mask)
+static void wake(struct thread *t)
 {
-    struct thread *t = w->thread;
-    (void)mask;
     if (t->parking.woken)
         return;
     t->parking.woken = true;
     list_remove(&t->link);
     list_append(&woken, &t->link);
+}
+
+static void on_wake(struct waiter *w, uint32_t mask)
+{
+    (void)mask;
+    wake(w->thread);
 }
 
 /* Room for `count` queues, before the first fast_park of this try.  False: pass the call on. */
@@ -173,7 +177,7 @@ static void expire(uint64_t now)
         struct thread *t = (struct thread *)((char *)l - offsetof(struct thread, parking.timer));
         next = l->next;
         if (t->parking.deadline <= now)
-            on_wake(&t->parking.first, 0);
+            wake(t);
         else if (t->parking.deadline < next_deadline)
             next_deadline = t->parking.deadline;
     }

@@ -18,6 +18,23 @@ struct waiter {
     struct vfile *file;    /* what it holds meanwhile; see parking.c */
 };
 
+/* One registration in an epoll set. */
+struct epitem {
+    struct waiter waiter; /* in the file's queue, if C knows the file's kind */
+    struct epoll *epoll;  /* NULL once it has left the set */
+    struct vfile *file;
+    struct epitem *next, *prev;
+    struct epitem *next_ready, *prev_ready;
+    uint32_t events; /* as given to epoll_ctl, with EPOLLERR and EPOLLHUP */
+    uint32_t ready;  /* it is on the ready list */
+    uint64_t data;
+};
+
+/* fast_poll.c: the queue of a file whose kind C knows, or NULL. */
+struct queue *vfile_queue(const struct vfile *f);
+/* The poll bits that hold now; false if only Python can tell. */
+bool vfile_poll(const struct vfile *f, uint32_t *events);
+
 /* queue.c */
 void queue_init(struct queue *q);
 /* Nobody may find the queue any more: its waiters are in no queue now. */

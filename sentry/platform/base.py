@@ -82,8 +82,8 @@ class Thread(ABC):
 
     @abstractmethod
     def kick(self) -> None:
-        """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call sleeps in
-        the platform (`asleep`) is reported with that call at once: SYSCALL."""
+        """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call
+        sleeps in the platform (`asleep`) is reported with that call at once: SYSCALL."""
 
     @property
     def asleep(self) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from sentry._engine import ffi, lib
 
 PAGE = 4096
-SIZES = st.one_of(st.integers(0, 20), st.integers(0, 3 * PAGE), st.sampled_from([PAGE - 1, PAGE, PAGE + 1, 65536]))
+SIZES = st.one_of(
+    st.integers(0, 20), st.integers(0, 3 * PAGE), st.sampled_from([PAGE - 1, PAGE, PAGE + 1, 65536])
+)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), SIZES, st.booleans()),
