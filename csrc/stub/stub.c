@@ -274,8 +274,10 @@ static bool answer(struct record *r, int64_t *result)
 static void probe(struct record *r, uint64_t addr, uint64_t size)
 {
     uint64_t at;
-    if (size == 0 || size > RECORD_WINDOW_SIZE || addr >= STUB_BASE)
+    if (size == 0 || addr >= STUB_BASE)
         return;
+    if (size > RECORD_WINDOW_SIZE)
+        size = RECORD_WINDOW_SIZE; /* more is never delivered at once */
     for (at = addr; at < addr + size; at = (at | 0xfff) + 1)
         if (stub_probe(at))
             return;
