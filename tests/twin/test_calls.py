@@ -1,8 +1,8 @@
 """Fast paths and their Python twins: the same results, errnos and state.
 
 A program of random calls (programs.py) is performed (calls.c) in a sandbox with fast paths and in one
-without, and, where Linux says the same, natively.  The long form takes new ones each time; SENTRY_SEED repeats
-those of a failure.
+without, and, where Linux says the same, natively.  The long form takes new ones each time; SENTRY_SEED
+repeats those of a failure.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from conftest import Runner
 
 HERE = Path(__file__).resolve().parent
+#: Where the host has files in memory, as a sandbox has.
+MEMORY = "/dev/shm"
 CALLS = 400
 PLATFORMS = ["trap", "ptrace"]
 #: What the long form performs.
