@@ -24,8 +24,7 @@
 #define PATCH_NO_MOVE -2     /* it can't be executed elsewhere */
 #define PATCH_NO_NUMBER -3   /* it should have left another number in rax than the one that trapped */
 #define PATCH_NO_HOLE -4     /* it is shorter than a jump, and there is no padding for one within reach */
-#define PATCH_NO_ATOMIC -5   /* the jump can't be written while other threads run */
-#define PATCH_NO_SIGRETURN -6 /* a restorer, whose bytes unwinders look for */
+#define PATCH_NO_SIGRETURN -5 /* a restorer, whose bytes unwinders look for */
 
 /* patch_site.state */
 #define PATCH_SEEN 0     /* trapped, but not often enough to bother */
@@ -73,19 +72,22 @@ void patch_set(struct patch_table *table, struct patch_site *site, uint32_t stat
 struct patch_site *patch_touching(struct patch_table *table, uint64_t start, uint64_t end);
 /* The site in whose trampoline (or hole) `addr` lies, even if it is patched no longer. */
 struct patch_site *patch_inside(struct patch_table *table, uint64_t addr);
+/* Whether an undefined instruction at `addr` was a store's doing, so that the thread should just go on. */
+int patch_stalled(const struct patch_table *table, uint64_t addr);
 /* Forget all that is known of sites in [start, end). */
 void patch_forget(struct patch_table *table, uint64_t start, uint64_t end);
 uint32_t patch_count(const struct patch_table *table, uint32_t state);
 
 /* Examine the site in code[at], where code[0] lies at address `base`.  `registers` are those of the trap, by
- * number (rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8…r15), and `number` the call's.  `alone`: no
- * other thread can execute this code now.  0, or PATCH_NO_*. */
+ * number (rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8…r15), and `number` the call's.  0, or PATCH_NO_*. */
 int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, uint32_t at, const uint64_t registers[16],
-                  uint64_t number, int alone, struct patch_plan *plan);
+                  uint64_t number, struct patch_plan *plan);
 /* The trampoline of a plan, to be put at `addr`; `entry` is the address of the stub's entry's address.  Its
  * size, or 0 where something is out of reach. */
 uint32_t patch_emit(const struct patch_plan *plan, uint64_t addr, uint64_t entry, uint8_t out[PATCH_SLOT]);
-/* The stores, in this order, that patch a site (or, `undo`, put the code back): their count, 0 if out of reach. */
+/* The stores, in this order, that patch a site (or, `undo`, put the code back): their count, 0 if out of reach.
+ * `alone`: no other thread can execute this code now.  If one can, every processor that runs one of them has to pass
+ * a serializing event (an interrupt will do) between one store and the next. */
 int patch_steps(const struct patch_plan *plan, uint64_t trampoline, int alone, int undo,
                 struct patch_step steps[PATCH_STEPS_MAX]);
 /* Take a stopped thread out of the trampoline: the registers become those that the unpatched code would have, at

@@ -175,7 +175,7 @@ static bool number_agrees(const uint8_t *code, const struct insn *insn, const ui
 }
 
 int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, uint32_t at, const uint64_t registers[16],
-                  uint64_t number, int alone, struct patch_plan *plan)
+                  uint64_t number, struct patch_plan *plan)
 {
     struct insn insn;
     int start, hole;
@@ -197,8 +197,6 @@ int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, uint32_t at
     plan->length = insn.length;
     plan->displacement = (int32_t)insn.displacement;
     memcpy(plan->insn, code + start, insn.length);
-    if (!alone && plan->start % 8 == 7)
-        return PATCH_NO_ATOMIC;
     if (insn.length < JUMP_SIZE) {
         hole = find_hole(code, size, base, at, (uint32_t)start);
         if (hole < 0)
@@ -274,31 +272,39 @@ static int add_steps(struct patch_step *steps, int count, uint64_t addr, const u
     return count;
 }
 
+/* Where one store can't replace all bytes, the first store brings everybody who comes by to a halt at the old
+ * instruction's beginning, the next ones change the bytes behind it, and the last one lets them go on.  A jump to itself
+ * does for that; where not even its two bytes lie in one word, an undefined instruction, whose fault
+ * means no more than "try again" (patch_stalled). */
+static const uint8_t spin[SHORT_JUMP_SIZE] = {0xeb, 0xfe};
+static const uint8_t stall[1] = {0x06};
+
 int patch_steps(const struct patch_plan *plan, uint64_t trampoline, int alone, int undo,
                 struct patch_step steps[PATCH_STEPS_MAX])
 {
-    static const uint8_t spin[SHORT_JUMP_SIZE] = {0xeb, 0xfe};
     uint8_t jump[JUMP_SIZE] = {0xe9}, short_jump[SHORT_JUMP_SIZE] = {0xeb};
-    const uint8_t *bytes = undo ? plan->insn : jump;
-    uint64_t from = plan->hole ? plan->hole : plan->start;
+    const uint8_t *bytes = undo ? plan->insn : plan->hole ? short_jump : jump;
+    uint32_t size = plan->hole ? SHORT_JUMP_SIZE : JUMP_SIZE;
     int count = 0;
     memset(steps, 0, sizeof(*steps) * PATCH_STEPS_MAX);
-    if (!put_distance(jump + 1, from + JUMP_SIZE, trampoline))
+    if (!put_distance(jump + 1, (plan->hole ? plan->hole : plan->start) + JUMP_SIZE, trampoline))
         return 0;
     if (plan->hole) {
+        short_jump[1] = (uint8_t)(plan->hole - plan->start - SHORT_JUMP_SIZE);
         /* Undone, the padding keeps its jump: somebody may stand there. */
         if (!undo)
             count = add_steps(steps, count, plan->hole, jump, JUMP_SIZE);
-        short_jump[1] = (uint8_t)(plan->hole - plan->start - SHORT_JUMP_SIZE);
-        return add_steps(steps, count, plan->start, undo ? plan->insn : short_jump, SHORT_JUMP_SIZE);
     }
-    if (alone || within_word(plan->start, JUMP_SIZE) || !within_word(plan->start, SHORT_JUMP_SIZE))
-        return add_steps(steps, count, plan->start, bytes, JUMP_SIZE);
-    /* Whoever comes by waits in a loop of one instruction while the bytes behind it change. */
-    count = add_steps(steps, count, plan->start, spin, SHORT_JUMP_SIZE);
-    count = add_steps(steps, count, plan->start + SHORT_JUMP_SIZE, bytes + SHORT_JUMP_SIZE,
-                      JUMP_SIZE - SHORT_JUMP_SIZE);
-    return add_steps(steps, count, plan->start, bytes, SHORT_JUMP_SIZE);
+    if (alone || within_word(plan->start, size))
+        return add_steps(steps, count, plan->start, bytes, size);
+    if (within_word(plan->start, sizeof(spin))) {
+        count = add_steps(steps, count, plan->start, spin, sizeof(spin));
+        count = add_steps(steps, count, plan->start + sizeof(spin), bytes + sizeof(spin), size - sizeof(spin));
+        return add_steps(steps, count, plan->start, bytes, sizeof(spin));
+    }
+    count = add_steps(steps, count, plan->start, stall, sizeof(stall));
+    count = add_steps(steps, count, plan->start + sizeof(stall), bytes + sizeof(stall), size - sizeof(stall));
+    return add_steps(steps, count, plan->start, bytes, sizeof(stall));
 }
 
 /* CF, PF, AF, ZF and SF are where lahf leaves them, in the lowest byte of the flags. */
@@ -474,6 +480,16 @@ struct patch_site *patch_inside(struct patch_table *table, uint64_t addr)
             return site;
     }
     return NULL;
+}
+
+int patch_stalled(const struct patch_table *table, uint64_t addr)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct patch_plan *plan = &table->sites[i].plan;
+        if (plan->start == addr && !within_word(addr, sizeof(spin)))
+            return 1;
+    }
+    return 0;
 }
 
 void patch_forget(struct patch_table *table, uint64_t start, uint64_t end)

@@ -1,0 +1,164 @@
+"""How many `syscall` instructions of real programs call-site patching covers, and why not the others.
+
+    python benchmarks/patch_survey.py [-v] FILE…
+
+objdump (binutils) is the judge of where instructions begin; a static library is surveyed member by member.
+The last lines are for the calls that programs make most.  docs/patching.md quotes the table.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from sentry._engine import ffi, lib
+from sentry.abi import syscall_nr
+
+WHY = {
+    lib.PATCH_NO_INSN: "unclear",
+    lib.PATCH_NO_MOVE: "not movable",
+    lib.PATCH_NO_NUMBER: "wrong number",
+    lib.PATCH_NO_HOLE: "no padding",
+    lib.PATCH_NO_SIGRETURN: "sigreturn",
+}
+#: A long jump, or a short one into padding, by one store or by several; and the reasons not to.
+DONE = ["long", "short", "long in steps", "short in steps"]
+COLUMNS = [*DONE, *WHY.values(), "WRONG"]
+IMPORTANT = (
+    "read write futex rt_sigprocmask clock_gettime lseek pread64 pwrite64 fstat newfstatat poll epoll_wait "
+    "epoll_pwait getppid getpid gettid sched_yield close openat mmap munmap mprotect rt_sigaction ioctl readv "
+    "writev recvfrom sendto recvmsg sendmsg select pselect6 ppoll nanosleep clock_nanosleep fcntl dup pipe2 brk "
+    "getdents64 access readlink clone wait4 kill tgkill"
+).split()
+NUMBERS = {value: name for name, value in vars(syscall_nr.SYS).items() if isinstance(value, int)}
+_LINE = re.compile(r"\s*([0-9a-f]+):\t(\S+)\s*(.*)")
+_SECTION = re.compile(r"\s*\[\s*\d+\]\s+\S+\s+PROGBITS\s+(\w+)\s+(\w+)\s+(\w+)\s+\w+\s+\w*X")
+_NUMBER = re.compile(r"\$0x([0-9a-f]+),%[er]ax")
+
+
+class Site:
+    """A syscall instruction: its address, that of the instruction before it, the number if it is known."""
+
+    def __init__(self, addr: int, before: tuple[int, str, str] | None, number: int | None) -> None:
+        self.addr = addr
+        self.before = before
+        self.number = number
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def sections(path: str) -> list[tuple[int, bytes]]:
+    """(address, contents) of what can be executed."""
+    data = Path(path).read_bytes()
+    found = []
+    for line in run("readelf", "-SW", path).splitlines():
+        if match := _SECTION.match(line):
+            addr, offset, size = (int(group, 16) for group in match.groups())
+            found.append((addr, data[offset : offset + size]))
+    return found
+
+
+def sites(path: str) -> list[Site]:
+    found: list[Site] = []
+    recent: collections.deque[tuple[int, str, str]] = collections.deque(maxlen=8)
+    for line in run("objdump", "-d", "--no-show-raw-insn", path).splitlines():
+        if not (match := _LINE.match(line)):
+            if line.endswith(":"):
+                recent.clear()
+            continue
+        addr, name, operands = int(match[1], 16), match[2], match[3]
+        if name == "syscall":
+            found.append(Site(addr, recent[-1] if recent else None, number_before(list(recent))))
+        recent.append((addr, name, operands))
+    return found
+
+
+def number_before(recent: list[tuple[int, str, str]]) -> int | None:
+    for _, name, operands in reversed(recent):
+        if name.startswith("mov") and (match := _NUMBER.match(operands)):
+            return int(match[1], 16)
+        if name == "xor" and operands == "%eax,%eax":
+            return 0
+        if name in ("call", "syscall") or operands.endswith((",%eax", ",%rax")):
+            return None
+    return None
+
+
+def examine(site: Site, addr: int, code: bytes) -> str:
+    """The column of a site."""
+    begin = max(addr, site.addr - lib.PATCH_BEFORE)
+    window = code[begin - addr : site.addr - addr + lib.PATCH_AFTER]
+    number = 1000 if site.number is None else site.number
+    plan = ffi.new("struct patch_plan *")
+    registers = ffi.new("uint64_t[16]", [number] * 16)
+    result = lib.patch_analyze(window, len(window), begin, site.addr - begin, registers, number, plan)
+    if result < 0:
+        return WHY[result]
+    if site.before is None or plan.start != site.before[0]:
+        return "WRONG"
+    size = 2 if plan.hole else 5
+    return ("short" if plan.hole else "long") + ("" if plan.start % 8 + size <= 8 else " in steps")
+
+
+def survey(path: str, totals: dict[str, collections.Counter[str]], verbose: bool) -> collections.Counter[str]:
+    """Columns of one ELF file; `totals` gets those of each important call."""
+    counts: collections.Counter[str] = collections.Counter()
+    code = sections(path)
+    for site in sites(path):
+        for addr, data in code:
+            if addr <= site.addr < addr + len(data):
+                column = examine(site, addr, data)
+                counts[column] += 1
+                name = NUMBERS.get(site.number, "?") if site.number is not None else "?"
+                totals[name][column] += 1
+                if verbose and column not in DONE:
+                    print(f"    {site.addr:#x} {name}: {column}: {site.before and site.before[1:]}")
+                break
+    return counts
+
+
+def members(path: str, folder: str) -> list[str]:
+    """The ELF files that `path` stands for.  Objects of an archive are linked, so that addresses are real."""
+    if not path.endswith(".a"):
+        return [path]
+    whole = Path(folder, Path(path).name + ".elf")
+    subprocess.run(
+        ["ld", "-static", "--whole-archive", "--unresolved-symbols=ignore-all", "-z", "muldefs", "-e", "0"]
+        + ["--noinhibit-exec", "-o", str(whole), path],
+        capture_output=True,
+        check=False,
+    )
+    return [str(whole)]
+
+
+def show(title: str, counts: collections.Counter[str]) -> None:
+    total = sum(counts.values())
+    done = sum(counts[name] for name in DONE)
+    rest = ", ".join(f"{name} {counts[name]}" for name in COLUMNS if counts[name])
+    print(f"{title:28} {total:5} sites {100 * done / max(total, 1):6.1f} %   {rest}")
+
+
+def main() -> None:
+    verbose = "-v" in sys.argv
+    totals: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sys.argv[1:]:
+            if path != "-v":
+                counts: collections.Counter[str] = collections.Counter()
+                for member in members(path, folder):
+                    counts += survey(member, totals, verbose)
+                show(Path(path).name, counts)
+    print()
+    for name in [*IMPORTANT, "?"]:
+        if name in totals:
+            show(name, totals[name])
+
+
+if __name__ == "__main__":
+    main()
