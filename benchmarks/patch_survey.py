@@ -35,6 +35,7 @@ IMPORTANT = (
     "getdents64 access readlink clone wait4 kill tgkill"
 ).split()
 NUMBERS = {value: name for name, value in vars(syscall_nr.SYS).items() if isinstance(value, int)}
+REGISTERS = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax".split()
 _LINE = re.compile(r"\s*([0-9a-f]+):\t(\S+)\s*(.*)")
 _SECTION = re.compile(r"\s*\[\s*\d+\]\s+\S+\s+PROGBITS\s+(\w+)\s+(\w+)\s+(\w+)\s+\w+\s+\w*X")
 _NUMBER = re.compile(r"\$0x([0-9a-f]+),%[er]ax")
@@ -96,8 +97,11 @@ def examine(site: Site, addr: int, code: bytes) -> str:
     window = code[begin - addr : site.addr - addr + lib.PATCH_AFTER]
     number = 1000 if site.number is None else site.number
     plan = ffi.new("struct patch_plan *")
-    registers = ffi.new("uint64_t[16]", [number] * 16)
-    result = lib.patch_analyze(window, len(window), begin, site.addr - begin, registers, number, plan)
+    regs = ffi.new("struct guest_regs *")
+    for name in REGISTERS:
+        setattr(regs, name, number)
+    regs.rip = site.addr + 2
+    result = lib.patch_analyze(window, len(window), begin, regs, plan)
     if result < 0:
         return WHY[result]
     if site.before is None or plan.start != site.before[0]:

@@ -56,6 +56,8 @@ struct patch_site {
     uint32_t traps;
 };
 
+struct guest_regs;
+
 /* The sites of one address space. */
 struct patch_table;
 struct patch_table *patch_table_new(uint32_t threshold);
@@ -72,16 +74,20 @@ void patch_set(struct patch_table *table, struct patch_site *site, uint32_t stat
 struct patch_site *patch_touching(struct patch_table *table, uint64_t start, uint64_t end);
 /* The site in whose trampoline (or hole) `addr` lies, even if it is patched no longer. */
 struct patch_site *patch_inside(struct patch_table *table, uint64_t addr);
-/* Whether an undefined instruction at `addr` was a store's doing, so that the thread should just go on. */
-int patch_stalled(const struct patch_table *table, uint64_t addr);
+/* Take a stopped thread out of the trampolines: its registers become those that the unpatched code would have,
+ * at the replaced instruction or at the syscall.  1: the signal `signo` (of the fault that stopped it; 0: it was
+ * none) is only the doing of a store under way, and the thread should go on. */
+int patch_settle(struct patch_table *table, struct guest_regs *regs, int signo);
+/* Trampolines in [start, end) are gone: nobody can be in them. */
+void patch_drop_trampolines(struct patch_table *table, uint64_t start, uint64_t end);
 /* Forget all that is known of sites in [start, end). */
 void patch_forget(struct patch_table *table, uint64_t start, uint64_t end);
 uint32_t patch_count(const struct patch_table *table, uint32_t state);
 
-/* Examine the site in code[at], where code[0] lies at address `base`.  `registers` are those of the trap, by
- * number (rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8…r15), and `number` the call's.  0, or PATCH_NO_*. */
-int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, uint32_t at, const uint64_t registers[16],
-                  uint64_t number, struct patch_plan *plan);
+/* Examine the site that trapped with `regs` (rip is behind the syscall, orig_rax the number); `code` is what stands
+ * at [base, base + size).  0, or PATCH_NO_*. */
+int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, const struct guest_regs *regs,
+                  struct patch_plan *plan);
 /* The trampoline of a plan, to be put at `addr`; `entry` is the address of the stub's entry's address.  Its
  * size, or 0 where something is out of reach. */
 uint32_t patch_emit(const struct patch_plan *plan, uint64_t addr, uint64_t entry, uint8_t out[PATCH_SLOT]);
@@ -90,10 +96,6 @@ uint32_t patch_emit(const struct patch_plan *plan, uint64_t addr, uint64_t entry
  * a serializing event (an interrupt will do) between one store and the next. */
 int patch_steps(const struct patch_plan *plan, uint64_t trampoline, int alone, int undo,
                 struct patch_step steps[PATCH_STEPS_MAX]);
-/* Take a stopped thread out of the trampoline: the registers become those that the unpatched code would have, at
- * the replaced instruction or at the syscall. */
-struct guest_regs;
-void patch_leave(const struct patch_site *site, struct guest_regs *regs);
 
 /* engine/decode.c */
 #define INSN_CONTROL 1 /* goes somewhere else: jumps, calls, returns, traps, syscalls */

@@ -16,7 +16,7 @@
 #include "engine.h"
 #include "patch.h"
 
-#include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,12 +139,18 @@ static int find_hole(const uint8_t *code, uint32_t size, uint64_t base, uint32_t
     return -1;
 }
 
-/* Whether the instruction can have left `number` in eax, as far as one can tell afterwards. */
-static bool number_agrees(const uint8_t *code, const struct insn *insn, const uint64_t registers[16],
-                          uint64_t number)
+static uint64_t register_value(const struct guest_regs *r, uint32_t number)
+{
+    const uint64_t *const all[16] = {&r->rax, &r->rcx, &r->rdx, &r->rbx, &r->rsp, &r->rbp, &r->rsi, &r->rdi,
+                                     &r->r8,  &r->r9,  &r->r10, &r->r11, &r->r12, &r->r13, &r->r14, &r->r15};
+    return *all[number];
+}
+
+/* Whether the instruction can have left the call's number in eax, as far as one can tell afterwards. */
+static bool number_agrees(const uint8_t *code, const struct insn *insn, const struct guest_regs *regs)
 {
     const uint8_t *op = code + insn->opcode;
-    uint32_t modrm = code[insn->modrm], from, to, wanted = (uint32_t)number, value;
+    uint32_t modrm = code[insn->modrm], from, to, wanted = (uint32_t)regs->orig_rax, value;
     if (*op >= 0xb8 && *op <= 0xbf && insn->opcode == (insn->rex ? 1 : 0)) {
         memcpy(&value, op + 1, 4);
         return (*op & 7) != 0 || insn->rex & 1 || value == wanted;
@@ -171,17 +177,18 @@ static bool number_agrees(const uint8_t *code, const struct insn *insn, const ui
         return true;
     if (*op == 0x31 || *op == 0x33)
         return from != 0 || wanted == 0;
-    return from == 0 || from == 1 || from == 11 || (uint32_t)registers[from] == wanted;
+    return from == 0 || from == 1 || from == 11 || (uint32_t)register_value(regs, from) == wanted;
 }
 
-int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, uint32_t at, const uint64_t registers[16],
-                  uint64_t number, struct patch_plan *plan)
+int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, const struct guest_regs *regs,
+                  struct patch_plan *plan)
 {
     struct insn insn;
     int start, hole;
-    if (at + SYSCALL_SIZE > size || code[at] != 0x0f || code[at + 1] != 0x05)
+    uint32_t at = (uint32_t)(regs->rip - SYSCALL_SIZE - base);
+    if (regs->rip - base > size || regs->rip - base < SYSCALL_SIZE || code[at] != 0x0f || code[at + 1] != 0x05)
         return PATCH_NO_INSN;
-    if (number == SYS_RT_SIGRETURN)
+    if ((uint32_t)regs->orig_rax == SYS_RT_SIGRETURN)
         return PATCH_NO_SIGRETURN;
     start = instruction_before(code, at);
     if (start < 0)
@@ -189,7 +196,7 @@ int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, uint32_t at
     insn_decode(code + start, at - (uint32_t)start, &insn);
     if (!(insn.flags & INSN_MOVABLE) || insn.length < SHORT_JUMP_SIZE)
         return PATCH_NO_MOVE;
-    if (!number_agrees(code + start, &insn, registers, number))
+    if (!number_agrees(code + start, &insn, regs))
         return PATCH_NO_NUMBER;
     memset(plan, 0, sizeof(*plan));
     plan->site = base + at;
@@ -275,7 +282,7 @@ static int add_steps(struct patch_step *steps, int count, uint64_t addr, const u
 /* Where one store can't replace all bytes, the first store brings everybody who comes by to a halt at the old
  * instruction's beginning, the next ones change the bytes behind it, and the last one lets them go on.  A jump to itself
  * does for that; where not even its two bytes lie in one word, an undefined instruction, whose fault
- * means no more than "try again" (patch_stalled). */
+ * means no more than "try again" (patch_settle). */
 static const uint8_t spin[SHORT_JUMP_SIZE] = {0xeb, 0xfe};
 static const uint8_t stall[1] = {0x06};
 
@@ -311,7 +318,7 @@ int patch_steps(const struct patch_plan *plan, uint64_t trampoline, int alone, i
 #define FLAGS_LAHF 0xd5ull
 #define FLAG_OVERFLOW 0x800ull
 
-void patch_leave(const struct patch_site *site, struct guest_regs *regs)
+static void patch_leave(const struct patch_site *site, struct guest_regs *regs)
 {
     const struct patch_plan *plan = &site->plan;
     uint64_t offset = regs->rip - site->trampoline, flags;
@@ -482,11 +489,14 @@ struct patch_site *patch_inside(struct patch_table *table, uint64_t addr)
     return NULL;
 }
 
-int patch_stalled(const struct patch_table *table, uint64_t addr)
+int patch_settle(struct patch_table *table, struct guest_regs *regs, int signo)
 {
-    for (uint32_t i = 0; i < table->count; i++) {
-        const struct patch_plan *plan = &table->sites[i].plan;
-        if (plan->start == addr && !within_word(addr, sizeof(spin)))
+    const struct patch_site *site = patch_inside(table, regs->rip);
+    if (site)
+        patch_leave(site, regs);
+    for (uint32_t i = 0; signo == SIGILL && i < table->count; i++) {
+        uint64_t start = table->sites[i].plan.start;
+        if (start == regs->rip && !within_word(start, sizeof(spin)))
             return 1;
     }
     return 0;
@@ -509,6 +519,13 @@ void patch_forget(struct patch_table *table, uint64_t start, uint64_t end)
         table->count = kept;
         rehash(table);
     }
+}
+
+void patch_drop_trampolines(struct patch_table *table, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = 0; i < table->count; i++)
+        if (overlap(table->sites[i].trampoline, PATCH_SLOT, start, end))
+            table->sites[i].trampoline = 0;
 }
 
 uint32_t patch_count(const struct patch_table *table, uint32_t state)
