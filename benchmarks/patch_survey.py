@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from sentry._engine import ffi, lib
+
 from sentry.abi import syscall_nr
 
 WHY = {
@@ -28,14 +29,15 @@ WHY = {
 #: A long jump, or a short one into padding, by one store or by several; and the reasons not to.
 DONE = ["long", "short", "long in steps", "short in steps"]
 COLUMNS = [*DONE, *WHY.values(), "WRONG"]
-IMPORTANT = (
-    "read write futex rt_sigprocmask clock_gettime lseek pread64 pwrite64 fstat newfstatat poll epoll_wait "
-    "epoll_pwait getppid getpid gettid sched_yield close openat mmap munmap mprotect rt_sigaction ioctl readv "
-    "writev recvfrom sendto recvmsg sendmsg select pselect6 ppoll nanosleep clock_nanosleep fcntl dup pipe2 brk "
-    "getdents64 access readlink clone wait4 kill tgkill"
-).split()
+IMPORTANT = [
+    "read", "write", "pread64", "pwrite64", "readv", "writev", "lseek", "fstat", "newfstatat", "openat", "close",
+    "access", "readlink", "getdents64", "fcntl", "dup", "pipe2", "ioctl", "poll", "ppoll", "select", "pselect6",
+    "epoll_wait", "epoll_pwait", "sendto", "recvfrom", "sendmsg", "recvmsg", "futex", "rt_sigprocmask",
+    "rt_sigaction", "kill", "tgkill", "clock_gettime", "nanosleep", "clock_nanosleep", "sched_yield", "getpid",
+    "getppid", "gettid", "mmap", "munmap", "mprotect", "brk", "clone", "wait4",
+]  # fmt: skip
 NUMBERS = {value: name for name, value in vars(syscall_nr.SYS).items() if isinstance(value, int)}
-REGISTERS = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax".split()
+REGISTERS = [*(f"r{n}" for n in range(8, 16)), *(f"r{n}" for n in ("ax", "bx", "cx", "dx", "si", "di", "bp"))]
 _LINE = re.compile(r"\s*([0-9a-f]+):\t(\S+)\s*(.*)")
 _SECTION = re.compile(r"\s*\[\s*\d+\]\s+\S+\s+PROGBITS\s+(\w+)\s+(\w+)\s+(\w+)\s+\w+\s+\w*X")
 _NUMBER = re.compile(r"\$0x([0-9a-f]+),%[er]ax")
@@ -98,7 +100,7 @@ def examine(site: Site, addr: int, code: bytes) -> str:
     number = 1000 if site.number is None else site.number
     plan = ffi.new("struct patch_plan *")
     regs = ffi.new("struct guest_regs *")
-    for name in REGISTERS:
+    for name in [*REGISTERS, "orig_rax"]:
         setattr(regs, name, number)
     regs.rip = site.addr + 2
     result = lib.patch_analyze(window, len(window), begin, regs, plan)
@@ -132,12 +134,9 @@ def members(path: str, folder: str) -> list[str]:
     if not path.endswith(".a"):
         return [path]
     whole = Path(folder, Path(path).name + ".elf")
-    subprocess.run(
-        ["ld", "-static", "--whole-archive", "--unresolved-symbols=ignore-all", "-z", "muldefs", "-e", "0"]
-        + ["--noinhibit-exec", "-o", str(whole), path],
-        capture_output=True,
-        check=False,
-    )
+    flags = ["-static", "--whole-archive", "--unresolved-symbols=ignore-all", "--noinhibit-exec"]
+    flags += ["-z", "muldefs", "-e", "0"]
+    subprocess.run(["ld", *flags, "-o", str(whole), path], capture_output=True, check=False)
     return [str(whole)]
 
 

@@ -63,6 +63,8 @@ struct patch_table;
 struct patch_table *patch_table_new(uint32_t threshold);
 struct patch_table *patch_table_copy(const struct patch_table *table);
 void patch_table_free(struct patch_table *table);
+/* patch_trap never says 1 again. */
+void patch_table_stop(struct patch_table *table);
 
 /* Count a trap of `site`; 1 at the trap that makes it worth to be examined, once. */
 int patch_trap(struct patch_table *table, uint64_t site);

@@ -425,6 +425,11 @@ void patch_table_free(struct patch_table *table)
     free(table);
 }
 
+void patch_table_stop(struct patch_table *table)
+{
+    table->threshold = 0;
+}
+
 int patch_trap(struct patch_table *table, uint64_t addr)
 {
     uint16_t *bucket = bucket_of(table, addr);

@@ -94,6 +94,8 @@ class MemoryManager(Growth):
                 child._count(vma.flags & ~VM_LOCKED, -vma.size)
         if self.exe is not None:
             self.exe.get()
+        if self.patches is not None:
+            child.patches = self.patches.fork(child)
         copies = []
         for vma in inherited:
             if vma.file is not None:
@@ -103,6 +105,8 @@ class MemoryManager(Growth):
         child.tree.fill(copies)
         try:
             for vma in self.tree:
+                if vma.flags & (VM_DONTCOPY | VM_WIPEONFORK):
+                    child.leave_code(vma.start, vma.end, [vma])
                 if vma.flags & VM_DONTCOPY:
                     child.space.unmap(vma.start, vma.size)
                 elif vma.flags & VM_WIPEONFORK:
@@ -137,6 +141,7 @@ class MemoryManager(Growth):
             start = vma.start
         done, charged, error = self._check_protect(start, end, prot)
         if done > start:
+            self.leave_code(start, done, self.tree.overlapping(start, done), gone=False)
             try:
                 self.space.protect(start, done - start, prot)
             except SysError:

@@ -191,7 +191,9 @@ class Mapping(AddressState):
                 file.get()
         vma = Vma(start, end, flags, file, offset, name)
         self._count(flags, size)
-        for old in tree.remove(start, end):
+        removed = tree.remove(start, end)
+        self.leave_code(start, end, removed)
+        for old in removed:
             self._forget(old)
         try:
             if host_fd is None:
@@ -226,6 +228,7 @@ class Mapping(AddressState):
             self.check_count()
         removed = tree.remove(addr, addr + size)
         if removed:
+            self.leave_code(addr, addr + size, removed)
             self.space.unmap(addr, size)
             for vma in removed:
                 self._forget(vma)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.mm.commit import Commit
+    from sentry.mm.patch import CodePatches
     from sentry.platform.base import AddressSpace
 
 
@@ -70,6 +71,7 @@ class AddressState(GuestAccess):
         "locked_vm",
         "may_lock",
         "owner",
+        "patches",
         "stack_vm",
         "start_brk",
         "start_code",
@@ -88,6 +90,8 @@ class AddressState(GuestAccess):
         self.commit = commit
         self.vdso = vdso
         self.tree = VmaTree()
+        #: The patched call sites; None where the platform or the user wants none.
+        self.patches: CodePatches | None = None
         #: How many tasks (and other holders) use it: `get`, `put`.
         self.users = 1
         self.limit: Callable[[int], int] = no_limit
@@ -146,6 +150,14 @@ class AddressState(GuestAccess):
             self.commit.uncharge(size)
         if vma.file is not None:
             vma.file.put()
+
+    def leave_code(self, start: int, end: int, vmas: list[Vma], gone: bool = True) -> None:
+        """Code among `vmas`, which make up [start, end), is about to change: see CodePatches.withdraw."""
+        if self.patches is not None:
+            for vma in vmas:
+                if vma.flags & VM_EXEC:
+                    self.patches.withdraw(start, end, gone)
+                    return
 
     def check_expand(self, flags: int, size: int) -> None:
         """SysError(ENOMEM) if `size` bytes more with `flags` would pass RLIMIT_AS or RLIMIT_DATA."""
