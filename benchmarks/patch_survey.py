@@ -2,8 +2,8 @@
 
     python benchmarks/patch_survey.py [-v] FILE…
 
-objdump (binutils) is the judge of where instructions begin; a static library is surveyed member by member.
-The last lines are for the calls that programs make most.  docs/patching.md quotes the table.
+objdump (binutils) is the judge of where instructions begin.  The last lines are for the calls that
+programs make most.  docs/patching.md quotes the table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import collections
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from sentry._engine import ffi, lib
@@ -30,11 +29,12 @@ WHY = {
 DONE = ["long", "short", "long in steps", "short in steps"]
 COLUMNS = [*DONE, *WHY.values(), "WRONG"]
 IMPORTANT = [
-    "read", "write", "pread64", "pwrite64", "readv", "writev", "lseek", "fstat", "newfstatat", "openat", "close",
-    "access", "readlink", "getdents64", "fcntl", "dup", "pipe2", "ioctl", "poll", "ppoll", "select", "pselect6",
-    "epoll_wait", "epoll_pwait", "sendto", "recvfrom", "sendmsg", "recvmsg", "futex", "rt_sigprocmask",
-    "rt_sigaction", "kill", "tgkill", "clock_gettime", "nanosleep", "clock_nanosleep", "sched_yield", "getpid",
-    "getppid", "gettid", "mmap", "munmap", "mprotect", "brk", "clone", "wait4",
+    "read", "write", "pread64", "pwrite64", "readv", "writev", "lseek", "fstat", "newfstatat", "openat",
+    "close", "access", "readlink", "getdents64", "fcntl", "dup", "pipe2", "ioctl", "poll", "ppoll",
+    "select", "pselect6", "epoll_wait", "epoll_pwait", "sendto", "recvfrom", "sendmsg", "recvmsg",
+    "futex", "rt_sigprocmask", "rt_sigaction", "kill", "tgkill", "clock_gettime", "nanosleep",
+    "clock_nanosleep", "sched_yield", "getpid", "getppid", "gettid", "mmap", "munmap", "mprotect", "brk",
+    "clone", "wait4",
 ]  # fmt: skip
 NUMBERS = {value: name for name, value in vars(syscall_nr.SYS).items() if isinstance(value, int)}
 REGISTERS = [*(f"r{n}" for n in range(8, 16)), *(f"r{n}" for n in ("ax", "bx", "cx", "dx", "si", "di", "bp"))]
@@ -129,17 +129,6 @@ def survey(path: str, totals: dict[str, collections.Counter[str]], verbose: bool
     return counts
 
 
-def members(path: str, folder: str) -> list[str]:
-    """The ELF files that `path` stands for.  Objects of an archive are linked, so that addresses are real."""
-    if not path.endswith(".a"):
-        return [path]
-    whole = Path(folder, Path(path).name + ".elf")
-    flags = ["-static", "--whole-archive", "--unresolved-symbols=ignore-all", "--noinhibit-exec"]
-    flags += ["-z", "muldefs", "-e", "0"]
-    subprocess.run(["ld", *flags, "-o", str(whole), path], capture_output=True, check=False)
-    return [str(whole)]
-
-
 def show(title: str, counts: collections.Counter[str]) -> None:
     total = sum(counts.values())
     done = sum(counts[name] for name in DONE)
@@ -150,13 +139,9 @@ def show(title: str, counts: collections.Counter[str]) -> None:
 def main() -> None:
     verbose = "-v" in sys.argv
     totals: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    with tempfile.TemporaryDirectory() as folder:
-        for path in sys.argv[1:]:
-            if path != "-v":
-                counts: collections.Counter[str] = collections.Counter()
-                for member in members(path, folder):
-                    counts += survey(member, totals, verbose)
-                show(Path(path).name, counts)
+    for path in sys.argv[1:]:
+        if path != "-v":
+            show(Path(path).name, survey(path, totals, verbose))
     print()
     for name in [*IMPORTANT, "?"]:
         if name in totals:

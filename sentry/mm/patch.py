@@ -2,8 +2,8 @@
 
 csrc/engine/patch.c decides how a site is patched and counts its traps; docs/patching.md tells the whole
 story.  Here are the parts that need the map of the address space.  The bookkeeping follows the memory: fork
-copies it, exec begins with none, and before patched code, its padding or its trampoline is unmapped, moved or made
-writable, `withdraw` puts the program's own bytes back.
+copies it, exec begins with none, and before patched code, its padding or its trampoline is unmapped, moved
+or made writable, `withdraw` puts the program's own bytes back.
 
 Trampolines stand in ordinary mappings, [trampolines] in /proc/PID/maps, below the module that they serve.  So
 everything that holds for mappings holds for them, too: nothing else is placed there, limits count them,
