@@ -16,7 +16,7 @@
 
 #define PATCH_SLOT 64 /* bytes of a trampoline; slot 0 of a page holds the address of the stub's entry */
 #define PATCH_INSN_MAX 15
-#define PATCH_STEPS_MAX 5
+#define PATCH_STEPS_MAX 6
 #define PATCH_SITES_MAX 4096 /* sites that one address space keeps in mind */
 
 /* Why a site is left alone (patch_analyze), negative like an errno. */
@@ -39,7 +39,8 @@ struct patch_plan {
     uint32_t length;      /* of the instruction */
     int32_t displacement; /* where in it a rip-relative displacement stands; 0: nowhere */
     uint8_t insn[16];     /* its bytes */
-    uint8_t padding[8];   /* the bytes of the hole, 5 of them used */
+    uint32_t room;        /* bytes of the hole */
+    uint8_t padding[16];  /* what they were */
 };
 
 /* Bytes to be stored by one atomic store: they lie in one aligned 8-byte word. */
@@ -90,6 +91,8 @@ uint32_t patch_count(const struct patch_table *table, uint32_t state);
  * at [base, base + size).  0, or PATCH_NO_*. */
 int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, const struct guest_regs *regs,
                   struct patch_plan *plan);
+/* Show patch_analyze the program's own instructions: put those that sites of `table` replaced into `code`. */
+void patch_overlay(const struct patch_table *table, uint8_t *code, uint32_t size, uint64_t base);
 /* The trampoline of a plan, to be put at `addr`; `entry` is the address of the stub's entry's address.  Its
  * size, or 0 where something is out of reach. */
 uint32_t patch_emit(const struct patch_plan *plan, uint64_t addr, uint64_t entry, uint8_t out[PATCH_SLOT]);

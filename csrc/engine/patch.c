@@ -24,6 +24,7 @@
 #define JUMP_SIZE 5
 #define SHORT_JUMP_SIZE 2
 #define SYSCALL_SIZE 2
+#define PATCH_ROOM_MAX sizeof(((struct patch_plan *)0)->padding)
 #define SYS_RT_SIGRETURN 15
 #define WINDOW 96 /* bytes before an address that tell which instruction ends there, */
 #define VOTERS 48 /* of which so many begin chains that count, */
@@ -82,14 +83,14 @@ static int64_t branch_target(const uint8_t *code, uint32_t size, uint32_t p)
     return (int64_t)p + length + distance;
 }
 
-/* Whether padding of at least a long jump's size begins at code[p]: no-ops that fill up to an aligned address and
- * of which none is aligned itself, so that it could be the beginning of something. */
-static bool is_padding(const uint8_t *code, uint32_t size, uint64_t base, uint32_t p)
+/* The size of the padding that begins at code[p], if a long jump fits in: no-ops that fill up to an aligned address,
+ * and of which the first is not aligned itself, so that it could be the beginning of something.  0: there is none. */
+static uint32_t padding_at(const uint8_t *code, uint32_t size, uint64_t base, uint32_t p)
 {
     uint32_t end = p;
     struct insn insn;
     if ((base + p) % 16 == 0 || (base + p) % 16 + JUMP_SIZE > 16)
-        return false;
+        return 0;
     while (end < size && (base + end) % 16) {
         if (code[end] == 0xcc)
             end++;
@@ -98,14 +99,14 @@ static bool is_padding(const uint8_t *code, uint32_t size, uint64_t base, uint32
         else
             break;
     }
-    if (end - p < JUMP_SIZE || (end < size && (base + end) % 8 && (base + end) / 16 == (base + p) / 16))
-        return false;
+    if (end - p < JUMP_SIZE || end - p > PATCH_ROOM_MAX || (base + end) % 8)
+        return 0;
     for (uint32_t from = 0; from < size; from++) {
         int64_t to = branch_target(code, size, from);
         if (to >= p && to < p + JUMP_SIZE && (from < p || from >= end))
-            return false;
+            return 0;
     }
-    return true;
+    return end - p;
 }
 
 static bool stops(const uint8_t *code, uint32_t p, uint32_t end)
@@ -125,12 +126,12 @@ static int find_hole(const uint8_t *code, uint32_t size, uint64_t base, uint32_t
         if (!length)
             break;
         p += length;
-        if (insn.flags & INSN_STOP && p + JUMP_SIZE <= size && p < reach + 128 && is_padding(code, size, base, p))
+        if (insn.flags & INSN_STOP && p + JUMP_SIZE <= size && p < reach + 128 && padding_at(code, size, base, p))
             return (int)p;
     }
     for (uint32_t p = from - JUMP_SIZE; p + 128 >= reach && p > VOTERS; p--) {
         int before;
-        if (!is_padding(code, size, base, p))
+        if (!padding_at(code, size, base, p))
             continue;
         before = instruction_before(code, p);
         if (before >= 0 && stops(code, (uint32_t)before, p))
@@ -209,7 +210,8 @@ int patch_analyze(const uint8_t *code, uint32_t size, uint64_t base, const struc
         if (hole < 0)
             return PATCH_NO_HOLE;
         plan->hole = base + (uint32_t)hole;
-        memcpy(plan->padding, code + hole, JUMP_SIZE);
+        plan->room = padding_at(code, size, base, (uint32_t)hole);
+        memcpy(plan->padding, code + hole, plan->room);
     }
     return 0;
 }
@@ -291,19 +293,27 @@ int patch_steps(const struct patch_plan *plan, uint64_t trampoline, int alone, i
 {
     uint8_t jump[JUMP_SIZE] = {0xe9}, short_jump[SHORT_JUMP_SIZE] = {0xeb};
     const uint8_t *bytes = undo ? plan->insn : plan->hole ? short_jump : jump;
+    uint8_t filled[PATCH_ROOM_MAX];
     uint32_t size = plan->hole ? SHORT_JUMP_SIZE : JUMP_SIZE;
     int count = 0;
     memset(steps, 0, sizeof(*steps) * PATCH_STEPS_MAX);
     if (!put_distance(jump + 1, (plan->hole ? plan->hole : plan->start) + JUMP_SIZE, trampoline))
         return 0;
     if (plan->hole) {
+        /* The rest of the padding was instructions; the jump cut one in two. */
+        memset(filled, 0xf4, sizeof(filled)); /* hlt: not to be taken for padding again */
+        memcpy(filled, jump, JUMP_SIZE);
         short_jump[1] = (uint8_t)(plan->hole - plan->start - SHORT_JUMP_SIZE);
-        /* Undone, the padding keeps its jump: somebody may stand there. */
         if (!undo)
-            count = add_steps(steps, count, plan->hole, jump, JUMP_SIZE);
+            count = add_steps(steps, count, plan->hole, filled, plan->room);
     }
-    if (alone || within_word(plan->start, size))
-        return add_steps(steps, count, plan->start, bytes, size);
+    if (alone || within_word(plan->start, size)) {
+        count = add_steps(steps, count, plan->start, bytes, size);
+        /* Other threads may stand in the padding: for them its jump stays. */
+        if (undo && alone)
+            count = add_steps(steps, count, plan->hole, plan->padding, plan->room);
+        return count;
+    }
     if (within_word(plan->start, sizeof(spin))) {
         count = add_steps(steps, count, plan->start, spin, sizeof(spin));
         count = add_steps(steps, count, plan->start + sizeof(spin), bytes + sizeof(spin), size - sizeof(spin));
@@ -531,6 +541,18 @@ void patch_drop_trampolines(struct patch_table *table, uint64_t start, uint64_t 
     for (uint32_t i = 0; i < table->count; i++)
         if (overlap(table->sites[i].trampoline, PATCH_SLOT, start, end))
             table->sites[i].trampoline = 0;
+}
+
+void patch_overlay(const struct patch_table *table, uint8_t *code, uint32_t size, uint64_t base)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct patch_plan *plan = &table->sites[i].plan;
+        if (table->sites[i].state != PATCH_PATCHED || !overlap(plan->start, plan->length, base, base + size))
+            continue;
+        for (uint32_t n = 0; n < plan->length; n++)
+            if (plan->start + n - base < size)
+                code[plan->start + n - base] = plan->insn[n];
+    }
 }
 
 uint32_t patch_count(const struct patch_table *table, uint32_t state)

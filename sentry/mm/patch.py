@@ -116,8 +116,9 @@ class CodePatches:
         if vma is None or vma.flags & (_CODE | _UNFIT) != _CODE:
             return False
         begin = max(vma.start, addr - lib.PATCH_BEFORE)
-        code = mm.space.read(begin, min(vma.end, addr + lib.PATCH_AFTER) - begin)
-        if lib.patch_analyze(code, len(code), begin, ffi.addressof(regs), _plan) < 0:
+        code = bytearray(mm.space.read(begin, min(vma.end, addr + lib.PATCH_AFTER) - begin))
+        lib.patch_overlay(self.table, ffi.from_buffer(code), len(code), begin)
+        if lib.patch_analyze(ffi.from_buffer(code), len(code), begin, ffi.addressof(regs), _plan) < 0:
             return False
         place = self._new_slot(_plan.start, vma.start)
         if place is None:
