@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -15,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from io_fakes import Kernel
 from platform_harness import CODE, DATA, PAGE, READ, SYSCALL, WRITE, Guest
-
 from sentry._engine import ffi, lib
+
 from sentry.abi.errors import SysError
 from sentry.abi.poll import POLLIN, POLLOUT, POLLRDNORM
 from sentry.abi.syscall_nr import SYS
@@ -43,7 +44,7 @@ def heard(queue, mask=0xFFFFFFFF):
 
 
 def test_a_queue_tells_python_of_what_c_wakes():
-    """An eventfd in an epoll set: C's registration is woken, and wakes the set's queue, which has our entry."""
+    """An eventfd in an epoll set: C's registration is woken, and wakes the set's queue with our entry."""
     epoll, event = EpollFile(), EventFile(0, False, 0)
     events, entry = heard(epoll.queue)
     epoll.insert(3, event, POLLIN, 7)
@@ -76,12 +77,15 @@ def test_a_queue_that_is_gone_or_empty_is_not_told():
     lib.queue_wake(ffi.addressof(event.event, "queue"), POLLIN)
     epoll.queue.remove(entry)
     drain()
+    assert events == []
     events, entry = heard(epoll.queue)
     lib.queue_wake(ffi.addressof(event.event, "queue"), POLLIN)
-    lib.queue_free(ffi.NULL)
     epoll.put()
+    epoll.queue.remove(entry)
     del epoll, entry
+    gc.collect()
     drain()
+    assert events == []
 
 
 def test_a_queue_of_its_own_behaves_as_any_other():
