@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "engine.h"
+#include "platform.h"
 #include "waiter.h"
 
 #define PID_LIMIT (4 * 1024 * 1024) /* Linux's PID_MAX_LIMIT */
@@ -24,6 +25,15 @@
 
 struct link {
     struct link *next, *prev;
+};
+
+struct record;
+struct shared_page;
+
+/* A place in a process's memfd of records that can be used again. */
+struct free_record {
+    struct free_record *next;
+    uint32_t index;
 };
 
 /* A call that sleeps in C; see parking.c. */
@@ -41,6 +51,8 @@ struct parking {
 
 struct thread {
     struct guest_thread g; /* first: a guest_thread pointer is a thread pointer */
+    struct engine *engine;
+    struct guest_hot own_hot; /* where the platform has no better place */
     struct link link;
     struct thread *leader; /* of its host process; itself for a leader */
     uint32_t thread_count; /* leader only: host threads not reaped yet */
@@ -52,6 +64,20 @@ struct thread {
     uint64_t resumed_at;   /* CLOCK_MONOTONIC, ns */
     bool kicked;           /* while it ran, and that was not reported yet: it must not park */
     struct parking parking;
+
+    /* `trap` only */
+    struct record *record;  /* mapped here, */
+    uint64_t record_at;     /* and there */
+    uint32_t record_number; /* its place in the process's memfd */
+    bool gone;              /* its process is dead */
+    bool delivering;        /* a fast path's result is on its way, */
+    bool final;             /* and the call can't be done again */
+    uint64_t kicked_at;     /* CLOCK_MONOTONIC, ns; 0: not */
+    /* leader only */
+    int record_fd;
+    uint32_t record_count;
+    uint64_t first_record; /* address of record 0 */
+    struct free_record *free_records;
 };
 
 struct engine {
@@ -82,6 +108,21 @@ struct engine {
     uint64_t polled_at; /* last look at the descriptors, CLOCK_MONOTONIC, ns */
     cpu_set_t home, everywhere;
     uint64_t next_check; /* CLOCK_MONOTONIC, ns */
+
+    /* `trap` only */
+    bool trap;       /* which platform this is */
+    bool lost_child; /* a clone went wrong: there may be a stub that we don't know */
+    bool sync_wake;  /* notifications switch on one CPU */
+    int bell;        /* eventfd, -1 before boot */
+    int shared_fd;
+    int zygote_record_fd; /* while it boots */
+    struct shared_page *shared;
+    uint32_t cpus, kicked_count;
+    uint64_t ticks_per_us;          /* of the time stamp counter */
+    uint64_t spin_until, next_look; /* ticks */
+    uint32_t fpstate_size, mxcsr_mask;
+    uint64_t fp_features;
+    uint8_t fp_software[48];
 };
 
 static inline struct thread *of_link(struct link *link)
@@ -103,7 +144,15 @@ void list_init(struct link *head);
 void list_append(struct link *head, struct link *link);
 void list_remove(struct link *link);
 
+#define BELL_TOKEN (~0ull)
+
 /* engine.c */
+struct thread *thread_alloc(struct engine *e);
+void thread_name(struct engine *e, struct thread *t, int pid);
+struct epoll_event;
+int epoll_nap(struct engine *e, struct epoll_event *events, int max, int64_t timeout_ns);
+bool engine_has_report(const struct engine *e);
+int engine_report(struct engine *e, struct engine_event *events, int max);
 struct thread *thread_new(struct engine *e, int pid);
 struct thread *thread_find(struct engine *e, int pid);
 void thread_unlist_pid(struct engine *e, struct thread *t);
@@ -127,6 +176,11 @@ void placement_check(struct engine *e, uint64_t now);
 bool placement_wants_check(const struct engine *e);
 bool placement_try_yield(struct engine *e);
 #define PLACEMENT_PERIOD_NS 20000000ull
+
+/* platform/trap.c */
+int trap_init(struct engine *e);
+int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max);
+void thread_died(struct engine *e, struct thread *t);
 
 /* platform/ptrace.c */
 int ptrace_collect(struct engine *e, int pid, int options);

@@ -1,7 +1,9 @@
 /* The table of fast paths, and the way from a trapped call to its handler.  See fast.h. */
 #include "fast.h"
+#include "record.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -18,8 +20,20 @@ static fast_handler *const handlers[NR_LIMIT] = {
 static uint8_t window[CALL_WINDOW];
 static uint8_t input[CALL_WINDOW];
 
+_Static_assert(CALL_WINDOW == RECORD_WINDOW_SIZE, "the record's window is the call's");
+
+static uint8_t *record_window(const struct thread *t)
+{
+    return (uint8_t *)t->record + RECORD_WINDOW;
+}
+
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 {
+    const struct record *r = c->t->record;
+    if (r && r->in_addr == addr && size <= r->in_size && size <= CALL_WINDOW) {
+        memcpy(buffer, record_window(c->t), size);
+        return 0;
+    }
     return memory_read(c->t->g.tgid, addr, buffer, size) == (int64_t)size ? 0 : -EFAULT;
 }
 
@@ -37,11 +51,23 @@ struct vfile *call_file(struct call *c, uint64_t fd)
     return table && number < table->size ? table->files[number] : NULL;
 }
 
-/* True once the guest has what the handler left in c->out. */
+/* True once the guest has what the handler left in c->out; on `trap`, once it is on its way. */
 static bool deliver(struct call *c)
 {
+    struct thread *t = c->t;
     if (c->out_size == 0)
         return true;
+    if (t->record) {
+        const struct record *r = t->record;
+        /* What can't be taken back is only done where the stub has found that the memory is there. */
+        if (c->undo && (c->out_addr != r->probed_addr || c->out_size > r->probed_size))
+            return false;
+        t->record->out_addr = c->out_addr;
+        t->record->out_size = c->out_size;
+        t->delivering = true;
+        t->final = c->undo != NULL;
+        return true;
+    }
     return memory_write(c->t->g.tgid, c->out_addr, c->out, c->out_size) == (int64_t)c->out_size;
 }
 
@@ -77,7 +103,8 @@ static struct call call_of(struct engine *e, struct thread *t)
 {
     const struct guest_regs *r = &t->g.regs;
     return (struct call){.e = e, .t = t, .nr = r->orig_rax & 0xffffffff,
-                         .args = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}, .out = window};
+                         .args = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9},
+                         .out = t->record ? record_window(t) : window};
 }
 
 /* Run the handler, and hand over what it has for the guest. */
@@ -101,6 +128,7 @@ int fast_trap(struct engine *e, struct thread *t)
     struct call c = call_of(e, t);
     int verdict;
     t->g.progress = t->g.deadline = 0;
+    t->delivering = false;
     if (!e->fast || !e->waiting || !t->g.files || c.nr >= NR_LIMIT || !handlers[c.nr])
         return FAST_PASS;
     verdict = serve(&c);

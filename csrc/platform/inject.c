@@ -228,7 +228,7 @@ int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct gu
     if (r < 0) {
         if (born) {
             if (!thread)
-                ptrace_kill(e, &born->g);
+                guest_kill(e, &born->g);
             ptrace_forget(e, &born->g);
         }
         return r;

@@ -316,14 +316,6 @@ int ptrace_collect_ready(struct engine *e, bool all)
     return r == -ECHILD || r > 0 ? 0 : r;
 }
 
-int ptrace_kill(struct engine *e, struct guest_thread *leader)
-{
-    (void)e;
-    if (leader->state != THREAD_FREE && leader->state != THREAD_DEAD)
-        kill(leader->pid, SIGKILL);
-    return 0;
-}
-
 /* Python drops the thread of a killed process; its slot is free once it has been reaped. */
 int ptrace_forget(struct engine *e, struct guest_thread *g)
 {

@@ -112,20 +112,24 @@ class PtraceThread(Thread):
         self.parked = False
         self.space = space
         self.regs = c.regs
+        self.hot = c.hot
         c.files = ffi.NULL
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
 
     def resume(self) -> None:
-        if (result := lib.ptrace_resume(self._platform._engine, self._c)) < 0:
+        if (result := lib.guest_resume(self._platform._engine, self._c)) < 0:
             raise SysError(-result)
 
     def set_files(self, table: Any) -> None:
         self._c.files = ffi.NULL if table is None else table
 
     def kick(self) -> None:
-        lib.ptrace_kick(self._platform._engine, self._c)
+        lib.guest_kick(self._platform._engine, self._c)
+
+    def set_pending(self, bits: int) -> None:
+        lib.guest_set_pending(self._c, bits)
 
     @property
     def asleep(self) -> bool:
@@ -168,14 +172,14 @@ class PtraceThread(Thread):
             self.parked = True
         else:
             self._drop()
-            lib.ptrace_exit_thread(self._platform._engine, c)
+            lib.guest_exit_thread(self._platform._engine, c)
 
     def _drop(self) -> None:
         """Forget the Python side: the slot may belong to somebody else soon."""
         self._platform._threads.pop(self._c.slot, None)
 
     def get_fpstate(self) -> bytes:
-        size = _check(lib.ptrace_get_fpstate(self._c, _xstate, XSTATE_MAX))
+        size = _check(lib.guest_get_fpstate(self._platform._engine, self._c, _xstate, XSTATE_MAX))
         data: bytes = _xstate_view[:size]
         return data
 
@@ -185,7 +189,7 @@ class PtraceThread(Thread):
             raise SysError(errno.EINVAL)
         if len(data) < size:
             data = data + bytes(size - len(data))
-        _check(lib.ptrace_set_fpstate(self._c, data, size))
+        _check(lib.guest_set_fpstate(self._platform._engine, self._c, data, size))
 
     def reset_fpstate(self) -> None:
         self.set_fpstate(self._platform.fresh_fpstate)
@@ -215,12 +219,12 @@ class PtraceSpace(AddressSpace):
             if thread._c.state == STOPPED:
                 return thread._c
         for thread in self.threads:
-            if lib.ptrace_stop(self._engine, thread._c) == 0:
+            if lib.guest_stop(self._engine, thread._c) == 0:
                 return thread._c
         raise SysError(errno.ESRCH)
 
     def _call(self, number: int, a0: int, a1: int, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
-        result: int = lib.ptrace_syscall(self._engine, self._worker(), number, a0, a1, a2, a3, a4, a5)
+        result: int = lib.guest_syscall(self._engine, self._worker(), number, a0, a1, a2, a3, a4, a5)
         if result < 0:
             raise SysError(-result)
         return result
@@ -238,7 +242,7 @@ class PtraceSpace(AddressSpace):
     def map_file(self, addr: int, size: int, prot: int, shared: bool, host_fd: int, offset: int) -> None:
         self._check_range(addr, size)
         flags = MAP_FIXED | (MAP_SHARED if shared else MAP_PRIVATE)
-        _check(lib.ptrace_map_file(self._engine, self._worker(), addr, size, prot, flags, host_fd, offset))
+        _check(lib.guest_map_file(self._engine, self._worker(), addr, size, prot, flags, host_fd, offset))
 
     def unmap(self, addr: int, size: int) -> None:
         self._check_range(addr, size)
@@ -300,7 +304,7 @@ class PtraceSpace(AddressSpace):
         return _check(_write(self._tgid, addr, ffi.from_buffer(data), len(data)))
 
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
-        return _check(lib.ptrace_cmpxchg32(self._engine, self._worker(), addr, expected, new))
+        return _check(lib.guest_cmpxchg32(self._engine, self._worker(), addr, expected, new))
 
     def fork(self, thread: Thread) -> PtraceThread:
         assert isinstance(thread, PtraceThread)
@@ -322,10 +326,10 @@ class PtraceSpace(AddressSpace):
         if self not in self._platform._spaces:
             return
         self._platform._spaces.discard(self)
-        lib.ptrace_kill(self._engine, self._leader)
+        lib.guest_kill(self._engine, self._leader)
         for thread in self.threads + self.parked:
             thread._drop()
-            lib.ptrace_forget(self._engine, thread._c)
+            lib.guest_forget(self._engine, thread._c)
         self.threads.clear()
         self.parked.clear()
         self._tgid = 0  # the host may give the number to another process
@@ -363,6 +367,7 @@ class PtracePlatform(Platform):
         self._engine = lib.engine_new(self._pin, error)
         if not self._engine:
             raise OSError(error[0], "engine: " + os.strerror(error[0]))
+        self._choose()
         parts = _vdso_parts()
         start, elf = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         zygote = ffi.new("struct guest_thread **")
@@ -378,12 +383,15 @@ class PtracePlatform(Platform):
         self._vdso = (start[0], elf[0], GUEST_TOP)
         #: For the memory cgroup, which every stub inherits from it.
         self.zygote_pid: int = self._zygote.pid
-        self.fpstate_size = _check(lib.ptrace_get_fpstate(self._zygote, _xstate, XSTATE_MAX))
+        self.fpstate_size = _check(lib.guest_get_fpstate(self._engine, self._zygote, _xstate, XSTATE_MAX))
         self.fresh_fpstate = _xstate_view[: self.fpstate_size]
+
+    def _choose(self) -> None:
+        """Tell the engine which platform it serves, when that is not ptrace."""
 
     def _clone(self, c: Any, thread: bool) -> Any:
         child = ffi.new("struct guest_thread **")
-        _check(lib.ptrace_clone(self._engine, c, thread, child))
+        _check(lib.guest_clone(self._engine, c, thread, child))
         return child[0]
 
     def new_address_space(self) -> PtraceThread:
@@ -434,7 +442,7 @@ class PtracePlatform(Platform):
             if event.what == 1:
                 thread = self._threads.get(event.slot)
                 if thread is None:  # nobody's: a clone that failed half-way
-                    lib.ptrace_forget(self._engine, lib.engine_thread(self._engine, event.slot))
+                    lib.guest_forget(self._engine, lib.engine_thread(self._engine, event.slot))
                     continue
                 c = thread._c
                 kind = c.kind
@@ -472,9 +480,9 @@ class PtracePlatform(Platform):
             return
         for space in list(self._spaces):
             space.destroy()
-        lib.ptrace_kill(self._engine, self._zygote)
-        lib.ptrace_forget(self._engine, self._zygote)
-        lib.ptrace_reap(self._engine)
+        lib.guest_kill(self._engine, self._zygote)
+        lib.guest_forget(self._engine, self._zygote)
+        lib.guest_reap(self._engine)
         lib.engine_free(self._engine)
         self._engine = ffi.NULL
 
