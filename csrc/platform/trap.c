@@ -171,21 +171,25 @@ static int resume_served(struct engine *e, struct guest_thread *g)
     return 0;
 }
 
-/* A fast path may serve it: then it is already running again. */
+/* A fast path may serve it: then it is already running again.  Not after a kick, which go() would forget. */
 static void take(struct engine *e, struct thread *t, bool fast)
 {
     int kind = read_trap(t), verdict;
+    bool kicked = t->kicked_at != 0;
     no_longer_kicked(e, t);
     if (kind == ENGINE_COPY_FAULT) {
+        kind = ENGINE_SYSCALL;
         if (t->final) {
             /* The stub had found the memory there: another thread has unmapped it since. */
-            e->running_count--;
             t->g.regs.rax = (uint64_t)-EFAULT;
+            kind = ENGINE_KICKED;
+        }
+        if (t->final && !kicked) {
+            e->running_count--;
             resume_served(e, &t->g);
             return;
         }
-        kind = ENGINE_SYSCALL;
-    } else if (kind == ENGINE_SYSCALL && fast) {
+    } else if (kind == ENGINE_SYSCALL && fast && !kicked) {
         verdict = fast_trap(e, t);
         if (verdict == FAST_DONE) {
             e->running_count--;
