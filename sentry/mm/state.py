@@ -175,3 +175,4 @@ class AddressState(GuestAccess):
             return None
         inode = vma.file.inode
         return id(vma.file if inode is None else inode), vma.offset_of(addr)
+
