@@ -180,10 +180,11 @@ static int resume_served(struct engine *e, struct guest_thread *g)
     return 0;
 }
 
-/* A fast path may serve it: then it is already running again. */
+/* A fast path may serve it: then it is already running again.  Not after a kick, which go() would forget. */
 static void take(struct engine *e, struct thread *t, bool fast)
 {
     int kind = read_trap(t), verdict;
+    bool kicked = t->kicked_at != 0;
     if (kind == ENGINE_SITE && !(fast && is_hot(t))) {
         e->running_count--;
         go(e, t);
@@ -194,15 +195,18 @@ static void take(struct engine *e, struct thread *t, bool fast)
         kind = ENGINE_SITE;
     }
     if (kind == ENGINE_COPY_FAULT) {
+        kind = ENGINE_SYSCALL;
         if (t->final) {
             /* The stub had found the memory there: another thread has unmapped it since. */
-            e->running_count--;
             t->g.regs.rax = (uint64_t)-EFAULT;
+            kind = ENGINE_KICKED;
+        }
+        if (t->final && !kicked) {
+            e->running_count--;
             resume_served(e, &t->g);
             return;
         }
-        kind = ENGINE_SYSCALL;
-    } else if (kind == ENGINE_SYSCALL && fast) {
+    } else if (kind == ENGINE_SYSCALL && fast && !kicked) {
         verdict = fast_trap(e, t);
         if (verdict == FAST_DONE) {
             e->running_count--;
@@ -243,7 +247,7 @@ int trap_stop(struct engine *e, struct guest_thread *g)
     while (g->state == THREAD_RUNNING) {
         if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED) {
             take(e, t, false);
-            break;
+            continue;
         }
         check_kicked(e);
         trap_collect_deaths(e);
