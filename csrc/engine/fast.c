@@ -12,6 +12,8 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_read] = fast_read,         [SYS_write] = fast_write,   [SYS_pread64] = fast_pread,
     [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
     [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
+    [SYS_mmap] = fast_mmap,         [SYS_munmap] = fast_munmap, [SYS_mprotect] = fast_mprotect,
+    [SYS_brk] = fast_brk,           [SYS_madvise] = fast_madvise,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */

@@ -131,7 +131,7 @@ async def _load(
             image.interpreter = await elf.read_interpreter(opened)
         thread = kernel.platform.new_address_space()
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
-        mm.limit = task.group.limit
+        mm.act_for(task.group)
         fixed = task.sched.personality & ADDR_NO_RANDOMIZE
         start = await elf.load_program(
             mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed

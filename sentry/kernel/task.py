@@ -159,6 +159,7 @@ class Task(Runner):
         self.regs = thread.regs
         thread.owner = self
         thread.set_files(None if self.files is None else self.files.c)
+        thread.set_memory(None if self.mm is None else self.mm.c)
 
     def set_files(self, files: FDTable) -> None:
         """Use the descriptors of `files` from now on."""

@@ -80,6 +80,9 @@ class Thread(ABC):
         """The struct fd_table (csrc/abi/vfs.h) of the program, or None: from now on the platform may answer
         system calls on it without a trap (csrc/engine/fast.h).  It must live until the next call of this."""
 
+    def set_memory(self, mm: Any) -> None:  # noqa: B027
+        """The struct mm (csrc/abi/mm.h) of the program, or None; as `set_files`."""
+
     @abstractmethod
     def kick(self) -> None:
         """Make a running thread trap soon (KICKED, or whatever it was about to report)."""

@@ -109,7 +109,7 @@ class PtraceThread(Thread):
         self.parked = False
         self.space = space
         self.regs = c.regs
-        c.files = ffi.NULL
+        c.files = c.mm = ffi.NULL
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -121,6 +121,9 @@ class PtraceThread(Thread):
     def set_files(self, table: Any) -> None:
         self._c.files = ffi.NULL if table is None else table
 
+    def set_memory(self, mm: Any) -> None:
+        self._c.mm = ffi.NULL if mm is None else mm
+
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)
 
@@ -128,7 +131,7 @@ class PtraceThread(Thread):
         space = self.space
         if self not in space.threads:
             return
-        self._c.files = ffi.NULL
+        self._c.files = self._c.mm = ffi.NULL
         if len(space.threads) == 1:
             space.destroy()
             return
