@@ -185,6 +185,7 @@ async def _leave_other_threads(task: Task) -> None:
         tasks = task.kernel.tasks
         tasks.pop(task.tid, None)
         task.tid = group.tgid
+        task.publish_ids()
         tasks[task.tid] = task
         group.leader = task
 

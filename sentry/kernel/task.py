@@ -64,16 +64,28 @@ SYSCALL_INSTRUCTION_SIZE = 2
 U64 = 0xFFFFFFFFFFFFFFFF
 #: Without what `Task.step` adds for those that do not come from a trap.
 run_coroutine = Runner.step
+#: Of Thread.hot: all ids, and the signal mask.
+ALL_KNOWN = 0xFF
+
+
+class Detached:
+    """Stands in for `Thread.hot` while a task has no thread."""
+
+    __slots__ = ("forced", "ids", "known", "pending", "sigmask")
+
+    def __init__(self, sigmask: int = 0) -> None:
+        self.sigmask = sigmask
+        self.forced = self.known = self.pending = 0
+        self.ids: tuple[int, ...] = ()
 
 
 class Task(Runner):
     __slots__ = (
+        "_cred",
         "affinity",
         "altstack",
         "awaited",
-        "blocked",
         "clear_child_tid",
-        "cred",
         "exited",
         "fault_addr",
         "fault_error",
@@ -81,6 +93,7 @@ class Task(Runner):
         "files",
         "fs",
         "group",
+        "hot",
         "kernel",
         "mm",
         "name",
@@ -111,14 +124,15 @@ class Task(Runner):
         self.kernel = kernel
         self.tid = tid
         self.group = group
-        self.cred = cred
+        self._cred = cred
+        #: The thread's, or a stand-in; `blocked` is in there.
+        self.hot: Any = Detached()
         self.name = b""
         self.mm: MemoryManager = None  # type: ignore[assignment]
         self.files: FDTable = None  # type: ignore[assignment]
         self.fs: FsContext = None  # type: ignore[assignment]
         self.thread: Thread = None  # type: ignore[assignment]
         self.regs: Any = None
-        self.blocked = 0
         #: What sigtimedwait waits for: such signals are queued even if ignored.
         self.awaited = 0
         self.saved_mask: int | None = None
@@ -151,15 +165,56 @@ class Task(Runner):
             return b"Z"
         if self.parked:
             return b"T"
-        return b"S" if self.sleeping or self.thread is None else b"R"
+        return b"S" if self.sleeping or self.thread is None or self.thread.asleep else b"R"
+
+    @property
+    def blocked(self) -> int:
+        """The signal mask, bit N-1 for signal N."""
+        return sanitize_mask(self.hot.sigmask)
+
+    @blocked.setter
+    def blocked(self, mask: int) -> None:
+        self.hot.sigmask = mask
+
+    @property
+    def cred(self) -> Credentials:
+        return self._cred
+
+    @cred.setter
+    def cred(self, cred: Credentials) -> None:
+        self._cred = cred
+        self.publish_ids()
 
     def bind(self, thread: Thread) -> None:
         """Run on `thread` from now on."""
+        mask = self.blocked
         self.thread = thread
         self.regs = thread.regs
         thread.owner = self
+        self.hot = thread.hot
+        self.blocked = mask
+        self.hot.forced = self.kernel.strace is not None
+        self.publish_ids()
         thread.set_files(None if self.files is None else self.files.c)
         thread.set_memory(None if self.mm is None else self.mm.c)
+
+    def unbind(self) -> None:
+        """The thread will be somebody else's, or nobody's."""
+        self.hot = Detached(self.blocked)
+
+    def publish_ids(self) -> None:
+        """Let the platform answer getpid(2) and its kin."""
+        group, cred = self.group, self._cred
+        parent = group.parent
+        self.hot.ids = (
+            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid, cred.egid, 0,
+        )  # fmt: skip
+        self.hot.known = ALL_KNOWN
+
+    def publish_pending(self) -> None:
+        """A signal was queued for this task: to be called before its mask is looked at."""
+        if self.thread is not None and not self.exited:
+            self.thread.set_pending(self.pending.bits | self.group.pending.bits)
 
     def set_files(self, files: FDTable) -> None:
         """Use the descriptors of `files` from now on."""
@@ -180,7 +235,7 @@ class Task(Runner):
     def on_trap(self, trap: Trap) -> None:
         """The platform stopped this task's thread."""
         now = self.trapped_ns = monotonic_ns()
-        self.utime_ns += now - self.resumed_ns
+        self.utime_ns += now - self.resumed_ns - self.thread.take_idle()
         self.running = False
         group = self.group
         try:
@@ -300,7 +355,8 @@ class Task(Runner):
             if group.stopped:
                 self.parked = True
                 return
-            if not (self.pending.bits | group.pending.bits) & ~self.blocked:
+            bits = self.pending.bits | group.pending.bits
+            if not bits & ~self.blocked:
                 break
             info = self.take_signal(~self.blocked)
             if info is not None and not self._deliver(info):
@@ -312,6 +368,8 @@ class Task(Runner):
             if (self.pending.bits | group.pending.bits) & ~self.blocked:
                 self.return_to_user()
                 return
+        if bits != self.hot.pending:
+            self.thread.set_pending(bits)
         self.resumed_ns = monotonic_ns()
         self.running = True
         self.thread.resume()
