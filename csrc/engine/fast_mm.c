@@ -35,7 +35,14 @@ static struct mm *call_mm(struct call *c)
 
 static int64_t order(struct call *c, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
 {
-    return guest_syscall(c->e, &c->t->g, nr, a0, a1, a2, a3, (uint64_t)-1, 0);
+    struct guest_thread *g = &c->t->g;
+    const uint32_t state = g->state;
+    int64_t r;
+    g->state = THREAD_STOPPED; /* as it is */
+    r = guest_syscall(c->e, g, nr, a0, a1, a2, a3, (uint64_t)-1, 0);
+    if (g->state == THREAD_STOPPED)
+        g->state = state;
+    return r;
 }
 
 /* Whether [start, end) can go without Python, which lets go of files and names. */
@@ -143,6 +150,7 @@ int fast_brk(struct call *c)
 {
     struct mm *mm = call_mm(c);
     uint64_t addr = c->args[0], end, old_end;
+    int64_t r;
     if (!mm)
         return FAST_PASS;
     if (addr < mm->start_brk || addr >= GUEST_TOP ||
@@ -159,8 +167,11 @@ int fast_brk(struct call *c)
     } else if (end > old_end) {
         if (!mm_is_free(mm, old_end, end + GUEST_PAGE))
             return call_return(c, (int64_t)mm->brk);
-        if (map_anon(c, mm, old_end, end - old_end, PROT_READ | PROT_WRITE | VM_MAYALL) != 0)
+        r = map_anon(c, mm, old_end, end - old_end, PROT_READ | PROT_WRITE | VM_MAYALL);
+        if (r > 0)
             return FAST_PASS;
+        if (r < 0)
+            return call_return(c, (int64_t)mm->brk);
     }
     mm->brk = addr;
     return call_return(c, (int64_t)addr);

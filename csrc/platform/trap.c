@@ -165,6 +165,10 @@ static int read_trap(struct thread *t)
 static int resume_served(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
+    if (g->state == THREAD_DEAD) { /* it died of an order that the fast path gave */
+        thread_set_ready(e, t, ENGINE_DEAD);
+        return 0;
+    }
     t->record->regs.rax = g->regs.rax;
     g->regs.rax = g->regs.orig_rax; /* in case that the delivery fails */
     go(e, t);
@@ -207,6 +211,9 @@ static uint32_t scan(struct engine *e)
             take(e, t, true);
         if (t->g.state == THREAD_RUNNING && !t->record->blocked)
             awake++;
+        /* A fast path that waited for its stub may have seen another one die: the rest is for the next scan. */
+        if (next != &e->running && of_link(next)->g.state != THREAD_RUNNING)
+            break;
     }
     return awake;
 }

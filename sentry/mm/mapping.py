@@ -176,20 +176,15 @@ class Mapping(AddressState):
 
         Shared memory without a file becomes SharedAnonymous; otherwise `host_fd` stands for `file`.
         """
-        made = None
         if file is None and flags & VM_SHARED:
-            file = made = SharedAnonymous(size, self.commit, self.owner)
-            host_fd, offset = file.host_fd, 0
-        number, name_number = take_number(file), take_number(name)
-        result = lib.mm_map(self.c, start, start + size, flags, number, offset if number else 0, name_number)
-        if number or name_number:
-            lib.mm_object_put(number)
-            lib.mm_object_put(name_number)
-        if made is not None:
-            made.put()
-        let_go()
-        if result:
-            self.check(result, size)
+            file = SharedAnonymous(size, self.commit, self.owner)
+            host_fd = file.host_fd
+            try:
+                self.book(start, size, flags, file, 0, name)
+            finally:
+                file.put()
+        else:
+            self.book(start, size, flags, file, offset, name)
         try:
             if host_fd is None:
                 self.space.map_anon(start, size, flags & PROT_RWX, bool(flags & VM_NORESERVE))
@@ -199,6 +194,21 @@ class Mapping(AddressState):
             self.tree.remove(start, start + size)
             self.space.unmap(start, size)
             raise
+
+    def book(
+        self, start: int, size: int, flags: int, file: Any = None, offset: int = 0, name: bytes = b""
+    ) -> None:
+        """Note down a mapping that replaces what is there, for the caller to make; SysError(ENOMEM)."""
+        if file is None and not name:
+            result = lib.mm_map(self.c, start, start + size, flags, 0, 0, 0)
+        else:
+            number, called = take_number(file), take_number(name)
+            result = lib.mm_map(self.c, start, start + size, flags, number, offset if number else 0, called)
+            lib.mm_object_put(number)
+            lib.mm_object_put(called)
+        let_go()
+        if result:
+            self.check(result, size)
 
     def populate(self, start: int, size: int, flags: int) -> None:
         """Fault pages in, as a kindness: errors don't matter."""
