@@ -91,9 +91,6 @@ void vnode_modified(struct vnode *node);
 /* fast.c: FAST_DONE when the thread may go on (regs.rax is set), FAST_PARK, or FAST_PASS. */
 int fast_trap(struct engine *e, struct thread *t);
 
-/* The result of the last call could not be delivered after all: take its side effects back. */
-void fast_undo(struct thread *t);
-
 /* The handlers, one file a family; fast.c has the table. */
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
 fast_handler fast_lseek, fast_fstat, fast_fcntl;
