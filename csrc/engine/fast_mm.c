@@ -45,13 +45,14 @@ static int64_t order(struct call *c, uint64_t nr, uint64_t a0, uint64_t a1, uint
     return r;
 }
 
-/* Whether [start, end) can go without Python, which lets go of files and names. */
+/* Whether Python has no part in the end of [start, end): it lets go of files and names, and knows what code is
+ * patched. */
 static bool is_plain(const struct mm *mm, uint64_t start, uint64_t end)
 {
     uint32_t i, files = 0, least = UINT32_MAX;
     for (i = mm_index(mm, start); i < mm->count && mm->vmas[i].start < end; i++) {
         const struct vma *v = mm->vmas + i;
-        if (v->name)
+        if (v->name || v->flags & VM_EXEC)
             return false;
         if (!v->file)
             continue;
@@ -127,12 +128,23 @@ int fast_munmap(struct call *c)
     return call_return(c, r ? order(c, SYS_munmap, addr, size, 0, 0) : 0);
 }
 
+static bool has_code(const struct mm *mm, uint64_t start, uint64_t end)
+{
+    uint32_t i;
+    for (i = mm_index(mm, start); i < mm->count && mm->vmas[i].start < end; i++)
+        if (mm->vmas[i].flags & VM_EXEC)
+            return true;
+    return false;
+}
+
 int fast_mprotect(struct call *c)
 {
     struct mm *mm = call_mm(c);
     uint64_t addr = c->args[0], end = addr + page_up(c->args[1]), prot = c->args[2], done, charged;
     int64_t r;
     if (!mm || unaligned(addr) || prot & ~(uint64_t)PROT_RWX || end <= addr || end > GUEST_TOP)
+        return FAST_PASS;
+    if (has_code(mm, addr, end))
         return FAST_PASS;
     if (mm_check_protect(mm, addr, end, (uint32_t)prot, &done, &charged) < 0) {
         mm->commit->used -= (int64_t)charged;
@@ -187,7 +199,7 @@ int fast_madvise(struct call *c)
         return FAST_PASS;
     for (i = mm_index(mm, addr); position < end; i++) {
         const struct vma *v = mm->vmas + i;
-        if (i == mm->count || v->start > position || v->flags & (VM_LOCKED | VM_PFNMAP) ||
+        if (i == mm->count || v->start > position || v->flags & (VM_LOCKED | VM_PFNMAP | VM_EXEC) ||
             (v->file && advice == MADV_FREE))
             return FAST_PASS;
         position = v->end;

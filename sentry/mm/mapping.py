@@ -40,7 +40,7 @@ from sentry.abi.resource import RLIMIT_MEMLOCK
 from sentry.mm.layout import LOW_BEGIN, LOW_END
 from sentry.mm.shared import SharedAnonymous
 from sentry.mm.state import AddressState, page_up
-from sentry.mm.vma import let_go, take_number
+from sentry.mm.vma import let_go, number_of, take_number
 from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
@@ -93,7 +93,10 @@ class Mapping(AddressState):
             raise SysError(errno.EINVAL)
         elif flags & MAP_HUGETLB:
             raise SysError(errno.ENOMEM)
-        self.map_at(start, size, vm_flags, file, offset, host_fd)
+        if file is not None and flags & MAP_FIXED and self._is_there(start, size, vm_flags, file, offset):
+            self._remake(start, size, vm_flags, file, offset)
+        else:
+            self.map_at(start, size, vm_flags, file, offset, host_fd)
         if (
             flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
             or vm_flags & (VM_LOCKED | VM_LOCKONFAULT) == VM_LOCKED
@@ -190,6 +193,23 @@ class Mapping(AddressState):
                 self.space.map_anon(start, size, flags & PROT_RWX, bool(flags & VM_NORESERVE))
             else:
                 self.space.map_file(start, size, flags & PROT_RWX, bool(flags & VM_SHARED), host_fd, offset)
+        except SysError:
+            self.tree.remove(start, start + size)
+            self.space.unmap(start, size)
+            raise
+
+    def _is_there(self, start: int, size: int, flags: int, file: Any, offset: int) -> bool:
+        """Whether a mapping to be made shows what is there already, save its protection: so dynamic linkers
+        make a library's segments, after having mapped all of it."""
+        number = number_of(file)
+        return not flags & VM_SHARED and bool(
+            number and lib.mm_is_pristine(self.c, start, start + size, number, offset)
+        )
+
+    def _remake(self, start: int, size: int, flags: int, file: Any, offset: int) -> None:
+        self.book(start, size, flags, file, offset)
+        try:
+            self.space.protect(start, size, flags & PROT_RWX)
         except SysError:
             self.tree.remove(start, start + size)
             self.space.unmap(start, size)
