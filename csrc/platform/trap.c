@@ -196,6 +196,13 @@ static void take(struct engine *e, struct thread *t, bool fast)
             resume_served(e, &t->g);
             return;
         }
+        if (verdict == FAST_JUMP) {
+            e->running_count--;
+            if (t->g.state != THREAD_DEAD)
+                t->g.state = THREAD_STOPPED;
+            trap_resume(e, &t->g);
+            return;
+        }
         if (verdict == FAST_PARK) {
             trap_store_state(t, RECORD_PARKED);
             return;
