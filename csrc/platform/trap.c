@@ -174,6 +174,10 @@ static bool is_hot(struct thread *t)
 static int resume_served(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
+    if (g->state == THREAD_DEAD) { /* it died of an order that the fast path gave */
+        thread_set_ready(e, t, ENGINE_DEAD);
+        return 0;
+    }
     t->record->regs.rax = g->regs.rax;
     g->regs.rax = g->regs.orig_rax; /* in case that the delivery fails */
     go(e, t);
@@ -213,6 +217,13 @@ static void take(struct engine *e, struct thread *t, bool fast)
             resume_served(e, &t->g);
             return;
         }
+        if (verdict == FAST_JUMP) {
+            e->running_count--;
+            if (t->g.state != THREAD_DEAD)
+                t->g.state = THREAD_STOPPED;
+            trap_resume(e, &t->g);
+            return;
+        }
         if (verdict == FAST_PARK) {
             trap_store_state(t, RECORD_PARKED);
             return;
@@ -235,6 +246,9 @@ static uint32_t scan(struct engine *e)
             take(e, t, true);
         if (t->g.state == THREAD_RUNNING && !t->record->blocked)
             awake++;
+        /* A fast path that waited for its stub may have seen another one die: the rest is for the next scan. */
+        if (next != &e->running && of_link(next)->g.state != THREAD_RUNNING)
+            break;
     }
     return awake;
 }
