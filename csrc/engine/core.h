@@ -56,7 +56,8 @@ struct thread {
     void (*undo)(struct call *c);
     void *undo_object;
     int64_t undo_value;
-    uint64_t kicked_at;     /* CLOCK_MONOTONIC, ns; 0: not */
+    uint64_t kicked_at;     /* last time, CLOCK_MONOTONIC, ns; 0: not */
+    uint32_t kicks;         /* how often again */
     /* leader only */
     int record_fd;
     uint32_t record_count;
@@ -91,7 +92,6 @@ struct engine {
 
     /* `trap` only */
     bool trap;       /* which platform this is */
-    bool lost_child; /* a clone went wrong: there may be a stub that we don't know */
     int bell;        /* eventfd, -1 before boot */
     int shared_fd;
     int zygote_record_fd; /* while it boots */
