@@ -33,6 +33,25 @@ struct guest_regs {
     uint64_t orig_rax, rip, cs, eflags, rsp, ss, fs_base, gs_base, ds, es, fs, gs;
 };
 
+/* What the program's own address space may know of its task, so that a platform can answer calls there.  On
+ * `trap` it lies in memory that the guest can write. */
+struct guest_hot {
+    uint32_t forced;  /* every call has to be seen by the Sentry */
+    uint32_t known;   /* which of `ids` are true: bits by HOT_*; HOT_SIGMASK: the mask may be changed there */
+    uint32_t ids[8];  /* by HOT_* */
+    uint64_t sigmask;
+    uint64_t pending; /* signals that would be delivered if they were not blocked */
+};
+
+#define HOT_PID 0
+#define HOT_TID 1
+#define HOT_PPID 2
+#define HOT_UID 3
+#define HOT_EUID 4
+#define HOT_GID 5
+#define HOT_EGID 6
+#define HOT_SIGMASK 7
+
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
 struct fd_table;
@@ -48,6 +67,7 @@ struct guest_thread {
     int32_t tgid;   /* host process id */
     uint32_t slot;  /* index of this struct, reused after death */
     uint32_t state; /* THREAD_* */
+    struct guest_hot *hot;  /* never NULL; lives as long as the thread does */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
 };
 
@@ -77,6 +97,8 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
 
 /* engine/fast.c: whether calls may be answered without Python. */
 void engine_set_fast(struct engine *e, int on);
+/* How many have been. */
+uint64_t engine_fast_count(const struct engine *e);
 
 /* engine/memory.c: bytes moved, at least one (less than `size`: the rest cannot be reached). */
 int64_t memory_read(int pid, uint64_t addr, void *buffer, uint64_t size);
@@ -90,6 +112,7 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
 /* platform/platform.c: the same calls for either platform.  Before boot, say which one it is. */
 void engine_use_trap(struct engine *e);
 int guest_resume(struct engine *e, struct guest_thread *g);
+void guest_set_pending(struct guest_thread *g, uint64_t bits);
 int guest_kick(struct engine *e, struct guest_thread *g);
 int guest_stop(struct engine *e, struct guest_thread *g);
 int guest_get_fpstate(struct engine *e, struct guest_thread *g, void *buffer, uint32_t size);

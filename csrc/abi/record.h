@@ -114,22 +114,8 @@ struct record {
     uint64_t order_nr;
     uint64_t order_args[6];
     int64_t order_result;
-    /* What the stub answers by itself, while `forced` is 0 and the answer's bit is set in `known`. */
-    uint32_t forced;
-    uint32_t known;
-    uint32_t ids[8]; /* KNOWN_* in order */
-    uint64_t sigmask;
-    uint64_t pending; /* signals that would be delivered if they were not blocked */
+    struct guest_hot hot; /* what the stub answers by itself */
 };
-
-#define KNOWN_PID 0
-#define KNOWN_TID 1
-#define KNOWN_PPID 2
-#define KNOWN_UID 3
-#define KNOWN_EUID 4
-#define KNOWN_GID 5
-#define KNOWN_EGID 6
-#define KNOWN_SIGMASK 7
 
 #define ENGINE_COPY_FAULT 5 /* record.kind: the bytes for the guest could not be delivered */
 #endif

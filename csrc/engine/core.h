@@ -38,6 +38,7 @@ struct free_record {
 struct thread {
     struct guest_thread g; /* first: a guest_thread pointer is a thread pointer */
     struct engine *engine;
+    struct guest_hot own_hot; /* where the platform has no better place */
     struct link link;
     struct thread *leader; /* of its host process; itself for a leader */
     uint32_t thread_count; /* leader only: host threads not reaped yet */
@@ -52,6 +53,7 @@ struct thread {
     struct record *record;  /* mapped here, */
     uint64_t record_at;     /* and there */
     uint32_t record_number; /* its place in the process's memfd */
+    bool gone;              /* its process is dead */
     bool delivering;        /* a fast path's result is on its way; what would undo it: */
     void (*undo)(struct call *c);
     void *undo_object;
@@ -79,6 +81,7 @@ struct engine {
     int listener; /* seccomp notifications of every stub, -1 before boot */
     bool have_pwait2;
     bool fast; /* fast paths are taken */
+    uint64_t fast_count; /* calls that they have answered */
     sigset_t wait_mask; /* while it sleeps: the caller's mask without SIGCHLD */
     sigset_t old_mask;  /* both put back by engine_free */
     struct sigaction old_action;
@@ -92,6 +95,7 @@ struct engine {
 
     /* `trap` only */
     bool trap;       /* which platform this is */
+    bool sync_wake;  /* notifications switch on one CPU */
     int bell;        /* eventfd, -1 before boot */
     int shared_fd;
     int zygote_record_fd; /* while it boots */

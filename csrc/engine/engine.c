@@ -79,6 +79,7 @@ struct thread *thread_alloc(struct engine *e)
     }
     list_init(&t->link);
     t->engine = e;
+    t->g.hot = &t->own_hot;
     t->leader = t;
     t->record_fd = -1;
     t->g.state = THREAD_STOPPED;
@@ -114,6 +115,7 @@ void thread_free(struct engine *e, struct thread *t)
 {
     thread_unlist_pid(e, t);
     list_remove(&t->link);
+    t->g.hot = &t->own_hot;
     t->g.state = THREAD_FREE;
     t->g.pid = t->g.tgid = 0;
     list_append(&e->free, &t->link);

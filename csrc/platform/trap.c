@@ -198,7 +198,7 @@ static uint32_t scan(struct engine *e)
         next = l->next;
         if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED)
             take(e, t, true);
-        else if (!t->record->blocked)
+        if (t->g.state == THREAD_RUNNING && !t->record->blocked)
             awake++;
     }
     return awake;
@@ -250,14 +250,12 @@ void thread_died(struct engine *e, struct thread *t)
 {
     no_longer_kicked(e, t);
     thread_unlist_pid(e, t);
-    if (t->record) {
-        munmap(t->record, RECORD_SIZE);
-        t->record = NULL;
-    }
+    t->gone = true;
     if (t->leader == t)
         record_drop_process(t);
     if (t->g.state == THREAD_DYING) {
         e->dying_count--;
+        record_unmap(t);
         thread_free(e, t);
     } else if (t->g.state != THREAD_DEAD) {
         thread_set_ready(e, t, ENGINE_DEAD);
@@ -275,7 +273,8 @@ int trap_forget(struct engine *e, struct guest_thread *g)
         return 0;
     case THREAD_DEAD:
         /* The thread may have ended alone; then its memory is still there. */
-        if (!t->record) {
+        if (t->gone) {
+            record_unmap(t);
             thread_free(e, t);
             return 0;
         }

@@ -26,6 +26,7 @@ int trap_await_done(struct engine *e, struct thread *t);
 int record_make(struct thread *leader, struct thread *t, uint32_t index, uint64_t address);
 uint64_t record_address(const struct thread *leader, uint32_t index);
 int record_index(struct thread *leader, uint32_t *index);
+void record_unmap(struct thread *t);
 void record_drop(struct thread *t);
 void record_drop_process(struct thread *leader);
 void record_copy(struct record *to, const struct record *from, uint64_t address);

@@ -35,6 +35,8 @@ static uint32_t state_of(const struct thread *t)
     return __atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE);
 }
 
+static int await_done(struct engine *e, struct thread *t, bool spin);
+
 static bool is_gone(struct engine *e, struct thread *t)
 {
     trap_collect_deaths(e);
@@ -44,11 +46,17 @@ static bool is_gone(struct engine *e, struct thread *t)
 /* Until the thread has answered: 0, or -ESRCH. */
 int trap_await_done(struct engine *e, struct thread *t)
 {
+    return await_done(e, t, !e->one_cpu);
+}
+
+/* `spin`: it runs on another CPU.  After a notification it was woken on ours. */
+static int await_done(struct engine *e, struct thread *t, bool spin)
+{
     struct record *r = t->record;
     struct timespec nap = {0, NAP_NS};
     uint64_t start;
     int i;
-    for (i = 0; !e->one_cpu && i < SPINS; i++) {
+    for (i = 0; spin && i < SPINS; i++) {
         if (state_of(t) == RECORD_DONE)
             return 0;
         __builtin_ia32_pause();
@@ -217,7 +225,7 @@ static int64_t notified_call(struct engine *e, struct thread *t, int nr, const u
     if (r == 0)
         r = await_notified(e, t, &n, true);
     if (r == 0)
-        r = trap_await_done(e, t);
+        r = await_done(e, t, !e->one_cpu && !e->sync_wake);
     return r < 0 ? r : t->record->order_result;
 }
 
@@ -339,7 +347,7 @@ int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct gues
             child->thread_count = 1;
         }
     }
-    r = trap_await_done(e, t);
+    r = await_done(e, t, !e->one_cpu && !e->sync_wake);
     if (r == 0 && t->record->order_result < 0)
         r = (int)t->record->order_result;
     if (r == 0 && !birth.caller)

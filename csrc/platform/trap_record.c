@@ -55,7 +55,17 @@ int record_make(struct thread *leader, struct thread *t, uint32_t index, uint64_
     t->record = map;
     t->record_at = address;
     t->record_number = index;
+    t->g.hot = &t->record->hot;
     return 0;
+}
+
+void record_unmap(struct thread *t)
+{
+    if (!t->record)
+        return;
+    t->g.hot = &t->own_hot;
+    munmap(t->record, RECORD_SIZE);
+    t->record = NULL;
 }
 
 /* The thread is gone, its process is not. */
@@ -64,8 +74,7 @@ void record_drop(struct thread *t)
     struct free_record *node;
     if (!t->record)
         return;
-    munmap(t->record, RECORD_SIZE);
-    t->record = NULL;
+    record_unmap(t);
     node = malloc(sizeof *node);
     if (!node)
         return; /* the place is lost until the process ends */

@@ -20,6 +20,7 @@
 #include <linux/seccomp.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -32,6 +33,9 @@
      PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 #define STACK_READ 4096
 #define EXEC_TRIES 4
+/* SECCOMP_IOCTL_NOTIF_SET_FLAGS and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, which older headers lack. */
+#define NOTIF_SET_FLAGS _IOW('!', 4, uint64_t)
+#define NOTIF_SYNC_WAKE_UP 1ul
 
 struct boot {
     struct engine *e;
@@ -228,6 +232,9 @@ static int install_filter(struct boot *b, const void *filter, uint32_t size)
         return (int)fd;
     pidfd = (int)syscall(SYS_pidfd_open, b->t->g.pid, 0);
     b->e->listener = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, (int)fd, 0);
+    /* Since Linux 6.6: who makes the call and who answers it take turns on one CPU.  Without, it is slower. */
+    if (b->e->listener >= 0)
+        b->e->sync_wake = ioctl(b->e->listener, NOTIF_SET_FLAGS, NOTIF_SYNC_WAKE_UP) == 0;
     r = b->e->listener < 0 ? -errno : call(b, SYS_close, (uint64_t)fd, 0, 0, 0, 0);
     if (pidfd >= 0)
         close(pidfd);

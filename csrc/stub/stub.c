@@ -46,10 +46,11 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define FUTEX_PRIVATE 128
 #define FUTEX_CLOCK_REALTIME 256
 #define SS_SIZE (RECORD_STACK_TOP - 0x1000)
+#define MAP_ANONYMOUS 0x20
 #define YIELDS 24
 
 enum {
-    NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
+    NR_mmap = 9, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
     NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
     NR_clock_gettime = 228, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
@@ -150,14 +151,14 @@ static uint8_t *window_of(struct record *r)
 
 static bool signals_wait(const struct record *r, uint64_t mask)
 {
-    return __atomic_load_n(&r->pending, __ATOMIC_ACQUIRE) & ~mask;
+    return __atomic_load_n(&r->hot.pending, __ATOMIC_ACQUIRE) & ~mask;
 }
 
 /* rt_sigprocmask(how, set, old, 8); false: the kernel has to do it. */
 static bool do_sigprocmask(struct record *r, int64_t *result)
 {
     const uint64_t never = 1ull << 8 | 1ull << 18; /* SIGKILL, SIGSTOP */
-    uint64_t mask = r->sigmask, old = mask, bits;
+    uint64_t mask = r->hot.sigmask, old = mask, bits;
     struct guest_regs *g = &r->regs;
     if (g->r10 != 8)
         return false;
@@ -184,10 +185,10 @@ static bool do_sigprocmask(struct record *r, int64_t *result)
     if (g->rdx && stub_copy((void *)g->rdx, &old, 8))
         return false;
     if (mask != old) {
-        r->sigmask = mask;
+        r->hot.sigmask = mask;
         fence(); /* the engine stores `pending`, fences, and reads the mask: one of us sees the other */
         if (signals_wait(r, mask)) {
-            r->sigmask = old;
+            r->hot.sigmask = old;
             return false;
         }
     }
@@ -230,33 +231,33 @@ static bool do_futex(struct record *r, int64_t *result)
 
 static bool answer_id(struct record *r, int which, int64_t *result)
 {
-    if (!(r->known & 1u << which))
+    if (!(r->hot.known & 1u << which))
         return false;
-    *result = r->ids[which];
+    *result = r->hot.ids[which];
     return true;
 }
 
 static bool answer(struct record *r, int64_t *result)
 {
-    if (r->forced)
+    if (r->hot.forced)
         return r->regs.orig_rax == NR_futex && do_futex(r, result);
     switch (r->regs.orig_rax) {
     case NR_getpid:
-        return answer_id(r, KNOWN_PID, result);
+        return answer_id(r, HOT_PID, result);
     case NR_gettid:
-        return answer_id(r, KNOWN_TID, result);
+        return answer_id(r, HOT_TID, result);
     case NR_getppid:
-        return answer_id(r, KNOWN_PPID, result);
+        return answer_id(r, HOT_PPID, result);
     case NR_getuid:
-        return answer_id(r, KNOWN_UID, result);
+        return answer_id(r, HOT_UID, result);
     case NR_geteuid:
-        return answer_id(r, KNOWN_EUID, result);
+        return answer_id(r, HOT_EUID, result);
     case NR_getgid:
-        return answer_id(r, KNOWN_GID, result);
+        return answer_id(r, HOT_GID, result);
     case NR_getegid:
-        return answer_id(r, KNOWN_EGID, result);
+        return answer_id(r, HOT_EGID, result);
     case NR_rt_sigprocmask:
-        return r->known & 1u << KNOWN_SIGMASK && do_sigprocmask(r, result);
+        return r->hot.known & 1u << HOT_SIGMASK && do_sigprocmask(r, result);
     case NR_sched_yield:
         *result = host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
         return true;
@@ -392,6 +393,7 @@ static void run_batch(struct record *r)
 static void do_order(struct record *r)
 {
     const uint64_t *a = r->order_args;
+    bool notified;
     switch (r->order_nr) {
     case ORDER_CLONE:
         r->order_result = stub_clone(a[0], a[1], a[2], a[3]);
@@ -414,7 +416,10 @@ static void do_order(struct record *r)
     default:
         r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
+    notified = r->order_nr == ORDER_CLONE || (r->order_nr == NR_mmap && !(a[3] & MAP_ANONYMOUS));
     tell(r, RECORD_DONE);
+    if (notified) /* the engine may wait for this very CPU */
+        host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
 }
 
 /* Serve the engine until it lets the thread go. */

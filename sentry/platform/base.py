@@ -25,6 +25,7 @@ from abc import ABC, abstractmethod
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 # Why a thread stopped (Trap.kind).
 SYSCALL = 1  # regs.orig_rax holds the number; regs.rip is behind the instruction
@@ -64,9 +65,13 @@ class Thread(ABC):
     the value in it at resume means nothing, the host restarts no system call.
     """
 
-    __slots__ = ("owner", "regs", "space")
+    __slots__ = ("hot", "owner", "regs", "space")
     space: AddressSpace
     regs: object
+    #: What the platform may answer for the kernel, in the program's own address space: a struct with `sigmask`
+    #: (the signal mask: the program may change it by itself; it may hold nonsense), `known` and `ids` (see
+    #: csrc/abi/engine.h), `forced` (let the kernel see every call).
+    hot: Any
     #: Free for the kernel: the task that runs on this thread.
     owner: object
 
@@ -75,8 +80,18 @@ class Thread(ABC):
         """Let the thread run with `regs` until its next trap."""
 
     @abstractmethod
+    def set_files(self, table: Any) -> None:
+        """The struct fd_table (csrc/abi/vfs.h) of the program, or None: from now on the platform may answer
+        system calls on it without a trap (csrc/engine/fast.h).  It must live until the next call of this."""
+
+    @abstractmethod
     def kick(self) -> None:
         """Make a running thread trap soon (KICKED, or whatever it was about to report)."""
+
+    @abstractmethod
+    def set_pending(self, bits: int) -> None:
+        """Publish the signals that would be delivered if they were not blocked, before `hot.sigmask` is looked
+        at: a program that unblocks one of them at the same moment sees them, or we see its new mask."""
 
     @abstractmethod
     def exit(self) -> None:
@@ -167,6 +182,9 @@ class Platform(ABC):
     """A running platform: the source of address spaces and of traps."""
 
     name: str
+    #: Whether private futexes (FUTEX_PRIVATE_FLAG) are the host's: the kernel only hears of a wait that a kick
+    #: has ended.
+    hosts_futexes = False
 
     @abstractmethod
     def new_address_space(self) -> Thread:
@@ -175,6 +193,14 @@ class Platform(ABC):
     @abstractmethod
     def vdso(self) -> tuple[int, int, int]:
         """(first address of vvar, address of the vDSO's ELF header, end) in every new address space."""
+
+    @abstractmethod
+    def set_fast(self, on: bool) -> None:
+        """Whether system calls may be answered by the platform's fast paths at all (Thread.set_files)."""
+
+    @abstractmethod
+    def fast_count(self) -> int:
+        """How many system calls the fast paths have answered."""
 
     @abstractmethod
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:

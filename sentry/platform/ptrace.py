@@ -109,6 +109,8 @@ class PtraceThread(Thread):
         self.parked = False
         self.space = space
         self.regs = c.regs
+        self.hot = c.hot
+        c.files = ffi.NULL
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -117,13 +119,20 @@ class PtraceThread(Thread):
         if (result := lib.guest_resume(self._platform._engine, self._c)) < 0:
             raise SysError(-result)
 
+    def set_files(self, table: Any) -> None:
+        self._c.files = ffi.NULL if table is None else table
+
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)
+
+    def set_pending(self, bits: int) -> None:
+        lib.guest_set_pending(self._c, bits)
 
     def exit(self) -> None:
         space = self.space
         if self not in space.threads:
             return
+        self._c.files = ffi.NULL
         if len(space.threads) == 1:
             space.destroy()
             return
@@ -370,6 +379,13 @@ class PtracePlatform(Platform):
 
     def vdso(self) -> tuple[int, int, int]:
         return self._vdso
+
+    def set_fast(self, on: bool) -> None:
+        lib.engine_set_fast(self._engine, on)
+
+    def fast_count(self) -> int:
+        count: int = lib.engine_fast_count(self._engine)
+        return count
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         # The generation tells a late event of an fd number's former life from one of this.

@@ -45,6 +45,7 @@ class TrapPlatform(PtracePlatform):
     """`stub_fd` and `filter_bytes` (sentry/_bin/stub_trap.bpf) as for PtracePlatform."""
 
     name = "trap"
+    hosts_futexes = True
 
     def __init__(self, stub_fd: int, filter_bytes: bytes) -> None:
         super().__init__(stub_fd, filter_bytes, pin=False)
