@@ -169,19 +169,25 @@ static bool is_dead_child(const uint32_t *child)
     return pid > 0 && pid < PID_LIMIT && kill((int)pid, 0) < 0 && errno == ESRCH;
 }
 
-/* A clone went wrong, and there may be a process of which we know nothing: kill every child that we don't know.
- * Only a guest that has tampered with its stub makes this necessary. */
-static void kill_strangers(struct engine *e)
+static bool kill_stranger(struct engine *e, int pid)
 {
-    int pid, status;
-    for (pid = 1; pid < PID_LIMIT; pid++) {
-        long r;
-        if (thread_find(e, pid))
-            continue;
-        r = syscall(SYS_wait4, (long)pid, &status, (long)(WNOHANG | __WALL), NULL);
-        if (r == 0)
-            kill(pid, SIGKILL);
-    }
+    int status;
+    if (thread_find(e, pid) || syscall(SYS_wait4, (long)pid, &status, (long)(WNOHANG | __WALL), NULL) != 0)
+        return false;
+    kill(pid, SIGKILL);
+    return true;
+}
+
+/* A clone went wrong, and there may be a process of which we know nothing: a child of ours that has no thread.
+ * Where the parent has forged its id, too, we have to try them all. */
+static void kill_lost_child(struct engine *e, const uint32_t *child)
+{
+    uint32_t pid = __atomic_load_n(child, __ATOMIC_ACQUIRE);
+    int other;
+    if (pid > 0 && pid < PID_LIMIT && kill_stranger(e, (int)pid))
+        return;
+    for (other = 1; other < PID_LIMIT; other++)
+        kill_stranger(e, other);
 }
 
 /* Wait for the call and let it go on.  0 also when `t` has answered its order without making it. */
@@ -336,7 +342,7 @@ int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct gues
             if (thread)
                 kill(t->g.tgid, SIGKILL);
             else if (r != -EAGAIN)
-                kill_strangers(e);
+                kill_lost_child(e, birth.child);
             goto fail;
         }
         thread_name(e, child, birth.caller);
