@@ -95,6 +95,7 @@ struct engine {
 
     /* `trap` only */
     bool trap;       /* which platform this is */
+    int newest_pid;  /* the last that was given a slot */
     bool sync_wake;  /* notifications switch on one CPU */
     int bell;        /* eventfd, -1 before boot */
     int shared_fd;

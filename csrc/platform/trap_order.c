@@ -27,8 +27,11 @@
 #define SPINS 3000
 #define YIELDS 40
 #define NAP_NS 20000000l
-/* Far more than any honest order takes: munmap of tens of gigabytes, say. */
+/* Far more than any honest order takes: munmap of tens of gigabytes, say; and than a fork until its child shows up.
+ * All others wait meanwhile. */
 #define PATIENCE_NS 20000000000ull
+#define NOTIFIED_PATIENCE_NS 4000000000ull
+#define STRANGERS 65536
 
 static uint32_t state_of(const struct thread *t)
 {
@@ -43,6 +46,15 @@ static bool is_gone(struct engine *e, struct thread *t)
     return t->g.state == THREAD_DEAD || t->g.state == THREAD_FREE;
 }
 
+/* The time that a sandbox was frozen does not count. */
+static bool is_too_long(uint64_t *last, uint64_t *spent, uint64_t patience)
+{
+    uint64_t now = now_ns(), passed = now - *last;
+    *last = now;
+    *spent += passed < 2 * NAP_NS ? passed : 2 * NAP_NS;
+    return *spent > patience;
+}
+
 /* Until the thread has answered: 0, or -ESRCH. */
 int trap_await_done(struct engine *e, struct thread *t)
 {
@@ -54,7 +66,7 @@ static int await_done(struct engine *e, struct thread *t, bool spin)
 {
     struct record *r = t->record;
     struct timespec nap = {0, NAP_NS};
-    uint64_t start;
+    uint64_t last, spent = 0;
     int i;
     for (i = 0; spin && i < SPINS; i++) {
         if (state_of(t) == RECORD_DONE)
@@ -66,7 +78,7 @@ static int await_done(struct engine *e, struct thread *t, bool spin)
             return 0;
         sched_yield();
     }
-    start = now_ns();
+    last = now_ns();
     for (;;) {
         uint32_t state;
         __atomic_store_n(&r->engine_waits, 1, __ATOMIC_SEQ_CST);
@@ -78,7 +90,7 @@ static int await_done(struct engine *e, struct thread *t, bool spin)
             return 0;
         if (is_gone(e, t))
             return -ESRCH;
-        if (now_ns() - start > PATIENCE_NS) {
+        if (is_too_long(&last, &spent, PATIENCE_NS)) {
             kill(t->g.tgid, SIGKILL);
             return -ESRCH;
         }
@@ -179,15 +191,18 @@ static bool kill_stranger(struct engine *e, int pid)
 }
 
 /* A clone went wrong, and there may be a process of which we know nothing: a child of ours that has no thread.
- * Where the parent has forged its id, too, we have to try them all. */
+ * Where the parent has forged its id, too, we have to search; the host gives ids in turn. */
 static void kill_lost_child(struct engine *e, const uint32_t *child)
 {
     uint32_t pid = __atomic_load_n(child, __ATOMIC_ACQUIRE);
-    int other;
+    int i;
     if (pid > 0 && pid < PID_LIMIT && kill_stranger(e, (int)pid))
         return;
-    for (other = 1; other < PID_LIMIT; other++)
-        kill_stranger(e, other);
+    for (i = 1; i < STRANGERS; i++) {
+        kill_stranger(e, i);
+        if (e->newest_pid + i < PID_LIMIT)
+            kill_stranger(e, e->newest_pid + i);
+    }
 }
 
 /* Wait for the call and let it go on.  0 also when `t` has answered its order without making it. */
@@ -195,7 +210,7 @@ static int await_notified(struct engine *e, struct thread *t, struct notified *n
 {
     struct pollfd listener = {.fd = e->listener, .events = POLLIN};
     const struct timespec nap = {0, NAP_NS};
-    uint64_t start = now_ns();
+    uint64_t last = now_ns(), spent = 0;
     uint32_t round;
     for (round = 1;; round++) {
         int ready = ppoll(&listener, 1, &nap, NULL), r = 0;
@@ -214,7 +229,7 @@ static int await_notified(struct engine *e, struct thread *t, struct notified *n
             if (n->child && is_dead_child(n->child))
                 return -EAGAIN;
         }
-        if (now_ns() - start > PATIENCE_NS) {
+        if (is_too_long(&last, &spent, NOTIFIED_PATIENCE_NS)) {
             kill(t->g.tgid, SIGKILL);
             return -ESRCH;
         }
