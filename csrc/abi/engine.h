@@ -22,10 +22,12 @@
 #define THREAD_NEWBORN 4  /* stopped after clone, not handed to Python yet */
 #define THREAD_DYING 5    /* killed by us, to be reaped; Python has forgotten it */
 #define THREAD_DEAD 6     /* reaped; Python has not forgotten it yet */
+#define THREAD_PARKED 7   /* its call sleeps in C: for Python it runs (engine/parking.c) */
 
 /* engine_event.what */
 #define EVENT_TRAP 1
 #define EVENT_FD 2
+#define EVENT_WOKEN 3 /* queue_take and vfile_take have something */
 
 /* The layout of Linux's user_regs_struct. */
 struct guest_regs {
@@ -68,6 +70,9 @@ struct guest_thread {
     uint32_t slot;  /* index of this struct, reused after death */
     uint32_t state; /* THREAD_* */
     struct guest_hot *hot;  /* never NULL; lives as long as the thread does */
+    uint64_t progress; /* of a trapped call that was parked before: bytes moved so far. */
+    uint64_t deadline; /* and when it ends (CLOCK_MONOTONIC, ns; 0: never).  Who uses them sets them to 0 */
+    uint64_t idle_ns;  /* time spent parked, see thread_take_idle */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
 };
 
@@ -99,6 +104,9 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
 void engine_set_fast(struct engine *e, int on);
 /* How many have been. */
 uint64_t engine_fast_count(const struct engine *e);
+
+/* engine/parking.c */
+uint64_t thread_take_idle(struct guest_thread *g);
 
 /* engine/memory.c: bytes moved, at least one (less than `size`: the rest cannot be reached). */
 int64_t memory_read(int pid, uint64_t addr, void *buffer, uint64_t size);

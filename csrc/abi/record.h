@@ -46,7 +46,7 @@
 #define R_PATH 0x14
 #define R_FRAME 0x18
 #define R_SELF 0x20
-#define R_CHILD 0x68
+#define R_CHILD 0x74
 #define R_REGS 0x80
 #define R_R15 0x80
 #define R_R14 0x88
@@ -107,8 +107,10 @@ struct record {
     uint32_t in_size;      /* and how many they are */
     uint32_t out_size;     /* how many bytes of the window go to the guest before it runs on, */
     uint64_t out_addr;     /* and where to */
-    uint32_t child; /* who the last ORDER_CLONE has made, by the host's kernel */
-    uint32_t spare[5];
+    uint64_t probed_addr;  /* memory that the guest can write */
+    uint32_t probed_size;
+    uint32_t child;        /* who the last ORDER_CLONE has made, by the host's kernel */
+    uint64_t spare[1];
     struct guest_regs regs;
     uint64_t padding[5];
     uint64_t order_nr;

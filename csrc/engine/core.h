@@ -3,7 +3,8 @@
  * One thread owns all of it.  A `struct thread` is on at most one list:
  *   e->running   while its state is THREAD_RUNNING (oldest resume first),
  *   e->ready     from its stop until engine_wait has reported it,
- *   e->free      while it is THREAD_FREE.
+ *   e->free      while it is THREAD_FREE,
+ *   parking.c's  while it is THREAD_PARKED and its call is to be tried again.
  * Every wait4 of the program goes through ptrace_collect, which writes down a stop for whoever
  * waits for it: there is no order in which stops of different threads have to arrive.
  */
@@ -17,6 +18,7 @@
 
 #include "engine.h"
 #include "platform.h"
+#include "waiter.h"
 
 #define PID_LIMIT (4 * 1024 * 1024) /* Linux's PID_MAX_LIMIT */
 #define XSTATE_MAX 16384
@@ -25,7 +27,6 @@ struct link {
     struct link *next, *prev;
 };
 
-struct call;
 struct record;
 struct shared_page;
 
@@ -33,6 +34,19 @@ struct shared_page;
 struct free_record {
     struct free_record *next;
     uint32_t index;
+};
+
+/* A call that sleeps in C; see parking.c. */
+struct parking {
+    struct waiter first, *more; /* its places in queues, places 1 to room stand in `more` */
+    uint32_t room;
+    uint32_t used;     /* places in queues */
+    uint32_t held;     /* places whose file is held, at least `used` */
+    bool woken;        /* to be tried again */
+    uint64_t progress; /* bytes moved so far */
+    uint64_t deadline; /* CLOCK_MONOTONIC, ns; 0: none */
+    uint64_t since;    /* when it was parked */
+    struct link timer; /* if there is a deadline */
 };
 
 struct thread {
@@ -48,16 +62,16 @@ struct thread {
     bool brisk;            /* its last trap came within BRISK_NS of the resume */
     uint8_t quick;         /* of a spread thread: traps in a row within QUICK_NS of the resume */
     uint64_t resumed_at;   /* CLOCK_MONOTONIC, ns */
+    bool kicked;           /* while it ran, and that was not reported yet: it must not park */
+    struct parking parking;
 
     /* `trap` only */
     struct record *record;  /* mapped here, */
     uint64_t record_at;     /* and there */
     uint32_t record_number; /* its place in the process's memfd */
     bool gone;              /* its process is dead */
-    bool delivering;        /* a fast path's result is on its way; what would undo it: */
-    void (*undo)(struct call *c);
-    void *undo_object;
-    int64_t undo_value;
+    bool delivering;        /* a fast path's result is on its way, */
+    bool final;             /* and the call can't be done again */
     uint64_t kicked_at;     /* last time, CLOCK_MONOTONIC, ns; 0: not */
     uint32_t kicks;         /* how often again */
     /* leader only */
@@ -80,7 +94,10 @@ struct engine {
     int epoll_fd;
     int listener; /* seccomp notifications of every stub, -1 before boot */
     bool have_pwait2;
-    bool fast; /* fast paths are taken */
+    bool fast;    /* fast paths are taken, */
+    bool waiting; /* but only within engine_wait: nothing changes under a Python handler's hands */
+    uint32_t served; /* calls that Python did not see, counted for engine_wait */
+    int (*resume)(struct engine *e, struct guest_thread *g); /* the platform's */
     uint64_t fast_count; /* calls that they have answered */
     sigset_t wait_mask; /* while it sleeps: the caller's mask without SIGCHLD */
     sigset_t old_mask;  /* both put back by engine_free */
@@ -135,6 +152,7 @@ struct thread *thread_alloc(struct engine *e);
 void thread_name(struct engine *e, struct thread *t, int pid);
 struct epoll_event;
 int epoll_nap(struct engine *e, struct epoll_event *events, int max, int64_t timeout_ns);
+bool engine_has_report(const struct engine *e);
 int engine_report(struct engine *e, struct engine_event *events, int max);
 struct thread *thread_new(struct engine *e, int pid);
 struct thread *thread_find(struct engine *e, int pid);
@@ -142,7 +160,15 @@ void thread_unlist_pid(struct engine *e, struct thread *t);
 void thread_free(struct engine *e, struct thread *t);
 void thread_set_running(struct engine *e, struct thread *t);
 void thread_set_ready(struct engine *e, struct thread *t, int kind);
+void thread_set_parked(struct engine *e, struct thread *t);
 uint64_t now_ns(void);
+
+/* parking.c */
+void parking_end(struct thread *t);
+void parking_report(struct engine *e, struct thread *t);
+void parking_free(struct thread *t);
+int64_t parking_nap(void);
+void parking_run(struct engine *e);
 
 /* placement.c */
 int placement_init(struct engine *e);

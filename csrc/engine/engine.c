@@ -115,6 +115,7 @@ void thread_unlist_pid(struct engine *e, struct thread *t)
 void thread_free(struct engine *e, struct thread *t)
 {
     thread_unlist_pid(e, t);
+    parking_free(t);
     list_remove(&t->link);
     t->g.hot = &t->own_hot;
     t->g.state = THREAD_FREE;
@@ -137,8 +138,18 @@ void thread_set_ready(struct engine *e, struct thread *t, int kind)
         e->running_count--;
     t->g.state = kind == ENGINE_DEAD ? THREAD_DEAD : THREAD_STOPPED;
     t->g.kind = kind;
+    t->kicked = false;
     list_remove(&t->link);
     list_append(&e->ready, &t->link);
+}
+
+/* Its call sleeps in C. */
+void thread_set_parked(struct engine *e, struct thread *t)
+{
+    if (t->g.state == THREAD_RUNNING)
+        e->running_count--;
+    t->g.state = THREAD_PARKED;
+    list_remove(&t->link);
 }
 
 static void on_sigchld(int signo)
@@ -274,9 +285,17 @@ int epoll_nap(struct engine *e, struct epoll_event *events, int max, int64_t tim
                        &e->wait_mask);
 }
 
+/* Something for Python: traps, and queues that were woken, of which it must hear before it looks at the traps. */
+bool engine_has_report(const struct engine *e)
+{
+    return !list_empty(&e->ready) || queue_pending();
+}
+
 int engine_report(struct engine *e, struct engine_event *events, int max)
 {
     int n = 0;
+    if (n < max && queue_pending())
+        events[n++] = (struct engine_event){.what = EVENT_WOKEN};
     while (n < max && !list_empty(&e->ready)) {
         struct thread *t = of_link(e->ready.next);
         list_remove(&t->link);
@@ -291,18 +310,21 @@ static int64_t nap_length(struct engine *e, uint64_t deadline, bool endless)
     uint64_t now;
     int64_t left;
     bool check = placement_wants_check(e);
-    if (!list_empty(&e->ready))
+    int64_t parked = parking_nap();
+    if (engine_has_report(e))
         return 0;
     if (endless && !check)
-        return -1;
+        return parked;
     now = now_ns();
     left = endless ? INT64_MAX : deadline > now ? (int64_t)(deadline - now) : 0;
+    if (parked >= 0 && parked < left)
+        left = parked;
     return check && left > (int64_t)PLACEMENT_PERIOD_NS ? (int64_t)PLACEMENT_PERIOD_NS : left;
 }
 
 /* Apart from a brisk guest's (placement.c), there is one epoll call between two reports, so that
  * neither traps nor descriptors starve. */
-int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max)
+static int wait_for_events(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max)
 {
     struct epoll_event fds[FD_BATCH];
     bool endless = timeout_ns < 0;
@@ -313,10 +335,16 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
         return trap_wait(e, timeout_ns, events, max);
     if (room < 1)
         return -EINVAL;
-    if (timeout_ns != 0 && placement_try_yield(e))
-        return engine_report(e, events, max);
     for (;;) {
         int64_t nap;
+        uint32_t served = e->served;
+        parking_run(e);
+        if (timeout_ns != 0 && !engine_has_report(e)) {
+            if (placement_try_yield(e))
+                return engine_report(e, events, max);
+            if (served != e->served)
+                continue;
+        }
         if (e->running_count == 0) {
             r = ptrace_collect_ready(e, true);
             if (r < 0)
@@ -331,14 +359,16 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
             r = ptrace_collect_ready(e, interrupted);
             if (r < 0)
                 return r;
-            if (interrupted)
+            parking_run(e);
+            /* Not by a guest's stop: a signal that Python may want to hear of. */
+            if (interrupted && served == e->served)
                 break;
         }
         if (e->one_cpu) {
             e->polled_at = now_ns();
             placement_check(e, e->polled_at);
         }
-        if (n > 0 || !list_empty(&e->ready) || (!endless && now_ns() >= deadline))
+        if (n > 0 || engine_has_report(e) || (!endless && now_ns() >= deadline))
             break;
     }
     if (n < 0)
@@ -347,4 +377,15 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
         events[i] = (struct engine_event){
             .what = EVENT_FD, .token = fds[i].data.u64, .events = fds[i].events};
     return n + engine_report(e, events + n, max - n);
+}
+
+int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max)
+{
+    int n;
+    if (max < 2)
+        return -EINVAL;
+    e->waiting = true;
+    n = wait_for_events(e, timeout_ns, events, max);
+    e->waiting = false;
+    return n;
 }

@@ -247,6 +247,8 @@ int ptrace_exit_thread(struct engine *e, struct guest_thread *g)
     struct injection in;
     if (t->leader == t)
         return -EINVAL;
+    if (g->state == THREAD_PARKED)
+        parking_report(e, t);
     inject_syscall_regs(&in, SYS_exit, (uint64_t[6]){0});
     inject_run(e, t, &in); /* ends in -ESRCH, as it should */
     return ptrace_forget(e, g);

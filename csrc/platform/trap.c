@@ -51,6 +51,8 @@ static void measure_ticks(struct engine *e)
     e->ticks_per_us = (ticks() - first) * 1000 / (now - start);
 }
 
+static int resume_served(struct engine *e, struct guest_thread *g);
+
 int trap_init(struct engine *e)
 {
     cpu_set_t cpus;
@@ -60,6 +62,7 @@ int trap_init(struct engine *e)
     measure_ticks(e);
     if (epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->bell, &event) < 0)
         return -errno;
+    e->resume = resume_served;
     e->shared->spin = e->one_cpu ? 0 : STUB_SPIN_NS * e->ticks_per_us / 1000;
     e->shared->overloaded = e->one_cpu;
     return 0;
@@ -107,6 +110,8 @@ static void ended_itself(struct engine *e, struct thread *t)
 int trap_kick(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
+    if (g->state == THREAD_PARKED)
+        parking_report(e, t);
     if (g->state != THREAD_RUNNING)
         return 0;
     if (!t->kicked_at) {
@@ -164,23 +169,39 @@ static int read_trap(struct thread *t)
     return kind == ENGINE_SYSCALL ? ENGINE_SYSCALL : ENGINE_KICKED;
 }
 
+/* A fast path has served the call, which changes rax alone. */
+static int resume_served(struct engine *e, struct guest_thread *g)
+{
+    struct thread *t = of_guest(g);
+    t->record->regs.rax = g->regs.rax;
+    g->regs.rax = g->regs.orig_rax; /* in case that the delivery fails */
+    go(e, t);
+    return 0;
+}
+
 /* A fast path may serve it: then it is already running again. */
 static void take(struct engine *e, struct thread *t, bool fast)
 {
     int kind = read_trap(t), verdict;
     no_longer_kicked(e, t);
     if (kind == ENGINE_COPY_FAULT) {
-        fast_undo(t);
+        if (t->final) {
+            /* The stub had found the memory there: another thread has unmapped it since. */
+            e->running_count--;
+            t->g.regs.rax = (uint64_t)-EFAULT;
+            resume_served(e, &t->g);
+            return;
+        }
         kind = ENGINE_SYSCALL;
     } else if (kind == ENGINE_SYSCALL && fast) {
-        t->g.state = THREAD_STOPPED;
         verdict = fast_trap(e, t);
-        t->g.state = THREAD_RUNNING;
         if (verdict == FAST_DONE) {
             e->running_count--;
-            t->record->regs.rax = t->g.regs.rax;
-            t->g.regs.rax = t->g.regs.orig_rax; /* in case that the delivery fails */
-            go(e, t);
+            resume_served(e, &t->g);
+            return;
+        }
+        if (verdict == FAST_PARK) {
+            trap_store_state(t, RECORD_PARKED);
             return;
         }
     }
@@ -249,6 +270,7 @@ void trap_collect_deaths(struct engine *e)
 void thread_died(struct engine *e, struct thread *t)
 {
     no_longer_kicked(e, t);
+    parking_end(t);
     thread_unlist_pid(e, t);
     t->gone = true;
     if (t->leader == t)
@@ -267,6 +289,7 @@ int trap_forget(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
     no_longer_kicked(e, t);
+    parking_end(t);
     switch (g->state) {
     case THREAD_FREE:
     case THREAD_DYING:
@@ -331,18 +354,21 @@ static int look(struct engine *e, struct engine_event *events, int room, int64_t
 
 static int sleep_until(struct engine *e, struct engine_event *events, int room, uint64_t deadline, bool endless)
 {
-    int64_t nap = -1;
+    int64_t nap = -1, parked;
     int n;
     uint64_t now;
     __atomic_store_n(&e->shared->sleeping, 1, __ATOMIC_SEQ_CST);
     scan(e);
-    if (!list_empty(&e->ready)) {
+    if (engine_has_report(e) || parking_nap() == 0) {
         __atomic_store_n(&e->shared->sleeping, 0, __ATOMIC_RELEASE);
         return 0;
     }
-    if (!endless || e->kicked_count) {
+    parked = parking_nap();
+    if (!endless || e->kicked_count || parked >= 0) {
         now = now_ns();
         nap = endless ? INT64_MAX : deadline > now ? (int64_t)(deadline - now) : 0;
+        if (parked >= 0 && nap > parked)
+            nap = parked;
         if (e->kicked_count && nap > (int64_t)KICK_AGAIN_NS)
             nap = (int64_t)KICK_AGAIN_NS;
     }
@@ -362,8 +388,9 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
     if (room < 1)
         return -EINVAL;
     for (;;) {
-        uint32_t awake = scan(e);
+        uint32_t awake = scan(e), served = e->served;
         uint64_t now = ticks();
+        parking_run(e);
         bool due = now >= next_look;
         if (!e->one_cpu && e->shared->overloaded != (awake >= e->cpus))
             e->shared->overloaded = awake >= e->cpus;
@@ -376,8 +403,10 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
         }
         if (n < 0)
             return n;
-        if (n > 0 || !list_empty(&e->ready) || timeout_ns == 0)
+        if (n > 0 || engine_has_report(e) || timeout_ns == 0)
             break;
+        if (served != e->served)
+            continue; /* by parking_run: what it let go is running */
         if (due && !endless && now_ns() >= deadline)
             break;
         if (e->one_cpu || awake == 0 || awake >= e->cpus || now >= e->spin_until) {
@@ -385,7 +414,7 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             if (n < 0)
                 return n;
             trap_collect_deaths(e);
-            if (n > 0 || !list_empty(&e->ready) || (!endless && now_ns() >= deadline))
+            if (n > 0 || engine_has_report(e) || (!endless && now_ns() >= deadline))
                 break;
             /* The bell: whoever rang is likely to ring again soon. */
             e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;

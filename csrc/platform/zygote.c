@@ -377,6 +377,7 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
     struct boot b = {.e = e, .kept = {-1, -1, -1}};
     int tries, r = -EINVAL;
 
+    e->resume = ptrace_resume;
     if (filter_size == 0 || filter_size % sizeof(struct sock_filter) ||
         filter_size > 4096 * sizeof(struct sock_filter) || e->listener >= 0)
         return r;

@@ -165,7 +165,7 @@ class Task(Runner):
             return b"Z"
         if self.parked:
             return b"T"
-        return b"S" if self.sleeping or self.thread is None else b"R"
+        return b"S" if self.sleeping or self.thread is None or self.thread.asleep else b"R"
 
     @property
     def blocked(self) -> int:
@@ -234,7 +234,7 @@ class Task(Runner):
     def on_trap(self, trap: Trap) -> None:
         """The platform stopped this task's thread."""
         now = self.trapped_ns = monotonic_ns()
-        self.utime_ns += now - self.resumed_ns
+        self.utime_ns += now - self.resumed_ns - self.thread.take_idle()
         self.running = False
         group = self.group
         try:

@@ -86,7 +86,25 @@ class Thread(ABC):
 
     @abstractmethod
     def kick(self) -> None:
-        """Make a running thread trap soon (KICKED, or whatever it was about to report)."""
+        """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call
+        sleeps in the platform (`asleep`) is reported with that call at once: SYSCALL."""
+
+    @property
+    def asleep(self) -> bool:
+        """Whether a running thread sleeps in a call that the platform serves by itself."""
+        return False
+
+    def take_idle(self) -> int:
+        """How long it was `asleep` since the last time somebody asked, in ns."""
+        return 0
+
+    def take_progress(self) -> int:
+        """Of a reported call that was `asleep` before: how many bytes it has moved.  0 the next time."""
+        return 0
+
+    def take_deadline(self) -> int:
+        """Of such a call: when it ends, CLOCK_MONOTONIC, ns (0: no limit, or not known).  0 the next time."""
+        return 0
 
     @abstractmethod
     def set_pending(self, bits: int) -> None:

@@ -37,6 +37,7 @@ from sentry.platform.base import (
     Thread,
     Trap,
 )
+from sentry.platform.queue import drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ _xstate = ffi.new("char[]", XSTATE_MAX)
 _xstate_view = ffi.buffer(_xstate)
 
 STOPPED = lib.THREAD_STOPPED
+PARKED = lib.THREAD_PARKED
+EVENT_FD, EVENT_WOKEN = lib.EVENT_FD, lib.EVENT_WOKEN
 _read = lib.memory_read
 _write = lib.memory_write
 
@@ -127,6 +130,29 @@ class PtraceThread(Thread):
 
     def set_pending(self, bits: int) -> None:
         lib.guest_set_pending(self._c, bits)
+
+    @property
+    def asleep(self) -> bool:
+        return bool(self._c.state == PARKED)
+
+    def take_idle(self) -> int:
+        c = self._c
+        if not c.idle_ns and c.state != PARKED:
+            return 0
+        idle: int = lib.thread_take_idle(c)
+        return idle
+
+    def take_progress(self) -> int:
+        progress: int = self._c.progress
+        if progress:
+            self._c.progress = 0
+        return progress
+
+    def take_deadline(self) -> int:
+        deadline: int = self._c.deadline
+        if deadline:
+            self._c.deadline = 0
+        return deadline
 
     def exit(self) -> None:
         space = self.space
@@ -410,6 +436,7 @@ class PtracePlatform(Platform):
             raise OSError(-count, os.strerror(-count))
         traps = []
         ready = None
+        woken = False
         for i in range(count):
             event = events[i]
             if event.what == 1:
@@ -427,16 +454,19 @@ class PtracePlatform(Platform):
                     traps.append(Trap(thread, kind, c.signo, c.code, c.addr, c.trapno, c.error))
                 else:
                     traps.append(Trap(thread, kind))
-            else:
+            elif event.what == EVENT_FD:
                 if ready is None:
                     ready = []
                 ready.append((event.token, event.events))
-        if ready is not None:
-            self._call_back(ready, traps)
+            else:
+                woken = True
+        if ready is not None or woken:
+            self._call_back(ready or [], traps)
         return traps
 
     def _call_back(self, ready: list[tuple[int, int]], traps: list[Trap]) -> None:
         try:
+            drain()
             for token, events in ready:
                 watch = self._watches.get(token & 0xFFFF_FFFF)
                 if watch is not None and watch[0] == token:

@@ -49,6 +49,8 @@ PATCHED = STUB + 40
 SHARED_PAGE = 0x7FFF_0001_0000
 RECORDS = 0x7FFF_0100_0000
 RECORD_SIZE = 0x20000
+#: csrc/abi/record.h
+R_CHILD = 0x74
 JUMP_TO_STUB = b"\x48\xb9" + struct.pack("<Q", STUB) + b"\xff\xe1"  # mov $STUB,%rcx; jmp *%rcx
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 
@@ -495,8 +497,8 @@ def test_the_clone_order_is_checked(platform, memfd):
     guest = Guest(platform)
     thread = Guest(platform, guest.space.new_thread(guest.thread))
     # mov %eax,(%rdi); jmp: another thread forges the id of the child all the time
-    child_word = RECORDS + 0x68
-    assert records(guest)[0][0] == child_word - 0x68
+    child_word = RECORDS + R_CHILD
+    assert records(guest)[0][0] == RECORDS
     thread.code(b"\x89\x07\xeb\xfc", rdi=child_word, rax=1)
     thread.thread.resume()
     refused = 0
