@@ -36,6 +36,8 @@ struct guest_regs {
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
 struct fd_table;
+struct fs_context;
+struct vcred;
 struct guest_thread {
     struct guest_regs regs;
     uint64_t addr;  /* of the last FAULT: si_addr */
@@ -49,6 +51,8 @@ struct guest_thread {
     uint32_t slot;  /* index of this struct, reused after death */
     uint32_t state; /* THREAD_* */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
+    struct fs_context *fs;  /* likewise; NULL: no paths are walked */
+    struct vcred *cred;
 };
 
 struct engine_event {

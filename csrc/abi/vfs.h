@@ -31,6 +31,9 @@ struct vnode {
 #define VFILE_EVENTFD 5
 #define VFILE_EPOLL 6
 
+struct vmount;
+struct dnode;
+
 /* The hot part of an open file description. */
 struct vfile {
     struct vnode *node;
@@ -40,6 +43,8 @@ struct vfile {
     int32_t host_fd;
     int32_t reserved;
     void *object; /* of the kind: pipe, eventfd… */
+    struct vmount *mount; /* where a directory was opened (dcache.h), for paths that begin there; NULL: unknown */
+    struct dnode *dnode;
 };
 
 /* A descriptor table: files[fd] for fd < size, NULL where nothing is open. */

@@ -5,9 +5,20 @@
 #include <sys/syscall.h>
 
 #define NR_LIMIT 512
+#ifndef SYS_faccessat2
+#define SYS_faccessat2 439
+#endif
 
 static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_lseek] = fast_lseek,
+    [SYS_stat] = fast_stat,
+    [SYS_lstat] = fast_lstat,
+    [SYS_newfstatat] = fast_newfstatat,
+    [SYS_access] = fast_access,
+    [SYS_faccessat] = fast_faccessat,
+    [SYS_faccessat2] = fast_faccessat2,
+    [SYS_readlink] = fast_readlink,
+    [SYS_readlinkat] = fast_readlinkat,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */

@@ -78,6 +78,8 @@ class Inode:
     )  # fmt: skip
     #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
     caching = CACHE_EXACT
+    #: For symbolic links: `readlink` always says the same.
+    fixed_link = False
     #: Nobody may write to it, whatever the mode says: EPERM (S_IMMUTABLE).
     immutable = False
 

@@ -125,6 +125,7 @@ class GoferFilesystem(Filesystem):
 class GoferInode(Inode):
     __slots__ = ("__weakref__", "fid", "handles", "names", "stale", "target")
     fs: GoferFilesystem
+    fixed_link = True
 
     def __init__(self, fs: GoferFilesystem, fid: int, attr: Attr) -> None:
         super().__init__(fs, attr.qid.path, attr.mode)
@@ -333,6 +334,7 @@ class SharedInode(GoferInode):
 
     __slots__ = ()
     caching = CACHE_REVALIDATE
+    fixed_link = False
 
     async def refresh(self) -> None:
         await self._reload()
