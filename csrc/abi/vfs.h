@@ -12,6 +12,7 @@
 /* cdef begin */
 /* vnode.flags */
 #define VNODE_LIVE 1 /* the attributes below are true now: nobody has to be asked (Inode.refresh does nothing) */
+#define VNODE_CHANGED 2 /* of a file whose bytes are the host's: written to since it was LIVE, and so not LIVE */
 
 /* The attributes of an inode, in the units of struct stat; times are ns since the epoch. */
 struct vnode {
@@ -47,10 +48,15 @@ struct vfile {
     struct dnode *dnode;
 };
 
-/* A descriptor table: files[fd] for fd < size, NULL where nothing is open. */
+/* fd_table.flags */
+#define TABLE_LIMITED 1 /* some task that uses it has, or had, a finite RLIMIT_FSIZE */
+
+/* A descriptor table: files[fd] for fd < size, NULL where nothing is open.  cloexec[fd] is FD_CLOEXEC. */
 struct fd_table {
     struct vfile **files;
+    uint8_t *cloexec;
     uint32_t size;
+    uint32_t flags; /* TABLE_* */
 };
 /* cdef end */
 

@@ -55,7 +55,7 @@ class Dentry:
             self.c: Any = _new_dnode(above, name, len(name), NULL, _NEGATIVE)
         else:
             exact = _EXACT if inode.caching == CACHE_EXACT else 0
-            self.c = _new_dnode(above, name, len(name), getattr(inode, "c", NULL), exact)
+            self.c = _new_dnode(above, name, len(name), inode.c, exact)
 
     def __del__(self, free: Any = _free_dnode) -> None:
         c, self.c = self.c, NULL
@@ -64,7 +64,7 @@ class Dentry:
     def become(self, inode: Inode) -> None:
         """The file exists now."""
         self.inode = inode
-        lib.dnode_bind(self.c, getattr(inode, "c", NULL), _EXACT if inode.caching == CACHE_EXACT else 0)
+        lib.dnode_bind(self.c, inode.c, _EXACT if inode.caching == CACHE_EXACT else 0)
 
 
 class Mount:

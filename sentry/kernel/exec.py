@@ -212,7 +212,7 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
     group = task.group
     if task.files.users > 1:
         task.files.users -= 1
-        task.files = task.files.copy()
+        task.set_files(task.files.copy())
     task.files.close_on_exec(task)
     if group.sighand.users > 1:
         group.sighand.users -= 1

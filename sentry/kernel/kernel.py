@@ -232,6 +232,8 @@ class Kernel:
         task.exited = True
         task.running = False
         group = task.group
+        if task.thread is not None:
+            task.thread.set_files(None)
         self._release_memory(task)
         files = task.files
         files.users -= 1

@@ -156,6 +156,13 @@ class Task(Runner):
         self.thread = thread
         self.regs = thread.regs
         thread.owner = self
+        thread.set_files(None if self.files is None else self.files.c)
+
+    def set_files(self, files: FDTable) -> None:
+        """Use the descriptors of `files` from now on."""
+        if self.thread is not None:
+            self.thread.set_files(files.c)
+        self.files = files
 
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
         """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""

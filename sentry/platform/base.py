@@ -25,6 +25,7 @@ from abc import ABC, abstractmethod
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 # Why a thread stopped (Trap.kind).
 SYSCALL = 1  # regs.orig_rax holds the number; regs.rip is behind the instruction
@@ -73,6 +74,11 @@ class Thread(ABC):
     @abstractmethod
     def resume(self) -> None:
         """Let the thread run with `regs` until its next trap."""
+
+    @abstractmethod
+    def set_files(self, table: Any) -> None:
+        """The struct fd_table (csrc/abi/vfs.h) of the program, or None: from now on the platform may answer
+        system calls on it without a trap (csrc/engine/fast.h).  It must live until the next call of this."""
 
     @abstractmethod
     def kick(self) -> None:
@@ -175,6 +181,10 @@ class Platform(ABC):
     @abstractmethod
     def vdso(self) -> tuple[int, int, int]:
         """(first address of vvar, address of the vDSO's ELF header, end) in every new address space."""
+
+    @abstractmethod
+    def set_fast(self, on: bool) -> None:
+        """Whether system calls may be answered by the platform's fast paths at all (Thread.set_files)."""
 
     @abstractmethod
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:

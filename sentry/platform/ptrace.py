@@ -109,6 +109,7 @@ class PtraceThread(Thread):
         self.parked = False
         self.space = space
         self.regs = c.regs
+        c.files = ffi.NULL
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -117,6 +118,9 @@ class PtraceThread(Thread):
         if (result := lib.ptrace_resume(self._platform._engine, self._c)) < 0:
             raise SysError(-result)
 
+    def set_files(self, table: Any) -> None:
+        self._c.files = ffi.NULL if table is None else table
+
     def kick(self) -> None:
         lib.ptrace_kick(self._platform._engine, self._c)
 
@@ -124,6 +128,7 @@ class PtraceThread(Thread):
         space = self.space
         if self not in space.threads:
             return
+        self._c.files = ffi.NULL
         if len(space.threads) == 1:
             space.destroy()
             return
@@ -366,6 +371,9 @@ class PtracePlatform(Platform):
 
     def vdso(self) -> tuple[int, int, int]:
         return self._vdso
+
+    def set_fast(self, on: bool) -> None:
+        lib.engine_set_fast(self._engine, on)
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         # The generation tells a late event of an fd number's former life from one of this.

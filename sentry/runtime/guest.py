@@ -9,6 +9,7 @@ from __future__ import annotations
 from sentry import syscalls
 from sentry.abi.epoll import EPOLLIN
 from sentry.abi.errors import SysError
+from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
 from sentry.abi.signal import SI_USER, SigInfo
 from sentry.fs.dentry import FsContext
 from sentry.fs.gofer import file as gofer_file
@@ -129,7 +130,9 @@ class Guest:
         cred = Credentials(config.uid, config.gid, tuple(config.groups))
         task = Task(kernel, tid, group, cred)
         group.leader = task
-        task.files = FDTable()
+        task.set_files(FDTable())
+        if group.limit(RLIMIT_FSIZE) != RLIM_INFINITY:
+            task.files.limit_sizes()
         pgrp = ProcessGroup(tid, Session(tid, group))
         kernel.processes_by_pgid[tid] = pgrp
         group.enter(pgrp)

@@ -160,6 +160,9 @@ class Task(Runner):
         self.result = None
         self.error = None
 
+    def set_files(self, files):
+        self.files = files
+
     def install(self, file, cloexec=False, minimum=0):
         try:
             return self.files.install(file, self.group.limit(7), cloexec, minimum)

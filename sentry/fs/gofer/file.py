@@ -145,7 +145,7 @@ class HostFile(File):
         """Keep the size that a cached inode shows; the other attributes come with `refresh`."""
         inode: Any = self.inode
         inode.size = max(inode.size, end)
-        inode.stale = True
+        inode.outdated()
 
     async def lseek(self, offset: int, whence: int) -> int:
         if whence == SEEK_CUR:

@@ -193,7 +193,7 @@ class OverlayRegular(_Over, RegularInode):
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         if not self.copied and flags & O_ACCMODE == O_RDONLY:
             file = await self.lower.open(path, flags, cred)
-            file.inode = self
+            file.set_inode(self)
             return file
         await self.copy_up(path, self.size)
         return await super().open(path, flags, cred)
