@@ -257,10 +257,13 @@ void vmount_attach(struct vmount *m, struct vmount *parent, struct dnode *mountp
 {
     struct vmount *old_parent;
     struct dnode *old_point;
-    if (mountpoint)
-        mountpoint->mounted++; /* also where m is NULL: the walk finds no mount there and passes */
-    if (!m || !parent || !mountpoint)
+    if (!mountpoint)
         return;
+    mountpoint->mounted++;
+    if (!m || !parent) {
+        mountpoint->vnode = NULL; /* nobody knows what is there: walks pass */
+        return;
+    }
     unlist(m);
     unlist(mount_over(parent, mountpoint)); /* hidden for good, as in Python's dictionary */
     old_parent = m->parent;

@@ -95,36 +95,36 @@ static void push(struct path_walk *w, struct names *n, const char *path, uint32_
     n->piece[n->depth++].end = path + size;
 }
 
-/* Step to `d`, and into what is mounted there; false: the engine doesn't know what that is. */
-static bool arrive(struct path_walk *w, struct vmount *mount, struct dnode *d)
+/* Step to `d`, and into what is mounted there. */
+static void arrive(struct path_walk *w, struct vmount *mount, struct dnode *d)
 {
     while (d->mounted) {
         struct vmount *m = mount_over(mount, d);
         if (!m)
-            return false;
+            break;
         mount = m;
         d = m->root;
     }
     w->mount = mount;
     w->at = d;
-    return true;
 }
 
-static bool dotdot(struct path_walk *w)
+static void dotdot(struct path_walk *w)
 {
     struct vmount *mount = w->mount;
     struct dnode *d = w->at;
     for (;;) {
         if (d == w->fs->root && mount == w->fs->root_mount)
-            return true;
+            return;
         if (d != mount->root)
             break;
         if (!mount->parent)
-            return true;
+            return;
         d = mount->mountpoint;
         mount = mount->parent;
     }
-    return d->parent && arrive(w, mount, d->parent);
+    if (d->parent)
+        arrive(w, mount, d->parent);
 }
 
 int path_walk(struct path_walk *w, const char *path, uint32_t size)
@@ -152,8 +152,7 @@ int path_walk(struct path_walk *w, const char *path, uint32_t size)
         if (size == 1 && name[0] == '.')
             continue;
         if (size == 2 && name[0] == '.' && name[1] == '.') {
-            if (!dotdot(w))
-                return WALK_PASS;
+            dotdot(w);
             continue;
         }
         if (size > NAME_LIMIT || !(w->at->flags & DNODE_EXACT))
@@ -173,8 +172,8 @@ int path_walk(struct path_walk *w, const char *path, uint32_t size)
                 return WALK_PASS;
             push(w, &names, child->link, child->link_size, &must_dir);
             last = false;
-        } else if (!arrive(w, w->mount, child)) {
-            return WALK_PASS;
+        } else {
+            arrive(w, w->mount, child);
         }
     }
     if (!w->at->vnode)

@@ -109,7 +109,7 @@ class PtraceThread(Thread):
         self.parked = False
         self.space = space
         self.regs = c.regs
-        c.files = ffi.NULL
+        c.files = c.fs = c.cred = ffi.NULL
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -120,6 +120,12 @@ class PtraceThread(Thread):
 
     def set_files(self, table: Any) -> None:
         self._c.files = ffi.NULL if table is None else table
+
+    def set_fs(self, context: Any) -> None:
+        self._c.fs = ffi.NULL if context is None else context
+
+    def set_cred(self, cred: Any) -> None:
+        self._c.cred = ffi.NULL if cred is None else cred
 
     def kick(self) -> None:
         lib.ptrace_kick(self._platform._engine, self._c)

@@ -151,7 +151,7 @@ class Guest:
         except SysError as error:
             raise Fatal(f"cannot set up the sandbox's file systems: {error}; did the gofer die?") from None
         task = self.first_task()
-        task.fs = FsContext(kernel.mounts, root, root)
+        task.set_fs(FsContext(kernel.mounts, root, root))
         await self.tree.enter_cwd(task)
         await self.tree.open_stdio(task, stdio)
         await start_program(task, config)
