@@ -166,7 +166,8 @@ class Walks(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 5))
     def umount(self, index):
-        if index < len(self.mounts):
+        if self.mounts:
+            index %= len(self.mounts)
             mount = self.mounts[index]
             key = id(mount.parent), id(mount.mountpoint)
             if self.fs.namespace.mounts.get(key) is mount:
