@@ -81,6 +81,8 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
 
 /* engine/fast.c: whether calls may be answered without Python. */
 void engine_set_fast(struct engine *e, int on);
+/* How many have been. */
+uint64_t engine_fast_count(const struct engine *e);
 
 /* engine/memory.c: bytes moved, at least one (less than `size`: the rest cannot be reached). */
 int64_t memory_read(int pid, uint64_t addr, void *buffer, uint64_t size);

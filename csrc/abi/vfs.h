@@ -31,6 +31,7 @@ struct vnode {
 #define VFILE_PIPE 4
 #define VFILE_EVENTFD 5
 #define VFILE_EPOLL 6
+#define VFILE_TMPFS 7 /* object: struct tmpfs_data */
 
 struct vmount;
 struct dnode;
@@ -46,6 +47,19 @@ struct vfile {
     void *object; /* of the kind: pipe, eventfd… */
     struct vmount *mount; /* where a directory was opened (dcache.h), for paths that begin there; NULL: unknown */
     struct dnode *dnode;
+};
+
+/* tmpfs_data.flags */
+#define TMPFS_MAPPED 1 /* guests have mapped it, so they can bring its pages into use by themselves */
+
+/* What a regular file of a tmpfs holds (sentry/fs/tmpfs/regular.py): in `bytes` while it is small. */
+struct tmpfs_data {
+    struct vnode *node;    /* whose size this is */
+    uint8_t *bytes;        /* [room]; zeroes from `length` on */
+    uint32_t length, room; /* 0 with a memfd */
+    int64_t pages;         /* it counts for in its file system's limit */
+    int32_t host_fd;       /* the memfd, or -1 */
+    uint32_t flags;        /* TMPFS_* */
 };
 
 /* fd_table.flags */

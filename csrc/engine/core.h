@@ -51,6 +51,7 @@ struct engine {
     int listener; /* seccomp notifications of every stub, -1 before boot */
     bool have_pwait2;
     bool fast; /* fast paths are taken */
+    uint64_t fast_count; /* calls that they have answered */
     sigset_t wait_mask; /* while it sleeps: the caller's mask without SIGCHLD */
     sigset_t old_mask;  /* both put back by engine_free */
     struct sigaction old_action;

@@ -10,7 +10,6 @@
 #endif
 
 static fast_handler *const handlers[NR_LIMIT] = {
-    [SYS_lseek] = fast_lseek,
     [SYS_stat] = fast_stat,
     [SYS_lstat] = fast_lstat,
     [SYS_newfstatat] = fast_newfstatat,
@@ -19,14 +18,23 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_faccessat2] = fast_faccessat2,
     [SYS_readlink] = fast_readlink,
     [SYS_readlinkat] = fast_readlinkat,
+    [SYS_read] = fast_read,         [SYS_write] = fast_write,   [SYS_pread64] = fast_pread,
+    [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
+    [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */
 static uint8_t window[CALL_WINDOW];
+static uint8_t input[CALL_WINDOW];
 
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 {
     return memory_read(c->t->g.tgid, addr, buffer, size) == (int64_t)size ? 0 : -EFAULT;
+}
+
+const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
+{
+    return size <= sizeof input && call_in(c, addr, input, size) == 0 ? input : NULL;
 }
 
 struct vfile *call_file(struct call *c, uint64_t fd)
@@ -34,6 +42,18 @@ struct vfile *call_file(struct call *c, uint64_t fd)
     const struct fd_table *table = c->t->g.files;
     uint32_t number = (uint32_t)fd; /* the upper half of the register means nothing */
     return table && number < table->size ? table->files[number] : NULL;
+}
+
+int fast_read(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    return f ? fast_file_read(c, f) : FAST_PASS;
+}
+
+int fast_write(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    return f ? fast_file_write(c, f) : FAST_PASS;
 }
 
 /* True once the guest has what the handler left in c->out. */
@@ -61,10 +81,16 @@ int fast_trap(struct engine *e, struct thread *t)
         return FAST_PASS;
     }
     t->g.regs.rax = (uint64_t)c.result;
+    e->fast_count++;
     return FAST_DONE;
 }
 
 void engine_set_fast(struct engine *e, int on)
 {
     e->fast = on != 0;
+}
+
+uint64_t engine_fast_count(const struct engine *e)
+{
+    return e->fast_count;
 }

@@ -29,13 +29,16 @@ struct call {
 
     void (*undo)(struct call *c); /* NULL: there is nothing to take back */
     void *undo_object;
-    int64_t undo_value;
+    int64_t undo_value, undo_time;
 };
 
 typedef int fast_handler(struct call *c);
 
 /* 0, or -EFAULT when not all of it can be read. */
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size);
+
+/* A copy of `size` <= CALL_WINDOW bytes of the guest, good until the call ends; NULL for EFAULT. */
+const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size);
 
 /* The file of a descriptor, NULL if nothing is open there (or the thread has no table). */
 struct vfile *call_file(struct call *c, uint64_t fd);
@@ -50,6 +53,14 @@ static inline int call_return(struct call *c, int64_t result)
 int fast_trap(struct engine *e, struct thread *t);
 
 /* The handlers, one file a family; fast.c has the table. */
-fast_handler fast_lseek;
 fast_handler fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
 fast_handler fast_readlink, fast_readlinkat;
+fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
+fast_handler fast_lseek, fast_fstat, fast_fcntl;
+
+/* By the kind of the file. */
+int fast_file_read(struct call *c, struct vfile *f);
+int fast_file_write(struct call *c, struct vfile *f);
+
+/* fast_file.c: what stat(2) tells of `node` to the guest's `addr`; FAST_PASS unless it is VNODE_LIVE. */
+int call_stat(struct call *c, const struct vnode *node, uint64_t addr);

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define NANO 1000000000
 #define PATH_LIMIT 4096
 
 /* The path at `addr`: its length, or -1 when that can't be read or has no end. */
@@ -70,45 +69,13 @@ static struct path_walk walk_of(const struct call *c, uint32_t flags)
     return (struct path_walk){.fs = c->t->g.fs, .cred = c->t->g.cred, .flags = flags};
 }
 
-/* Times before 1970 count from the second before, as struct timespec wants it. */
-static void put_time(struct timespec *to, int64_t time)
-{
-    to->tv_sec = time / NANO - (time % NANO < 0);
-    to->tv_nsec = time % NANO + (time % NANO < 0 ? NANO : 0);
-}
-
-static int answer_stat(struct call *c, const struct vnode *v, uint64_t addr)
-{
-    struct stat st = {
-        .st_dev = v->dev,
-        .st_ino = v->ino,
-        .st_nlink = v->nlink,
-        .st_mode = v->mode,
-        .st_uid = v->uid,
-        .st_gid = v->gid,
-        .st_rdev = v->rdev,
-        .st_size = v->size,
-        .st_blksize = v->blksize,
-        .st_blocks = v->blocks,
-    };
-    if (!(v->flags & VNODE_LIVE))
-        return FAST_PASS;
-    put_time(&st.st_atim, v->atime);
-    put_time(&st.st_mtim, v->mtime);
-    put_time(&st.st_ctim, v->ctime);
-    memcpy(c->out, &st, sizeof st);
-    c->out_addr = addr;
-    c->out_size = sizeof st;
-    return call_return(c, 0);
-}
-
 static int stat_at(struct call *c, int32_t dirfd, uint64_t addr, uint64_t to, uint32_t flags)
 {
     struct path_walk w = walk_of(c, flags);
     int r = walk(c, &w, dirfd, addr);
     if (r == WALK_PASS)
         return FAST_PASS;
-    return r < 0 ? call_return(c, r) : answer_stat(c, w.at->vnode, to);
+    return r < 0 ? call_return(c, r) : call_stat(c, w.at->vnode, to);
 }
 
 int fast_stat(struct call *c)
@@ -128,7 +95,7 @@ static int stat_empty(struct call *c)
     char first;
     if (!f || !f->node || (c->args[1] && call_in(c, c->args[1], &first, 1) < 0))
         return FAST_PASS;
-    return c->args[1] && first ? FAST_PASS : answer_stat(c, f->node, c->args[2]);
+    return c->args[1] && first ? FAST_PASS : call_stat(c, f->node, c->args[2]);
 }
 
 int fast_newfstatat(struct call *c)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from _operator import attrgetter
 
-from sentry._engine import ffi
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_ACCMODE, O_PATH
 from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
@@ -48,6 +48,8 @@ class File:
     #: Access mode and status flags as F_GETFL shows them (creation flags removed).
     flags: Field = property(attrgetter("c.flags"), _set_flags)  # type: ignore[assignment]
     pos: Field = property(attrgetter("c.pos"), _set_pos)  # type: ignore[assignment]
+    #: Which of the engine's fast paths serve it (VFILE_*).
+    fast_kind: int = lib.VFILE_PYTHON
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
         #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.
@@ -56,6 +58,7 @@ class File:
         self.inode = inode
         c.node = inode.c
         c.flags = flags
+        c.kind = self.fast_kind
         self.path = path
         self.refs = 1
         #: Woken with poll bits whenever readiness may have changed.

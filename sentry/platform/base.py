@@ -193,6 +193,10 @@ class Platform(ABC):
         """Whether system calls may be answered by the platform's fast paths at all (Thread.set_files)."""
 
     @abstractmethod
+    def fast_count(self) -> int:
+        """How many system calls the fast paths have answered."""
+
+    @abstractmethod
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` from `wait` whenever epoll reports `fd`; level triggered unless
         `events` says otherwise (EPOLLONESHOT, EPOLLET).  A second call for an fd replaces the first.

@@ -381,6 +381,10 @@ class PtracePlatform(Platform):
     def set_fast(self, on: bool) -> None:
         lib.engine_set_fast(self._engine, on)
 
+    def fast_count(self) -> int:
+        count: int = lib.engine_fast_count(self._engine)
+        return count
+
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         # The generation tells a late event of an fd number's former life from one of this.
         self._generation = (self._generation + 1) & 0x7FFF_FFFF

@@ -42,11 +42,12 @@ class Config:
     pids    processes and threads of the guest, 0 for the kernel's own default
     cwd     inside; with `cwd_given` false the guest falls back to "/" where it does not exist
     rootfs  None: the host's root
+    fastpath  whether the engine may answer system calls without the Python kernel
     winsize rows, columns, x and y pixels of the caller's terminal, or None
     """
 
     __slots__ = (
-        "argv", "binds", "cwd", "cwd_given", "debug", "env", "gid", "groups", "hostname",
+        "argv", "binds", "cwd", "cwd_given", "debug", "env", "fastpath", "gid", "groups", "hostname",
         "kernel_release", "memory", "overlay", "pids", "platform", "rootfs", "strace", "timeout", "tty",
         "uid", "winsize",
     )  # fmt: skip
@@ -71,6 +72,7 @@ class Config:
         self.tty = False
         self.strace = False
         self.debug = False
+        self.fastpath = True
         self.winsize: tuple[int, int, int, int] | None = None
 
 

@@ -210,14 +210,15 @@ class OverlayRegular(_Over, RegularInode):
             if self.copied:
                 return
             mtime, ctime = self.mtime, self.ctime
-            old_size, self.size = self.size, 0
+            old_size, old_blocks, self.size = self.size, self.blocks, 0
             try:
                 done = await self._copy(path, size) if size else 0
                 self.size = done
+                self.blocks = self.pages * 8
                 self.copied = True
             except BaseException:
                 super().truncate(0)
-                self.size = old_size
+                self.size, self.blocks = old_size, old_blocks
                 raise
             finally:
                 self.mtime, self.ctime = mtime, ctime

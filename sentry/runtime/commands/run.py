@@ -34,6 +34,7 @@ Limits:
 Seeing what happens:
   --strace               print each system call on stderr
   --debug                print what the sandbox is made of, and tracebacks of internal errors
+  --no-fastpath          answer every system call in Python, none in C (slower, for comparing)
 
 Other:
   --platform ptrace      how system calls are caught
@@ -50,7 +51,9 @@ WITH_VALUE = {
     "--kernel-release": "kernel_release", "--timeout": "timeout", "--memory": "memory",
     "--pids": "pids", "--platform": "platform",
 }  # fmt: skip
-SWITCHES = {"-t": "tty", "--tty": "tty", "--strace": "strace", "--debug": "debug"}
+SWITCHES = {
+    "-t": "tty", "--tty": "tty", "--strace": "strace", "--debug": "debug", "--no-fastpath": "no_fastpath",
+}  # fmt: skip
 
 SMALLEST_MEMORY = 1 << 20
 
@@ -156,6 +159,7 @@ def configure(values: dict[str, list[str]], command: list[str]) -> Config:
     config.argv = [os.fsencode(word) for word in command]
     for name in ("tty", "strace", "debug"):
         setattr(config, name, name in values)
+    config.fastpath = "no_fastpath" not in values
     config.platform = values.get("platform", ["ptrace"])[-1]
     if config.platform != "ptrace":
         raise Fatal(f"unknown platform '{config.platform}': there is only 'ptrace'")
