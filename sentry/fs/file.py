@@ -50,6 +50,8 @@ class File:
     pos: Field = property(attrgetter("c.pos"), _set_pos)  # type: ignore[assignment]
     #: Which of the engine's fast paths serve it (VFILE_*).
     fast_kind: int = lib.VFILE_PYTHON
+    #: Whether paths may begin here (the dirfd of an *at call), and the engine should know where that is.
+    fast_start = False
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
         #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.
@@ -60,6 +62,8 @@ class File:
         c.flags = flags
         c.kind = self.fast_kind
         self.path = path
+        if path is not None and self.fast_start:
+            c.mount, c.dnode = path.mount.c, path.dentry.c
         self.refs = 1
         #: Woken with poll bits whenever readiness may have changed.
         self.queue = WaitQueue()
@@ -189,6 +193,7 @@ class PathFile(File):
     """What O_PATH opens: a place, without access to what is there."""
 
     __slots__ = ()
+    fast_start = True
 
     def poll(self) -> int:
         return POLLNVAL

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 class Credentials:
     __slots__ = (
-        "_c", "_c_groups", "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid", "gid", "groups",
-        "inheritable", "no_new_privs", "permitted", "securebits", "sgid", "suid", "uid",
+        "_c", "_c_groups", "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid", "gid",
+        "groups", "inheritable", "no_new_privs", "permitted", "securebits", "sgid", "suid", "uid",
     )  # fmt: skip
 
     def __init__(self, uid: int, gid: int, groups: tuple[int, ...] = ()) -> None:

@@ -80,9 +80,11 @@ class Thread(ABC):
         """The struct fd_table (csrc/abi/vfs.h) of the program, or None: from now on the platform may answer
         system calls on it without a trap (csrc/engine/fast.h).  It must live until the next call of this."""
 
+    @abstractmethod
     def set_fs(self, context: Any) -> None:
-        """The struct fs_context of the program (csrc/abi/dcache.h), or None: likewise for calls on paths."""
+        """The struct fs_context of the program (csrc/abi/dcache.h) or None: likewise for calls on paths."""
 
+    @abstractmethod
     def set_cred(self, cred: Any) -> None:
         """Its struct vcred.  Nothing is answered while one of the three is missing."""
 

@@ -13,9 +13,9 @@ from itertools import product
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from sentry._engine import ffi, lib
 from vfs_support import ROOT, context, outcome, run
 
-from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RENAME_EXCHANGE, RENAME_NOREPLACE
 from sentry.fs import dcache, modify
