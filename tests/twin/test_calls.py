@@ -67,7 +67,9 @@ def fresh(runner: Runner) -> Iterator[object]:
 class Twins:
     """One program's ways to be performed."""
 
-    def __init__(self, runner: Runner, program: Path, host_files: tuple[Path, Path], text: str, fresh) -> None:  # type: ignore[no-untyped-def]
+    def __init__(
+        self, runner: Runner, program: Path, host_files: tuple[Path, Path], text: str, fresh
+    ) -> None:  # type: ignore[no-untyped-def]
         self.runner = runner
         self.fresh = fresh
         self.text = Path(fresh(), "program")
@@ -88,7 +90,13 @@ class Twins:
         return result.out.splitlines(), int(count[1])
 
     def native(self) -> list[str]:
-        command = [str(self.program), str(self.text), self.fresh("/dev/shm"), self.fresh("/dev/shm"), *self.host_files]
+        command = [
+            str(self.program),
+            str(self.text),
+            self.fresh("/dev/shm"),
+            self.fresh("/dev/shm"),
+            *self.host_files,
+        ]
         result = self.runner.native(*command, timeout=300.0)
         assert result.status == 0, result
         return result.out.splitlines()
@@ -134,7 +142,12 @@ def test_twins_and_linux(
 
 
 def test_many_twins(
-    runner: Runner, program: Path, host_files: tuple[Path, Path], fresh, seeded: random.Random, long_form: bool
+    runner: Runner,
+    program: Path,
+    host_files: tuple[Path, Path],
+    fresh,
+    seeded: random.Random,
+    long_form: bool,
 ) -> None:  # type: ignore[no-untyped-def]
     if not long_form:
         pytest.skip("the long form")
