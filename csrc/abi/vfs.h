@@ -47,6 +47,11 @@ struct vfile {
     void *object; /* of the kind: pipe, eventfd… */
     struct vmount *mount; /* where a directory was opened (dcache.h), for paths that begin there; NULL: unknown */
     struct dnode *dnode;
+
+    /* Parked calls hold their file: what was closed meanwhile ends with the call (engine/parking.c). */
+    uint32_t holds;
+    uint32_t closed; /* Python's last reference is gone, but `holds` was not 0 */
+    struct vfile *next_dropped;
 };
 
 /* tmpfs_data.flags */
@@ -63,6 +68,7 @@ struct tmpfs_data {
 };
 
 /* fd_table.flags */
+#define TABLE_FEW 2 /* some task that uses it has, or had, an RLIMIT_NOFILE below 64 */
 #define TABLE_LIMITED 1 /* some task that uses it has, or had, a finite RLIMIT_FSIZE */
 
 /* A descriptor table: files[fd] for fd < size, NULL where nothing is open.  cloexec[fd] is FD_CLOEXEC. */

@@ -16,6 +16,7 @@ from sentry.abi.fcntl import O_ACCMODE, O_PATH
 from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs.locks import posix_release, release_file
 from sentry.kernel.wait import WaitQueue
+from sentry.platform.queue import hold_until_free
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class File:
                 self.inode.writers -= 1
             elif self._claim:
                 self.inode.texts -= 1
-            self.release()
+            if not hold_until_free(self.c, self.release):
+                self.release()
 
     def claim_write(self) -> None:
         """This file was opened for writing: nobody may execute it meanwhile (ETXTBSY)."""

@@ -34,6 +34,10 @@ NAME_SIZE = 15
 USER_EFLAGS = 0x202
 USER_CS = 0x33
 USER_SS = 0x2B
+_CLEARED = (
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    "fs_base", "gs_base", "ds", "es", "fs", "gs",
+)  # fmt: skip
 
 
 async def open_program(task: Task, path: Path) -> File:
@@ -145,29 +149,7 @@ async def _load(
     _replace_memory(task, mm, thread, old_thread, old)
     _reset(task, path, filename, cred, secure)
     regs = task.regs
-    for register in [
-        "rax",
-        "rbx",
-        "rcx",
-        "rdx",
-        "rsi",
-        "rdi",
-        "rbp",
-        "r8",
-        "r9",
-        "r10",
-        "r11",
-        "r12",
-        "r13",
-        "r14",
-        "r15",
-        "fs_base",
-        "gs_base",
-        "ds",
-        "es",
-        "fs",
-        "gs",
-    ]:
+    for register in _CLEARED:
         setattr(regs, register, 0)
     regs.rip, regs.rsp, regs.eflags, regs.cs, regs.ss = start.rip, start.rsp, USER_EFLAGS, USER_CS, USER_SS
     thread.reset_fpstate()
@@ -203,6 +185,7 @@ async def _leave_other_threads(task: Task) -> None:
         tasks = task.kernel.tasks
         tasks.pop(task.tid, None)
         task.tid = group.tgid
+        task.publish_ids()
         tasks[task.tid] = task
         group.leader = task
 

@@ -68,6 +68,10 @@ class FDTable:
         """A task that uses this table has a finite RLIMIT_FSIZE: the engine leaves writes to us."""
         self.c.flags |= lib.TABLE_LIMITED
 
+    def limit_numbers(self) -> None:
+        """A task that uses this table may have few descriptors: the engine leaves poll(2) to us."""
+        self.c.flags |= lib.TABLE_FEW
+
     def get(self, fd: int) -> File:
         """The file of `fd` for input, output and the like; SysError(EBADF), also for O_PATH files."""
         file = self._files.get(fd)

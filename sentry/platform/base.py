@@ -34,7 +34,7 @@ KICKED = 3  # it was kicked, or woke without reason; harmless
 DEAD = 4  # the host thread is gone (killed from outside, or out of memory)
 
 #: The first address above guest memory: the stub lives in [GUEST_TOP, end of user space).
-GUEST_TOP = 0x7FFF_FC00_0000
+GUEST_TOP = 0x7FFF_0000_0000
 
 
 class Trap:
@@ -65,9 +65,13 @@ class Thread(ABC):
     the value in it at resume means nothing, the host restarts no system call.
     """
 
-    __slots__ = ("owner", "regs", "space")
+    __slots__ = ("hot", "owner", "regs", "space")
     space: AddressSpace
     regs: object
+    #: What the platform may answer for the kernel, in the program's own address space: a struct with `sigmask`
+    #: (the signal mask: the program may change it by itself; it may hold nonsense), `known` and `ids` (see
+    #: csrc/abi/engine.h), `forced` (let the kernel see every call).
+    hot: Any
     #: Free for the kernel: the task that runs on this thread.
     owner: object
 
@@ -90,7 +94,30 @@ class Thread(ABC):
 
     @abstractmethod
     def kick(self) -> None:
-        """Make a running thread trap soon (KICKED, or whatever it was about to report)."""
+        """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call
+        sleeps in the platform (`asleep`) is reported with that call at once: SYSCALL."""
+
+    @property
+    def asleep(self) -> bool:
+        """Whether a running thread sleeps in a call that the platform serves by itself."""
+        return False
+
+    def take_idle(self) -> int:
+        """How long it was `asleep` since the last time somebody asked, in ns."""
+        return 0
+
+    def take_progress(self) -> int:
+        """Of a reported call that was `asleep` before: how many bytes it has moved.  0 the next time."""
+        return 0
+
+    def take_deadline(self) -> int:
+        """Of such a call: when it ends, CLOCK_MONOTONIC, ns (0: no limit, or not known).  0 the next time."""
+        return 0
+
+    @abstractmethod
+    def set_pending(self, bits: int) -> None:
+        """Publish the signals that would be delivered if they were not blocked, before `hot.sigmask` is looked
+        at: a program that unblocks one of them at the same moment sees them, or we see its new mask."""
 
     @abstractmethod
     def exit(self) -> None:
@@ -181,6 +208,9 @@ class Platform(ABC):
     """A running platform: the source of address spaces and of traps."""
 
     name: str
+    #: Whether private futexes (FUTEX_PRIVATE_FLAG) are the host's: the kernel only hears of a wait that a kick
+    #: has ended.
+    hosts_futexes = False
 
     @abstractmethod
     def new_address_space(self) -> Thread:

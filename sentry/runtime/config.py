@@ -65,7 +65,7 @@ class Config:
         self.gid = 0
         self.groups: list[int] = []
         self.kernel_release: bytes | None = None
-        self.platform = "ptrace"
+        self.platform = "trap"
         self.timeout = 0.0
         self.memory = 0
         self.pids = 0

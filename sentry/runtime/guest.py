@@ -25,6 +25,7 @@ from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.mm.commit import Commit
 from sentry.platform.ptrace import PtracePlatform
+from sentry.platform.trap import TrapPlatform
 from sentry.runtime import control as messages
 from sentry.runtime.errors import Fatal
 from sentry.runtime.host import Host
@@ -61,7 +62,11 @@ def make_platform(plan: Plan) -> Platform:
         from sentry.syscalls import strace
 
         strace.load()
-    platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
+    platform: PtracePlatform
+    if plan.config.platform == "ptrace":
+        platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
+    else:
+        platform = TrapPlatform(plan.stub_fd, plan.filters["stub_trap"])
     platform.start()
     # A call that the engine answers is one that nobody can print.
     platform.set_fast(plan.config.fastpath and not plan.config.strace)

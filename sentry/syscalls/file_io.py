@@ -290,7 +290,7 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
         raise SysError(errno.ESPIPE)
     if file.discards:
         return size
-    done = 0
+    done = 0 if seekable else task.thread.take_progress()
     waiter = Waiter(file, POLLOUT)
     data = b""
     short = False

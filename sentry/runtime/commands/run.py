@@ -37,7 +37,7 @@ Seeing what happens:
   --no-fastpath          answer every system call in Python, none in C (slower, for comparing)
 
 Other:
-  --platform ptrace      how system calls are caught
+  --platform NAME        how system calls are caught: trap (fast, the default) or ptrace
   -h, --help             print this text
 
 Exit status: the program's own; 128+N when signal N ended it; 126 when it is not executable here;
@@ -51,6 +51,7 @@ WITH_VALUE = {
     "--kernel-release": "kernel_release", "--timeout": "timeout", "--memory": "memory",
     "--pids": "pids", "--platform": "platform",
 }  # fmt: skip
+PLATFORMS = ("trap", "ptrace")
 SWITCHES = {
     "-t": "tty", "--tty": "tty", "--strace": "strace", "--debug": "debug", "--no-fastpath": "no_fastpath",
 }  # fmt: skip
@@ -160,9 +161,9 @@ def configure(values: dict[str, list[str]], command: list[str]) -> Config:
     for name in ("tty", "strace", "debug"):
         setattr(config, name, name in values)
     config.fastpath = "no_fastpath" not in values
-    config.platform = values.get("platform", ["ptrace"])[-1]
-    if config.platform != "ptrace":
-        raise Fatal(f"unknown platform '{config.platform}': there is only 'ptrace'")
+    config.platform = values.get("platform", [config.platform])[-1]
+    if config.platform not in PLATFORMS:
+        raise Fatal(f"unknown platform '{config.platform}': there are {' and '.join(PLATFORMS)}")
     _identity(config, values)
     _limits(config, values)
     _view(config, values)
