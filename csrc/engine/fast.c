@@ -48,6 +48,31 @@ int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
     return memory_read(c->t->g.tgid, addr, buffer, size) == (int64_t)size ? 0 : -EFAULT;
 }
 
+int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit)
+{
+    const struct record *r = c->t->record;
+    uint32_t size = r ? *(const volatile uint32_t *)&r->in_size : 0, done = 0;
+    const char *nul;
+    if (size && size <= limit && size <= CALL_WINDOW && r->in_addr == addr) {
+        memcpy(buffer, record_window(c->t), size);
+        nul = memchr(buffer, 0, size);
+        if (nul)
+            return (int)(nul - buffer);
+    }
+    while (done < limit) {
+        size = 4096 - ((addr + done) & 4095); /* up to the end of the page: what follows may be missing */
+        if (size > limit - done)
+            size = limit - done;
+        if (memory_read(c->t->g.tgid, addr + done, buffer + done, size) != size)
+            return -EFAULT;
+        nul = memchr(buffer + done, 0, size);
+        if (nul)
+            return (int)(nul - buffer);
+        done += size;
+    }
+    return -ENAMETOOLONG;
+}
+
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
 {
     return size <= sizeof input && call_in(c, addr, input, size) == 0 ? input : NULL;

@@ -47,6 +47,8 @@ typedef int fast_handler(struct call *c);
 
 /* 0, or -EFAULT when not all of it can be read. */
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size);
+/* The length of the string at `addr`, copied with its NUL; -EFAULT, or -ENAMETOOLONG beyond `limit`. */
+int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit);
 
 /* A copy of `size` <= CALL_WINDOW bytes of the guest, good until the call ends; NULL for EFAULT. */
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size);

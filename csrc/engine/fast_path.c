@@ -13,25 +13,6 @@
 
 #define PATH_LIMIT 4096
 
-/* The path at `addr`: its length, or -1 when that can't be read or has no end. */
-static int path_in(struct call *c, uint64_t addr, char path[PATH_LIMIT])
-{
-    uint32_t done = 0;
-    while (done < PATH_LIMIT) {
-        uint32_t size = 4096 - ((addr + done) & 4095); /* up to the end of the page: what follows may be missing */
-        const char *nul;
-        if (size > PATH_LIMIT - done)
-            size = PATH_LIMIT - done;
-        if (call_in(c, addr + done, path + done, size) < 0)
-            return -1;
-        nul = memchr(path + done, 0, size);
-        if (nul)
-            return (int)(nul - path);
-        done += size;
-    }
-    return -1;
-}
-
 /* Where a path that begins at `dirfd` starts; false: ask Python. */
 static bool start_at(struct call *c, struct path_walk *w, int32_t dirfd)
 {
@@ -56,7 +37,7 @@ static int walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t add
     int size;
     if (!w->fs || !w->cred)
         return WALK_PASS;
-    size = path_in(c, addr, path);
+    size = call_in_string(c, addr, path, sizeof path);
     if (size <= 0)
         return WALK_PASS;
     if (path[0] != '/' && !start_at(c, w, dirfd))
