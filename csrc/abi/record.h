@@ -106,7 +106,9 @@ struct record {
     uint32_t in_size;      /* and how many they are */
     uint32_t out_size;     /* how many bytes of the window go to the guest before it runs on, */
     uint64_t out_addr;     /* and where to */
-    uint64_t spare[3];
+    uint64_t probed_addr;  /* memory that the guest can write */
+    uint32_t probed_size, spare32;
+    uint64_t spare[1];
     struct guest_regs regs;
     uint64_t padding[5];
     uint64_t order_nr;

@@ -27,7 +27,6 @@ struct link {
     struct link *next, *prev;
 };
 
-struct call;
 struct record;
 struct shared_page;
 
@@ -71,10 +70,8 @@ struct thread {
     uint64_t record_at;     /* and there */
     uint32_t record_number; /* its place in the process's memfd */
     bool gone;              /* its process is dead */
-    bool delivering;        /* a fast path's result is on its way; what would undo it: */
-    void (*undo)(struct call *c);
-    void *undo_object;
-    int64_t undo_value;
+    bool delivering;        /* a fast path's result is on its way, */
+    bool final;             /* and the call can't be done again */
     uint64_t kicked_at;     /* CLOCK_MONOTONIC, ns; 0: not */
     /* leader only */
     int record_fd;

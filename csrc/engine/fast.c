@@ -94,12 +94,14 @@ static bool deliver(struct call *c)
     if (c->out_size == 0)
         return true;
     if (t->record) {
+        const struct record *r = t->record;
+        /* What can't be taken back is only done where the stub has found that the memory is there. */
+        if (c->undo && (c->out_addr != r->probed_addr || c->out_size > r->probed_size))
+            return false;
         t->record->out_addr = c->out_addr;
         t->record->out_size = c->out_size;
         t->delivering = true;
-        t->undo = c->undo;
-        t->undo_object = c->undo_object;
-        t->undo_value = c->undo_value;
+        t->final = c->undo != NULL;
         return true;
     }
     return memory_write(c->t->g.tgid, c->out_addr, c->out, c->out_size) == (int64_t)c->out_size;
@@ -155,16 +157,6 @@ static int serve(struct call *c)
     c->t->g.regs.rax = (uint64_t)c->result;
     c->e->fast_count++;
     return FAST_DONE;
-}
-
-/* The result of the last call could not be delivered after all. */
-void fast_undo(struct thread *t)
-{
-    struct call c = {
-        .e = t->engine, .t = t, .undo = t->undo, .undo_object = t->undo_object, .undo_value = t->undo_value};
-    t->delivering = false;
-    if (c.undo)
-        c.undo(&c);
 }
 
 int fast_trap(struct engine *e, struct thread *t)

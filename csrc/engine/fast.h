@@ -93,9 +93,6 @@ void vnode_modified(struct vnode *node);
 /* fast.c: FAST_DONE when the thread may go on (regs.rax is set), FAST_PARK, or FAST_PASS. */
 int fast_trap(struct engine *e, struct thread *t);
 
-/* The result of the last call could not be delivered after all: take its side effects back. */
-void fast_undo(struct thread *t);
-
 /* The handlers, one file a family; fast.c has the table. */
 fast_handler fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
 fast_handler fast_readlink, fast_readlinkat;

@@ -177,7 +177,13 @@ static void take(struct engine *e, struct thread *t, bool fast)
     int kind = read_trap(t), verdict;
     no_longer_kicked(e, t);
     if (kind == ENGINE_COPY_FAULT) {
-        fast_undo(t);
+        if (t->final) {
+            /* The stub had found the memory there: another thread has unmapped it since. */
+            e->running_count--;
+            t->g.regs.rax = (uint64_t)-EFAULT;
+            resume_served(e, &t->g);
+            return;
+        }
         kind = ENGINE_SYSCALL;
     } else if (kind == ENGINE_SYSCALL && fast) {
         verdict = fast_trap(e, t);

@@ -219,6 +219,17 @@ string_end:
         jnz     1b
         ret
 
+/* long stub_probe(addr): 0 if the byte can be written, or -1. */
+        .globl  stub_probe
+stub_probe:
+        xor     %eax, %eax
+        .globl  probe_start
+probe_start:
+        lock orb $0, (%rdi)
+        .globl  probe_end
+probe_end:
+        ret
+
 /* long stub_cmpxchg(addr, expected, new): the old value, or -1 for a fault. */
         .globl  stub_cmpxchg
 stub_cmpxchg:

@@ -49,7 +49,7 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define YIELDS 24
 
 enum {
-    NR_mmap = 9, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
+    NR_read = 0, NR_mmap = 9, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
     NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
     NR_clock_gettime = 228, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
@@ -74,9 +74,11 @@ struct ucontext {
 extern const char stub_start[], window_direct_start[], window_direct_end[], window_iret_start[], window_iret_end[],
     window_signal_start[], window_signal_end[], window_futex_start[], window_futex_end[], stub_futex_abort[],
     kicked[], copy_start[], copy_end[], string_start[], string_end[], cmpxchg_start[], cmpxchg_end[],
+    probe_start[], probe_end[],
     xrstor_start[], xrstor_end[], stub_fault[];
 uint64_t stub_copy(void *to, const void *from, uint64_t size);
 int64_t stub_copy_string(void *to, const void *from, uint64_t size);
+int64_t stub_probe(uint64_t addr);
 int64_t stub_cmpxchg(uint64_t addr, uint32_t expected, uint32_t wanted);
 int64_t stub_xrstor(const void *area);
 int64_t stub_clone(uint64_t flags, uint64_t child, uint64_t offset);
@@ -268,6 +270,21 @@ static bool answer(struct record *r, int64_t *result)
     return false;
 }
 
+/* Is there memory to write to?  For calls that could not be undone if there were none. */
+static void probe(struct record *r, uint64_t addr, uint64_t size)
+{
+    uint64_t at;
+    if (size == 0 || addr >= STUB_BASE)
+        return;
+    if (size > RECORD_WINDOW_SIZE)
+        size = RECORD_WINDOW_SIZE; /* more is never delivered at once */
+    for (at = addr; at < addr + size; at = (at | 0xfff) + 1)
+        if (stub_probe(at))
+            return;
+    r->probed_addr = addr;
+    r->probed_size = (uint32_t)size;
+}
+
 /* Put into the window what the engine will want to see. */
 static void prefetch(struct record *r)
 {
@@ -275,7 +292,16 @@ static void prefetch(struct record *r)
     uint64_t from, size;
     int64_t length;
     r->in_size = 0;
+    r->probed_size = 0;
     switch (g->orig_rax) {
+    case NR_read:
+        probe(r, g->rsi, g->rdx);
+        return;
+    case NR_epoll_wait:
+    case NR_epoll_pwait:
+        if ((uint32_t)g->rdx < 1024)
+            probe(r, g->rsi, 12 * (uint32_t)g->rdx);
+        return;
     case NR_write:
     case NR_pwrite64:
         from = g->rsi;
@@ -541,7 +567,7 @@ static bool fix_fault(struct ucontext *u)
     if (within(u->rip, copy_start, copy_end))
         u->rip = (uint64_t)copy_end;
     else if (within(u->rip, string_start, string_end) || within(u->rip, cmpxchg_start, cmpxchg_end) ||
-             within(u->rip, xrstor_start, xrstor_end))
+             within(u->rip, probe_start, probe_end) || within(u->rip, xrstor_start, xrstor_end))
         u->rip = (uint64_t)stub_fault;
     else
         return false;
