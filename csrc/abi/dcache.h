@@ -26,6 +26,7 @@ struct dnode {
     struct dnode *parent;  /* NULL for the root of a file system; counts in its refs */
     struct vnode *vnode;   /* NULL: negative, or unknown to the engine */
     struct vmount *mounts; /* that cover it, the newest first */
+    struct vfile *spares;  /* files that were open here: engine/fast_open.c */
     char *name;            /* brief, or allocated */
     char *link;            /* what the symbolic link says, NULL: not known, or not always the same */
     uint32_t hash, flags, refs, mounted;

@@ -11,6 +11,7 @@
  */
 #pragma once
 #include "core.h"
+#include "dcache.h"
 #include "vfs.h"
 
 #include <fcntl.h>
@@ -96,6 +97,12 @@ int fast_trap(struct engine *e, struct thread *t);
 /* The handlers, one file a family; fast.c has the table. */
 fast_handler fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
 fast_handler fast_readlink, fast_readlinkat;
+fast_handler fast_open, fast_openat, fast_close;
+
+/* fast_path.c: a walk with the rights of the caller, and to go with it from (dirfd, path at addr): 0, -errno, or
+ * WALK_PASS, also for an empty path. */
+struct path_walk call_walk_of(const struct call *c, uint32_t flags);
+int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr);
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
 fast_handler fast_lseek, fast_fstat, fast_fcntl;
 

@@ -4,8 +4,6 @@
  * returned only where the walk is sure of it. */
 #include "fast.h"
 
-#include "dcache.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -30,8 +28,7 @@ static bool start_at(struct call *c, struct path_walk *w, int32_t dirfd)
     return true;
 }
 
-/* Walk (dirfd, path at addr): 0, -errno, or WALK_PASS, also for an empty path. */
-static int walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr)
+int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr)
 {
     char path[PATH_LIMIT];
     int size;
@@ -45,15 +42,15 @@ static int walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t add
     return path_walk(w, path, (uint32_t)size);
 }
 
-static struct path_walk walk_of(const struct call *c, uint32_t flags)
+struct path_walk call_walk_of(const struct call *c, uint32_t flags)
 {
     return (struct path_walk){.fs = c->t->g.fs, .cred = c->t->g.cred, .flags = flags};
 }
 
 static int stat_at(struct call *c, int32_t dirfd, uint64_t addr, uint64_t to, uint32_t flags)
 {
-    struct path_walk w = walk_of(c, flags);
-    int r = walk(c, &w, dirfd, addr);
+    struct path_walk w = call_walk_of(c, flags);
+    int r = call_walk(c, &w, dirfd, addr);
     if (r == WALK_PASS)
         return FAST_PASS;
     return r < 0 ? call_return(c, r) : call_stat(c, w.at->vnode, to);
@@ -104,7 +101,7 @@ static struct vcred real_cred(const struct vcred *cred)
 
 static int access_at(struct call *c, int32_t dirfd, uint64_t addr, uint32_t mode, uint32_t flags)
 {
-    struct path_walk w = walk_of(c, flags & AT_SYMLINK_NOFOLLOW ? WALK_NOFOLLOW : 0);
+    struct path_walk w = call_walk_of(c, flags & AT_SYMLINK_NOFOLLOW ? WALK_NOFOLLOW : 0);
     const struct vnode *v;
     struct vcred cred;
     int r;
@@ -114,7 +111,7 @@ static int access_at(struct call *c, int32_t dirfd, uint64_t addr, uint32_t mode
         cred = real_cred(w.cred);
         w.cred = &cred;
     }
-    r = walk(c, &w, dirfd, addr);
+    r = call_walk(c, &w, dirfd, addr);
     if (r == WALK_PASS)
         return FAST_PASS;
     if (r < 0)
@@ -149,11 +146,11 @@ int fast_faccessat2(struct call *c)
 
 static int readlink_at(struct call *c, int32_t dirfd, uint64_t addr, uint64_t to, int32_t size)
 {
-    struct path_walk w = walk_of(c, WALK_NOFOLLOW);
+    struct path_walk w = call_walk_of(c, WALK_NOFOLLOW);
     int r;
     if (size <= 0)
         return FAST_PASS;
-    r = walk(c, &w, dirfd, addr);
+    r = call_walk(c, &w, dirfd, addr);
     if (r == WALK_PASS)
         return FAST_PASS;
     if (r < 0)

@@ -19,6 +19,7 @@ from sys import getrefcount
 
 from sentry._engine import lib
 from sentry.abi.errors import SysError
+from sentry.fs import spare
 from sentry.fs.dentry import Dentry
 from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER
 
@@ -138,6 +139,7 @@ def removed(dentry: Dentry) -> None:
     """The file's name is gone; who holds the dentry keeps the file."""
     parent = dentry.parent
     dentry.deleted = True
+    spare.forget_dentry(dentry)
     for child in dentry.children.values():
         _cached.pop(child, None)
         _unhash(child.c)
@@ -207,6 +209,7 @@ def note_link(dentry: Dentry, target: bytes) -> None:
 
 def shrink() -> None:
     """Forget every dentry that nobody uses (something that each of them holds has run out)."""
+    spare.forget_all()
     for _ in range(len(_cached) // BATCH + 1):
         if _cached:
             _prune()

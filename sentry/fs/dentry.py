@@ -15,6 +15,7 @@ import errno
 
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
+from sentry.fs import spare
 from sentry.fs.inode import CACHE_EXACT
 
 TYPE_CHECKING = False
@@ -140,6 +141,7 @@ class MountNamespace:
         gone = self.mounts.pop((id(mount.parent), id(mount.mountpoint)))
         mount.mountpoint.mounted -= 1
         lib.vmount_detach(gone.c)
+        spare.forget_mount(mount)
 
     def cross(self, path: Path) -> Path:
         """`path`, or the root of the topmost mount that covers it."""

@@ -14,6 +14,7 @@ from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_ACCMODE, O_PATH
 from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
+from sentry.fs import spare
 from sentry.fs.locks import posix_release, release_file
 from sentry.kernel.wait import WaitQueue
 from sentry.platform.queue import hold_until_free
@@ -105,6 +106,9 @@ class File:
                 self.inode.writers -= 1
             elif self._claim:
                 self.inode.texts -= 1
+            self._claim = 0
+            if spare.limit and spare.keep(self):
+                return
             if not hold_until_free(self.c, self.release):
                 self.release()
 

@@ -248,6 +248,10 @@ class Inode:
         have been done.  FIFOs and device nodes are the same in every file system."""
         return await special.open_special(self, path, flags, cred)
 
+    def may_reopen(self, file: File) -> bool:
+        """Whether an open of this inode for reading would be like `file`, which is one (spare.py)."""
+        return True
+
     async def listxattr(self) -> list[bytes]:
         return []
 
