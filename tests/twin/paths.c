@@ -31,7 +31,7 @@ static const char *const looks[] = {
     "a/../b", "a/../link/a", "a//a", "a/a/", "b/../../w/a", "name-longer-than-most-are-in-a-tree",
     "a/name-longer-than-most-are-in-a-tree", "a/link", "a/link/b", "c",
 };
-static const char *const targets[] = {"a", "b", "../w/a", "a/a", ".", "link", "..", "a/", "nowhere", "../a"};
+static const char *const targets[] = {"a", "b", "../w/a", "a/a", ".", "link", "../w", "a/", "nowhere", "../a"};
 
 static const char *name(void)
 {
@@ -46,6 +46,91 @@ static void print_stat(char *to, size_t size, const struct stat *st, const struc
     snprintf(to, size, "%o n%d u%u g%u s%ld m%ld =%u", st->st_mode, S_ISDIR(st->st_mode) ? 0 : (int)st->st_nlink,
              S_ISCHR(st->st_mode) ? 0 : st->st_uid, S_ISCHR(st->st_mode) ? 0 : st->st_gid, S_ISDIR(st->st_mode) ? 0L : (long)st->st_size,
              st->st_mtim.tv_sec < 100000 ? (long)st->st_mtim.tv_sec : -1L, same);
+}
+
+static unsigned checksum(int fd)
+{
+    unsigned char bytes[8192];
+    ssize_t size = read(fd, bytes, sizeof bytes), i;
+    unsigned sum = (unsigned)size;
+    for (i = 0; i < size; i++)
+        sum = sum * 31 + bytes[i];
+    return sum;
+}
+
+/* Open it as often as no spare description may be left for, and read by one. */
+static void look_inside(const char *path, uint32_t salt)
+{
+    static const int flags[] = {O_RDONLY, O_RDONLY | O_CLOEXEC, O_RDONLY | O_NOFOLLOW, O_RDONLY | O_NONBLOCK, O_RDWR, O_RDONLY};
+    int fds[6], count = 0, i, flag = flags[salt % COUNT(flags)], opens = salt % 7 == 0 ? 6 : salt % 3 + 1;
+    struct stat st;
+    for (i = 0; i < opens; i++) {
+        int fd = i % 2 ? openat(directory_fd, path, flag) : open(path, flag);
+        if (fd < 0) {
+            say("  open %x: %s", flag, strerrorname_np(errno));
+            break;
+        }
+        fds[count++] = fd;
+    }
+    if (count == 0)
+        return;
+    MUST(fstat(fds[0], &st));
+    say("  open %x: %d to %d, %x %d, %u and %u", flag, fds[0], fds[count - 1], fcntl(fds[0], F_GETFL) & ~0100000,
+        fcntl(fds[0], F_GETFD), S_ISREG(st.st_mode) ? checksum(fds[0]) : 0, S_ISREG(st.st_mode) ? checksum(fds[0]) : 0);
+    if (salt % 5 == 0) {
+        int copy = dup(fds[0]);
+        say("  again %u", S_ISREG(st.st_mode) ? (unsigned)lseek(copy, 0, SEEK_CUR) : 0);
+        close(copy);
+    }
+    while (count)
+        if (close(fds[salt % 2 ? --count : (count--, opens - count - 1)]) < 0)
+            break;
+    for (i = 3; i < 12; i++)
+        if (salt % 2 == 0 && i != directory_fd && fcntl(i, F_GETFD) < 0)
+            break;
+    say("  free %d", i);
+}
+
+static int kept[4] = {-1, -1, -1, -1};
+
+/* Hold files open over changes. */
+static void keep(void)
+{
+    uint32_t i = pick(COUNT(kept));
+    const char *path = name();
+    struct stat st;
+    if (kept[i] >= 0) {
+        MUST(fstat(kept[i], &st));
+        say("kept %u: %o %u", i, st.st_mode, S_ISREG(st.st_mode) ? checksum(kept[i]) : 0);
+        close(kept[i]);
+        kept[i] = -1;
+    } else {
+        kept[i] = open(path, O_RDONLY);
+        say("keep %u %s %d", i, path, kept[i]);
+    }
+}
+
+/* A lock of ours that another process sees goes with the next close of the file, by whichever descriptor. */
+static void lock(void)
+{
+    const char *path = name();
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open(path, O_RDWR), other;
+    if (fd < 0)
+        return;
+    say("lock %s: %d", path, fcntl(fd, F_SETLK, &range));
+    for (int i = 0; i < 2; i++) {
+        CHILD({
+            int mine = open(path, O_RDWR);
+            struct flock test = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+            fcntl(mine, F_GETLK, &test);
+            say("  locked: %d", mine >= 0 && test.l_type != F_UNLCK);
+        });
+        MUST(wait(NULL));
+        other = open(path, O_RDONLY);
+        close(other);
+    }
+    close(fd);
 }
 
 static void look(const char *who)
@@ -82,6 +167,8 @@ static void look(const char *who)
         snprintf(line, sizeof line, "%d%d%d%d", access(path, F_OK), access(path, R_OK), access(path, W_OK), access(path, X_OK));
         r = faccessat(AT_FDCWD, path, R_OK, AT_EACCESS);
         say("  access %s eaccess %d", line, r);
+        if ((i + state) % 3 == 0)
+            look_inside(path, (uint32_t)(state >> 40) + i);
     }
 }
 
@@ -197,6 +284,7 @@ int main(int argc, char **argv)
     steps = (uint32_t)atoi(argv[2]);
     root = geteuid() == 0;
     umask(0);
+    MUST(syscall(SYS_close_range, 3, ~0u, 0));
     MUST(chdir(argv[3]));
     MUST(mkdir("w", 0755));
     MUST(chdir("w"));
@@ -210,6 +298,10 @@ int main(int argc, char **argv)
         } else {
             change();
         }
+        if (pick(3) == 0)
+            keep();
+        if (pick(6) == 0)
+            lock();
         look("self");
         if (pick(5) == 0) {
             CHILD(look("child"));
