@@ -26,7 +26,7 @@
 #define STUB_SPIN_NS 50000ull
 #define LOOK_NS 200000ull /* between two looks at descriptors and deaths while traps keep coming */
 #define KICK_AGAIN_NS 100000000ull
-#define KICK_DEADLY_NS 2000000000ull
+#define KICKS_DEADLY 20 /* counted, not timed: the whole sandbox may have been frozen meanwhile */
 #define FD_BATCH 64
 
 static uint64_t ticks(void)
@@ -93,6 +93,22 @@ int trap_resume(struct engine *e, struct guest_thread *g)
     return 0;
 }
 
+static void no_longer_kicked(struct engine *e, struct thread *t)
+{
+    t->kicked = false;
+    if (t->kicked_at) {
+        t->kicked_at = 0;
+        e->kicked_count--;
+    }
+}
+
+/* Behind our back: its process may live on. */
+static void ended_itself(struct engine *e, struct thread *t)
+{
+    no_longer_kicked(e, t);
+    thread_set_ready(e, t, ENGINE_DEAD);
+}
+
 int trap_kick(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
@@ -103,20 +119,12 @@ int trap_kick(struct engine *e, struct guest_thread *g)
     t->kicked = true;
     if (!t->kicked_at) {
         t->kicked_at = now_ns();
+        t->kicks = 0;
         e->kicked_count++;
     }
     if (syscall(SYS_tgkill, g->tgid, g->pid, KICK_SIGNAL) < 0 && errno == ESRCH)
-        thread_set_ready(e, t, ENGINE_DEAD); /* it has ended itself behind our back */
+        ended_itself(e, t);
     return 0;
-}
-
-static void no_longer_kicked(struct engine *e, struct thread *t)
-{
-    t->kicked = false;
-    if (t->kicked_at) {
-        t->kicked_at = 0;
-        e->kicked_count--;
-    }
 }
 
 /* Kicks that nobody answers. */
@@ -127,13 +135,13 @@ static void check_kicked(struct engine *e)
     for (l = e->running.next; l != &e->running; l = next) {
         struct thread *t = of_link(l);
         next = l->next;
-        if (!t->kicked_at)
+        if (!t->kicked_at || now - t->kicked_at < KICK_AGAIN_NS)
             continue;
-        if (now - t->kicked_at > KICK_DEADLY_NS)
+        t->kicked_at = now;
+        if (++t->kicks > KICKS_DEADLY)
             kill(t->g.tgid, SIGKILL);
-        else if (now - t->kicked_at > KICK_AGAIN_NS && syscall(SYS_tgkill, t->g.tgid, t->g.pid, KICK_SIGNAL) < 0 &&
-                 errno == ESRCH)
-            thread_set_ready(e, t, ENGINE_DEAD);
+        else if (syscall(SYS_tgkill, t->g.tgid, t->g.pid, KICK_SIGNAL) < 0 && errno == ESRCH)
+            ended_itself(e, t);
     }
 }
 
