@@ -32,6 +32,7 @@
 #define ORDER_XRSTOR 0x1003  /* from the window */
 #define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window */
 #define ORDER_EXIT 0x1005    /* end this thread */
+#define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store */
 
 #define RECORD_STACK_TOP 0x10000
 #define RECORD_WINDOW 0x10000
@@ -107,7 +108,8 @@ struct record {
     uint32_t out_size;     /* how many bytes of the window go to the guest before it runs on, */
     uint64_t out_addr;     /* and where to */
     uint64_t probed_addr;  /* memory that the guest can write */
-    uint32_t probed_size, spare32;
+    uint32_t probed_size;
+    uint32_t unpatched; /* calls that the stub has answered after a signal */
     uint64_t spare[1];
     struct guest_regs regs;
     uint64_t padding[5];

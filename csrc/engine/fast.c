@@ -39,7 +39,12 @@ int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
 {
-    return size <= sizeof input && call_in(c, addr, input, size) == 0 ? input : NULL;
+    const struct record *r = c->t->record;
+    if (size > CALL_WINDOW)
+        return NULL;
+    if (r && r->in_addr == addr && size <= r->in_size)
+        return record_window(c->t);
+    return call_in(c, addr, input, size) == 0 ? input : NULL;
 }
 
 struct vfile *call_file(struct call *c, uint64_t fd)

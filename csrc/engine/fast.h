@@ -33,7 +33,7 @@ struct call {
 
     void (*undo)(struct call *c); /* NULL: there is nothing to take back */
     void *undo_object;
-    int64_t undo_value, undo_time;
+    int64_t undo_value;
 
     /* Of a call that may sleep (parking.c). */
     bool retry;         /* it has slept */
@@ -48,7 +48,8 @@ typedef int fast_handler(struct call *c);
 /* 0, or -EFAULT when not all of it can be read. */
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size);
 
-/* A copy of `size` <= CALL_WINDOW bytes of the guest, good until the call ends; NULL for EFAULT. */
+/* `size` <= CALL_WINDOW bytes of the guest, good until the call ends or c->out is written to; NULL for EFAULT.  The
+ * guest may change them meanwhile: for what is only passed on, and looked at by nobody. */
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size);
 
 /* The file of a descriptor, NULL if nothing is open there (or the thread has no table). */

@@ -18,7 +18,7 @@
 #define VM_NORESERVE 0x200000u
 #define VM_WIPEONFORK 0x2000000u
 
-#define GUEST_TOP 0x7ffffc000000ull
+#define GUEST_TOP 0x7fff00000000ull
 #define GUEST_PAGE 4096ull
 #define MMAP_MIN_ADDR 65536ull
 #define MAX_MAP_COUNT 65530u

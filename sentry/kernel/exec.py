@@ -19,6 +19,7 @@ from sentry.kernel.credentials import exec_credentials
 from sentry.kernel.wait import block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
+from sentry.mm.patch import CodePatches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ async def _load(
         thread = kernel.platform.new_address_space()
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
         mm.limit = task.group.limit
+        if kernel.platform.patched_entry and kernel.config.patch:
+            mm.patches = CodePatches(mm, kernel.platform.patched_entry)
         fixed = task.sched.personality & ADDR_NO_RANDOMIZE
         start = await elf.load_program(
             mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed

@@ -46,4 +46,3 @@ class Layout:
         self.mmap_base = (top - gap - mmap_random) & ~PAGE_MASK
         self.pie_base = ELF_DYN_BASE + (random_pages(1 << _MMAP_RANDOM_BITS) if randomize else 0)
         self.brk_random = random_pages(_BRK_RANDOM // PAGE_SIZE) if randomize else 0
-

@@ -180,6 +180,7 @@ class Mapping(AddressState):
         if file is None and flags & VM_SHARED:
             file = made = SharedAnonymous(size, self.commit, self.owner)
             host_fd, offset = file.host_fd, 0
+        self.leave_code(start, start + size)
         number, name_number = take_number(file), take_number(name)
         result = lib.mm_map(self.c, start, start + size, flags, number, offset if number else 0, name_number)
         if number or name_number:
@@ -217,6 +218,7 @@ class Mapping(AddressState):
         size = page_up(size)
         if size == 0:
             raise SysError(errno.EINVAL)
+        self.leave_code(addr, addr + size)
         if self.check(lib.mm_unmap(self.c, addr, addr + size)):
             self.space.unmap(addr, size)
             let_go()

@@ -31,6 +31,7 @@ from sentry.platform.base import (
     DEAD,
     FAULT,
     GUEST_TOP,
+    SITE,
     SYSCALL,
     AddressSpace,
     Platform,
@@ -113,7 +114,7 @@ class PtraceThread(Thread):
         self.space = space
         self.regs = c.regs
         self.hot = c.hot
-        c.files = ffi.NULL
+        c.files = c.patches = ffi.NULL
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -127,6 +128,9 @@ class PtraceThread(Thread):
 
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)
+
+    def set_patches(self, table: Any) -> None:
+        self._c.patches = ffi.NULL if table is None else table
 
     def set_pending(self, bits: int) -> None:
         lib.guest_set_pending(self._c, bits)
@@ -306,6 +310,10 @@ class PtraceSpace(AddressSpace):
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
         return _check(lib.guest_cmpxchg32(self._engine, self._worker(), addr, expected, new))
 
+    def write_code(self, addr: int, data: bytes, prot: int) -> None:
+        worker = self._worker()
+        _check(lib.guest_write_code(self._engine, worker, addr, ffi.from_buffer(data), len(data), prot))
+
     def fork(self, thread: Thread) -> PtraceThread:
         assert isinstance(thread, PtraceThread)
         c = self._platform._clone(thread._c, False)
@@ -450,7 +458,7 @@ class PtracePlatform(Platform):
                     continue
                 if kind == SYSCALL:
                     traps.append(thread._syscall_trap)
-                elif kind == FAULT:
+                elif kind in (FAULT, SITE):
                     traps.append(Trap(thread, kind, c.signo, c.code, c.addr, c.trapno, c.error))
                 else:
                     traps.append(Trap(thread, kind))
