@@ -19,7 +19,7 @@
 #define CALL_RW_MAX 0x7ffff000u          /* Linux's MAX_RW_COUNT: longer ones are cut */
 #define CALL_USER_END 0x7ffffffff000ull /* TASK_SIZE with four-level page tables */
 
-enum { FAST_PASS, FAST_DONE, FAST_PARK };
+enum { FAST_PASS, FAST_DONE, FAST_PARK, FAST_JUMP };
 
 struct call {
     struct engine *e;
@@ -95,6 +95,8 @@ int fast_trap(struct engine *e, struct thread *t);
 /* The handlers, one file a family; fast.c has the table. */
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
 fast_handler fast_lseek, fast_fstat, fast_fcntl;
+fast_handler fast_sigreturn;
+fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise;
 
 /* By the kind of the file. */
 int fast_file_read(struct call *c, struct vfile *f);

@@ -83,7 +83,7 @@ class Task(Runner):
     __slots__ = (
         "_cred",
         "affinity",
-        "altstack",
+        "_altstack",
         "awaited",
         "clear_child_tid",
         "exited",
@@ -137,7 +137,7 @@ class Task(Runner):
         self.awaited = 0
         self.saved_mask: int | None = None
         self.pending = SigPending()
-        self.altstack = (0, SS_DISABLE, 0)
+        self._altstack = (0, SS_DISABLE, 0)
         self.clear_child_tid = 0
         self.robust_list = 0
         self.pdeath_signal = 0
@@ -198,6 +198,19 @@ class Task(Runner):
         patches = self.mm.patches
         thread.set_patches(None if patches is None else patches.table)
         thread.set_files(None if self.files is None else self.files.c)
+        thread.set_memory(None if self.mm is None else self.mm.c)
+        thread.set_altstack(self._altstack[2] != 0)
+
+    @property
+    def altstack(self) -> tuple[int, int, int]:
+        """The alternate signal stack: (base, flags, size)."""
+        return self._altstack
+
+    @altstack.setter
+    def altstack(self, stack: tuple[int, int, int]) -> None:
+        self._altstack = stack
+        if self.thread is not None:
+            self.thread.set_altstack(stack[2] != 0)
 
     def unbind(self) -> None:
         """The thread will be somebody else's, or nobody's."""
