@@ -126,5 +126,6 @@ void call_deadline(struct call *c, int64_t milliseconds);
 /* read(2) and write(2) of one kind of file. */
 int fast_pipe_read(struct call *c, struct vfile *f);
 int fast_pipe_write(struct call *c, struct vfile *f);
+int fast_pipe_write_data(struct call *c, struct vfile *f, const uint8_t *data, uint32_t size);
 int fast_eventfd_read(struct call *c, struct vfile *f);
 int fast_eventfd_write(struct call *c, struct vfile *f);

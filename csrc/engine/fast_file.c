@@ -271,15 +271,17 @@ int fast_writev(struct call *c)
     uint64_t total;
     uint32_t done = 0;
     int count;
-    if (!f || !is_plain_write(c, f))
+    if (!f || (f->kind != VFILE_PIPE && !is_plain_write(c, f)))
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
     if (count < 0)
         return FAST_PASS;
-    if (!in_offsets(f->pos, total))
-        return FAST_PASS;
-    if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
-        return call_return(c, (int64_t)total);
+    if (f->kind != VFILE_PIPE) {
+        if (!in_offsets(f->pos, total))
+            return FAST_PASS;
+        if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
+            return call_return(c, (int64_t)total);
+    }
     if (total > CALL_WINDOW)
         return FAST_PASS;
     for (int i = 0; i < count; i++) {
@@ -288,6 +290,8 @@ int fast_writev(struct call *c)
             return FAST_PASS;
         done += size;
     }
+    if (f->kind == VFILE_PIPE)
+        return fast_pipe_write_data(c, f, gathered, done);
     return write_file(c, f, gathered, done, NULL);
 }
 
