@@ -58,6 +58,7 @@ struct guest_hot {
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
 struct fd_table;
 struct mm;
+struct sighand;
 struct guest_thread {
     struct guest_regs regs;
     uint64_t addr;  /* of the last FAULT: si_addr */
@@ -76,7 +77,10 @@ struct guest_thread {
     uint64_t idle_ns;  /* time spent parked, see thread_take_idle */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
     struct mm *mm;          /* likewise; NULL: none on memory */
-    uint32_t altstack;      /* the task has an alternate signal stack */
+    struct sighand *sighand; /* likewise; NULL: none on signals */
+    int32_t task_tgid, task_tid; /* in the sandbox */
+    uint32_t task_uid;
+    uint32_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
 };
 
 struct engine_event {

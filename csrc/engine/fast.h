@@ -94,7 +94,7 @@ int fast_trap(struct engine *e, struct thread *t);
 /* The handlers, one file a family; fast.c has the table. */
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
 fast_handler fast_lseek, fast_fstat, fast_fcntl;
-fast_handler fast_sigreturn;
+fast_handler fast_sigreturn, fast_sigaction, fast_tgkill, fast_tkill;
 fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise;
 
 /* By the kind of the file. */
