@@ -19,6 +19,7 @@ from sentry.kernel.credentials import exec_credentials
 from sentry.kernel.wait import block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
+from sentry.mm.patch import CodePatches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ async def _load(
         thread = kernel.platform.new_address_space()
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
         mm.act_for(task.group)
+        if kernel.platform.patched_entry and kernel.config.patch:
+            mm.patches = CodePatches(mm, kernel.platform.patched_entry)
         fixed = task.sched.personality & ADDR_NO_RANDOMIZE
         start = await elf.load_program(
             mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed
@@ -204,7 +207,7 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
     task.clear_child_tid = 0
     task.robust_list = 0
     task.restart_block = None
-    task.cred = cred  # type: ignore[assignment]  # tells the thread of the new handlers, too
+    task.set_cred(cred)  # type: ignore[arg-type]  # tells the thread of the new handlers, too
     task.name = filename.rsplit(b"/", 1)[-1][:NAME_SIZE]
     group.exe = path
     group.exit_signal = 17

@@ -84,6 +84,7 @@ class MemoryManager(Growth):
         child.exe = self.exe
         if self.exe is not None:
             self.exe.get()
+        child.patches = None if self.patches is None else self.patches.fork(child)
         if special:
             self._fork_specials(child)
         return child, child_thread
@@ -92,6 +93,8 @@ class MemoryManager(Growth):
         """What madvise(2) has kept from being copied to `child`."""
         try:
             for vma in self.tree:
+                if vma.flags & (VM_DONTCOPY | VM_WIPEONFORK):
+                    child.leave_code(vma.start, vma.end)
                 if vma.flags & VM_DONTCOPY:
                     child.space.unmap(vma.start, vma.size)
                 elif vma.flags & VM_WIPEONFORK:
@@ -124,6 +127,7 @@ class MemoryManager(Growth):
         error = lib.mm_check_protect(self.c, start, end, prot, _done, _charged)
         done, charged = _done[0], _charged[0]
         if done > start:
+            self.leave_code(start, done, gone=False)
             try:
                 self.space.protect(start, done - start, prot)
             except SysError:

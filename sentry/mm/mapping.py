@@ -219,6 +219,7 @@ class Mapping(AddressState):
         self, start: int, size: int, flags: int, file: Any = None, offset: int = 0, name: bytes = b""
     ) -> None:
         """Note down a mapping that replaces what is there, for the caller to make; SysError(ENOMEM)."""
+        self.leave_code(start, start + size)
         if file is None and not name:
             result = lib.mm_map(self.c, start, start + size, flags, 0, 0, 0)
         else:
@@ -247,6 +248,7 @@ class Mapping(AddressState):
         size = page_up(size)
         if size == 0:
             raise SysError(errno.EINVAL)
+        self.leave_code(addr, addr + size)
         if self.check(lib.mm_unmap(self.c, addr, addr + size)):
             self.space.unmap(addr, size)
             let_go()

@@ -20,7 +20,10 @@ the caller (sentry.mm) decides every address, the host never chooses.
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
+
+from sentry.abi.errors import SysError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 SYSCALL = 1  # regs.orig_rax holds the number; regs.rip is behind the instruction
 FAULT = 2  # a CPU exception: signo, code (si_code), addr (si_addr), trapno, error describe it
 KICKED = 3  # it was kicked, or woke without reason; harmless
+SITE = 6  # a system call instruction that traps often: `code` 1: it has, now; 0: it was answered without us
 DEAD = 4  # the host thread is gone (killed from outside, or out of memory)
 
 #: The first address above guest memory: the stub lives in [GUEST_TOP, end of user space).
@@ -106,6 +110,14 @@ class Thread(ABC):
         return False
 
     @abstractmethod
+    def set_fs(self, context: Any) -> None:
+        """The struct fs_context of the program (csrc/abi/dcache.h) or None: likewise for calls on paths."""
+
+    @abstractmethod
+    def set_cred(self, cred: Any) -> None:
+        """Its struct vcred.  Nothing is answered while one of the three is missing."""
+
+    @abstractmethod
     def kick(self) -> None:
         """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call
         sleeps in the platform (`asleep`) is reported with that call at once: SYSCALL."""
@@ -126,6 +138,10 @@ class Thread(ABC):
     def take_deadline(self) -> int:
         """Of such a call: when it ends, CLOCK_MONOTONIC, ns (0: no limit, or not known).  0 the next time."""
         return 0
+
+    def set_patches(self, table: Any) -> None:
+        """The patched call sites of the address space (sentry.mm.patch), for the platform to count traps; None:
+        nothing is to be patched."""
 
     @abstractmethod
     def set_pending(self, bits: int) -> None:
@@ -197,6 +213,10 @@ class AddressSpace(ABC):
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
         """Atomically compare and exchange a 32-bit word; the old value.  SysError(EFAULT, EAGAIN)."""
 
+    def write_code(self, addr: int, data: bytes, prot: int) -> None:
+        """Change code in private memory of protection `prot` (see sentry.mm.patch).  SysError(ENOSYS, EFAULT)."""
+        raise SysError(errno.ENOSYS)
+
     @abstractmethod
     def fork(self, thread: Thread) -> Thread:
         """Clone the address space copy-on-write: the only thread of the copy, stopped.
@@ -224,6 +244,8 @@ class Platform(ABC):
     #: Whether private futexes (FUTEX_PRIVATE_FLAG) are the host's: the kernel only hears of a wait that a kick
     #: has ended.
     hosts_futexes = False
+    #: Where patched call sites jump to; 0: this platform has no use for them.
+    patched_entry = 0
 
     @abstractmethod
     def new_address_space(self) -> Thread:

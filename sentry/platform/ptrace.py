@@ -31,6 +31,7 @@ from sentry.platform.base import (
     DEAD,
     FAULT,
     GUEST_TOP,
+    SITE,
     SYSCALL,
     AddressSpace,
     Platform,
@@ -116,7 +117,7 @@ class PtraceThread(Thread):
         self.space = space
         self.regs = c.regs
         self.hot = c.hot
-        c.files = c.mm = c.sighand = ffi.NULL
+        c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
         c.task_tid = 0
         c.altstack = False
         self.owner: object = None
@@ -153,8 +154,17 @@ class PtraceThread(Thread):
     def set_memory(self, mm: Any) -> None:
         self._c.mm = ffi.NULL if mm is None else mm
 
+    def set_fs(self, context: Any) -> None:
+        self._c.fs = ffi.NULL if context is None else context
+
+    def set_cred(self, cred: Any) -> None:
+        self._c.cred = ffi.NULL if cred is None else cred
+
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)
+
+    def set_patches(self, table: Any) -> None:
+        self._c.patches = ffi.NULL if table is None else table
 
     def set_pending(self, bits: int) -> None:
         lib.guest_set_pending(self._c, bits)
@@ -334,6 +344,10 @@ class PtraceSpace(AddressSpace):
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
         return _check(lib.guest_cmpxchg32(self._engine, self._worker(), addr, expected, new))
 
+    def write_code(self, addr: int, data: bytes, prot: int) -> None:
+        worker = self._worker()
+        _check(lib.guest_write_code(self._engine, worker, addr, ffi.from_buffer(data), len(data), prot))
+
     def fork(self, thread: Thread) -> PtraceThread:
         assert isinstance(thread, PtraceThread)
         c = self._platform._clone(thread._c, False)
@@ -478,7 +492,7 @@ class PtracePlatform(Platform):
                     continue
                 if kind == SYSCALL:
                     traps.append(thread._syscall_trap)
-                elif kind == FAULT:
+                elif kind in (FAULT, SITE):
                     traps.append(Trap(thread, kind, c.signo, c.code, c.addr, c.trapno, c.error))
                 else:
                     traps.append(Trap(thread, kind))
