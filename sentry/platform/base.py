@@ -91,8 +91,12 @@ class Thread(ABC):
     def set_memory(self, mm: Any) -> None:  # noqa: B027
         """The struct mm (csrc/abi/mm.h) of the program, or None; as `set_files`."""
 
+    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:  # noqa: B027
+        """The struct sighand (csrc/abi/sighand.h) of the task, or None, and who it is; as `set_files`."""
+
     def set_altstack(self, there: bool) -> None:  # noqa: B027
-        """Whether the program has an alternate signal stack: then it returns from signals by the kernel only."""
+        """Whether signal frames are the kernel's business alone: the task has an alternate signal stack, or
+        had a fault, of which each later frame tells."""
 
     def push_frame(
         self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
