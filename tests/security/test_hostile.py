@@ -34,6 +34,8 @@ CFLAGS = ["-O1", "-w", "-pthread", "-static"]
 MEMORY = 700 << 10
 PATIENCE = 90.0
 SURVIVED = "sandbox works"
+#: Lines that a guest's own library may print before it dies.
+GUESTS_OWN = 20
 
 
 @pytest.fixture(scope="session")
@@ -157,6 +159,36 @@ def test_machine(name: str, runner: Runner, programs: Path) -> None:
 )
 def test_races(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "races"), name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scribble", "scribble_race", "unmap", "advise", "unordered", "flood", "bell", "lent", "forge",
+        "forge_own", "futexes", "frames", "ends",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("platform", ["trap"])
+def test_stub(name: str, platform: str, runner: Runner, programs: Path) -> None:
+    """Attacks on the stub in the attacker's own address space; a bystander must not notice."""
+    if not runner.is_root and name not in ("unordered", "bell"):
+        pytest.skip("the same code as for root")
+    outcome = attack(runner, str(programs / "trap"), name, flags=("--platform", platform))
+    survived(outcome, lines=GUESTS_OWN)
+    assert "longest pause" in outcome.out
+
+
+def test_jumps_into_the_stub(
+    runner: Runner, programs: Path, seeded: random.Random, long_form: bool
+) -> None:
+    """Random registers at random places of the stub's text, most often at its system calls."""
+    if not runner.is_root:
+        pytest.skip("the same code as for root")
+    for _ in range(40 if long_form else 1):
+        seed = seeded.randrange(1 << 30)
+        environment = ("env", f"SEED={seed}", "TIMES=150")
+        outcome = attack(runner, *environment, str(programs / "trap"), "jumps", flags=("--platform", "trap"))
+        survived(outcome, lines=GUESTS_OWN)
 
 
 @pytest.fixture
