@@ -230,6 +230,17 @@ probe_start:
 probe_end:
         ret
 
+/* long stub_store(addr, value): 0, or -1 for a fault. */
+        .globl  stub_store
+stub_store:
+        xor     %eax, %eax
+        .globl  store_start
+store_start:
+        mov     %rsi, (%rdi)
+        .globl  store_end
+store_end:
+        ret
+
 /* long stub_cmpxchg(addr, expected, new): the old value, or -1 for a fault. */
         .globl  stub_cmpxchg
 stub_cmpxchg:

@@ -47,6 +47,7 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define FUTEX_CLOCK_REALTIME 256
 #define SS_SIZE (RECORD_STACK_TOP - 0x1000)
 #define MAP_ANONYMOUS 0x20
+#define SITE_PERIOD 8
 #define YIELDS 24
 
 enum {
@@ -75,11 +76,12 @@ struct ucontext {
 extern const char stub_start[], window_direct_start[], window_direct_end[], window_iret_start[], window_iret_end[],
     window_signal_start[], window_signal_end[], window_futex_start[], window_futex_end[], stub_futex_abort[],
     kicked[], copy_start[], copy_end[], string_start[], string_end[], cmpxchg_start[], cmpxchg_end[],
-    probe_start[], probe_end[],
+    probe_start[], probe_end[], store_start[], store_end[],
     xrstor_start[], xrstor_end[], stub_fault[];
 uint64_t stub_copy(void *to, const void *from, uint64_t size);
 int64_t stub_copy_string(void *to, const void *from, uint64_t size);
 int64_t stub_probe(uint64_t addr);
+int64_t stub_store(uint64_t addr, uint64_t value);
 int64_t stub_cmpxchg(uint64_t addr, uint32_t expected, uint32_t wanted);
 int64_t stub_xrstor(const void *area);
 int64_t stub_clone(uint64_t flags, uint64_t child, uint64_t offset, uint64_t parent_tid);
@@ -437,6 +439,9 @@ static void do_order(struct record *r)
     case ORDER_BATCH:
         run_batch(r);
         break;
+    case ORDER_STORE:
+        r->order_result = stub_store(a[0], a[1]);
+        break;
     case ORDER_EXIT:
         stub_exit(&r->state);
     default:
@@ -481,7 +486,13 @@ static void trap(struct record *r, uint32_t kind)
 static void take_call(struct record *r)
 {
     int64_t result;
+    uint64_t nr = r->regs.orig_rax;
     if (answer(r, &result)) {
+        if (r->path == PATH_SIGNAL && ++r->unpatched % SITE_PERIOD == 0) {
+            /* Worth a jump instead of a signal?  The engine counts.  The registers are as they were. */
+            trap(r, ENGINE_SITE);
+            r->regs.orig_rax = nr;
+        }
         r->regs.rax = (uint64_t)result;
         return;
     }
@@ -568,7 +579,7 @@ static bool fix_fault(struct ucontext *u)
     if (within(u->rip, copy_start, copy_end))
         u->rip = (uint64_t)copy_end;
     else if (within(u->rip, string_start, string_end) || within(u->rip, cmpxchg_start, cmpxchg_end) ||
-             within(u->rip, probe_start, probe_end) || within(u->rip, xrstor_start, xrstor_end))
+             within(u->rip, probe_start, probe_end) || within(u->rip, store_start, store_end) || within(u->rip, xrstor_start, xrstor_end))
         u->rip = (uint64_t)stub_fault;
     else
         return false;

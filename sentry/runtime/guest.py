@@ -9,7 +9,7 @@ from __future__ import annotations
 from sentry import syscalls
 from sentry.abi.epoll import EPOLLIN
 from sentry.abi.errors import SysError
-from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
+from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFILE
 from sentry.abi.signal import SI_USER, SigInfo
 from sentry.fs.dentry import FsContext
 from sentry.fs.gofer import file as gofer_file
@@ -140,6 +140,8 @@ class Guest:
         task.set_files(FDTable())
         if group.limit(RLIMIT_FSIZE) != RLIM_INFINITY:
             task.files.limit_sizes()
+        if group.limit(RLIMIT_NOFILE) < 64:
+            task.files.limit_numbers()
         pgrp = ProcessGroup(tid, Session(tid, group))
         kernel.processes_by_pgid[tid] = pgrp
         group.enter(pgrp)
