@@ -178,9 +178,7 @@ def test_stub(name: str, platform: str, runner: Runner, programs: Path) -> None:
     assert "longest pause" in outcome.out
 
 
-def test_jumps_into_the_stub(
-    runner: Runner, programs: Path, seeded: random.Random, long_form: bool
-) -> None:
+def test_jumps_into_the_stub(runner: Runner, programs: Path, seeded: random.Random, long_form: bool) -> None:
     """Random registers at random places of the stub's text, most often at its system calls."""
     if not runner.is_root:
         pytest.skip("the same code as for root")
