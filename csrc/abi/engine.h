@@ -60,6 +60,8 @@ struct guest_hot {
 struct fd_table;
 struct patch_table;
 struct mm;
+struct fs_context;
+struct vcred;
 struct guest_thread {
     struct guest_regs regs;
     uint64_t addr;  /* of the last FAULT: si_addr */
@@ -80,6 +82,8 @@ struct guest_thread {
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
     struct mm *mm;          /* likewise; NULL: none on memory */
     uint32_t altstack;      /* the task has an alternate signal stack */
+    struct fs_context *fs;  /* likewise; NULL: no paths are walked */
+    struct vcred *cred;
 };
 
 struct engine_event {

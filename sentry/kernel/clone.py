@@ -123,10 +123,10 @@ async def clone(task: Task, args: CloneArgs) -> int:
     else:
         child.set_files(task.files.copy())
     if flags & CLONE_FS:
-        child.fs = task.fs
+        child.set_fs(task.fs)
         child.fs.users += 1
     else:
-        child.fs = task.fs.copy()
+        child.set_fs(task.fs.copy())
     kernel.add_task(child)
     if flags & CLONE_PARENT_SETTID:
         _try_write_u32(task, args.parent_tid, tid)

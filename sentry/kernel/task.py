@@ -200,6 +200,8 @@ class Task(Runner):
         thread.set_files(None if self.files is None else self.files.c)
         thread.set_memory(None if self.mm is None else self.mm.c)
         thread.set_altstack(self._altstack[2] != 0)
+        thread.set_fs(None if self.fs is None else self.fs.c)
+        thread.set_cred(self.cred.c)
 
     @property
     def altstack(self) -> tuple[int, int, int]:
@@ -235,6 +237,18 @@ class Task(Runner):
         if self.thread is not None:
             self.thread.set_files(files.c)
         self.files = files
+
+    def set_fs(self, fs: FsContext) -> None:
+        """Walk paths from the root and working directory of `fs` from now on."""
+        if self.thread is not None:
+            self.thread.set_fs(fs.c)
+        self.fs = fs
+
+    def set_cred(self, cred: Credentials) -> None:
+        """Have the credentials `cred` from now on, which nobody changes any more."""
+        if self.thread is not None:
+            self.thread.set_cred(cred.c)
+        self.cred = cred
 
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
         """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""

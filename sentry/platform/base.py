@@ -106,6 +106,14 @@ class Thread(ABC):
         return False
 
     @abstractmethod
+    def set_fs(self, context: Any) -> None:
+        """The struct fs_context of the program (csrc/abi/dcache.h) or None: likewise for calls on paths."""
+
+    @abstractmethod
+    def set_cred(self, cred: Any) -> None:
+        """Its struct vcred.  Nothing is answered while one of the three is missing."""
+
+    @abstractmethod
     def kick(self) -> None:
         """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call
         sleeps in the platform (`asleep`) is reported with that call at once: SYSCALL."""

@@ -117,7 +117,7 @@ class PtraceThread(Thread):
         self.space = space
         self.regs = c.regs
         self.hot = c.hot
-        c.files = c.patches = c.mm = ffi.NULL
+        c.files = c.patches = c.mm = c.fs = c.cred = ffi.NULL
         c.altstack = False
         self.owner: object = None
         platform._threads[c.slot] = self
@@ -147,6 +147,12 @@ class PtraceThread(Thread):
 
     def set_memory(self, mm: Any) -> None:
         self._c.mm = ffi.NULL if mm is None else mm
+
+    def set_fs(self, context: Any) -> None:
+        self._c.fs = ffi.NULL if context is None else context
+
+    def set_cred(self, cred: Any) -> None:
+        self._c.cred = ffi.NULL if cred is None else cred
 
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)

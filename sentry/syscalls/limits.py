@@ -52,9 +52,9 @@ def _set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: i
     elif resource == RLIMIT_FSIZE and soft != RLIM_INFINITY:
         for member in group.tasks:
             member.files.limit_sizes()
-    elif resource == RLIMIT_NOFILE and soft < 64:
+    elif resource == RLIMIT_NOFILE:
         for member in group.tasks:
-            member.files.limit_numbers()
+            member.files.set_limit(soft, len(group.tasks))
 
 
 @syscall(SYS.getrlimit)

@@ -110,6 +110,7 @@ class Tmpfs(Filesystem):
 
 class SymlinkInode(TmpfsInode):
     __slots__ = ("target",)
+    fixed_link = True
 
     def __init__(self, fs: Tmpfs, ino: int, target: bytes, uid: int, gid: int) -> None:
         super().__init__(fs, ino, S_IFLNK | 0o777, uid, gid)
