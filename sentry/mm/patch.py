@@ -153,9 +153,11 @@ class CodePatches:
                 write(step.addr, ffi.buffer(step.bytes, step.size)[:])
         except SysError:
             # Threads may be waiting for the last step: let them go on with what was there.
-            if done and not undo:
-                first = bytes(plan.insn)[: plan.length]
-                write(plan.start, first[: 8 - plan.start % 8])
+            insn = bytes(plan.insn)[: plan.length]
+            for step in [] if undo else list(_steps)[:done][::-1]:
+                offset = step.addr - plan.start
+                if 0 <= offset < plan.length:
+                    write(step.addr, insn[offset : offset + step.size])
             return False
         return bool(count)
 
