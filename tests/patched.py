@@ -1,4 +1,4 @@
-"""`python tests/patched.py run -- COMMAND`: the sandbox on `ptrace`, with every call site patched at its first trap.
+"""`python tests/patched.py run -- COMMAND`: the sandbox on `ptrace`, each call site patched at its first trap.
 
 On this platform no thread has a record in its gs base, so each trampoline takes the slow way, back to the
 `syscall`.  All else is as on `trap`: real programs run over replaced instructions, padding and trampolines,
@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sentry._engine import lib
+
 from sentry.abi.mman import PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_RWX
 from sentry.cli import main
 from sentry.kernel import exec as execute

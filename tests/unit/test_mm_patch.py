@@ -11,8 +11,8 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 from fakespace import FakeSpace, FakeThread, HostFile, run
-
 from sentry._engine import ffi, lib
+
 from sentry.abi import mman
 from sentry.abi.errors import SysError
 from sentry.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PAGE_SIZE

@@ -1,4 +1,4 @@
-"""The C side of call-site patching: lengths of instructions, which sites are accepted, trampolines at work."""
+"""The C side of call-site patching: lengths of instructions, which sites are accepted, trampolines."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import patch_survey
-
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sentry._engine import ffi, lib
+
+ROOT = Path(__file__).resolve().parents[2]
 
 NATIVE = ROOT / "tests/unit/native/patch.c"
 HWCAP2_FSGSBASE = 2
