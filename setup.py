@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parent
 # Static programs without libc, each one C (or assembly) folder under csrc/.  They are executed by
 # descriptor inside an empty root, so nothing dynamic can be needed.
 FREESTANDING = {
-    "stub": ["csrc/stub/stub.S"],
+    "stub": ["csrc/stub/stub.S", "csrc/stub/entry.S", "csrc/stub/stub.c"],
     "reaper": ["csrc/reaper/reaper.c"],
 }
 FREESTANDING_FLAGS = [
-    "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-static", "-fno-pie",
-    "-no-pie", "-fno-stack-protector", "-fcf-protection=none", "-mgeneral-regs-only",
+    "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-static", "-fpie",
+    "-Wl,-no-pie", "-fvisibility=hidden", "-mfsgsbase", "-fno-stack-protector", "-fcf-protection=none", "-mgeneral-regs-only",
     "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Icsrc/abi",
 ]  # fmt: skip
 LINKER_SCRIPTS = {"stub": "csrc/stub/stub.lds"}

@@ -1,102 +1,99 @@
-"""Start-up time and memory: `python benchmarks/startup.py [RUNS] [--json]`.
-
-Prints, side by side from one run: a bare interpreter, the imports, `/bin/true` natively and in a
-sandbox, and the private memory and PSS of all processes of an idle sandbox (from smaps_rollup).
-"""
+"""Start to finish of /bin/true, the cost of the imports, and the memory of an idle sandbox."""
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+from benchmarks.contenders import NATIVE, Contender, sentry_environment
+from benchmarks.process import ENVIRONMENT, descendants, run, settle, wait_for
+from benchmarks.rows import BIN_TRUE, IMPORT, INTERPRETER, PEAK, PRIVATE, PSS, Cell, Row
+
+#: Long enough for a sandbox that has just said that it is up to go to sleep.
+IDLE_SECONDS = 0.2
 
 
-def sentry_command() -> list[str]:
-    beside = Path(sys.executable).parent / "sentry"
-    return [str(beside)] if beside.exists() else [sys.executable, "-m", "sentry"]
+def timed(command: list[str], repeat: int, directory: Path, timeout: float, env: dict[str, str]) -> Cell:
+    cell = Cell()
+    for _ in range(repeat):
+        outcome = run(command, cwd=directory, timeout=timeout, env=env)
+        if outcome.status != 0:
+            return Cell(failed=outcome.reason())
+        cell.samples.append(outcome.seconds * 1000)
+    return cell
 
 
-def milliseconds(commands: dict[str, list[str]], runs: int) -> dict[str, list[float]]:
-    """Each command `runs` times, interleaved, so that a slow moment of the machine hits them alike."""
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(runs):
-        for name, command in commands.items():
-            start = time.perf_counter()
-            subprocess.run(command, check=True, **QUIET)  # type: ignore[call-overload]
-            times[name].append((time.perf_counter() - start) * 1000)
-    return times
+def bin_true(contender: Contender, repeat: int, directory: Path, timeout: float) -> dict[Row, Cell]:
+    command = contender.argv(["/bin/true"], directory)
+    return {BIN_TRUE: timed(command, repeat, directory, timeout, contender.env)}
 
 
-def descendants(pid: int) -> list[int]:
-    found = [pid]
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += descendants(int(child))
-    return found
+def imports(contender: Contender, repeat: int, directory: Path, timeout: float) -> dict[Row, Cell]:
+    """Both without any sandbox: they stand in the column of the host alone."""
+    if contender.name != NATIVE:
+        return {}
+    env = sentry_environment()
+    bare = [sys.executable, "-I", "-S", "-c", "pass"]
+    full = [sys.executable, "-c", "import sentry.runtime.boot"]
+    return {
+        INTERPRETER: timed(bare, repeat, directory, timeout, {}),
+        IMPORT: timed(full, repeat, directory, timeout, env),
+    }
 
 
-def memory_of(pid: int) -> tuple[int, int]:
-    """(private, PSS) in KiB; zeros when the process may not be looked into."""
-    private = pss = 0
+def memory_of(pid: int) -> tuple[int, int, int]:
+    """(private, PSS, peak RSS) in KiB; all zero for a process that has just gone."""
+    private = pss = peak = 0
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError as error:
-        print(f"can't read the memory of process {pid}: {error.strerror}", file=sys.stderr)
-        return 0, 0
-    for line in lines:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0, 0
+    for line in (rollup + status).splitlines():
         key, _, value = line.partition(":")
         if key in ("Private_Clean", "Private_Dirty"):
             private += int(value.split()[0])
         elif key == "Pss":
             pss = int(value.split()[0])
-    return private, pss
+        elif key == "VmHWM":
+            peak = int(value.split()[0])
+    return private, pss, peak
 
 
-def idle_memory() -> dict[str, object]:
-    command = [*sentry_command(), "run", "--", "/bin/sh", "-c", "echo up; read line"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    rows = []
-    for pid in descendants(process.pid):
-        name = Path(f"/proc/{pid}/comm").read_text().strip()
-        rows.append((name, *memory_of(pid)))
-    process.communicate(b"\n")
-    return {
-        "processes": rows,
-        "private_mib": sum(row[1] for row in rows) / 1024,
-        "pss_mib": sum(row[2] for row in rows) / 1024,
-    }
-
-
-def main() -> None:
-    numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    runs = numbers[0] if numbers else 15
-    python = sys.executable
-    commands = {
-        "python -I -S -c pass": [python, "-I", "-S", "-c", "pass"],
-        "import sentry.runtime.boot": [python, "-c", "import sentry.runtime.boot"],
-        "/bin/true": ["/bin/true"],
-        "sentry run -- /bin/true": [*sentry_command(), "run", "--", "/bin/true"],
-    }
-    times = milliseconds(commands, runs)
-    memory = idle_memory()
-    if "--json" in sys.argv:
-        print(json.dumps({"milliseconds": times, "memory": memory}))
-        return
-    print(f"{'':32}{'median':>10}{'least':>10}   ms, {runs} runs, {os.cpu_count()} CPUs")
-    for name, values in times.items():
-        print(f"{name:32}{statistics.median(values):10.1f}{min(values):10.1f}")
-    print(f"\n{'idle sandbox':32}{'private':>10}{'PSS':>10}   MiB")
-    for name, private, pss in memory["processes"]:  # type: ignore[attr-defined]
-        print(f"  {name:30}{private / 1024:10.1f}{pss / 1024:10.1f}")
-    print(f"{'sum':32}{memory['private_mib']:10.1f}{memory['pss_mib']:10.1f}")
-
-
-if __name__ == "__main__":
-    main()
+def idle_memory(contender: Contender, directory: Path, timeout: float) -> dict[Row, Cell]:
+    """A shell that waits for a line: what it and its sandbox take together."""
+    rows = (PRIVATE, PSS, PEAK)
+    process = subprocess.Popen(
+        contender.argv(["/bin/sh", "-c", "echo up; read line"], directory),
+        cwd=directory,
+        env={**ENVIRONMENT, **contender.env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        if process.stdout.readline() != b"up\n":
+            return {row: Cell(failed="it ended before it was idle") for row in rows}
+        time.sleep(IDLE_SECONDS)
+        sums = [0, 0, 0]
+        for pid in descendants(os.getpid()):
+            for i, value in enumerate(memory_of(pid)):
+                sums[i] += value
+        return {row: Cell([value / 1024]) for row, value in zip(rows, sums, strict=True)}
+    except PermissionError as error:
+        reason = f"can't look into {error.filename}: {error.strerror}"
+        return {row: Cell(skipped=reason) for row in rows}
+    finally:
+        process.stdin.close()
+        status = wait_for(process.pid, timeout)
+        process.stdout.close()
+        if status is None:
+            process.kill()
+            process.wait()
+        process.returncode = -1 if status is None else status
+        settle()

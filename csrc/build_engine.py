@@ -12,7 +12,10 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADERS = ["csrc/abi/vfs.h", "csrc/abi/engine.h", "csrc/abi/host.h", "csrc/abi/pool.h", "csrc/abi/patch.h"]
+HEADERS = [
+    "csrc/abi/vfs.h", "csrc/abi/mm.h", "csrc/abi/queue.h", "csrc/abi/engine.h", "csrc/abi/host.h",
+    "csrc/abi/pool.h", "csrc/abi/patch.h",
+]  # fmt: skip
 SOURCES = sorted(
     str(path.relative_to(ROOT))
     for folder in ("csrc/engine", "csrc/platform")
@@ -46,7 +49,7 @@ ffibuilder.set_source(
     "sentry._engine",
     PREAMBLE,
     sources=SOURCES,
-    include_dirs=["csrc/abi", "csrc/engine"],
+    include_dirs=["csrc/abi", "csrc/engine", "csrc/platform"],
     depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*/*.h")),
     extra_compile_args=["-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
 )

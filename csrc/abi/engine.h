@@ -13,6 +13,7 @@
 #define ENGINE_FAULT 2
 #define ENGINE_KICKED 3
 #define ENGINE_DEAD 4
+#define ENGINE_SITE 6 /* code 1: and then as SYSCALL; 0: the call has been answered without us */
 
 /* guest_thread.state */
 #define THREAD_FREE 0
@@ -22,10 +23,12 @@
 #define THREAD_NEWBORN 4  /* stopped after clone, not handed to Python yet */
 #define THREAD_DYING 5    /* killed by us, to be reaped; Python has forgotten it */
 #define THREAD_DEAD 6     /* reaped; Python has not forgotten it yet */
+#define THREAD_PARKED 7   /* its call sleeps in C: for Python it runs (engine/parking.c) */
 
 /* engine_event.what */
 #define EVENT_TRAP 1
 #define EVENT_FD 2
+#define EVENT_WOKEN 3 /* queue_take and vfile_take have something */
 
 /* The layout of Linux's user_regs_struct. */
 struct guest_regs {
@@ -33,9 +36,29 @@ struct guest_regs {
     uint64_t orig_rax, rip, cs, eflags, rsp, ss, fs_base, gs_base, ds, es, fs, gs;
 };
 
+/* What the program's own address space may know of its task, so that a platform can answer calls there.  On
+ * `trap` it lies in memory that the guest can write. */
+struct guest_hot {
+    uint32_t forced;  /* every call has to be seen by the Sentry */
+    uint32_t known;   /* which of `ids` are true: bits by HOT_*; HOT_SIGMASK: the mask may be changed there */
+    uint32_t ids[8];  /* by HOT_* */
+    uint64_t sigmask;
+    uint64_t pending; /* signals that would be delivered if they were not blocked */
+};
+
+#define HOT_PID 0
+#define HOT_TID 1
+#define HOT_PPID 2
+#define HOT_UID 3
+#define HOT_EUID 4
+#define HOT_GID 5
+#define HOT_EGID 6
+#define HOT_SIGMASK 7
+
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
 struct fd_table;
+struct patch_table;
 struct guest_thread {
     struct guest_regs regs;
     uint64_t addr;  /* of the last FAULT: si_addr */
@@ -48,6 +71,11 @@ struct guest_thread {
     int32_t tgid;   /* host process id */
     uint32_t slot;  /* index of this struct, reused after death */
     uint32_t state; /* THREAD_* */
+    struct guest_hot *hot;  /* never NULL; lives as long as the thread does */
+    uint64_t progress; /* of a trapped call that was parked before: bytes moved so far. */
+    uint64_t deadline; /* and when it ends (CLOCK_MONOTONIC, ns; 0: never).  Who uses them sets them to 0 */
+    uint64_t idle_ns;  /* time spent parked, see thread_take_idle */
+    struct patch_table *patches; /* of its address space; NULL: call sites are not patched */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
 };
 
@@ -77,6 +105,11 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
 
 /* engine/fast.c: whether calls may be answered without Python. */
 void engine_set_fast(struct engine *e, int on);
+/* How many have been. */
+uint64_t engine_fast_count(const struct engine *e);
+
+/* engine/parking.c */
+uint64_t thread_take_idle(struct guest_thread *g);
 
 /* engine/memory.c: bytes moved, at least one (less than `size`: the rest cannot be reached). */
 int64_t memory_read(int pid, uint64_t addr, void *buffer, uint64_t size);
@@ -87,24 +120,26 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
                 const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
                 struct guest_thread **zygote);
 
-/* platform/ptrace.c */
-int ptrace_resume(struct engine *e, struct guest_thread *g);
-int ptrace_kick(struct engine *e, struct guest_thread *g);
-int ptrace_stop(struct engine *e, struct guest_thread *g);
-int ptrace_get_fpstate(struct guest_thread *g, void *buffer, uint32_t size);
-int ptrace_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size);
-int ptrace_kill(struct engine *e, struct guest_thread *leader);
-int ptrace_forget(struct engine *e, struct guest_thread *g);
-int ptrace_reap(struct engine *e);
-
-/* platform/inject.c */
-int64_t ptrace_syscall(struct engine *e, struct guest_thread *g, uint64_t number, uint64_t a0, uint64_t a1,
-                       uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
-int64_t ptrace_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,
-                         uint32_t wanted);
-int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);
-int ptrace_exit_thread(struct engine *e, struct guest_thread *g);
-
-/* platform/notify.c */
-int64_t ptrace_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
-                        int flags, int host_fd, uint64_t offset);
+/* platform/platform.c: the same calls for either platform.  Before boot, say which one it is. */
+void engine_use_trap(struct engine *e);
+int guest_resume(struct engine *e, struct guest_thread *g);
+void guest_set_pending(struct guest_thread *g, uint64_t bits);
+int guest_kick(struct engine *e, struct guest_thread *g);
+int guest_stop(struct engine *e, struct guest_thread *g);
+int guest_get_fpstate(struct engine *e, struct guest_thread *g, void *buffer, uint32_t size);
+int guest_set_fpstate(struct engine *e, struct guest_thread *g, const void *buffer, uint32_t size);
+int guest_kill(struct engine *e, struct guest_thread *leader);
+int guest_forget(struct engine *e, struct guest_thread *g);
+int guest_reap(struct engine *e);
+int64_t guest_syscall(struct engine *e, struct guest_thread *g, uint64_t number, uint64_t a0, uint64_t a1,
+                      uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
+int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,
+                        uint32_t wanted);
+int guest_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);
+/* Bytes of private executable memory whose protection is `prot`, each aligned word by one store; behind it no
+ * processor executes what was there before. */
+int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,
+                     int prot);
+int guest_exit_thread(struct engine *e, struct guest_thread *g);
+int64_t guest_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                       int flags, int host_fd, uint64_t offset);

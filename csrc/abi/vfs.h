@@ -12,6 +12,7 @@
 /* cdef begin */
 /* vnode.flags */
 #define VNODE_LIVE 1 /* the attributes below are true now: nobody has to be asked (Inode.refresh does nothing) */
+#define VNODE_CHANGED 2 /* of a file whose bytes are the host's: written to since it was LIVE, and so not LIVE */
 
 /* The attributes of an inode, in the units of struct stat; times are ns since the epoch. */
 struct vnode {
@@ -30,6 +31,7 @@ struct vnode {
 #define VFILE_PIPE 4
 #define VFILE_EVENTFD 5
 #define VFILE_EPOLL 6
+#define VFILE_TMPFS 7 /* object: struct tmpfs_data */
 
 /* The hot part of an open file description. */
 struct vfile {
@@ -40,12 +42,36 @@ struct vfile {
     int32_t host_fd;
     int32_t reserved;
     void *object; /* of the kind: pipe, eventfd… */
+
+    /* Parked calls hold their file: what was closed meanwhile ends with the call (engine/parking.c). */
+    uint32_t holds;
+    uint32_t closed; /* Python's last reference is gone, but `holds` was not 0 */
+    struct vfile *next_dropped;
 };
 
-/* A descriptor table: files[fd] for fd < size, NULL where nothing is open. */
+/* tmpfs_data.flags */
+#define TMPFS_MAPPED 1 /* guests have mapped it, so they can bring its pages into use by themselves */
+
+/* What a regular file of a tmpfs holds (sentry/fs/tmpfs/regular.py): in `bytes` while it is small. */
+struct tmpfs_data {
+    struct vnode *node;    /* whose size this is */
+    uint8_t *bytes;        /* [room]; zeroes from `length` on */
+    uint32_t length, room; /* 0 with a memfd */
+    int64_t pages;         /* it counts for in its file system's limit */
+    int32_t host_fd;       /* the memfd, or -1 */
+    uint32_t flags;        /* TMPFS_* */
+};
+
+/* fd_table.flags */
+#define TABLE_FEW 2 /* some task that uses it has, or had, an RLIMIT_NOFILE below 64 */
+#define TABLE_LIMITED 1 /* some task that uses it has, or had, a finite RLIMIT_FSIZE */
+
+/* A descriptor table: files[fd] for fd < size, NULL where nothing is open.  cloexec[fd] is FD_CLOEXEC. */
 struct fd_table {
     struct vfile **files;
+    uint8_t *cloexec;
     uint32_t size;
+    uint32_t flags; /* TABLE_* */
 };
 /* cdef end */
 

@@ -51,12 +51,10 @@ struct thread *thread_find(struct engine *e, int pid)
     return e->slots[e->by_pid[pid] - 1];
 }
 
-/* A slot for the host thread `pid`, which must be stopped; NULL without memory. */
-struct thread *thread_new(struct engine *e, int pid)
+/* A slot for a host thread whose id is not known yet; NULL without memory. */
+struct thread *thread_alloc(struct engine *e)
 {
     struct thread *t;
-    if (pid <= 0 || pid >= PID_LIMIT)
-        return NULL;
     if (!list_empty(&e->free)) {
         uint32_t slot;
         t = of_link(e->free.next);
@@ -80,10 +78,29 @@ struct thread *thread_new(struct engine *e, int pid)
         e->slots[e->slot_count++] = t;
     }
     list_init(&t->link);
+    t->engine = e;
+    t->g.hot = &t->own_hot;
     t->leader = t;
-    t->g.pid = t->g.tgid = pid;
+    t->record_fd = -1;
     t->g.state = THREAD_STOPPED;
+    return t;
+}
+
+void thread_name(struct engine *e, struct thread *t, int pid)
+{
+    t->g.pid = t->g.tgid = pid;
     e->by_pid[pid] = t->g.slot + 1;
+}
+
+/* A slot for the host thread `pid`, which must be stopped; NULL without memory. */
+struct thread *thread_new(struct engine *e, int pid)
+{
+    struct thread *t;
+    if (pid <= 0 || pid >= PID_LIMIT)
+        return NULL;
+    t = thread_alloc(e);
+    if (t)
+        thread_name(e, t, pid);
     return t;
 }
 
@@ -97,7 +114,9 @@ void thread_unlist_pid(struct engine *e, struct thread *t)
 void thread_free(struct engine *e, struct thread *t)
 {
     thread_unlist_pid(e, t);
+    parking_free(t);
     list_remove(&t->link);
+    t->g.hot = &t->own_hot;
     t->g.state = THREAD_FREE;
     t->g.pid = t->g.tgid = 0;
     list_append(&e->free, &t->link);
@@ -118,8 +137,18 @@ void thread_set_ready(struct engine *e, struct thread *t, int kind)
         e->running_count--;
     t->g.state = kind == ENGINE_DEAD ? THREAD_DEAD : THREAD_STOPPED;
     t->g.kind = kind;
+    t->kicked = false;
     list_remove(&t->link);
     list_append(&e->ready, &t->link);
+}
+
+/* Its call sleeps in C. */
+void thread_set_parked(struct engine *e, struct thread *t)
+{
+    if (t->g.state == THREAD_RUNNING)
+        e->running_count--;
+    t->g.state = THREAD_PARKED;
+    list_remove(&t->link);
 }
 
 static void on_sigchld(int signo)
@@ -163,6 +192,7 @@ struct engine *engine_new(int pin, int *error)
     list_init(&e->free);
     e->listener = -1;
     e->epoll_fd = -1;
+    e->bell = e->shared_fd = -1;
     e->by_pid = mmap(NULL, PID_LIMIT * sizeof *e->by_pid, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (e->by_pid == MAP_FAILED) {
@@ -197,6 +227,12 @@ void engine_free(struct engine *e)
         close(e->epoll_fd);
     if (e->listener >= 0)
         close(e->listener);
+    if (e->bell >= 0)
+        close(e->bell);
+    if (e->shared_fd >= 0)
+        close(e->shared_fd);
+    if (e->shared)
+        munmap(e->shared, 4096);
     if (e->by_pid)
         munmap(e->by_pid, PID_LIMIT * sizeof *e->by_pid);
     if (e->has_signals) {
@@ -231,7 +267,7 @@ int engine_unwatch(struct engine *e, int fd)
 }
 
 /* epoll_pwait with a timeout in ns, -1 for none; SIGCHLD can interrupt it. */
-static int sleep_once(struct engine *e, struct epoll_event *events, int max, int64_t timeout_ns)
+int epoll_nap(struct engine *e, struct epoll_event *events, int max, int64_t timeout_ns)
 {
     struct timespec ts;
     if (e->have_pwait2) {
@@ -248,9 +284,17 @@ static int sleep_once(struct engine *e, struct epoll_event *events, int max, int
                        &e->wait_mask);
 }
 
-static int report_traps(struct engine *e, struct engine_event *events, int max)
+/* Something for Python: traps, and queues that were woken, of which it must hear before it looks at the traps. */
+bool engine_has_report(const struct engine *e)
+{
+    return !list_empty(&e->ready) || queue_pending();
+}
+
+int engine_report(struct engine *e, struct engine_event *events, int max)
 {
     int n = 0;
+    if (n < max && queue_pending())
+        events[n++] = (struct engine_event){.what = EVENT_WOKEN};
     while (n < max && !list_empty(&e->ready)) {
         struct thread *t = of_link(e->ready.next);
         list_remove(&t->link);
@@ -265,37 +309,48 @@ static int64_t nap_length(struct engine *e, uint64_t deadline, bool endless)
     uint64_t now;
     int64_t left;
     bool check = placement_wants_check(e);
-    if (!list_empty(&e->ready))
+    int64_t parked = parking_nap();
+    if (engine_has_report(e))
         return 0;
     if (endless && !check)
-        return -1;
+        return parked;
     now = now_ns();
     left = endless ? INT64_MAX : deadline > now ? (int64_t)(deadline - now) : 0;
+    if (parked >= 0 && parked < left)
+        left = parked;
     return check && left > (int64_t)PLACEMENT_PERIOD_NS ? (int64_t)PLACEMENT_PERIOD_NS : left;
 }
 
 /* Apart from a brisk guest's (placement.c), there is one epoll call between two reports, so that
  * neither traps nor descriptors starve. */
-int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max)
+static int wait_for_events(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max)
 {
     struct epoll_event fds[FD_BATCH];
     bool endless = timeout_ns < 0;
     uint64_t deadline = timeout_ns > 0 ? now_ns() + (uint64_t)timeout_ns : 0;
     int r, n, i, room = max / 2 < FD_BATCH ? max / 2 : FD_BATCH;
 
+    if (e->trap)
+        return trap_wait(e, timeout_ns, events, max);
     if (room < 1)
         return -EINVAL;
-    if (timeout_ns != 0 && placement_try_yield(e))
-        return report_traps(e, events, max);
     for (;;) {
         int64_t nap;
+        uint32_t served = e->served;
+        parking_run(e);
+        if (timeout_ns != 0 && !engine_has_report(e)) {
+            if (placement_try_yield(e))
+                return engine_report(e, events, max);
+            if (served != e->served)
+                continue;
+        }
         if (e->running_count == 0) {
             r = ptrace_collect_ready(e, true);
             if (r < 0)
                 return r;
         }
         nap = nap_length(e, deadline, endless);
-        n = sleep_once(e, fds, room, nap);
+        n = epoll_nap(e, fds, room, nap);
         if (n < 0 && errno != EINTR)
             return -errno;
         if (n < 0 || e->running_count > 0) {
@@ -303,14 +358,16 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
             r = ptrace_collect_ready(e, interrupted);
             if (r < 0)
                 return r;
-            if (interrupted)
+            parking_run(e);
+            /* Not by a guest's stop: a signal that Python may want to hear of. */
+            if (interrupted && served == e->served)
                 break;
         }
         if (e->one_cpu) {
             e->polled_at = now_ns();
             placement_check(e, e->polled_at);
         }
-        if (n > 0 || !list_empty(&e->ready) || (!endless && now_ns() >= deadline))
+        if (n > 0 || engine_has_report(e) || (!endless && now_ns() >= deadline))
             break;
     }
     if (n < 0)
@@ -318,5 +375,16 @@ int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *event
     for (i = 0; i < n; i++)
         events[i] = (struct engine_event){
             .what = EVENT_FD, .token = fds[i].data.u64, .events = fds[i].events};
-    return n + report_traps(e, events + n, max - n);
+    return n + engine_report(e, events + n, max - n);
+}
+
+int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max)
+{
+    int n;
+    if (max < 2)
+        return -EINVAL;
+    e->waiting = true;
+    n = wait_for_events(e, timeout_ns, events, max);
+    e->waiting = false;
+    return n;
 }

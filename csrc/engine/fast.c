@@ -1,59 +1,207 @@
 /* The table of fast paths, and the way from a trapped call to its handler.  See fast.h. */
 #include "fast.h"
+#include "record.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #define NR_LIMIT 512
 
 static fast_handler *const handlers[NR_LIMIT] = {
-    [SYS_lseek] = fast_lseek,
+    [SYS_read] = fast_read,         [SYS_write] = fast_write,   [SYS_pread64] = fast_pread,
+    [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
+    [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
+    [SYS_poll] = fast_poll,         [SYS_epoll_wait] = fast_epoll_wait, [SYS_epoll_pwait] = fast_epoll_pwait,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */
 static uint8_t window[CALL_WINDOW];
+static uint8_t input[CALL_WINDOW];
+
+_Static_assert(CALL_WINDOW == RECORD_WINDOW_SIZE, "the record's window is the call's");
+
+static uint8_t *record_window(const struct thread *t)
+{
+    return (uint8_t *)t->record + RECORD_WINDOW;
+}
 
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 {
+    const struct record *r = c->t->record;
+    if (r && r->in_addr == addr && size <= r->in_size && size <= CALL_WINDOW) {
+        memcpy(buffer, record_window(c->t), size);
+        return 0;
+    }
     return memory_read(c->t->g.tgid, addr, buffer, size) == (int64_t)size ? 0 : -EFAULT;
+}
+
+const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
+{
+    const struct record *r = c->t->record;
+    if (size > CALL_WINDOW)
+        return NULL;
+    if (r && r->in_addr == addr && size <= r->in_size)
+        return record_window(c->t);
+    return call_in(c, addr, input, size) == 0 ? input : NULL;
 }
 
 struct vfile *call_file(struct call *c, uint64_t fd)
 {
     const struct fd_table *table = c->t->g.files;
     uint32_t number = (uint32_t)fd; /* the upper half of the register means nothing */
+    if (c->held)
+        return c->held;
     return table && number < table->size ? table->files[number] : NULL;
 }
 
-/* True once the guest has what the handler left in c->out. */
+/* True once the guest has what the handler left in c->out; on `trap`, once it is on its way. */
 static bool deliver(struct call *c)
 {
+    struct thread *t = c->t;
     if (c->out_size == 0)
         return true;
+    if (t->record) {
+        const struct record *r = t->record;
+        /* What can't be taken back is only done where the stub has found that the memory is there. */
+        if (c->undo && (c->out_addr != r->probed_addr || c->out_size > r->probed_size))
+            return false;
+        t->record->out_addr = c->out_addr;
+        t->record->out_size = c->out_size;
+        t->delivering = true;
+        t->final = c->undo != NULL;
+        return true;
+    }
     return memory_write(c->t->g.tgid, c->out_addr, c->out, c->out_size) == (int64_t)c->out_size;
+}
+
+int fast_read(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    if (!f)
+        return FAST_PASS;
+    switch (f->kind) {
+    case VFILE_PIPE:
+        return fast_pipe_read(c, f);
+    case VFILE_EVENTFD:
+        return fast_eventfd_read(c, f);
+    }
+    return fast_file_read(c, f);
+}
+
+int fast_write(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    if (!f)
+        return FAST_PASS;
+    switch (f->kind) {
+    case VFILE_PIPE:
+        return fast_pipe_write(c, f);
+    case VFILE_EVENTFD:
+        return fast_eventfd_write(c, f);
+    }
+    return fast_file_write(c, f);
+}
+
+static struct call call_of(struct engine *e, struct thread *t)
+{
+    const struct guest_regs *r = &t->g.regs;
+    return (struct call){.e = e, .t = t, .nr = r->orig_rax & 0xffffffff,
+                         .args = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9},
+                         .out = t->record ? record_window(t) : window};
+}
+
+/* Run the handler, and hand over what it has for the guest. */
+static int serve(struct call *c)
+{
+    int verdict = handlers[c->nr](c);
+    if (verdict != FAST_DONE)
+        return verdict;
+    if (!deliver(c)) {
+        if (c->undo)
+            c->undo(c);
+        return FAST_PASS;
+    }
+    c->t->g.regs.rax = (uint64_t)c->result;
+    c->e->fast_count++;
+    return FAST_DONE;
 }
 
 int fast_trap(struct engine *e, struct thread *t)
 {
-    const struct guest_regs *r = &t->g.regs;
-    uint64_t nr = r->orig_rax & 0xffffffff;
-    struct call c = {.e = e, .t = t, .nr = nr, .args = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}, .out = window};
+    struct call c = call_of(e, t);
     int verdict;
-    if (!e->fast || !t->g.files || nr >= NR_LIMIT || !handlers[nr])
+    t->g.progress = t->g.deadline = 0;
+    t->delivering = false;
+    if (!e->fast || !e->waiting || !t->g.files || c.nr >= NR_LIMIT || !handlers[c.nr])
         return FAST_PASS;
-    verdict = handlers[nr](&c);
-    if (verdict != FAST_DONE)
-        return verdict;
-    if (!deliver(&c)) {
-        if (c.undo)
-            c.undo(&c);
-        return FAST_PASS;
+    verdict = serve(&c);
+    if (verdict == FAST_PARK && t->kicked)
+        verdict = FAST_PASS;
+    if (verdict == FAST_PARK) {
+        parking_begin(e, &c);
+    } else if (verdict == FAST_PASS) {
+        t->g.progress = c.progress;
+        t->g.deadline = c.deadline;
     }
-    t->g.regs.rax = (uint64_t)c.result;
-    return FAST_DONE;
+    if (verdict != FAST_PARK)
+        parking_end(t);
+    if (verdict != FAST_PASS)
+        e->served++;
+    return verdict;
+}
+
+void fast_retry(struct engine *e, struct thread *t)
+{
+    struct parking *p = &t->parking;
+    struct call c = call_of(e, t);
+    c.retry = true;
+    c.held = p->held ? p->first.file : NULL;
+    c.progress = p->progress;
+    c.deadline = p->deadline;
+    c.expired = c.deadline && now_ns() >= c.deadline;
+    switch (serve(&c)) {
+    case FAST_PARK:
+        parking_begin(e, &c);
+        break;
+    case FAST_DONE:
+        parking_end(t);
+        t->g.state = THREAD_STOPPED;
+        e->served++;
+        if (e->resume(e, &t->g) < 0)
+            thread_set_ready(e, t, ENGINE_KICKED);
+        break;
+    default:
+        p->progress = c.progress;
+        parking_report(e, t);
+    }
+}
+
+void vnode_accessed(struct vnode *node)
+{
+    struct timespec ts;
+    if (!node)
+        return;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    node->atime = ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
+
+void vnode_modified(struct vnode *node)
+{
+    struct timespec ts;
+    if (!node)
+        return;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    node->mtime = node->ctime = ts.tv_sec * 1000000000ll + ts.tv_nsec;
 }
 
 void engine_set_fast(struct engine *e, int on)
 {
     e->fast = on != 0;
+}
+
+uint64_t engine_fast_count(const struct engine *e)
+{
+    return e->fast_count;
 }

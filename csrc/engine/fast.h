@@ -13,7 +13,11 @@
 #include "core.h"
 #include "vfs.h"
 
+#include <fcntl.h>
+
 #define CALL_WINDOW (64 * 1024)
+#define CALL_RW_MAX 0x7ffff000u          /* Linux's MAX_RW_COUNT: longer ones are cut */
+#define CALL_USER_END 0x7ffffffff000ull /* TASK_SIZE with four-level page tables */
 
 enum { FAST_PASS, FAST_DONE, FAST_PARK };
 
@@ -30,6 +34,13 @@ struct call {
     void (*undo)(struct call *c); /* NULL: there is nothing to take back */
     void *undo_object;
     int64_t undo_value;
+
+    /* Of a call that may sleep (parking.c). */
+    bool retry;         /* it has slept */
+    bool expired;       /* its deadline has passed */
+    struct vfile *held; /* the file of args[0] when it first ran, whatever its descriptor means now */
+    uint64_t progress;  /* bytes moved before it slept */
+    uint64_t deadline;  /* absolute, CLOCK_MONOTONIC, ns; 0: none */
 };
 
 typedef int fast_handler(struct call *c);
@@ -37,8 +48,28 @@ typedef int fast_handler(struct call *c);
 /* 0, or -EFAULT when not all of it can be read. */
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size);
 
+/* `size` <= CALL_WINDOW bytes of the guest, good until the call ends or c->out is written to; NULL for EFAULT.  The
+ * guest may change them meanwhile: for what is only passed on, and looked at by nobody. */
+const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size);
+
 /* The file of a descriptor, NULL if nothing is open there (or the thread has no table). */
 struct vfile *call_file(struct call *c, uint64_t fd);
+
+/* Linux's access_ok: what reaches out of user space is EFAULT, whatever of it is used. */
+static inline bool is_user_range(uint64_t addr, uint64_t size)
+{
+    return size <= CALL_USER_END && addr <= CALL_USER_END - size;
+}
+
+static inline bool vfile_readable(const struct vfile *f)
+{
+    return (f->flags & O_ACCMODE) != O_WRONLY && (f->flags & O_ACCMODE) != O_ACCMODE && !(f->flags & O_PATH);
+}
+
+static inline bool vfile_writable(const struct vfile *f)
+{
+    return (f->flags & O_ACCMODE) != O_RDONLY && (f->flags & O_ACCMODE) != O_ACCMODE && !(f->flags & O_PATH);
+}
 
 static inline int call_return(struct call *c, int64_t result)
 {
@@ -46,8 +77,41 @@ static inline int call_return(struct call *c, int64_t result)
     return FAST_DONE;
 }
 
+/* Sleep on `q`, which belongs to `f`, for any event of `mask`: FAST_PARK.  More than one queue: fast_park_room first. */
+int fast_park(struct call *c, struct vfile *f, struct queue *q, uint32_t mask);
+bool fast_park_room(struct call *c, uint32_t count);
+void parking_begin(struct engine *e, struct call *c);
+
+/* Try the call of a parked thread again. */
+void fast_retry(struct engine *e, struct thread *t);
+
+/* Write to `node` that it was read (or written) now. */
+void vnode_accessed(struct vnode *node);
+void vnode_modified(struct vnode *node);
+
 /* fast.c: FAST_DONE when the thread may go on (regs.rax is set), FAST_PARK, or FAST_PASS. */
 int fast_trap(struct engine *e, struct thread *t);
 
 /* The handlers, one file a family; fast.c has the table. */
-fast_handler fast_lseek;
+fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
+fast_handler fast_lseek, fast_fstat, fast_fcntl;
+
+/* By the kind of the file. */
+int fast_file_read(struct call *c, struct vfile *f);
+int fast_file_write(struct call *c, struct vfile *f);
+
+/* fast_file.c: what stat(2) tells of `node` to the guest's `addr`; FAST_PASS unless it is VNODE_LIVE. */
+int call_stat(struct call *c, const struct vnode *node, uint64_t addr);
+
+fast_handler fast_poll, fast_epoll_wait, fast_epoll_pwait;
+
+#define EVENTFD_MAX 0xfffffffffffffffeull
+
+/* A timeout of the guest's, unless the call has its deadline already; <= 0: it has none. */
+void call_deadline(struct call *c, int64_t milliseconds);
+
+/* read(2) and write(2) of one kind of file. */
+int fast_pipe_read(struct call *c, struct vfile *f);
+int fast_pipe_write(struct call *c, struct vfile *f);
+int fast_eventfd_read(struct call *c, struct vfile *f);
+int fast_eventfd_write(struct call *c, struct vfile *f);

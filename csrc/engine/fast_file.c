@@ -1,24 +1,429 @@
-/* Fast paths on open files: positions, status, and the bytes of files that the host holds.
- * The twins are in sentry/syscalls/file_io.py and sentry/syscalls/descriptors.py. */
+/* Fast paths on open files: positions, status, and the bytes of files in memory or on a host descriptor.
+ *
+ * The twins are in sentry/syscalls/file_io.py, open.py (fstat) and descriptors.py (fcntl), and below them the
+ * files' own: sentry/fs/tmpfs/regular.py, fs/gofer/file.py, fs/dev/memory.py.  What is served here:
+ *
+ *     VFILE_NULL, VFILE_ZERO  everything
+ *     VFILE_REGULAR           reads that the host's page cache answers at once; writes but O_APPEND ones
+ *     VFILE_TMPFS             reads; writes for which no page has to be charged to the file system's limit
+ *
+ * of up to CALL_WINDOW bytes.  All that could raise a signal or change a mode bit goes to Python.
+ */
 #include "fast.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE_SIZE 4096
+#define IOV_FEW 16 /* longer vectors are Python's */
+#define DAY_NS 86400000000000ll
+#define SECOND_NS 1000000000ll
+#define TMPFS_MAX_SIZE 0x7ffffffffffff000ll
+
+static int64_t wall_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * SECOND_NS + now.tv_nsec;
+}
+
+static bool is_bytes(const struct vfile *f)
+{
+    return f->kind == VFILE_NULL || f->kind == VFILE_ZERO || f->kind == VFILE_REGULAR || f->kind == VFILE_TMPFS;
+}
+
+/* rw_verify_area: all of it has an offset.  `count` is below CALL_USER_END. */
+static bool in_offsets(int64_t offset, uint64_t count)
+{
+    return offset >= 0 && offset <= INT64_MAX - (int64_t)count;
+}
+
+/* Reading */
+
+/* Inode.touch_atime: as relatime does. */
+static void touch_atime(struct vfile *f)
+{
+    struct vnode *node = f->node;
+    int64_t now;
+    if (f->flags & O_NOATIME)
+        return;
+    now = wall_ns();
+    if (node->atime <= node->mtime || node->atime <= node->ctime || now - node->atime > DAY_NS)
+        node->atime = now;
+}
+
+/* Bytes put into `buffer`, fewer than `size` only at the end of the file; -1: Python has to do it. */
+static int64_t read_tmpfs(const struct tmpfs_data *data, uint8_t *buffer, uint32_t size, int64_t offset)
+{
+    int64_t left = data->node->size - offset, done = 0;
+    if (left <= 0)
+        return 0;
+    if (size > left)
+        size = (uint32_t)left;
+    if (data->host_fd < 0) {
+        if (offset + size > data->length)
+            return -1;
+        memcpy(buffer, data->bytes + offset, size);
+        return size;
+    }
+    while (done < size) {
+        ssize_t n = pread(data->host_fd, buffer + done, size - (size_t)done, offset + done);
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            break;
+        done += n;
+    }
+    return done;
+}
+
+/* The same for a file of the host, without waiting for its disk. */
+static int64_t read_host(const struct vfile *f, uint8_t *buffer, uint32_t size, int64_t offset)
+{
+    int64_t done = 0;
+    while (done < size) {
+        struct iovec part = {buffer + done, size - (size_t)done};
+        ssize_t n = preadv2(f->host_fd, &part, 1, offset + done, RWF_NOWAIT);
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            break;
+        done += n;
+    }
+    return done;
+}
+
+static void undo_read(struct call *c)
+{
+    struct vfile *f = c->undo_object;
+    f->pos = c->undo_value;
+}
+
+/* `count` bytes of `f` from `offset`, or from its position, to the guest's `addr`. */
+static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t count, const int64_t *offset)
+{
+    int64_t from = offset ? *offset : f->pos, done;
+    uint32_t size = count > CALL_WINDOW ? CALL_WINDOW : (uint32_t)count;
+    if (!vfile_readable(f) || !is_user_range(addr, count) || !in_offsets(from, count))
+        return FAST_PASS;
+    if (f->kind == VFILE_NULL || (count == 0 && is_bytes(f)))
+        return call_return(c, 0);
+    switch (f->kind) {
+    case VFILE_ZERO:
+        if (count > CALL_WINDOW)
+            return FAST_PASS;
+        memset(c->out, 0, size);
+        done = size;
+        break;
+    case VFILE_REGULAR:
+        if (count > size && f->node->flags & VNODE_LIVE && f->node->size - from >= size)
+            return FAST_PASS;
+        done = read_host(f, c->out, size, from);
+        break;
+    case VFILE_TMPFS: {
+        const struct tmpfs_data *data = f->object;
+        if (count > size && data->node->size - from >= size)
+            return FAST_PASS;
+        done = read_tmpfs(data, c->out, size, from);
+        break;
+    }
+    default:
+        return FAST_PASS;
+    }
+    if (done < 0 || (count > size && done == size)) /* there is more than the window takes */
+        return FAST_PASS;
+    if (f->kind == VFILE_TMPFS)
+        touch_atime(f); /* as Python does, whatever becomes of the bytes */
+    if (!offset && f->kind != VFILE_ZERO && done) {
+        c->undo = undo_read;
+        c->undo_object = f;
+        c->undo_value = f->pos;
+        f->pos = from + done;
+    }
+    c->out_addr = addr;
+    c->out_size = (uint32_t)done;
+    return call_return(c, done);
+}
+
+int fast_file_read(struct call *c, struct vfile *f)
+{
+    return read_file(c, f, c->args[1], c->args[2], NULL);
+}
+
+int fast_pread(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    int64_t offset = (int64_t)c->args[3];
+    return f ? read_file(c, f, c->args[1], c->args[2], &offset) : FAST_PASS;
+}
+
+/* The vectors of readv and writev without the empty ones: how many, -1 when they are for Python. */
+static int few_vectors(struct call *c, struct iovec *vectors, uint64_t *total)
+{
+    int64_t count = (int32_t)c->args[2];
+    int used = 0;
+    *total = 0;
+    if (count < 0 || count > IOV_FEW)
+        return -1;
+    if (count && call_in(c, c->args[1], vectors, (uint32_t)(count * (int64_t)sizeof *vectors)) < 0)
+        return -1;
+    for (int i = 0; i < count; i++) {
+        if (!is_user_range((uint64_t)vectors[i].iov_base, vectors[i].iov_len))
+            return -1;
+        *total += vectors[i].iov_len;
+        if (*total > CALL_RW_MAX)
+            return -1;
+        if (vectors[i].iov_len)
+            vectors[used++] = vectors[i];
+    }
+    return used;
+}
+
+/* Only what ends up in one buffer: c->out goes to one place. */
+int fast_readv(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    struct iovec vectors[IOV_FEW];
+    uint64_t total;
+    int count;
+    if (!f || !is_bytes(f) || !vfile_readable(f))
+        return FAST_PASS;
+    count = few_vectors(c, vectors, &total);
+    if (count == 0)
+        return read_file(c, f, 0, 0, NULL);
+    if (count != 1)
+        return FAST_PASS;
+    return read_file(c, f, (uint64_t)vectors[0].iov_base, total, NULL);
+}
+
+/* Writing */
+
+static int64_t pages_of(int64_t size)
+{
+    return size / PAGE_SIZE + (size % PAGE_SIZE != 0);
+}
+
+/* Is there nothing to charge for when the file gets bytes up to `end`?  The pages it counts for are all those
+ * below its size; for a mapped one this is always so, any other has none behind that and may have holes. */
+static bool is_charged(const struct tmpfs_data *data, int64_t end)
+{
+    if (!(data->flags & TMPFS_MAPPED) && data->pages != pages_of(data->node->size))
+        return false;
+    return pages_of(end) <= data->pages;
+}
+
+static int64_t write_tmpfs(struct tmpfs_data *data, const uint8_t *buffer, uint32_t size, int64_t offset)
+{
+    struct vnode *node = data->node;
+    int64_t end = offset + size, done = size;
+    if (end > TMPFS_MAX_SIZE || !is_charged(data, end))
+        return -1;
+    if (data->host_fd >= 0) {
+        done = pwrite(data->host_fd, buffer, size, offset);
+        if (done < 0)
+            return -1;
+    } else {
+        if (end > data->room || node->size != data->length)
+            return -1;
+        memcpy(data->bytes + offset, buffer, size);
+        if (end > data->length)
+            data->length = (uint32_t)end;
+    }
+    if (offset + done > node->size)
+        node->size = offset + done;
+    node->mtime = node->ctime = wall_ns();
+    return done;
+}
+
+static int64_t write_host(struct vfile *f, const uint8_t *buffer, uint32_t size, int64_t offset)
+{
+    struct vnode *node = f->node;
+    int64_t done = pwrite(f->host_fd, buffer, size, offset);
+    if (done < 0)
+        return -1;
+    if (offset + done > node->size)
+        node->size = offset + done;
+    node->flags = VNODE_CHANGED;
+    return done;
+}
+
+/* Whether writes to `f` need nothing that only Python can do: limits, set-id bits. */
+static bool is_plain_write(const struct call *c, const struct vfile *f)
+{
+    if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO)
+        return vfile_writable(f);
+    if (f->kind != VFILE_REGULAR && f->kind != VFILE_TMPFS)
+        return false;
+    return vfile_writable(f) && !(f->node->mode & (S_ISUID | S_ISGID)) && !(c->t->g.files->flags & TABLE_LIMITED);
+}
+
+/* `size` bytes to `offset` of a regular file, or to its position. */
+static int write_file(struct call *c, struct vfile *f, const uint8_t *buffer, uint32_t size, const int64_t *offset)
+{
+    int64_t at = offset ? *offset : f->pos, done;
+    struct tmpfs_data *data = f->object;
+    if (f->flags & O_APPEND) {
+        if (f->kind == VFILE_REGULAR)
+            return FAST_PASS;
+        at = data->node->size;
+    }
+    if (at < 0 || at > TMPFS_MAX_SIZE - size)
+        return FAST_PASS;
+    done = f->kind == VFILE_TMPFS ? write_tmpfs(data, buffer, size, at) : write_host(f, buffer, size, at);
+    if (done < 0)
+        return FAST_PASS;
+    if (!offset)
+        f->pos = at + done;
+    return call_return(c, done);
+}
+
+static int write_call(struct call *c, struct vfile *f, const int64_t *offset)
+{
+    uint64_t addr = c->args[1], count = c->args[2];
+    const uint8_t *buffer;
+    if (!is_plain_write(c, f) || !is_user_range(addr, count) || !in_offsets(offset ? *offset : f->pos, count))
+        return FAST_PASS;
+    if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO)
+        return call_return(c, count < CALL_RW_MAX ? (int64_t)count : CALL_RW_MAX);
+    if (count == 0)
+        return call_return(c, 0);
+    if (count > CALL_WINDOW)
+        return FAST_PASS;
+    buffer = call_data(c, addr, (uint32_t)count);
+    return buffer ? write_file(c, f, buffer, (uint32_t)count, offset) : FAST_PASS;
+}
+
+int fast_file_write(struct call *c, struct vfile *f)
+{
+    return write_call(c, f, NULL);
+}
+
+int fast_pwrite(struct call *c)
+{
+    struct vfile *f = call_file(c, c->args[0]);
+    int64_t offset = (int64_t)c->args[3];
+    return f ? write_call(c, f, &offset) : FAST_PASS;
+}
+
+int fast_writev(struct call *c)
+{
+    static uint8_t gathered[CALL_WINDOW];
+    struct vfile *f = call_file(c, c->args[0]);
+    struct iovec vectors[IOV_FEW];
+    uint64_t total;
+    uint32_t done = 0;
+    int count;
+    if (!f || !is_plain_write(c, f))
+        return FAST_PASS;
+    count = few_vectors(c, vectors, &total);
+    if (count < 0)
+        return FAST_PASS;
+    if (!in_offsets(f->pos, total))
+        return FAST_PASS;
+    if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
+        return call_return(c, (int64_t)total);
+    if (total > CALL_WINDOW)
+        return FAST_PASS;
+    for (int i = 0; i < count; i++) {
+        uint32_t size = (uint32_t)vectors[i].iov_len;
+        if (call_in(c, (uint64_t)vectors[i].iov_base, gathered + done, size) < 0)
+            return FAST_PASS;
+        done += size;
+    }
+    return write_file(c, f, gathered, done, NULL);
+}
+
+/* Position and status */
+
+/* The size that SEEK_END counts from, -1 if only Python can tell. */
+static int64_t end_of(const struct vfile *f)
+{
+    struct stat st;
+    if (f->kind == VFILE_TMPFS)
+        return ((const struct tmpfs_data *)f->object)->node->size;
+    return fstat(f->host_fd, &st) == 0 ? st.st_size : -1;
+}
 
 int fast_lseek(struct call *c)
 {
     struct vfile *f = call_file(c, c->args[0]);
-    int64_t offset = (int64_t)c->args[1];
-    if (!f || f->kind != VFILE_REGULAR)
+    int64_t offset = (int64_t)c->args[1], base = 0;
+    uint32_t whence = (uint32_t)c->args[2];
+    if (!f || f->flags & O_PATH || whence > SEEK_END)
         return FAST_PASS;
-    if ((int32_t)c->args[2] == SEEK_CUR) {
-        if (__builtin_add_overflow(offset, f->pos, &offset))
-            return FAST_PASS;
-    } else if ((int32_t)c->args[2] != SEEK_SET) {
-        return FAST_PASS;
+    if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO) {
+        f->pos = 0;
+        return call_return(c, 0);
     }
+    if (f->kind != VFILE_REGULAR && f->kind != VFILE_TMPFS)
+        return FAST_PASS;
+    if (whence != SEEK_SET)
+        base = whence == SEEK_CUR ? f->pos : end_of(f);
+    if (base < 0 || __builtin_add_overflow(offset, base, &offset))
+        return FAST_PASS;
     if (offset < 0)
         return call_return(c, -EINVAL);
     f->pos = offset;
     return call_return(c, offset);
+}
+
+static struct timespec timespec_of(int64_t ns)
+{
+    struct timespec time = {ns / SECOND_NS, ns % SECOND_NS};
+    if (time.tv_nsec < 0) {
+        time.tv_sec--;
+        time.tv_nsec += SECOND_NS;
+    }
+    return time;
+}
+
+int call_stat(struct call *c, const struct vnode *node, uint64_t addr)
+{
+    struct stat st;
+    if (!(node->flags & VNODE_LIVE))
+        return FAST_PASS;
+    memset(&st, 0, sizeof st);
+    st.st_dev = node->dev;
+    st.st_ino = node->ino;
+    st.st_nlink = node->nlink;
+    st.st_mode = node->mode;
+    st.st_uid = node->uid;
+    st.st_gid = node->gid;
+    st.st_rdev = node->rdev;
+    st.st_size = node->size;
+    st.st_blksize = node->blksize;
+    st.st_blocks = node->blocks;
+    st.st_atim = timespec_of(node->atime);
+    st.st_mtim = timespec_of(node->mtime);
+    st.st_ctim = timespec_of(node->ctime);
+    memcpy(c->out, &st, sizeof st);
+    c->out_addr = addr;
+    c->out_size = sizeof st;
+    return call_return(c, 0);
+}
+
+int fast_fstat(struct call *c)
+{
+    const struct vfile *f = call_file(c, c->args[0]);
+    return f ? call_stat(c, f->node, c->args[1]) : FAST_PASS;
+}
+
+int fast_fcntl(struct call *c)
+{
+    const struct vfile *f = call_file(c, c->args[0]);
+    if (!f)
+        return FAST_PASS;
+    switch ((int32_t)c->args[1]) {
+    case F_GETFD:
+        return call_return(c, c->t->g.files->cloexec[(uint32_t)c->args[0]] ? FD_CLOEXEC : 0);
+    case F_GETFL:
+        return call_return(c, f->flags);
+    }
+    return FAST_PASS;
 }

@@ -227,15 +227,15 @@ static bool put_distance(uint8_t *to, uint64_t end, uint64_t target)
 
 /* The trampoline behind the replaced instruction.  rcx and r11 are free, as syscall destroys them; rax is, once
  * the number is in r11.  The red zone is not.  The flags go to ax: lahf and seto take no memory.  An honest thread
- * has its record, in the stub's region [0x7ffffc000000, 0x7ffffffff000), in gs base; in any other the trap works as
+ * has its record, in the stub's region [0x7fff00000000, 0x7ffffffff000), in gs base; in any other the trap works as
  * ever.  The stub's entry gets the number in r11d, the address behind the syscall in rcx, the flags in ax. */
 static const uint8_t tail[] = {
     0x49, 0x89, 0xc3,                         /*  0       mov %rax,%r11 */
     0x9f,                                     /*  3       lahf */
     0x0f, 0x90, 0xc0,                         /*  4       seto %al */
     0xf3, 0x48, 0x0f, 0xae, 0xc9,             /*  7       rdgsbase %rcx */
-    0x48, 0xc1, 0xe9, 0x1a,                   /* 12       shr $26,%rcx */
-    0x81, 0xf9, 0xff, 0xff, 0x1f, 0x00,       /* 16       cmp $0x1fffff,%ecx */
+    0x48, 0xc1, 0xe9, 0x20,                   /* 12       shr $32,%rcx */
+    0x81, 0xf9, 0xff, 0x7f, 0x00, 0x00,       /* 16       cmp $0x7fff,%ecx */
     0x75, 0x0d,                               /* 22       jne real */
     0x48, 0x8d, 0x0d, 0x00, 0x00, 0x00, 0x00, /* 24       lea behind_the_site(%rip),%rcx */
     0xff, 0x25, 0x00, 0x00, 0x00, 0x00,       /* 31       jmp *entry(%rip) */

@@ -228,7 +228,7 @@ int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct gu
     if (r < 0) {
         if (born) {
             if (!thread)
-                ptrace_kill(e, &born->g);
+                guest_kill(e, &born->g);
             ptrace_forget(e, &born->g);
         }
         return r;
@@ -247,6 +247,8 @@ int ptrace_exit_thread(struct engine *e, struct guest_thread *g)
     struct injection in;
     if (t->leader == t)
         return -EINVAL;
+    if (g->state == THREAD_PARKED)
+        parking_report(e, t);
     inject_syscall_regs(&in, SYS_exit, (uint64_t[6]){0});
     inject_run(e, t, &in); /* ends in -ESRCH, as it should */
     return ptrace_forget(e, g);

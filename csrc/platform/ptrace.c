@@ -73,9 +73,12 @@ int ptrace_resume(struct engine *e, struct guest_thread *g)
 
 int ptrace_kick(struct engine *e, struct guest_thread *g)
 {
-    (void)e;
-    if (g->state == THREAD_RUNNING)
+    if (g->state == THREAD_RUNNING) {
+        of_guest(g)->kicked = true;
         trace(PTRACE_INTERRUPT, g->pid, 0, NULL);
+    } else if (g->state == THREAD_PARKED) {
+        parking_report(e, of_guest(g));
+    }
     return 0;
 }
 
@@ -207,6 +210,7 @@ static void take_exit(struct engine *e, struct thread *t)
 {
     thread_unlist_pid(e, t);
     t->leader->thread_count--;
+    parking_end(t);
     switch (t->g.state) {
     case THREAD_DYING:
         e->dying_count--;
@@ -251,7 +255,7 @@ static void resume_served(struct engine *e, struct thread *t)
 static void take_status(struct engine *e, int pid, int status)
 {
     struct thread *t = thread_find(e, pid);
-    int kind;
+    int kind, verdict;
     if (!t) {
         take_unknown(e, pid, status);
         return;
@@ -267,8 +271,11 @@ static void take_status(struct engine *e, int pid, int status)
         break;
     case THREAD_RUNNING:
         kind = classify(&t->g, status);
-        if (kind == ENGINE_SYSCALL && fast_trap(e, t) == FAST_DONE) {
+        verdict = kind == ENGINE_SYSCALL ? fast_trap(e, t) : FAST_PASS;
+        if (verdict == FAST_DONE) {
             resume_served(e, t);
+        } else if (verdict == FAST_PARK) {
+            break;
         } else if (kind > 0) {
             thread_set_ready(e, t, kind);
             if (e->one_cpu)
@@ -309,14 +316,6 @@ int ptrace_collect_ready(struct engine *e, bool all)
     return r == -ECHILD || r > 0 ? 0 : r;
 }
 
-int ptrace_kill(struct engine *e, struct guest_thread *leader)
-{
-    (void)e;
-    if (leader->state != THREAD_FREE && leader->state != THREAD_DEAD)
-        kill(leader->pid, SIGKILL);
-    return 0;
-}
-
 /* Python drops the thread of a killed process; its slot is free once it has been reaped. */
 int ptrace_forget(struct engine *e, struct guest_thread *g)
 {
@@ -330,6 +329,10 @@ int ptrace_forget(struct engine *e, struct guest_thread *g)
         return 0;
     case THREAD_RUNNING:
         e->running_count--;
+        break;
+    case THREAD_PARKED:
+        parking_end(t);
+        break;
     }
     list_remove(&t->link);
     g->state = THREAD_DYING;

@@ -5,16 +5,22 @@
  * and vDSO below the stub page, installs the seccomp filter, and unmaps everything else.  What is
  * left has one page of code, the vDSO, and no way to call the host but the filter's.
  * All of this happens before the Sentry locks itself down.
+ *
+ * The `trap` platform's zygote gets its record, its signal handlers and the page that it shares with the engine
+ * on the way, and is detached in the end: from then on it is reached by its record only.
  */
 #include "core.h"
-#include "stub.h"
+#include "record.h"
 #include "trace.h"
+#include "trap.h"
 
 #include <elf.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -27,11 +33,15 @@
      PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 #define STACK_READ 4096
 #define EXEC_TRIES 4
+/* SECCOMP_IOCTL_NOTIF_SET_FLAGS and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, which older headers lack. */
+#define NOTIF_SET_FLAGS _IOW('!', 4, uint64_t)
+#define NOTIF_SYNC_WAKE_UP 1ul
 
 struct boot {
     struct engine *e;
     struct thread *t;
     uint64_t stack; /* rsp at the start of the program */
+    int kept[3];    /* descriptors that live through exec, -1 for none */
 };
 
 static int64_t call(struct boot *b, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
@@ -41,7 +51,7 @@ static int64_t call(struct boot *b, uint64_t nr, uint64_t a0, uint64_t a1, uint6
 }
 
 /* Child side, between fork and exec: nothing but system calls. */
-static void become_stub(int stub_fd, int go)
+static void become_stub(int stub_fd, int go, const int kept[3])
 {
     static const char badness[] = "1000";
     char *const argv[] = {(char *)"stub", NULL};
@@ -49,7 +59,7 @@ static void become_stub(int stub_fd, int go)
     struct rlimit core = {1, 1};
     sigset_t blocked;
     char byte;
-    int fd;
+    int fd, i;
 
     setsid();
     setrlimit(RLIMIT_CORE, &core); /* core(5): 1 also stops dumps into a pipe, 0 does not */
@@ -67,6 +77,9 @@ static void become_stub(int stub_fd, int go)
     sigdelset(&blocked, SIGTRAP);
     sigdelset(&blocked, SIGSYS);
     sigprocmask(SIG_SETMASK, &blocked, NULL);
+    for (i = 0; i < 3; i++)
+        if (kept[i] >= 0)
+            fcntl(kept[i], F_SETFD, 0);
     if (read(go, &byte, 1) == 1)
         syscall(SYS_execveat, stub_fd, "", argv, envp, AT_EMPTY_PATH);
     _exit(errno);
@@ -84,7 +97,7 @@ static int start(struct boot *b, int stub_fd)
     pid = fork();
     if (pid == 0) {
         close(go[1]);
-        become_stub(stub_fd, go[0]);
+        become_stub(stub_fd, go[0], b->kept);
     }
     r = pid < 0 ? -errno : trace(PTRACE_SEIZE, pid, 0, (void *)(uintptr_t)OPTIONS);
     if (r < 0)
@@ -219,6 +232,9 @@ static int install_filter(struct boot *b, const void *filter, uint32_t size)
         return (int)fd;
     pidfd = (int)syscall(SYS_pidfd_open, b->t->g.pid, 0);
     b->e->listener = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, (int)fd, 0);
+    /* Since Linux 6.6: who makes the call and who answers it take turns on one CPU.  Without, it is slower. */
+    if (b->e->listener >= 0)
+        b->e->sync_wake = ioctl(b->e->listener, NOTIF_SET_FLAGS, NOTIF_SYNC_WAKE_UP) == 0;
     r = b->e->listener < 0 ? -errno : call(b, SYS_close, (uint64_t)fd, 0, 0, 0, 0);
     if (pidfd >= 0)
         close(pidfd);
@@ -228,37 +244,174 @@ static int install_filter(struct boot *b, const void *filter, uint32_t size)
 static int unmap_rest(struct boot *b, uint64_t vdso_start)
 {
     int64_t r = call(b, SYS_munmap, 0, vdso_start, 0, 0, 0);
+    uint64_t from = STUB_BASE + STUB_SIZE;
+    if (r == 0 && b->e->trap) {
+        r = call(b, SYS_munmap, from, SHARED_PAGE - from, 0, 0, 0);
+        from = SHARED_PAGE + 0x1000;
+        if (r == 0)
+            r = call(b, SYS_munmap, from, RECORDS_BASE - from, 0, 0, 0);
+        from = RECORDS_BASE + RECORD_SIZE;
+    }
     if (r == 0)
-        r = call(b, SYS_munmap, STUB_BASE + STUB_SIZE, STUB_TASK_END - STUB_BASE - STUB_SIZE, 0, 0, 0);
+        r = call(b, SYS_munmap, from, STUB_TASK_END - from, 0, 0, 0);
     return (int)r;
+}
+
+/* Before the exec: what the engine and all stubs share, and the zygote's record. */
+static int make_shared(struct boot *b)
+{
+    struct engine *e = b->e;
+    e->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    e->shared_fd = memfd_create("shared", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (e->bell < 0 || e->shared_fd < 0 || ftruncate(e->shared_fd, 0x1000) < 0)
+        return -errno;
+    e->shared = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_SHARED, e->shared_fd, 0);
+    if (e->shared == MAP_FAILED) {
+        e->shared = NULL;
+        return -errno;
+    }
+    /* Nobody can ever map it writable but we, who have. */
+    if (fcntl(e->shared_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return -errno;
+    e->shared->one = 1;
+    e->zygote_record_fd = memfd_create("record", MFD_CLOEXEC);
+    if (e->zygote_record_fd < 0 || ftruncate(e->zygote_record_fd, RECORD_SIZE) < 0)
+        return -errno;
+    b->kept[0] = e->bell;
+    b->kept[1] = e->shared_fd;
+    b->kept[2] = e->zygote_record_fd;
+    return 0;
+}
+
+static int set_handlers(struct boot *b)
+{
+    static const int signals[] = {SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, KICK_SIGNAL};
+    /* The kernel's struct sigaction: handler, flags, restorer (never used: the stub leaves by itself), mask. */
+    const uint64_t action[4] = {STUB_BASE + STUB_SIGNAL_OFFSET, SA_SIGINFO | SA_ONSTACK | SA_NODEFER | 0x04000000,
+                                STUB_BASE, 0};
+    const uint64_t none = 0, stack[3] = {RECORDS_BASE + 0x1000, 0, RECORD_STACK_TOP - 0x1000};
+    const uint64_t at = b->stack - 8192;
+    size_t i;
+    int64_t r = poke(b, at, action, sizeof action);
+    for (i = 0; r == 0 && i < sizeof signals / sizeof *signals; i++)
+        r = call(b, SYS_rt_sigaction, (uint64_t)signals[i], at, 0, 8, 0);
+    if (r == 0)
+        r = poke(b, at, &none, sizeof none);
+    if (r == 0)
+        r = call(b, SYS_rt_sigprocmask, SIG_SETMASK, at, 0, 8, 0);
+    if (r == 0)
+        r = poke(b, at, stack, sizeof stack);
+    return r < 0 ? (int)r : (int)call(b, SYS_sigaltstack, at, 0, 0, 0, 0);
+}
+
+static int map_shared(struct boot *b)
+{
+    struct engine *e = b->e;
+    struct record *r;
+    int64_t at = ptrace_syscall(e, &b->t->g, SYS_mmap, SHARED_PAGE, 0x1000, PROT_READ, MAP_SHARED | MAP_FIXED,
+                                (uint64_t)e->shared_fd, 0);
+    if (at < 0)
+        return (int)at;
+    at = ptrace_syscall(e, &b->t->g, SYS_mmap, RECORDS_BASE, RECORD_SIZE, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_FIXED, (uint64_t)e->zygote_record_fd, 0);
+    if (at >= 0)
+        at = call(b, SYS_madvise, RECORDS_BASE, RECORD_SIZE, MADV_DONTFORK, 0, 0);
+    if (at >= 0 && e->bell != BELL_FD)
+        at = call(b, SYS_dup2, (uint64_t)e->bell, BELL_FD, 0, 0, 0);
+    if (at < 0)
+        return (int)at;
+    b->t->record_fd = e->zygote_record_fd;
+    e->zygote_record_fd = -1;
+    b->t->first_record = RECORDS_BASE;
+    b->t->record_count = 1;
+    at = record_make(b->t, b->t, 0, RECORDS_BASE);
+    if (at < 0)
+        return (int)at;
+    r = b->t->record;
+    r->state = RECORD_BIRTH;
+    r->self = RECORDS_BASE;
+    r->path = PATH_DIRECT;
+    return 0;
+}
+
+/* What the FP state of a fresh program says of this CPU. */
+static int learn_fpstate(struct boot *b)
+{
+    static uint8_t state[XSTATE_MAX];
+    struct engine *e = b->e;
+    int size = ptrace_get_fpstate(&b->t->g, state, sizeof state);
+    if (size < 576)
+        return size < 0 ? size : -ENOSYS;
+    e->fpstate_size = (uint32_t)size;
+    memcpy(&e->mxcsr_mask, state + 28, sizeof e->mxcsr_mask);
+    if (!e->mxcsr_mask)
+        e->mxcsr_mask = 0xffbf;
+    memcpy(e->fp_software, state + 464, sizeof e->fp_software);
+    memcpy(&e->fp_features, state + 464, sizeof e->fp_features);
+    return 0;
+}
+
+/* The zygote runs into the stub's loop, and is ours by its record alone. */
+static int let_go(struct boot *b)
+{
+    struct thread *t = b->t;
+    struct guest_regs regs;
+    int r;
+    memset(&t->g.regs, 0, sizeof t->g.regs);
+    t->g.regs.rip = STUB_BASE + STUB_NEWBORN_OFFSET;
+    t->g.regs.rbx = RECORDS_BASE;
+    t->g.regs.rsp = RECORDS_BASE + RECORD_STACK_TOP;
+    regs_sanitize(&regs, &t->g.regs);
+    r = trace(PTRACE_SETREGS, t->g.pid, 0, &regs);
+    if (r == 0)
+        r = trace(PTRACE_DETACH, t->g.pid, 0, NULL);
+    if (r == 0)
+        r = trap_await_done(b->e, t);
+    return r;
 }
 
 int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,
                 const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
                 struct guest_thread **zygote)
 {
-    struct boot b = {.e = e};
+    struct boot b = {.e = e, .kept = {-1, -1, -1}};
     int tries, r = -EINVAL;
 
+    e->resume = ptrace_resume;
     if (filter_size == 0 || filter_size % sizeof(struct sock_filter) ||
         filter_size > 4096 * sizeof(struct sock_filter) || e->listener >= 0)
         return r;
+    if (e->trap) {
+        r = make_shared(&b);
+        if (r == 0)
+            r = trap_init(e);
+        if (r < 0)
+            return r;
+    }
     /* Where personality(2) is forbidden, the stack's random place may be the stub's: try again. */
     for (tries = 0, r = -ENOEXEC; r == -ENOEXEC && tries < EXEC_TRIES; tries++)
         r = start(&b, stub_fd);
     if (r < 0)
         return r;
-    r = (int)call(&b, SYS_close_range, 0, ~0u, 0, 0, 0);
+    r = e->trap ? learn_fpstate(&b) : 0;
+    if (r == 0 && e->trap)
+        r = map_shared(&b);
+    if (r == 0 && e->trap)
+        r = set_handlers(&b);
+    if (r == 0)
+        r = (int)call(&b, SYS_close_range, e->trap ? BELL_FD + 1 : 0, ~0u, 0, 0, 0);
     if (r == 0)
         r = move_vdso(&b, parts, part_count, vdso_start, vdso_elf);
     if (r == 0)
         r = install_filter(&b, filter, filter_size);
     if (r == 0)
         r = unmap_rest(&b, *vdso_start);
+    if (r == 0 && e->trap)
+        r = let_go(&b);
     if (r < 0) {
-        ptrace_kill(e, &b.t->g);
-        ptrace_forget(e, &b.t->g);
-        ptrace_reap(e);
+        guest_kill(e, &b.t->g);
+        guest_forget(e, &b.t->g);
+        guest_reap(e);
         return r;
     }
     memset(&b.t->g.regs, 0, sizeof b.t->g.regs);

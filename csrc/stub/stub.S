@@ -1,13 +1,13 @@
-/* The stub: one page of code at the top of every guest address space.
+/* The stub's entries for the ptrace platform, and for booting either platform.
  *
- * It never runs by itself.  The tracer points a stopped thread's rip at one of the two
+ * They never run by themselves.  The tracer points a stopped thread's rip at one of the two
  * sequences below, loads the registers, continues it and waits for the SIGTRAP of the int3.
  * There is no data and no stack: whatever a sequence needs comes in registers.  A guest that
  * jumps here gains nothing, since its own `syscall` instructions trap in the same way.
  */
 #include "stub.h"
 
-        .section .text, "ax"
+        .section .text.first, "ax"
         .globl  stub_start
 stub_start:
         .org    STUB_SYSCALL_OFFSET
@@ -21,5 +21,11 @@ stub_entry:
         lock cmpxchg %ecx, (%rdi)
         int3
 
-        .org    STUB_SIZE, 0xcc
+        .org    STUB_SIGNAL_OFFSET, 0xcc
+        jmp     stub_signal_entry
+        .org    STUB_PATCHED_OFFSET, 0xcc
+        jmp     stub_patched_entry
+        .org    STUB_NEWBORN_OFFSET, 0xcc
+        jmp     stub_newborn_entry
+
         .section .note.GNU-stack, "", @progbits

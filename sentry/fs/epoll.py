@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import ffi, lib
 from sentry.abi.epoll import (
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
@@ -30,10 +31,14 @@ from sentry.abi.epoll import (
 from sentry.abi.errors import SysError
 from sentry.fs.anon import AnonFile, anon_inode
 from sentry.kernel.wait import Entry
+from sentry.platform.queue import SharedQueue, drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sentry.fs.file import File
+    from sentry.kernel.wait import WaitQueue
 
 #: How deep epoll files may watch one another (EP_MAX_NESTS), and how many may watch one file.
 MAX_NESTS = 4
@@ -44,47 +49,62 @@ READY = EPOLLIN | EPOLLRDNORM
 
 
 class Item:
-    """One registration: `events` as given, and `data`, what epoll_wait hands back."""
+    """One registration, a struct epitem: `events` as given, and `data`, what epoll_wait hands back.
 
-    __slots__ = ("_queue", "data", "entry", "epoll", "events", "fd", "file")
+    A file that C knows has the epitem itself in its queue, any other an entry of ours, which passes on what
+    it hears.
+    """
+
+    __slots__ = ("_queue", "c", "entry", "epoll", "fd", "file")
 
     def __init__(self, epoll: EpollFile, fd: int, file: File, events: int, data: int) -> None:
         self.epoll = epoll
         self.fd = fd
         self.file = file
-        self.events = events
-        self.data = data
-        self.entry = Entry(self._on_event, self._mask(), bool(events & EPOLLEXCLUSIVE))
+        c = lib.epitem_new(epoll.set, file.c, events, data)
+        if not c:
+            raise SysError(errno.ENOMEM)
+        self.c = ffi.gc(c, lib.epitem_free)
+        self.entry: Entry | None = None
         #: Kept, since what a signalfd's queue is depends on who asks.
-        self._queue = file.queue
-        self._queue.add(self.entry)
+        self._queue: WaitQueue | None = None
+        if not lib.epitem_is_native(c):
+            self.entry = Entry(self._on_event, events & ~EPOLL_PRIVATE, bool(events & EPOLLEXCLUSIVE))
+            self._queue = file.queue
+            self._queue.add(self.entry)
         if file.watches is None:
             file.watches = {}
         file.watches[self] = None
 
-    def _mask(self) -> int:
-        return (self.events & ~EPOLL_PRIVATE) or 0
+    @property
+    def events(self) -> int:
+        events: int = lib.epitem_events(self.c)
+        return events
+
+    @property
+    def data(self) -> int:
+        data: int = lib.epitem_data(self.c)
+        return data
 
     def set_events(self, events: int, data: int) -> None:
-        """EPOLL_CTL_MOD; the queue hears of the new mask."""
-        self.events = events
-        self.data = data
-        self.requeue()
-
-    def requeue(self) -> None:
-        self._queue.remove(self.entry)
-        self.entry.mask = self._mask()
-        self._queue.add(self.entry)
+        """EPOLL_CTL_MOD, or a one-shot item is disabled; the queue hears of the new mask."""
+        lib.epitem_set(self.c, events, data)
+        if self.entry is not None and self._queue is not None:
+            self._queue.remove(self.entry)
+            self.entry.mask = events & ~EPOLL_PRIVATE
+            self._queue.add(self.entry)
 
     def detach(self) -> None:
         """Leave the set: EPOLL_CTL_DEL, or one of the two files is gone."""
-        self._queue.remove(self.entry)
+        if self.entry is not None and self._queue is not None:
+            self._queue.remove(self.entry)
+        lib.epitem_leave(self.c)
         if self.file.watches is not None:
             self.file.watches.pop(self, None)
         self.epoll.forget(self)
 
-    def _on_event(self, events: int) -> None:
-        if self.entry.mask:
+    def _on_event(self, _events: int) -> None:
+        if self.entry is not None and self.entry.mask:
             self.epoll.mark_ready(self)
 
     def poll(self) -> int:
@@ -93,14 +113,22 @@ class Item:
 
 
 class EpollFile(AnonFile):
-    __slots__ = ("_items", "_ready")
+    """`set` is a struct epoll (csrc/abi/queue.h), which has the ready list and the queue."""
+
+    __slots__ = ("_by_c", "_items", "set")
 
     def __init__(self) -> None:
         inode, path = anon_inode(b"[eventpoll]")
         super().__init__(inode, 2, path)
+        c = lib.epoll_new()
+        if not c:
+            raise SysError(errno.ENOMEM)
+        self.set = c = ffi.gc(c, lib.epoll_free)
+        self.queue = SharedQueue(ffi.addressof(c, "queue"), c)
+        self.c.object = c
+        self.c.kind = lib.VFILE_EPOLL
         self._items: dict[tuple[int, File], Item] = {}
-        #: Items to look at, in order; a dict for its order and quick removal.
-        self._ready: dict[Item, None] = {}
+        self._by_c: dict[Any, Item] = {}
 
     def release(self) -> None:
         for item in list(self._items.values()):
@@ -110,11 +138,20 @@ class EpollFile(AnonFile):
         """The registrations in order of arrival (for /proc/PID/fdinfo)."""
         return list(self._items.values())
 
+    def _ready(self) -> list[Item]:
+        """The items to look at, in order."""
+        found = []
+        c = self.set.first_ready
+        while c:
+            found.append(self._by_c[c])
+            c = lib.epitem_next(c)
+        return found
+
     def poll(self) -> int:
-        for item in list(self._ready):
+        for item in self._ready():
             if item.poll():
                 return READY
-            del self._ready[item]
+            lib.epitem_unready(item.c)
         return 0
 
     def check(self, op: int, file: File, events: int) -> None:
@@ -139,6 +176,7 @@ class EpollFile(AnonFile):
             raise SysError(errno.EINVAL)
         item = Item(self, fd, file, _with_always(events), data)
         self._items[fd, file] = item
+        self._by_c[item.c] = item
         if item.poll():
             self.mark_ready(item)
 
@@ -163,43 +201,40 @@ class EpollFile(AnonFile):
 
     def forget(self, item: Item) -> None:
         self._items.pop((item.fd, item.file), None)
-        self._ready.pop(item, None)
+        self._by_c.pop(item.c, None)
 
     def mark_ready(self, item: Item) -> None:
         """`item` may be ready: epoll_wait will look.  Told again even if it is on the list already,
         since who waits may have looked before."""
-        self._ready[item] = None
-        self.queue.wake(READY)
+        if lib.epitem_mark(item.c):
+            drain()
 
     def collect(self, count: int) -> list[tuple[Item, int]]:
         """Up to `count` (item, events) that are ready now; these have been reported."""
         found: list[tuple[Item, int]] = []
         again: list[Item] = []
-        ready = self._ready
-        for item in list(ready):
+        for item in self._ready():
             if len(found) >= count:
                 break
-            del ready[item]
+            lib.epitem_unready(item.c)
             events = item.poll()
             if not events:
                 continue
             found.append((item, events))
             if item.events & EPOLLONESHOT:
-                item.events &= EPOLL_PRIVATE
-                item.requeue()
+                item.set_events(item.events & EPOLL_PRIVATE, item.data)
             elif not item.events & EPOLLET:
                 again.append(item)
         for item in again:
-            ready[item] = None
+            lib.epitem_ready(item.c)
         return found
 
     def give_back(self, events: list[tuple[Item, int]]) -> None:
         """The guest's buffer was bad: what `collect` took from the list is to be reported again."""
         for item, got in events:
             if item.events & EPOLLONESHOT:
-                item.events |= got
-                item.requeue()
-            self._ready[item] = None
+                item.set_events(item.events | got, item.data)
+            lib.epitem_ready(item.c)
 
 
 def _with_always(events: int) -> int:

@@ -8,38 +8,59 @@ is the caller's business).  Operations are coroutines since bytes may have to co
 from __future__ import annotations
 
 import errno
+from _operator import attrgetter
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_ACCMODE, O_PATH
 from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs.locks import posix_release, release_file
 from sentry.kernel.wait import WaitQueue
+from sentry.platform.queue import hold_until_free
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from sentry.fs.dentry import Path
-    from sentry.fs.inode import Inode
+    from sentry.fs.inode import Field, Inode
     from sentry.fs.owner import FileOwner
 
 
 #: As the offset of `pwrite`: behind the last byte, without moving the position (RWF_APPEND).
 APPEND = -1
+_new = ffi.new
+_VFILE = ffi.typeof("struct vfile *")
+
+
+def _set_pos(file: File, pos: int) -> None:
+    file.c.pos = pos
+
+
+def _set_flags(file: File, flags: int) -> None:
+    file.c.flags = flags
 
 
 class File:
     """What a descriptor refers to.  Shared by dup and fork; `refs` counts descriptors (and other
     holders, such as mappings); the last `put` calls `release`."""
 
-    __slots__ = ("_claim", "flags", "inode", "owner", "path", "pos", "queue", "refs", "watches")
+    __slots__ = ("_claim", "c", "inode", "owner", "path", "queue", "refs", "watches")
+    #: Access mode and status flags as F_GETFL shows them (creation flags removed).
+    flags: Field = property(attrgetter("c.flags"), _set_flags)  # type: ignore[assignment]
+    pos: Field = property(attrgetter("c.pos"), _set_pos)  # type: ignore[assignment]
+    #: Which of the engine's fast paths serve it (VFILE_*).
+    fast_kind: int = lib.VFILE_PYTHON
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
+        #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.
+        c: Any = _new(_VFILE)
+        self.c = c
         self.inode = inode
-        #: Access mode and status flags as F_GETFL shows them (creation flags removed).
-        self.flags = flags
+        c.node = inode.c
+        c.flags = flags
+        c.kind = self.fast_kind
         self.path = path
-        self.pos = 0
         self.refs = 1
         #: Woken with poll bits whenever readiness may have changed.
         self.queue = WaitQueue()
@@ -50,13 +71,20 @@ class File:
         #: 1: counts among the inode's writers, -1: among its texts.
         self._claim = 0
 
+    def set_inode(self, inode: Inode) -> None:
+        """Show `inode` as the file that is open (an overlay puts its own before the lower one)."""
+        self.inode = inode
+        self.c.node = inode.c
+
     @property
     def readable(self) -> bool:
-        return self.flags & O_ACCMODE in (0, 2) and not self.flags & O_PATH
+        flags: int = self.c.flags
+        return flags & O_ACCMODE in (0, 2) and not flags & O_PATH
 
     @property
     def writable(self) -> bool:
-        return self.flags & O_ACCMODE in (1, 2) and not self.flags & O_PATH
+        flags: int = self.c.flags
+        return flags & O_ACCMODE in (1, 2) and not flags & O_PATH
 
     def get(self) -> File:
         self.refs += 1
@@ -73,7 +101,8 @@ class File:
                 self.inode.writers -= 1
             elif self._claim:
                 self.inode.texts -= 1
-            self.release()
+            if not hold_until_free(self.c, self.release):
+                self.release()
 
     def claim_write(self) -> None:
         """This file was opened for writing: nobody may execute it meanwhile (ETXTBSY)."""

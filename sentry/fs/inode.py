@@ -1,16 +1,20 @@
 """Inode and Filesystem: the interface each file system implements (struct inode_operations).
 
-Attributes are plain fields, always in the units of struct stat; times are nanoseconds since the
-epoch.  Operations are coroutines, since a remote file system waits for its server; one in memory
-just never suspends.  Whoever calls them (walk.py, the system calls) has checked permissions, and
-that names are valid; a file system checks what only it knows (EEXIST, ENOTEMPTY, EROFS…).
+Attributes are always in the units of struct stat; times are nanoseconds since the epoch.  They stand
+in a struct vnode (csrc/abi/vfs.h), where the engine's fast paths find them, too.
+
+Operations are coroutines, since a remote file system waits for its server; one in memory just never
+suspends.  Whoever calls them (walk.py, the system calls) has checked permissions, and that names are
+valid; a file system checks what only it knows (EEXIST, ENOTEMPTY, EROFS…).
 """
 
 from __future__ import annotations
 
 import errno
+from _operator import attrgetter
 from time import time_ns
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_NOATIME
 from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, makedev
@@ -26,6 +30,12 @@ if TYPE_CHECKING:
     from sentry.fs.mutex import Mutex
     from sentry.kernel.credentials import Credentials
 
+    class Field:
+        """An integer of an object's C struct, as type checkers see the properties below."""
+
+        def __get__(self, instance: object, owner: object) -> int: ...
+        def __set__(self, instance: object, value: int) -> None: ...
+
 
 #: How a directory's names may be cached (Inode.caching): for as long as this kernel changes them
 #: itself; after asking `lookup` again each time (it must return the same object for the same file);
@@ -33,6 +43,31 @@ if TYPE_CHECKING:
 CACHE_EXACT = 0
 CACHE_REVALIDATE = 1
 CACHE_NEVER = 2
+
+#: Inode.c.flags: the attributes are true without a `refresh`.
+LIVE: int = lib.VNODE_LIVE
+#: And of a file whose bytes are the host's: it was written to, so it can't be LIVE before the next refresh.
+CHANGED: int = lib.VNODE_CHANGED
+_new = ffi.new
+_VNODE = ffi.typeof("struct vnode *")
+#: What a time stamp can be (Linux's s_time_max): others are cut to the nearest, as utimensat(2) does.
+TIME_MAX = 0x7FFF_FFFF_FFFF_FFFF
+
+
+def _attribute(name: str) -> Field:
+    """The property of an inode that is the field `name` of its struct vnode."""
+
+    def put(inode: Inode, value: int) -> None:
+        setattr(inode.c, name, value)
+
+    return property(attrgetter("c." + name), put)  # type: ignore[return-value]
+
+
+def _time(name: str) -> Field:
+    def put(inode: Inode, value: int) -> None:
+        setattr(inode.c, name, max(-TIME_MAX, min(value, TIME_MAX)))
+
+    return property(attrgetter("c." + name), put)  # type: ignore[return-value]
 
 
 class Filesystem:
@@ -72,10 +107,23 @@ class Filesystem:
 class Inode:
     """A file.  Subclasses override the operations that their kind of file has."""
 
-    __slots__ = (
-        "atime", "attached", "blksize", "blocks", "btime", "ctime", "fs", "gid", "ino", "locks", "mode",
-        "mtime", "nlink", "rdev", "size", "texts", "uid", "writers",
-    )  # fmt: skip
+    __slots__ = ("attached", "c", "fs", "locks", "texts", "writers")
+    mode = _attribute("mode")
+    uid = _attribute("uid")
+    gid = _attribute("gid")
+    nlink = _attribute("nlink")
+    ino = _attribute("ino")
+    rdev = _attribute("rdev")
+    blksize = _attribute("blksize")
+    #: Bytes; units of 512 bytes.
+    size = _attribute("size")
+    blocks = _attribute("blocks")
+    atime = _time("atime")
+    mtime = _time("mtime")
+    ctime = _time("ctime")
+    btime = _time("btime")
+    #: `c.flags` of a new one.
+    _flags = LIVE
     #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
     caching = CACHE_EXACT
     #: Nobody may write to it, whatever the mode says: EPERM (S_IMMUTABLE).
@@ -83,16 +131,18 @@ class Inode:
 
     def __init__(self, fs: Filesystem, ino: int, mode: int, uid: int = 0, gid: int = 0) -> None:
         self.fs = fs
-        self.ino = ino
-        self.mode = mode
-        self.uid = uid
-        self.gid = gid
-        self.nlink = 1
-        self.size = 0
-        self.rdev = 0
-        self.blksize = 4096
-        self.blocks = 0
-        self.atime = self.mtime = self.ctime = self.btime = time_ns()
+        #: struct vnode: the attributes.
+        c: Any = _new(_VNODE)
+        self.c = c
+        c.dev = fs.dev
+        c.ino = ino
+        c.mode = mode
+        c.uid = uid
+        c.gid = gid
+        c.nlink = 1
+        c.blksize = 4096
+        c.flags = self._flags
+        c.atime = c.mtime = c.ctime = c.btime = time_ns()
         #: Record and flock locks; see locks.py.
         self.locks: FileLocks | None = None
         #: What a FIFO (its pipe), a bound socket or a device keeps with its inode.
@@ -100,33 +150,42 @@ class Inode:
         #: Files open for writing, and programs under way: only one of the two may be (File.claim_write).
         self.writers = self.texts = 0
 
+    def __init_subclass__(cls) -> None:
+        if "refresh" in cls.__dict__:
+            cls._flags = 0  # it has to say when its attributes are LIVE
+
     @property
     def kind(self) -> int:
         """The S_IFMT bits."""
-        return self.mode & S_IFMT
+        mode: int = self.c.mode
+        return mode & S_IFMT
 
     @property
     def is_dir(self) -> bool:
-        return self.mode & S_IFMT == S_IFDIR
+        mode: int = self.c.mode
+        return mode & S_IFMT == S_IFDIR
 
     @property
     def is_symlink(self) -> bool:
-        return self.mode & S_IFMT == S_IFLNK
+        mode: int = self.c.mode
+        return mode & S_IFMT == S_IFLNK
 
     def touch_atime(self, flags: int) -> None:
         """The file was read: move atime on as relatime does, unless `flags` has O_NOATIME."""
         if flags & O_NOATIME or self.fs.readonly:
             return
-        atime = self.atime
-        if atime <= self.mtime or atime <= self.ctime:
-            self.atime = time_ns()
+        c = self.c
+        atime = c.atime
+        if atime <= c.mtime or atime <= c.ctime:
+            c.atime = time_ns()
         elif self.fs.relatime_day:
             now = time_ns()
             if now - atime > 86_400_000_000_000:
-                self.atime = now
+                c.atime = now
 
     async def refresh(self) -> None:
-        """Bring the attribute fields up to date (a remote or generated file overrides this)."""
+        """Bring the attribute fields up to date (a remote or generated file overrides this, and sets LIVE
+        in `c.flags` where the engine may do without)."""
 
     async def setattr(self, changes: dict[str, int]) -> None:
         """Set some of mode (permission bits) uid gid size atime mtime; ctime follows by itself."""

@@ -65,7 +65,7 @@ class MemfdInode(RegularInode):
         exec_sealed = bool(flags & MFD_NOEXEC_SEAL)
         mode = S_IFREG | (0o666 if exec_sealed else 0o777)
         super().__init__(filesystem, filesystem.new_ino(), mode, cred.fsuid, cred.fsgid)
-        self._fd = _host_memfd()
+        self._hold(_host_memfd())
         self.nlink = 0
         self.link_text = b"/memfd:" + name + b" (deleted)"
         self._exec_sealed = exec_sealed

@@ -10,9 +10,9 @@ Both ends share the pipe's one wait queue and tell readers from writers by the p
 from __future__ import annotations
 
 import errno
-from _collections import deque
 from time import time_ns
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_ACCMODE, O_DIRECT, O_NONBLOCK
 from sentry.abi.ioctl import FIONREAD
@@ -20,7 +20,8 @@ from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs.anon import PIPEFS, AnonInode
 from sentry.fs.file import File
-from sentry.kernel.wait import WaitQueue, block
+from sentry.kernel.wait import block
+from sentry.platform.queue import SharedQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,113 +43,97 @@ WRITABLE = POLLOUT | POLLWRNORM
 
 _pages = 0
 
-
-class Slot:
-    """One page: bytes from `start` on are still to be read."""
-
-    __slots__ = ("data", "packet", "start")
-
-    def __init__(self, data: bytearray, packet: bool) -> None:
-        self.data = data
-        self.start = 0
-        self.packet = packet
+#: What one `take` returns at most without a buffer of its own.
+_SCRATCH_SIZE = 65536
+_scratch = ffi.new("uint8_t[]", _SCRATCH_SIZE)
 
 
 class Pipe:
-    """The bytes under way, and how many ends are open."""
+    """The bytes under way, and how many ends are open: a struct pipe, which the fast paths use too."""
 
-    __slots__ = ("max_slots", "queue", "reader_opens", "readers", "size", "slots", "writer_opens", "writers")
+    __slots__ = ("c", "queue")
 
     def __init__(self) -> None:
         global _pages
-        self.slots: deque[Slot] = deque()
-        self.size = 0
-        self.max_slots = DEFAULT_SLOTS if _pages + DEFAULT_SLOTS <= SOFT_PAGES else SMALL_SLOTS
-        _pages += self.max_slots
-        self.readers = self.writers = 0
-        #: How often each end was opened: what a FIFO's open waits for.
-        self.reader_opens = self.writer_opens = 0
-        self.queue = WaitQueue()
+        slots = DEFAULT_SLOTS if _pages + DEFAULT_SLOTS <= SOFT_PAGES else SMALL_SLOTS
+        c = lib.pipe_new(slots)
+        if not c:
+            raise SysError(errno.ENOMEM)
+        _pages += slots
+        self.c = ffi.gc(c, lib.pipe_free)
+        self.queue = SharedQueue(ffi.addressof(c, "queue"), self.c)
 
     def free(self) -> None:
         """Both ends are closed."""
         global _pages
-        _pages -= self.max_slots
-        self.max_slots = 0
-        self.slots.clear()
-        self.size = 0
+        _pages -= self.c.max_slots
+        lib.pipe_clear(self.c)
+        lib.pipe_resize(self.c, 0)
 
     @property
     def full(self) -> bool:
-        return len(self.slots) >= self.max_slots
+        return bool(self.c.count >= self.c.max_slots)
+
+    @property
+    def empty(self) -> bool:
+        return not self.c.count
+
+    @property
+    def size(self) -> int:
+        """Bytes to be read."""
+        size: int = self.c.size
+        return size
+
+    @property
+    def max_slots(self) -> int:
+        slots: int = self.c.max_slots
+        return slots
+
+    @property
+    def readers(self) -> int:
+        readers: int = self.c.readers
+        return readers
+
+    @property
+    def writers(self) -> int:
+        writers: int = self.c.writers
+        return writers
 
     def put(self, data: bytes, packet: bool) -> int:
         """Take as many bytes of `data` as there is room for; 0 when there is none."""
-        slots = self.slots
-        size, taken = len(data), 0
-        odd = size & (PAGE_SIZE - 1)
-        if odd and slots and not packet:
-            last = slots[-1]
-            if not last.packet and len(last.data) + odd <= PAGE_SIZE:
-                last.data += data[:odd]
-                taken = odd
-        while taken < size and len(slots) < self.max_slots:
-            slots.append(Slot(bytearray(data[taken : taken + PAGE_SIZE]), packet))
-            taken = min(taken + PAGE_SIZE, size)
-        self.size += taken
+        taken: int = lib.pipe_put(self.c, ffi.from_buffer(data), len(data), packet)
         return taken
 
     def take(self, size: int) -> bytes:
         """Up to `size` bytes; of packets the first one, the rest of which is lost."""
-        slots = self.slots
-        pieces = []
-        while slots and size > 0:
-            slot = slots[0]
-            data = slot.data
-            left = len(data) - slot.start
-            if left <= size or slot.packet:
-                pieces.append(bytes(data[slot.start : slot.start + size]))
-                slots.popleft()
-                self.size -= left
-                size -= left
-                if slot.packet:
-                    break
-            else:
-                pieces.append(bytes(data[slot.start : slot.start + size]))
-                slot.start += size
-                self.size -= size
-                break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        size = min(size, self.c.size)
+        buffer = _scratch if size <= _SCRATCH_SIZE else ffi.new("uint8_t[]", size)
+        data: bytes = ffi.buffer(buffer, lib.pipe_take(self.c, buffer, size))[:]
+        return data
 
     def copy_to(self, target: Pipe, size: int) -> int:
         """tee(2): up to `size` bytes into `target` without taking them; how many there was room for."""
-        done = 0
-        for slot in self.slots:
-            if done == size or target.full:
-                break
-            piece = slot.data[slot.start : slot.start + size - done]
-            target.slots.append(Slot(piece, slot.packet))
-            done += len(piece)
-        target.size += done
-        return done
+        copied: int = lib.pipe_copy(self.c, target.c, size)
+        return copied
 
     def resize(self, size: int, privileged: bool) -> int:
-        """F_SETPIPE_SZ (`size` is unsigned): what it really gets.  SysError(EINVAL, EPERM, EBUSY)."""
+        """F_SETPIPE_SZ (`size` is unsigned): what it really gets.  SysError(EINVAL, EPERM, EBUSY, ENOMEM)."""
         global _pages
         if size > 1 << 31:
             raise SysError(errno.EINVAL)
         pages = max(1, (size + PAGE_SIZE - 1) // PAGE_SIZE)
         pages = 1 << (pages - 1).bit_length()
-        grows = pages > self.max_slots
-        if grows and pages * PAGE_SIZE > MAX_SIZE and not privileged:
+        had = self.max_slots
+        if pages > had and pages * PAGE_SIZE > MAX_SIZE and not privileged:
             raise SysError(errno.EPERM)
-        if grows and (pages * PAGE_SIZE > MAX_SIZE * 16 or _pages + pages - self.max_slots > SOFT_PAGES):
+        if pages > had and (pages * PAGE_SIZE > MAX_SIZE * 16 or _pages + pages - had > SOFT_PAGES):
             raise SysError(errno.EPERM)
-        if pages < len(self.slots):
+        if pages < self.c.count:
             raise SysError(errno.EBUSY)
-        _pages += pages - self.max_slots
         was_full = self.full
-        self.max_slots = pages
+        if lib.pipe_resize(self.c, pages) < 0:
+            raise SysError(errno.ENOMEM)
+        _pages += pages - had
         if was_full and not self.full:
             self.queue.wake(WRITABLE)
         return pages * PAGE_SIZE
@@ -163,21 +148,23 @@ class PipeFile(File):
         super().__init__(inode, flags, path)
         self.pipe = pipe
         self.queue = pipe.queue
+        self.c.object = pipe.c
+        self.c.kind = lib.VFILE_PIPE
         #: `writer_opens` when a FIFO was opened without waiting for a writer: no POLLHUP before one came.
         self.opens_seen = -1
         if self.readable:
-            pipe.readers += 1
-            pipe.reader_opens += 1
+            pipe.c.readers += 1
+            pipe.c.reader_opens += 1
         if self.writable:
-            pipe.writers += 1
-            pipe.writer_opens += 1
+            pipe.c.writers += 1
+            pipe.c.writer_opens += 1
 
     def release(self) -> None:
         pipe = self.pipe
         if self.readable:
-            pipe.readers -= 1
+            pipe.c.readers -= 1
         if self.writable:
-            pipe.writers -= 1
+            pipe.c.writers -= 1
         if not pipe.readers and not pipe.writers:
             pipe.free()
             if self.inode.attached is pipe:
@@ -189,9 +176,9 @@ class PipeFile(File):
         pipe = self.pipe
         mask = 0
         if self.readable:
-            if pipe.slots:
+            if not pipe.empty:
                 mask |= READABLE
-            if not pipe.writers and self.opens_seen != pipe.writer_opens:
+            if not pipe.writers and self.opens_seen != pipe.c.writer_opens:
                 mask |= POLLHUP
         if self.writable:
             if not pipe.full:
@@ -206,7 +193,7 @@ class PipeFile(File):
             raise SysError(errno.EBADF)
         if size == 0:
             return b""
-        if not pipe.slots:
+        if pipe.empty:
             if not pipe.writers:
                 return b""
             raise SysError(errno.EAGAIN)
@@ -295,14 +282,15 @@ async def open_fifo(inode: Inode, flags: int, path: Path | None = None) -> File:
         if not waits:
             pass
         elif mode == 0 and not pipe.writers:
-            seen = pipe.writer_opens
+            seen = pipe.c.writer_opens
             if flags & O_NONBLOCK:
                 file.opens_seen = seen
-            while not flags & O_NONBLOCK and pipe.writer_opens == seen:
+                file.c.kind = lib.VFILE_PYTHON  # the engine knows nothing of `opens_seen`
+            while not flags & O_NONBLOCK and pipe.c.writer_opens == seen:
                 await block((pipe.queue, READABLE | POLLHUP))
         elif mode == 1 and not pipe.readers:
-            seen = pipe.reader_opens
-            while pipe.reader_opens == seen:
+            seen = pipe.c.reader_opens
+            while pipe.c.reader_opens == seen:
                 await block((pipe.queue, WRITABLE | POLLERR))
     except BaseException:
         file.put()

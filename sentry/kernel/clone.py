@@ -118,10 +118,10 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if child.altstack[1] & SS_AUTODISARM and flags & CLONE_VM:
         child.altstack = (0, SS_DISABLE, 0)
     if flags & CLONE_FILES:
-        child.files = task.files
+        child.set_files(task.files)
         child.files.users += 1
     else:
-        child.files = task.files.copy()
+        child.set_files(task.files.copy())
     if flags & CLONE_FS:
         child.fs = task.fs
         child.fs.users += 1

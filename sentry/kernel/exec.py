@@ -19,6 +19,7 @@ from sentry.kernel.credentials import exec_credentials
 from sentry.kernel.wait import block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
+from sentry.mm.patch import CodePatches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ NAME_SIZE = 15
 USER_EFLAGS = 0x202
 USER_CS = 0x33
 USER_SS = 0x2B
+_CLEARED = (
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+    "fs_base", "gs_base", "ds", "es", "fs", "gs",
+)  # fmt: skip
 
 
 async def open_program(task: Task, path: Path) -> File:
@@ -128,6 +133,8 @@ async def _load(
         thread = kernel.platform.new_address_space()
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
         mm.limit = task.group.limit
+        if kernel.platform.patched_entry and kernel.config.patch:
+            mm.patches = CodePatches(mm, kernel.platform.patched_entry)
         fixed = task.sched.personality & ADDR_NO_RANDOMIZE
         start = await elf.load_program(
             mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed
@@ -145,29 +152,7 @@ async def _load(
     _replace_memory(task, mm, thread, old_thread, old)
     _reset(task, path, filename, cred, secure)
     regs = task.regs
-    for register in [
-        "rax",
-        "rbx",
-        "rcx",
-        "rdx",
-        "rsi",
-        "rdi",
-        "rbp",
-        "r8",
-        "r9",
-        "r10",
-        "r11",
-        "r12",
-        "r13",
-        "r14",
-        "r15",
-        "fs_base",
-        "gs_base",
-        "ds",
-        "es",
-        "fs",
-        "gs",
-    ]:
+    for register in _CLEARED:
         setattr(regs, register, 0)
     regs.rip, regs.rsp, regs.eflags, regs.cs, regs.ss = start.rip, start.rsp, USER_EFLAGS, USER_CS, USER_SS
     thread.reset_fpstate()
@@ -203,6 +188,7 @@ async def _leave_other_threads(task: Task) -> None:
         tasks = task.kernel.tasks
         tasks.pop(task.tid, None)
         task.tid = group.tgid
+        task.publish_ids()
         tasks[task.tid] = task
         group.leader = task
 
@@ -212,7 +198,7 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
     group = task.group
     if task.files.users > 1:
         task.files.users -= 1
-        task.files = task.files.copy()
+        task.set_files(task.files.copy())
     task.files.close_on_exec(task)
     if group.sighand.users > 1:
         group.sighand.users -= 1

@@ -1,12 +1,14 @@
 """Descriptor tables (struct files_struct): small integers to open file descriptions.
 
-Shared by tasks that were cloned with CLONE_FILES; `users` counts them.
+Shared by tasks that were cloned with CLONE_FILES; `users` counts them.  What stands here stands in a struct
+fd_table, too, where the engine's fast paths look it up; a file leaves that one before anything of it ends.
 """
 
 from __future__ import annotations
 
 import errno
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_PATH
 
@@ -21,18 +23,54 @@ MAX_DESCRIPTORS = 1 << 19
 #: How many there are.
 _total = 0
 
+_new = ffi.new
+_TABLE = ffi.typeof("struct fd_table *")
+_FILES, _BYTES = ffi.typeof("struct vfile *[]"), ffi.typeof("uint8_t[]")
+NULL = ffi.NULL
+#: Numbers that the arrays of a new table have room for.
+SMALL = 32
+
 
 class FDTable:
-    __slots__ = ("_cloexec", "_files", "_highest", "_lowest", "users")
+    __slots__ = ("_cloexec", "_cloexec_room", "_files", "_highest", "_lowest", "_room", "c", "users")
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = SMALL) -> None:
         self._files: dict[int, File] = {}
         self._cloexec: set[int] = set()
+        #: struct fd_table and what it points to.
+        self.c: Any = _new(_TABLE)
+        self._room: Any = NULL
+        self._cloexec_room: Any = NULL
+        self._grow(room)
         #: No free descriptor is below this one.
         self._lowest = 0
         #: The highest number there ever was.
         self._highest = 0
         self.users = 1
+
+    def _grow(self, room: int) -> None:
+        """Let the C table have room for `room` numbers."""
+        files, cloexec, c = _new(_FILES, room), _new(_BYTES, room), self.c
+        if c.size:
+            ffi.memmove(files, self._room, c.size * 8)
+            ffi.memmove(cloexec, self._cloexec_room, c.size)
+        self._room, self._cloexec_room = files, cloexec
+        c.files, c.cloexec, c.size = files, cloexec, room
+
+    def _show(self, fd: int, file: File, cloexec: bool) -> None:
+        """`file` has come to be at `fd`."""
+        if fd >= self.c.size:
+            self._grow(max(2 * self.c.size, fd + 1))
+        self._room[fd] = file.c
+        self._cloexec_room[fd] = cloexec
+
+    def limit_sizes(self) -> None:
+        """A task that uses this table has a finite RLIMIT_FSIZE: the engine leaves writes to us."""
+        self.c.flags |= lib.TABLE_LIMITED
+
+    def limit_numbers(self) -> None:
+        """A task that uses this table may have few descriptors: the engine leaves poll(2) to us."""
+        self.c.flags |= lib.TABLE_FEW
 
     def get(self, fd: int) -> File:
         """The file of `fd` for input, output and the like; SysError(EBADF), also for O_PATH files."""
@@ -65,6 +103,7 @@ class FDTable:
             self._highest = fd
         if cloexec:
             self._cloexec.add(fd)
+        self._show(fd, file, cloexec)
         if minimum <= self._lowest:
             self._lowest = fd + 1
         return fd
@@ -84,6 +123,7 @@ class FDTable:
         self._cloexec.discard(fd)
         if cloexec:
             self._cloexec.add(fd)
+        self._show(fd, file, cloexec)
         if old is not None:
             old.flush(task)
             old.put()
@@ -92,6 +132,7 @@ class FDTable:
         file = self._files.pop(fd, None)
         if file is None:
             raise SysError(errno.EBADF)
+        self._room[fd] = NULL
         self._count(-1)
         self._cloexec.discard(fd)
         if fd < self._lowest:
@@ -119,6 +160,7 @@ class FDTable:
     def set_cloexec(self, fd: int, on: bool) -> None:
         if fd not in self._files:
             raise SysError(errno.EBADF)
+        self._cloexec_room[fd] = on
         if on:
             self._cloexec.add(fd)
         else:
@@ -131,11 +173,19 @@ class FDTable:
         """fork: the same files under the same numbers.  See `check_copy`."""
         global _total
         _total += len(self._files)
-        new = FDTable()
+        highest = max(self._files, default=0)
+        room = SMALL
+        while room <= highest:
+            room *= 2
+        new = FDTable(room)
+        count = min(room, self.c.size)
+        ffi.memmove(new._room, self._room, count * 8)
+        ffi.memmove(new._cloexec_room, self._cloexec_room, count)
+        new.c.flags = self.c.flags
         new._files = dict(self._files)
         new._cloexec = set(self._cloexec)
         new._lowest = self._lowest
-        new._highest = max(new._files, default=0)
+        new._highest = highest
         for file in new._files.values():
             file.get()
         return new

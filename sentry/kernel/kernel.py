@@ -232,6 +232,8 @@ class Kernel:
         task.exited = True
         task.running = False
         group = task.group
+        if task.thread is not None:
+            task.thread.set_files(None)
         self._release_memory(task)
         files = task.files
         files.users -= 1
@@ -259,6 +261,7 @@ class Kernel:
         self.end_vfork(task)
         self.futexes.exit_task(task)
         task.mm = None  # type: ignore[assignment]
+        task.unbind()
         if mm.users > 1:
             task.thread.exit()
         mm.put()
@@ -286,6 +289,8 @@ class Kernel:
             group.children.discard(child)
             child.parent = reaper
             reaper.children.add(child)
+            for task in child.tasks:
+                task.publish_ids()
             if child.zombie:
                 self._notify_parent(child)
         group.hang_up_orphans(orphans)

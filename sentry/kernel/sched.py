@@ -37,9 +37,11 @@ class Sched:
     def for_child(self) -> Sched:
         """What fork(2) and clone(2) give the child."""
         new = Sched.__new__(Sched)
-        for name in Sched.__slots__:
-            setattr(new, name, getattr(self, name))
-        new.default_slack_ns = self.slack_ns
+        new.policy, new.priority, new.nice = self.policy, self.priority, self.nice
+        new.reset_on_fork, new.slice_ns, new.ioprio = self.reset_on_fork, self.slice_ns, self.ioprio
+        new.slack_ns = new.default_slack_ns = self.slack_ns
+        new.personality = self.personality
+        new.io_flusher, new.thp_disable = self.io_flusher, self.thp_disable
         if self.reset_on_fork:
             new.reset_on_fork = False
             if self.policy in (SCHED_FIFO, SCHED_RR, SCHED_DEADLINE):

@@ -132,6 +132,8 @@ class Signals:
         if not self._accept(group, None, info):
             return
         group.pending.add(info)
+        for task in group.tasks:
+            task.publish_pending()
         target = self._pick(group, signo)
         if target is not None:
             target.notify_signal()
@@ -146,6 +148,7 @@ class Signals:
         if not self._accept(group, task, info):
             return
         task.pending.add(info)
+        task.publish_pending()
         if not task.blocked & bit(signo):
             task.notify_signal()
         group.signal_queue.wake()

@@ -39,7 +39,7 @@ from sentry.kernel import frames
 from sentry.kernel.sched import Sched
 from sentry.kernel.signals import DEFAULT, SigPending, sanitize_mask
 from sentry.kernel.wait import Interrupted, Runner, WaitQueue
-from sentry.platform.base import DEAD, FAULT, SYSCALL
+from sentry.platform.base import DEAD, FAULT, KICKED, SITE, SYSCALL, Trap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sentry.kernel.group import ThreadGroup
     from sentry.kernel.kernel import Kernel
     from sentry.mm.manager import MemoryManager
-    from sentry.platform.base import Thread, Trap
+    from sentry.platform.base import Thread
 
 NO_RESULT = object()
 
@@ -62,16 +62,30 @@ ERESTARTNOHAND = 514
 ERESTART_RESTARTBLOCK = 516
 SYSCALL_INSTRUCTION_SIZE = 2
 U64 = 0xFFFFFFFFFFFFFFFF
+#: Without what `Task.step` adds for those that do not come from a trap.
+run_coroutine = Runner.step
+#: Of Thread.hot: all ids, and the signal mask.
+ALL_KNOWN = 0xFF
+
+
+class Detached:
+    """Stands in for `Thread.hot` while a task has no thread."""
+
+    __slots__ = ("forced", "ids", "known", "pending", "sigmask")
+
+    def __init__(self, sigmask: int = 0) -> None:
+        self.sigmask = sigmask
+        self.forced = self.known = self.pending = 0
+        self.ids: tuple[int, ...] = ()
 
 
 class Task(Runner):
     __slots__ = (
+        "_cred",
         "affinity",
         "altstack",
         "awaited",
-        "blocked",
         "clear_child_tid",
-        "cred",
         "exited",
         "fault_addr",
         "fault_error",
@@ -79,6 +93,7 @@ class Task(Runner):
         "files",
         "fs",
         "group",
+        "hot",
         "kernel",
         "mm",
         "name",
@@ -109,14 +124,15 @@ class Task(Runner):
         self.kernel = kernel
         self.tid = tid
         self.group = group
-        self.cred = cred
+        self._cred = cred
+        #: The thread's, or a stand-in; `blocked` is in there.
+        self.hot: Any = Detached()
         self.name = b""
         self.mm: MemoryManager = None  # type: ignore[assignment]
         self.files: FDTable = None  # type: ignore[assignment]
         self.fs: FsContext = None  # type: ignore[assignment]
         self.thread: Thread = None  # type: ignore[assignment]
         self.regs: Any = None
-        self.blocked = 0
         #: What sigtimedwait waits for: such signals are queued even if ignored.
         self.awaited = 0
         self.saved_mask: int | None = None
@@ -149,13 +165,63 @@ class Task(Runner):
             return b"Z"
         if self.parked:
             return b"T"
-        return b"S" if self.sleeping or self.thread is None else b"R"
+        return b"S" if self.sleeping or self.thread is None or self.thread.asleep else b"R"
+
+    @property
+    def blocked(self) -> int:
+        """The signal mask, bit N-1 for signal N."""
+        return sanitize_mask(self.hot.sigmask)
+
+    @blocked.setter
+    def blocked(self, mask: int) -> None:
+        self.hot.sigmask = mask
+
+    @property
+    def cred(self) -> Credentials:
+        return self._cred
+
+    @cred.setter
+    def cred(self, cred: Credentials) -> None:
+        self._cred = cred
+        self.publish_ids()
 
     def bind(self, thread: Thread) -> None:
         """Run on `thread` from now on."""
+        mask = self.blocked
         self.thread = thread
         self.regs = thread.regs
         thread.owner = self
+        self.hot = thread.hot
+        self.blocked = mask
+        self.hot.forced = self.kernel.strace is not None
+        self.publish_ids()
+        patches = self.mm.patches
+        thread.set_patches(None if patches is None else patches.table)
+        thread.set_files(None if self.files is None else self.files.c)
+
+    def unbind(self) -> None:
+        """The thread will be somebody else's, or nobody's."""
+        self.hot = Detached(self.blocked)
+
+    def publish_ids(self) -> None:
+        """Let the platform answer getpid(2) and its kin."""
+        group, cred = self.group, self._cred
+        parent = group.parent
+        self.hot.ids = (
+            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid, cred.egid, 0,
+        )  # fmt: skip
+        self.hot.known = ALL_KNOWN
+
+    def publish_pending(self) -> None:
+        """A signal was queued for this task: to be called before its mask is looked at."""
+        if self.thread is not None and not self.exited:
+            self.thread.set_pending(self.pending.bits | self.group.pending.bits)
+
+    def set_files(self, files: FDTable) -> None:
+        """Use the descriptors of `files` from now on."""
+        if self.thread is not None:
+            self.thread.set_files(files.c)
+        self.files = files
 
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
         """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""
@@ -169,13 +235,25 @@ class Task(Runner):
 
     def on_trap(self, trap: Trap) -> None:
         """The platform stopped this task's thread."""
+        if trap.kind == SITE:
+            self.mm.patches.consider(self.regs)
+            if not trap.code:
+                self.thread.resume()
+                if self.signal_pending() or self.kill_pending():
+                    self.thread.kick()
+                return
+            trap = Trap(trap.thread, SYSCALL)
         now = self.trapped_ns = monotonic_ns()
-        self.utime_ns += now - self.resumed_ns
+        self.utime_ns += now - self.resumed_ns - self.thread.take_idle()
         self.running = False
+        group = self.group
         try:
-            self._handle(trap)
+            if trap.kind == SYSCALL and not (group.dying or self.exited or group.exec_task):
+                self.enter_syscall(self.regs.orig_rax & 0xFFFFFFFF)
+            else:
+                self._handle(trap)
         finally:
-            self.stime_ns += monotonic_ns() - now
+            self.stime_ns += (self.resumed_ns if self.running else monotonic_ns()) - now
             self.trapped_ns = 0
 
     def step(self, value: object, error: BaseException | None) -> None:
@@ -194,11 +272,14 @@ class Task(Runner):
         kind = trap.kind
         if kind == DEAD:
             self.kernel.lost_thread(self)
-        elif self.group.dying or self.group.exec_task not in (None, self):
+        elif self.kill_pending():
             self.return_to_user()
         elif kind == SYSCALL:
             self.enter_syscall(self.regs.orig_rax & 0xFFFFFFFF)
         else:
+            patches = self.mm.patches
+            if patches is not None and patches.settle(self.regs, trap.signo if kind == FAULT else 0):
+                kind = KICKED
             if kind == FAULT:
                 self._fault(trap)
             self.return_to_user()
@@ -213,22 +294,24 @@ class Task(Runner):
         """Run the handler of `nr` until it ends or sleeps."""
         self.nr = nr
         self.restart = 0
-        entry = self.kernel.table.get(nr)
-        if self.kernel.strace is not None:
-            self.kernel.strace.enter(self, nr)
+        kernel = self.kernel
+        entry = kernel.table.get(nr)
+        if kernel.strace is not None:
+            kernel.strace.enter(self, nr)
         if entry is None:
-            self.finished(None, self.kernel.missing_syscall(self, nr))
+            self.finished(None, kernel.missing_syscall(self, nr))
             return
         call = entry.call
         if call is None:
-            call = entry.call = self.kernel.decoder(entry.kinds)
+            call = entry.call = kernel.decoder(entry.kinds)
         try:
             result = call(entry.handler, self, self.regs)
         except Exception as exc:
             self.finished(None, exc)
             return
         if entry.is_async:
-            self.start(result)
+            self._coro = result
+            run_coroutine(self, None, None)
         else:
             self.finished(result, None)
 
@@ -241,8 +324,23 @@ class Task(Runner):
         if error is None:
             if result is not NO_RESULT:
                 self.regs.rax = (result or 0) & U64
-        elif isinstance(error, SysError):
+            if self.saved_mask is not None:
+                self.blocked, self.saved_mask = self.saved_mask, None
+        else:
+            self._failed(error)
+        if self.kernel.strace is not None:
+            self.kernel.strace.leave(self, self.nr, self.restart)
+        try:
+            self.return_to_user()
+        except Exception as exc:
+            self.kernel.task_bug(self, exc)
+
+    def _failed(self, error: BaseException) -> None:
+        """The only place where an exception of a handler becomes a number."""
+        if isinstance(error, SysError):
             self.regs.rax = -error.errno & U64
+            if self.saved_mask is not None:
+                self.blocked, self.saved_mask = self.saved_mask, None
         elif isinstance(error, Interrupted):
             entry = self.kernel.table.get(self.nr)
             self.restart = ERESTARTSYS if entry is None else entry.on_signal
@@ -256,18 +354,10 @@ class Task(Runner):
         else:
             self.kernel.handler_bug(self, error)
             self.regs.rax = -errno.EIO & U64
-        if self.saved_mask is not None and (error is None or isinstance(error, SysError)):
-            self.blocked, self.saved_mask = self.saved_mask, None
-        if self.kernel.strace is not None:
-            self.kernel.strace.leave(self, self.nr, self.restart)
-        try:
-            self.return_to_user()
-        except Exception as exc:
-            self.kernel.task_bug(self, exc)
 
     def return_to_user(self) -> None:
         """Deliver what is pending, then let the program run on."""
-        if self.busy or self.exited:
+        if self._coro is not None or self.exited:
             return
         group = self.group
         while True:
@@ -277,7 +367,8 @@ class Task(Runner):
             if group.stopped:
                 self.parked = True
                 return
-            if not (self.pending.bits | group.pending.bits) & ~self.blocked:
+            bits = self.pending.bits | group.pending.bits
+            if not bits & ~self.blocked:
                 break
             info = self.take_signal(~self.blocked)
             if info is not None and not self._deliver(info):
@@ -289,6 +380,8 @@ class Task(Runner):
             if (self.pending.bits | group.pending.bits) & ~self.blocked:
                 self.return_to_user()
                 return
+        if bits != self.hot.pending:
+            self.thread.set_pending(bits)
         self.resumed_ns = monotonic_ns()
         self.running = True
         self.thread.resume()

@@ -72,7 +72,8 @@ def task_cpu(task: Task) -> tuple[int, int]:
     """(user, system) nanoseconds that one task has used, the present stretch in its program included."""
     user, system = task.utime_ns, task.stime_ns
     if task.running:
-        user += max(0, monotonic_ns() - task.resumed_ns)
+        task.utime_ns -= task.thread.take_idle()
+        user = task.utime_ns + max(0, monotonic_ns() - task.resumed_ns)
     return user, system
 
 

@@ -137,6 +137,8 @@ class Scheduler:
         that are due again as soon as they have expired.  The tasks in their programs get their turn too.
         """
         worked = False
+        if not self._ready and not self._timers:
+            return worked
         timers = MAX_TIMERS
         for _ in range(MAX_STEPS):
             if timers and self._timers and self._timers[0][0] <= monotonic_ns():

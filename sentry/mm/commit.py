@@ -13,44 +13,60 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 
 class Commit:
     """Bytes promised so far.  `limit` 0 means none; `report(who, size)` is called at the first refusal."""
 
-    __slots__ = ("limit", "peak", "refused", "report", "shared", "shared_limit", "total", "used")
+    __slots__ = ("c", "refused", "report", "shared", "shared_limit")
 
     def __init__(
         self, limit: int = 0, total: int = 0, report: Callable[[bytes, int], None] | None = None
     ) -> None:
-        self.limit = limit
-        #: All memory that guests see (/proc/meminfo MemTotal); 0: not known.
-        self.total = limit or total
+        #: struct commit (csrc/abi/mm.h): limit, used, peak, and all memory that guests see (0: not known).
+        self.c: Any = ffi.new("struct commit *")
+        self.c.limit = limit
+        self.c.total = limit or total
         #: Half of the memory, as Linux's default for a tmpfs, where --memory does not say more.
         self.shared_limit = limit or total // 2
         #: How much of `used` is shared memory.
         self.shared = 0
-        self.used = 0
-        self.peak = 0
         self.refused = 0
         self.report = report
 
+    @property
+    def limit(self) -> int:
+        value: int = self.c.limit
+        return value
+
+    @property
+    def used(self) -> int:
+        value: int = self.c.used
+        return value
+
+    @used.setter
+    def used(self, value: int) -> None:
+        self.c.used = value
+
+    @property
+    def peak(self) -> int:
+        value: int = self.c.peak
+        return value
+
     def charge(self, size: int, who: bytes = b"") -> None:
         """Promise `size` bytes more; SysError(ENOMEM)."""
-        used = self.used + size
-        if used > self.limit if self.limit else size > self.total > 0:
-            self._refuse(size, who)
-        self.used = used
-        if used > self.peak:
-            self.peak = used
+        if lib.commit_charge(self.c, size):
+            self.refuse(size, who)
 
-    def _refuse(self, size: int, who: bytes) -> NoReturn:
+    def refuse(self, size: int, who: bytes) -> NoReturn:
+        """There is no room for `size` bytes more: SysError(ENOMEM)."""
         self.refused += 1
         report, self.report = self.report, None
         if report is not None:
@@ -58,7 +74,7 @@ class Commit:
         raise SysError(errno.ENOMEM)
 
     def uncharge(self, size: int) -> None:
-        self.used -= size
+        self.c.used -= size
 
     def shared_room(self) -> int:
         """How many bytes of shared memory may still be charged."""
@@ -68,11 +84,12 @@ class Commit:
     def charge_shared(self, size: int, who: bytes = b"") -> None:
         """`size` bytes more of shared memory; SysError(ENOMEM)."""
         if size > self.shared_room():
-            self._refuse(size, who)
+            self.refuse(size, who)
         self.count_shared(size)
 
     def count_shared(self, size: int) -> None:
         """`size` bytes (maybe negative) of shared memory have come into use already."""
         self.shared += size
-        self.used += size
-        self.peak = max(self.peak, self.used)
+        c = self.c
+        c.used += size
+        c.peak = max(c.peak, c.used)

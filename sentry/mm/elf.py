@@ -247,7 +247,7 @@ async def _map_anywhere(mm: MemoryManager, image: Image) -> int:
     low, high = image.bounds()
     alignment = _alignment(image)
     start = mm.find_free(high - low + alignment - PAGE_SIZE)
-    if start is None:
+    if not start:
         raise SysError(errno.ENOMEM)
     start = (start + alignment - 1) & ~(alignment - 1)
     await _map_segments(mm, image, start - low)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MMAP_MIN_ADDR,
@@ -15,7 +16,7 @@ from sentry.abi.mman import (
     VM_WRITE,
 )
 from sentry.abi.resource import RLIMIT_DATA, RLIMIT_STACK
-from sentry.mm.layout import STACK_GUARD, is_free
+from sentry.mm.layout import STACK_GUARD
 from sentry.mm.mapping import Mapping
 from sentry.mm.state import page_up
 from sentry.platform.base import GUEST_TOP
@@ -43,7 +44,7 @@ class Growth(Mapping):
             self.unmap(end, old_end - end)
         elif end > old_end:
             flags = VM_READ | VM_WRITE | VM_MAYALL | self.def_flags
-            if not is_free(self.tree, old_end, end + PAGE_SIZE):
+            if not lib.mm_is_free(self.c, old_end, end + PAGE_SIZE):
                 return old
             try:
                 self.check_lock(flags, end - old_end)
@@ -92,8 +93,7 @@ class Growth(Mapping):
             if vma.flags & VM_ACCOUNT:
                 self.commit.uncharge(size)
             return False
-        self._count(vma.flags, size)
-        self.tree.extend_down(vma, start)
+        lib.mm_grow_down(self.c, vma.start, start)
         return True
 
     def _grow_stack(self, addr: int, size: int) -> bool:

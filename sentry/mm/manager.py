@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     PAGE_MASK,
@@ -19,27 +20,20 @@ from sentry.abi.mman import (
     PROT_GROWSUP,
     PROT_RWX,
     PROT_SEM,
-    PROT_WRITE,
-    VM_ACCOUNT,
     VM_DONTCOPY,
-    VM_DONTEXPAND,
     VM_GROWSDOWN,
-    VM_LOCKED,
-    VM_LOCKONFAULT,
-    VM_NORESERVE,
-    VM_SHARED,
     VM_WIPEONFORK,
-    VM_WRITE,
 )
 from sentry.mm.growth import Growth
-from sentry.mm.state import FIELDS, page_up
-from sentry.mm.vma import Vma, VmaTree
+from sentry.mm.state import page_up
+from sentry.mm.vma import VmaTree, let_go, take_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.platform.base import Thread
 
 _U64 = 1 << 64
+_done, _charged = ffi.new("uint64_t *"), ffi.new("uint64_t *")
 
 
 class MemoryManager(Growth):
@@ -57,14 +51,7 @@ class MemoryManager(Growth):
         self.users -= 1
         if self.users == 0:
             self.space.destroy()
-            charged = 0
-            for vma in self.tree.clear():
-                if vma.flags & VM_ACCOUNT:
-                    charged += vma.end - vma.start
-                if vma.file is not None:
-                    vma.file.put()
-            self.commit.uncharge(charged)
-            self.total_vm = self.data_vm = self.stack_vm = self.exec_vm = self.locked_vm = 0
+            self.tree.clear()
             exe, self.exe = self.exe, None
             if exe is not None:
                 exe.put()
@@ -74,39 +61,39 @@ class MemoryManager(Growth):
 
         SysError(ENOMEM, EAGAIN).  The copy has one user.
         """
-        inherited = [vma for vma in self.tree if not vma.flags & VM_DONTCOPY]
-        charge = sum(vma.size for vma in inherited if vma.flags & VM_ACCOUNT)
-        self.commit.charge(charge, self.owner)
+        child = MemoryManager.__new__(MemoryManager)
+        child.commit = self.commit
+        child.tree = VmaTree(self.commit.c)
+        child.c = child.tree.c
+        special = lib.mm_fork(child.c, self.c)
+        if special < 0:
+            self.check(special, self.total_vm)
         try:
             child_thread = self.space.fork(thread)
         except SysError:
-            self.commit.uncharge(charge)
+            child.tree.clear()
             raise
-        child = MemoryManager.__new__(MemoryManager)
-        for name in FIELDS:
-            setattr(child, name, getattr(self, name))
         child.space = child_thread.space
         child.users = 1
-        child.tree = VmaTree()
-        child.def_flags = child.locked_vm = 0
-        for vma in self.tree:
-            if vma.flags & VM_DONTCOPY:
-                child._count(vma.flags & ~VM_LOCKED, -vma.size)
+        child._limit, child.may_lock, child.owner = self._limit, self.may_lock, self.owner
+        child._layout, child.vdso, child.auxv = self._layout, self.vdso, self.auxv
+        child.start_code, child.end_code, child.start_stack = self.start_code, self.end_code, self.start_stack
+        child.arg_start, child.arg_end = self.arg_start, self.arg_end
+        child.env_start, child.env_end = self.env_start, self.env_end
+        child.exe = self.exe
         if self.exe is not None:
             self.exe.get()
-        if self.patches is not None:
-            child.patches = self.patches.fork(child)
-        copies = []
-        for vma in inherited:
-            if vma.file is not None:
-                vma.file.get()
-            flags = vma.flags & ~(VM_LOCKED | VM_LOCKONFAULT)
-            copies.append(Vma(vma.start, vma.end, flags, vma.file, vma.offset, vma.name))
-        child.tree.fill(copies)
+        child.patches = None if self.patches is None else self.patches.fork(child)
+        if special:
+            self._fork_specials(child)
+        return child, child_thread
+
+    def _fork_specials(self, child: MemoryManager) -> None:
+        """What madvise(2) has kept from being copied to `child`."""
         try:
             for vma in self.tree:
                 if vma.flags & (VM_DONTCOPY | VM_WIPEONFORK):
-                    child.leave_code(vma.start, vma.end, [vma])
+                    child.leave_code(vma.start, vma.end)
                 if vma.flags & VM_DONTCOPY:
                     child.space.unmap(vma.start, vma.size)
                 elif vma.flags & VM_WIPEONFORK:
@@ -114,7 +101,6 @@ class MemoryManager(Growth):
         except SysError:
             child.put()
             raise
-        return child, child_thread
 
     def protect(self, start: int, size: int, prot: int) -> None:
         """mprotect(2): changes what comes before the first page that it can't change, as Linux does."""
@@ -130,70 +116,35 @@ class MemoryManager(Growth):
         if prot & ~(PROT_RWX | PROT_SEM):
             raise SysError(errno.EINVAL)
         prot &= PROT_RWX
-        vma = self.tree.find(start)
-        if vma is None:
-            raise SysError(errno.ENOMEM)
         if grows:
-            if vma.start >= end:
+            vma = self.tree.find(start)
+            if vma is None or vma.start >= end:
                 raise SysError(errno.ENOMEM)
             if grows == PROT_GROWSUP or not vma.flags & VM_GROWSDOWN:
                 raise SysError(errno.EINVAL)
             start = vma.start
-        done, charged, error = self._check_protect(start, end, prot)
+        error = lib.mm_check_protect(self.c, start, end, prot, _done, _charged)
+        done, charged = _done[0], _charged[0]
         if done > start:
-            self.leave_code(start, done, self.tree.overlapping(start, done), gone=False)
+            self.leave_code(start, done, gone=False)
             try:
                 self.space.protect(start, done - start, prot)
             except SysError:
                 self.commit.uncharge(charged)
                 raise
-            self._set_prot(start, done, prot)
+            lib.mm_set_prot(self.c, start, done, prot)
+            let_go()
         if error:
-            raise SysError(error)
-
-    def _check_protect(self, start: int, end: int, prot: int) -> tuple[int, int, int]:
-        """How far [start, end) can get `prot`, what was charged for that, and why not further."""
-        charged = grown = 0
-        for vma in self.tree.overlapping(start, end):
-            if vma.start > start:
-                return start, charged, errno.ENOMEM
-            if prot & ~vma.max_prot:
-                return start, charged, errno.EACCES
-            stop = min(vma.end, end)
-            if prot & PROT_WRITE and not vma.flags & (VM_WRITE | VM_SHARED):
-                if not vma.flags & VM_GROWSDOWN and self.data_vm + grown + stop - start > self._data_limit():
-                    return start, charged, errno.ENOMEM
-                if not vma.flags & (VM_ACCOUNT | VM_NORESERVE):
-                    try:
-                        self.commit.charge(stop - start, self.owner)
-                    except SysError as error:
-                        return start, charged, error.errno
-                    charged += stop - start
-                grown += stop - start
-            start = stop
-        return start, charged, 0 if start >= end else errno.ENOMEM
-
-    def _set_prot(self, start: int, end: int, prot: int) -> None:
-        for vma in self.tree.isolate(start, end):
-            size = vma.size
-            self._count(vma.flags, -size)
-            if prot & PROT_WRITE and not vma.flags & (VM_WRITE | VM_SHARED | VM_NORESERVE):
-                vma.flags |= VM_ACCOUNT
-            vma.flags = vma.flags & ~PROT_RWX | prot
-            self._count(vma.flags, size)
-        self.tree.join(start, end)
+            self.check(error, end - done)
 
     def set_flags(self, start: int, end: int, clear: int, put: int) -> None:
         """Change bits of what is mapped of [start, end) that mean nothing to the host."""
-        for vma in self.tree.isolate(start, end):
-            self._count(vma.flags, -vma.size)
-            vma.flags = vma.flags & ~clear | put
-            self._count(vma.flags, vma.size)
-        self.tree.join(start, end)
+        self.tree.set_flags(start, end, clear, put)
 
     def set_anon_name(self, start: int, end: int, name: bytes) -> None:
         """prctl(PR_SET_VMA_ANON_NAME): `name` as /proc/PID/maps shows it ([anon:…]), b"" for none."""
-        for vma in self.tree.isolate(start, end):
-            if vma.file is None and not vma.flags & VM_DONTEXPAND:
-                vma.name = name
-        self.tree.join(start, end)
+        number = take_number(name)
+        result = lib.mm_set_name(self.c, start, end, number)
+        lib.mm_object_put(number)
+        let_go()
+        self.check(result)

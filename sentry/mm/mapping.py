@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MAP_32BIT,
@@ -25,7 +26,6 @@ from sentry.abi.mman import (
     PROT_EXEC,
     PROT_RWX,
     PROT_WRITE,
-    VM_ACCOUNT,
     VM_GROWSDOWN,
     VM_LOCKED,
     VM_LOCKONFAULT,
@@ -37,10 +37,10 @@ from sentry.abi.mman import (
     VM_WRITE,
 )
 from sentry.abi.resource import RLIMIT_MEMLOCK
-from sentry.mm.layout import LOW_BEGIN, LOW_END, find_free, is_free, search_up
+from sentry.mm.layout import LOW_BEGIN, LOW_END
 from sentry.mm.shared import SharedAnonymous
 from sentry.mm.state import AddressState, page_up
-from sentry.mm.vma import Vma
+from sentry.mm.vma import let_go, take_number
 from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
@@ -152,59 +152,54 @@ class Mapping(AddressState):
         if addr:
             addr = max(addr, MMAP_MIN_ADDR)
             top = LOW_END if flags & MAP_32BIT else GUEST_TOP
-            if addr <= top - size and is_free(self.tree, addr, addr + size):
+            if addr <= top - size and lib.mm_is_free(self.c, addr, addr + size):
                 return addr
+        found: int
         if flags & MAP_32BIT:
-            found = search_up(self.tree, size, LOW_BEGIN, LOW_END)
+            found = lib.mm_find_low(self.c, size, LOW_BEGIN, LOW_END)
         else:
             found = self.find_free(size)
-        if found is None:
+        if not found:
             raise SysError(errno.ENOMEM)
         return found
 
-    def find_free(self, size: int) -> int | None:
-        """A free place for `size` bytes."""
-        return find_free(self.tree, size, self.layout.mmap_base, self.top)
+    def find_free(self, size: int) -> int:
+        """A free place for `size` bytes: below mmap_base, or else anywhere; 0 if there is none."""
+        addr: int = lib.mm_find_free(self.c, size)
+        return addr
 
     def map_at(
         self, start: int, size: int, flags: int, file: Any = None, offset: int = 0,
         host_fd: int | None = None, name: bytes = b"",
-    ) -> Vma:  # fmt: skip
+    ) -> None:  # fmt: skip
         """Make the mapping [start, start+size), replacing what is there.  SysError(ENOMEM…).
 
         Shared memory without a file becomes SharedAnonymous; otherwise `host_fd` stands for `file`.
         """
-        tree = self.tree
-        end = start + size
-        replaced = sum(min(v.end, end) - max(v.start, start) for v in tree.overlapping(start, end))
-        self.check_expand(flags, size - replaced if size > replaced else 0)
-        self.check_count(1 + tree.splits(start, end))
-        reserve = not flags & VM_NORESERVE
+        made = None
         if file is None and flags & VM_SHARED:
-            file = SharedAnonymous(size, self.commit, self.owner)
+            file = made = SharedAnonymous(size, self.commit, self.owner)
             host_fd, offset = file.host_fd, 0
-        else:
-            if reserve and flags & (VM_SHARED | VM_WRITE) == VM_WRITE:
-                self.commit.charge(size, self.owner)
-                flags |= VM_ACCOUNT
-            if file is not None:
-                file.get()
-        vma = Vma(start, end, flags, file, offset, name)
-        self._count(flags, size)
-        removed = tree.remove(start, end)
-        self.leave_code(start, end, removed)
-        for old in removed:
-            self._forget(old)
+        self.leave_code(start, start + size)
+        number, name_number = take_number(file), take_number(name)
+        result = lib.mm_map(self.c, start, start + size, flags, number, offset if number else 0, name_number)
+        if number or name_number:
+            lib.mm_object_put(number)
+            lib.mm_object_put(name_number)
+        if made is not None:
+            made.put()
+        let_go()
+        if result:
+            self.check(result, size)
         try:
             if host_fd is None:
-                self.space.map_anon(start, size, flags & PROT_RWX, not reserve)
+                self.space.map_anon(start, size, flags & PROT_RWX, bool(flags & VM_NORESERVE))
             else:
                 self.space.map_file(start, size, flags & PROT_RWX, bool(flags & VM_SHARED), host_fd, offset)
         except SysError:
-            self._forget(vma)
+            self.tree.remove(start, start + size)
             self.space.unmap(start, size)
             raise
-        return tree.insert(vma)
 
     def populate(self, start: int, size: int, flags: int) -> None:
         """Fault pages in, as a kindness: errors don't matter."""
@@ -223,12 +218,7 @@ class Mapping(AddressState):
         size = page_up(size)
         if size == 0:
             raise SysError(errno.EINVAL)
-        tree = self.tree
-        if tree.splits(addr, addr + size):
-            self.check_count()
-        removed = tree.remove(addr, addr + size)
-        if removed:
-            self.leave_code(addr, addr + size, removed)
+        self.leave_code(addr, addr + size)
+        if self.check(lib.mm_unmap(self.c, addr, addr + size)):
             self.space.unmap(addr, size)
-            for vma in removed:
-                self._forget(vma)
+            let_go()

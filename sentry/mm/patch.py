@@ -19,6 +19,8 @@ from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MMAP_MIN_ADDR,
     PAGE_SIZE,
+    PROT_EXEC,
+    PROT_READ,
     VM_DONTEXPAND,
     VM_EXEC,
     VM_MAYEXEC,
@@ -28,7 +30,6 @@ from sentry.abi.mman import (
     VM_SHARED,
     VM_WRITE,
 )
-from sentry.mm.layout import search_down, search_up
 from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
@@ -138,8 +139,7 @@ class CodePatches:
         What lies in one aligned word of 8 bytes is written by one store.  When it returns, no processor
         executes what was there before.  SysError(ENOMEM, EFAULT, ESRCH).
         """
-        space: Any = self._mm.space
-        space.write_code(addr, data)
+        self._mm.space.write_code(addr, data, PROT_READ | PROT_EXEC)
 
     def _store(self, site: Any, undo: bool) -> bool:
         """Write a site's jump, or its own bytes; False, and nothing is changed, if the host refuses."""
@@ -182,10 +182,10 @@ class CodePatches:
         mm = self._mm
         low, high = max(MMAP_MIN_ADDR, near - _REACH), min(GUEST_TOP, near + _REACH)
         # Below, where no heap or stack will want to grow to.
-        addr = search_down(mm.tree, PAGE_SIZE, low, module)
-        if addr is None:
-            addr = search_up(mm.tree, PAGE_SIZE, module, high)
-        if addr is None:
+        addr: int = lib.mm_find_low(mm.c, PAGE_SIZE, low, module) or lib.mm_find_low(
+            mm.c, PAGE_SIZE, module, high
+        )
+        if not addr:
             return None
         mm.map_at(addr, PAGE_SIZE, _TRAMPOLINES, name=NAME)
         self._write(addr, _U64.pack(self.entry))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MAX_MAP_COUNT,
@@ -21,7 +22,6 @@ from sentry.abi.mman import (
     VM_PFNMAP,
     VM_SHARED,
 )
-from sentry.mm.layout import is_free
 from sentry.mm.state import page_up
 from sentry.mm.vma import Vma
 from sentry.platform.base import GUEST_TOP
@@ -80,7 +80,7 @@ async def remap(mm: MemoryManager, addr: int, old_size: int, new_size: int, flag
     if not flags & MREMAP_FIXED:
         wish = new_addr & ~PAGE_MASK if flags & MREMAP_DONTUNMAP else 0
         found = _place(mm, wish, new_size)
-        if found is None:
+        if not found:
             raise SysError(errno.ENOMEM)
         new_addr = found
     if not old_size:
@@ -120,8 +120,8 @@ def _check_resize(mm: MemoryManager, vma: Vma, addr: int, old_size: int, new_siz
     mm.check_expand(vma.flags, new_size - old_size)
 
 
-def _place(mm: MemoryManager, wish: int, size: int) -> int | None:
-    if wish >= MMAP_MIN_ADDR and wish <= GUEST_TOP - size and is_free(mm.tree, wish, wish + size):
+def _place(mm: MemoryManager, wish: int, size: int) -> int:
+    if wish >= MMAP_MIN_ADDR and wish <= GUEST_TOP - size and lib.mm_is_free(mm.c, wish, wish + size):
         return wish
     return mm.find_free(size)
 
@@ -129,7 +129,7 @@ def _place(mm: MemoryManager, wish: int, size: int) -> int | None:
 def _extend(mm: MemoryManager, vma: Vma, delta: int) -> bool:
     """Let `vma` reach `delta` bytes further, if nothing is there."""
     end = vma.end
-    if end + delta > GUEST_TOP or not is_free(mm.tree, end, end + delta):
+    if end + delta > GUEST_TOP or not lib.mm_is_free(mm.c, end, end + delta):
         return False
     if vma.file is None:
         mm.map_at(end, delta, vma.flags & ~VM_ACCOUNT, name=vma.name)
@@ -142,8 +142,7 @@ def _extend(mm: MemoryManager, vma: Vma, delta: int) -> bool:
         if vma.flags & VM_ACCOUNT:
             mm.commit.uncharge(delta)
         raise
-    mm._count(vma.flags, delta)
-    mm.tree.insert(Vma(end, end + delta, vma.flags, vma.file.get(), vma.offset_of(end), vma.name))
+    mm.tree.insert(Vma(end, end + delta, vma.flags, vma.file, vma.offset_of(end), vma.name))
     return True
 
 
@@ -155,7 +154,7 @@ def _move(
     source = mm.find(addr)
     assert source is not None
     charge = new_size if keep else new_size - old_size
-    mm.leave_code(addr, addr + old_size, [source], gone=False)
+    mm.leave_code(addr, addr + old_size, gone=False)
     if source.flags & VM_ACCOUNT:
         mm.commit.charge(charge, mm.owner)
     try:
@@ -167,12 +166,8 @@ def _move(
         if source.flags & VM_ACCOUNT:
             mm.commit.uncharge(charge)
         raise
-    source = mm.tree.isolate(addr, addr + old_size)[0]
-    flags, file, offset, name = source.flags, source.file, source.offset, source.name
-    if file is not None:
-        file.get()
-    mm._count(flags, new_size)
-    mm.tree.insert(Vma(new_addr, new_addr + new_size, flags, file, offset, name))
+    flags, file, offset = source.flags, source.file, source.offset_of(addr)
+    mm.tree.insert(Vma(new_addr, new_addr + new_size, flags, file, offset, source.name))
     if keep:
         prot = flags & 7
         if host_fd is None:
@@ -181,10 +176,7 @@ def _move(
             mm.space.map_file(addr, old_size, prot, bool(flags & VM_SHARED), host_fd, offset)
         mm.set_flags(addr, addr + old_size, VM_LOCKED | VM_LOCKONFAULT, 0)
         return
-    for vma in mm.tree.remove(addr, addr + old_size):
-        mm._count(vma.flags, -vma.size)
-        if vma.file is not None:
-            vma.file.put()
+    mm.tree.remove(addr, addr + old_size, uncharge=False)
 
 
 def _move_host(mm: MemoryManager, old: int, size: int, new: int) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MAX_MAP_COUNT,
     PAGE_MASK,
-    VM_ACCOUNT,
     VM_DONTDUMP,
     VM_DONTEXPAND,
     VM_EXEC,
-    VM_GROWSDOWN,
     VM_LOCKED,
     VM_MAYEXEC,
     VM_MAYREAD,
@@ -24,7 +23,6 @@ from sentry.abi.mman import (
     VM_PFNMAP,
     VM_READ,
     VM_SHARED,
-    VM_WRITE,
 )
 from sentry.abi.resource import RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_STACK
 from sentry.mm.access import GuestAccess
@@ -51,65 +49,65 @@ def no_limit(number: int) -> int:
     return 8 << 20 if number == RLIMIT_STACK else RLIM_INFINITY
 
 
+class _InC:
+    """A field that stands in struct mm, where the engine sees it too."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, mm: AddressState, kind: object = None) -> int:
+        value: int = getattr(mm.c, self.name)
+        return value
+
+    def __set__(self, mm: AddressState, value: int) -> None:
+        setattr(mm.c, self.name, value)
+
+
 class AddressState(GuestAccess):
     __slots__ = (
-        "arg_end",
-        "arg_start",
-        "auxv",
-        "brk",
-        "commit",
-        "data_vm",
-        "def_flags",
-        "end_code",
-        "end_data",
-        "env_end",
-        "env_start",
-        "exe",
-        "exec_vm",
-        "layout",
-        "limit",
-        "locked_vm",
-        "may_lock",
-        "owner",
-        "patches",
-        "stack_vm",
-        "start_brk",
-        "start_code",
-        "start_data",
-        "start_stack",
-        "top",
-        "total_vm",
-        "tree",
-        "users",
-        "vdso",
+        "_layout", "_limit", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
+        "env_start", "exe", "may_lock", "owner", "patches", "start_code", "start_stack", "tree", "users", "vdso",
     )  # fmt: skip
+
+    #: Bytes mapped, in all and by kind (VmSize, VmData, VmStk, VmExe+VmLib, VmLck).
+    total_vm = _InC("total_vm")
+    data_vm = _InC("data_vm")
+    stack_vm = _InC("stack_vm")
+    exec_vm = _InC("exec_vm")
+    locked_vm = _InC("locked_vm")
+    #: VM_LOCKED and the like for mappings to come (mlockall).
+    def_flags = _InC("def_flags")
+    start_data = _InC("start_data")
+    end_data = _InC("end_data")
+    start_brk = _InC("start_brk")
+    brk = _InC("brk")
+    #: First address above what mappings are placed in.
+    top = _InC("top")
 
     def __init__(self, space: AddressSpace, commit: Commit, vdso: tuple[int, int, int] = (0, 0, 0)) -> None:
         """`vdso` is what Platform.vdso() says of every new address space."""
         self.space = space
         self.commit = commit
         self.vdso = vdso
-        self.tree = VmaTree()
+        self.tree = VmaTree(commit.c)
+        #: struct mm, the tree's.
+        self.c = self.tree.c
         #: The patched call sites; None where the platform or the user wants none.
         self.patches: CodePatches | None = None
         #: How many tasks (and other holders) use it: `get`, `put`.
         self.users = 1
-        self.limit: Callable[[int], int] = no_limit
+        self._limit: Callable[[int], int] = no_limit
         #: Whether the process that acts may exceed RLIMIT_MEMLOCK (CAP_IPC_LOCK).
         self.may_lock = False
         #: Name of the program, for messages.
         self.owner = b""
         #: The executable's File, which is kept open (/proc/PID/exe).
         self.exe: Any = None
-        #: Bytes mapped, in all and by kind (VmSize, VmData, VmStk, VmExe+VmLib, VmLck).
-        self.total_vm = self.data_vm = self.stack_vm = self.exec_vm = self.locked_vm = 0
-        #: VM_LOCKED and the like for mappings to come (mlockall).
-        self.def_flags = 0
-        self.start_code = self.end_code = self.start_data = self.end_data = 0
-        self.start_brk = self.brk = self.start_stack = 0
+        self.start_code = self.end_code = self.start_stack = 0
         self.arg_start = self.arg_end = self.env_start = self.env_end = 0
         self.auxv = b""
-        #: First address above what mappings are placed in.
         self.top = GUEST_TOP
         if vdso[0]:
             self._insert_special(vdso)
@@ -126,54 +124,43 @@ class AddressState(GuestAccess):
             (code, end, b"[vdso]", VM_EXEC | VM_MAYEXEC | VM_MAYWRITE),
         ):
             if start < stop:
-                vma = Vma(start, stop, flags | more, name=name)
-                self._count(vma.flags, vma.size)
-                self.tree.insert(vma)
+                self.tree.insert(Vma(start, stop, flags | more, name=name))
 
-    def _count(self, flags: int, size: int) -> None:
-        """`size` (maybe negative) bytes more are mapped with `flags`."""
-        self.total_vm += size
-        if flags & VM_GROWSDOWN:
-            self.stack_vm += size
-        elif flags & (VM_WRITE | VM_SHARED) == VM_WRITE:
-            self.data_vm += size
-        elif flags & (VM_WRITE | VM_EXEC) == VM_EXEC:
-            self.exec_vm += size
-        if flags & VM_LOCKED:
-            self.locked_vm += size
+    @property
+    def limit(self) -> Callable[[int], int]:
+        """RLIMIT number → bytes, of the process that acts."""
+        return self._limit
 
-    def _forget(self, vma: Vma) -> None:
-        """`vma` has left the tree."""
-        size = vma.size
-        self._count(vma.flags, -size)
-        if vma.flags & VM_ACCOUNT:
-            self.commit.uncharge(size)
-        if vma.file is not None:
-            vma.file.put()
+    @limit.setter
+    def limit(self, limit: Callable[[int], int]) -> None:
+        self._limit = limit
+        self.c.limit_as, self.c.limit_data = limit(RLIMIT_AS), limit(RLIMIT_DATA)
 
-    def leave_code(self, start: int, end: int, vmas: list[Vma], gone: bool = True) -> None:
-        """Code among `vmas`, which make up [start, end), is about to change: see CodePatches.withdraw."""
+    @property
+    def layout(self) -> Layout:
+        return self._layout
+
+    @layout.setter
+    def layout(self, layout: Layout) -> None:
+        self._layout = layout
+        self.c.mmap_base = layout.mmap_base
+
+    def check(self, result: int, size: int = 0) -> int:
+        """The result of a call of csrc/engine/mm.c that wanted `size` bytes more; SysError."""
+        if result < 0:
+            if result == lib.MM_REFUSED:
+                self.commit.refuse(size, self.owner)
+            raise SysError(-result)
+        return result
+
+    def leave_code(self, start: int, end: int, gone: bool = True) -> None:
+        """Code in [start, end), if there is any, is about to change: see CodePatches.withdraw."""
         if self.patches is not None:
-            for vma in vmas:
-                if vma.flags & VM_EXEC:
-                    self.patches.withdraw(start, end, gone)
-                    return
+            self.patches.withdraw(start, end, gone)
 
     def check_expand(self, flags: int, size: int) -> None:
         """SysError(ENOMEM) if `size` bytes more with `flags` would pass RLIMIT_AS or RLIMIT_DATA."""
-        limit = self.limit
-        if self.total_vm + size > limit(RLIMIT_AS):
-            raise SysError(errno.ENOMEM)
-        if (
-            flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE
-            and self.data_vm + size > self._data_limit()
-        ):  # fmt: skip
-            raise SysError(errno.ENOMEM)
-
-    def _data_limit(self) -> int:
-        """RLIMIT_DATA for mappings, where 0 means none (a courtesy of Linux to valgrind); brk takes it
-        at its word."""
-        return self.limit(RLIMIT_DATA) or RLIM_INFINITY
+        self.check(lib.mm_check_expand(self.c, flags, size))
 
     def check_lock(self, flags: int, size: int) -> None:
         """SysError(EAGAIN) if `size` bytes more, locked if `flags` say so, pass RLIMIT_MEMLOCK."""
@@ -196,7 +183,3 @@ class AddressState(GuestAccess):
             return None
         inode = vma.file.inode
         return id(vma.file if inode is None else inode), vma.offset_of(addr)
-
-
-#: Everything that fork copies.
-FIELDS = ("space", *AddressState.__slots__)

@@ -2,26 +2,59 @@
 
 Invariants of the tree: mappings are page aligned, not empty, do not overlap, and stand in order of
 address; neighbours that could be one mapping are one (unless a mapping must keep its identity,
-VM_DONTEXPAND).  Every Vma in a tree holds one reference to its file.
+VM_DONTEXPAND).  The tree holds one reference to a file for all the mappings of it that there are.
 
-The tree is two parallel lists and bisect: address spaces have tens of mappings, seldom thousands,
-and moving list elements is a memmove.
+The tree itself is a struct mm of the engine (csrc/abi/mm.h), which changes it for the calls that it
+answers without Python.  A Vma is a picture of a mapping at the moment when it was asked for.
 """
 
 from __future__ import annotations
 
-from _bisect import bisect_right
+import errno
 
-from sentry.abi.mman import VM_DONTEXPAND
+from sentry._engine import ffi, lib
+from sentry.abi.errors import SysError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+#: What mappings refer to by number: files, SharedAnonymous and names.
+_objects: dict[int, Any] = {0: None}
+_numbers: dict[Any, int] = {}
+_NO_NAME = b""
+
+
+def take_number(thing: Any) -> int:
+    """The number of a file or name (0 for none), with a reference that `mm_object_put` gives back."""
+    if not thing:
+        return 0
+    number = _numbers.get(thing)
+    if number is not None:
+        lib.mm_object_get(number)
+        return number
+    made: int = lib.mm_object_new()
+    if not made:
+        raise SysError(errno.ENOMEM)
+    _numbers[thing] = made
+    _objects[made] = thing
+    if type(thing) is not bytes:
+        thing.get()
+    return made
+
+
+def let_go() -> None:
+    """Put the files to which the last mapping has gone."""
+    while number := lib.mm_dead_object():
+        thing = _objects.pop(number)
+        del _numbers[thing]
+        if type(thing) is not bytes:
+            thing.put()
+
 
 class Vma:
-    """[start, end) with one protection and one origin.  Changed only through its tree."""
+    """[start, end) with one protection and one origin."""
 
     __slots__ = ("end", "file", "flags", "name", "offset", "start")
 
@@ -62,68 +95,71 @@ class Vma:
         return f"Vma({self.start:#x}, {self.end:#x}, {self.flags:#x}, {origin})"
 
 
-def joins(left: Vma, right: Vma) -> bool:
-    """Whether `right` continues `left`, so that one mapping could describe both."""
-    return (
-        left.end == right.start
-        and left.flags == right.flags
-        and left.file is right.file
-        and left.name == right.name
-        and not left.flags & VM_DONTEXPAND
-        and (left.file is None or left.offset + left.end - left.start == right.offset)
-    )
+def _picture(c: Any) -> Vma:
+    return Vma(c.start, c.end, c.flags, _objects[c.file], c.offset, _objects[c.name] or _NO_NAME)
 
 
 class VmaTree:
     """The mappings of one address space in order of address."""
 
-    __slots__ = ("_starts", "vmas")
+    __slots__ = ("c",)
 
-    def __init__(self) -> None:
-        self.vmas: list[Vma] = []
-        self._starts: list[int] = []
+    def __init__(self, commit: Any = ffi.NULL) -> None:
+        """`commit`: the struct commit that is charged."""
+        c = lib.mm_new(commit)
+        if not c:
+            raise SysError(errno.ENOMEM)
+        #: struct mm.
+        self.c: Any = ffi.gc(c, lib.mm_free)
 
-    def fill(self, vmas: list[Vma]) -> None:
-        """Take over the mappings of another tree, in order, with a reference to each file (fork)."""
-        self.vmas = vmas
-        self._starts = [vma.start for vma in vmas]
-        self.join(0, vmas[-1].end if vmas else 0)
+    @property
+    def vmas(self) -> list[Vma]:
+        c = self.c
+        return [_picture(vma) for vma in c.vmas[0 : c.count]] if c.count else []
 
     def __len__(self) -> int:
-        return len(self.vmas)
+        count: int = self.c.count
+        return count
 
     def __iter__(self) -> Iterator[Vma]:
         return iter(self.vmas)
 
-    def index(self, addr: int) -> int:
-        """Position of the first mapping that ends above `addr`; len(self) if none does."""
-        i = bisect_right(self._starts, addr)
-        if i and self.vmas[i - 1].end > addr:
-            return i - 1
-        return i
-
     def find(self, addr: int) -> Vma | None:
         """The first mapping that ends above `addr` (find_vma): it may begin above it, too."""
-        i = self.index(addr)
-        return self.vmas[i] if i < len(self.vmas) else None
+        c = self.c
+        i = lib.mm_index(c, addr)
+        return _picture(c.vmas[i]) if i < c.count else None
 
     def at(self, addr: int) -> Vma | None:
         """The mapping that contains `addr` (vma_lookup)."""
-        i = bisect_right(self._starts, addr) - 1
-        if i >= 0 and self.vmas[i].end > addr:
-            return self.vmas[i]
+        c = self.c
+        i = lib.mm_index(c, addr)
+        if i < c.count:
+            vma = c.vmas[i]
+            if vma.start <= addr:
+                return _picture(vma)
         return None
 
     def before(self, addr: int) -> Vma | None:
         """The last mapping that begins below `addr`."""
-        i = bisect_right(self._starts, addr - 1) - 1
-        return self.vmas[i] if i >= 0 else None
+        if addr <= 0:
+            return None
+        c = self.c
+        i = lib.mm_index(c, addr - 1)
+        if i < c.count and c.vmas[i].start < addr:
+            return _picture(c.vmas[i])
+        return _picture(c.vmas[i - 1]) if i else None
 
     def overlapping(self, start: int, end: int) -> list[Vma]:
         """Mappings that share a byte with [start, end), in order."""
-        i = self.index(start)
-        j = bisect_right(self._starts, end - 1, i)
-        return self.vmas[i:j]
+        c = self.c
+        found = []
+        for i in range(lib.mm_index(c, start), c.count):
+            vma = c.vmas[i]
+            if vma.start >= end:
+                break
+            found.append(_picture(vma))
+        return found
 
     def covers(self, start: int, end: int) -> bool:
         """Whether every page of [start, end) is mapped."""
@@ -133,89 +169,33 @@ class VmaTree:
             start = vma.end
         return start >= end
 
-    def insert(self, vma: Vma) -> Vma:
-        """Add a mapping (its reference to the file passes to the tree) where nothing is; the mapping
-        it has become part of."""
-        i = bisect_right(self._starts, vma.start)
-        vmas = self.vmas
-        assert vma.start < vma.end
-        assert i == 0 or vmas[i - 1].end <= vma.start
-        assert i == len(vmas) or vma.end <= vmas[i].start
-        vmas.insert(i, vma)
-        self._starts.insert(i, vma.start)
-        self._join(i)
-        return vmas[i - 1] if self._join(i - 1) else vmas[i]
+    def insert(self, vma: Vma) -> None:
+        """Add a mapping where nothing is; nothing is charged.  SysError(ENOMEM)."""
+        file, name = take_number(vma.file), take_number(vma.name)
+        offset = vma.offset if file else 0
+        result = lib.mm_insert(self.c, vma.start, vma.end, vma.flags, file, offset, name)
+        lib.mm_object_put(file)
+        lib.mm_object_put(name)
+        if result:
+            let_go()
+            raise SysError(-result)
 
-    def _join(self, i: int) -> bool:
-        """Make mappings i and i+1 one if they can be."""
-        vmas = self.vmas
-        if i < 0 or i + 1 >= len(vmas) or not joins(vmas[i], vmas[i + 1]):
-            return False
-        vmas[i].end = vmas[i + 1].end
-        if vmas[i + 1].file is not None:
-            vmas[i + 1].file.put()
-        del vmas[i + 1]
-        del self._starts[i + 1]
-        return True
+    def remove(self, start: int, end: int, uncharge: bool = True) -> bool:
+        """Take [start, end) out; whether there was something.  SysError(ENOMEM)."""
+        result: int = lib.mm_remove(self.c, start, end, uncharge)
+        if result > 0:
+            let_go()
+        elif result:
+            raise SysError(-result)
+        return bool(result)
 
-    def split(self, addr: int) -> None:
-        """Make `addr` a border if it lies inside a mapping."""
-        i = bisect_right(self._starts, addr) - 1
-        if i < 0:
-            return
-        vma = self.vmas[i]
-        if vma.start == addr or vma.end <= addr:
-            return
-        right = Vma(addr, vma.end, vma.flags, vma.file, vma.offset_of(addr), vma.name)
-        if vma.file is not None:
-            vma.file.get()
-        vma.end = addr
-        self.vmas.insert(i + 1, right)
-        self._starts.insert(i + 1, addr)
+    def set_flags(self, start: int, end: int, clear: int, put: int) -> None:
+        """Change flags of what is mapped of [start, end).  SysError(ENOMEM)."""
+        if result := lib.mm_set_flags(self.c, start, end, clear, put):
+            raise SysError(-result)
+        let_go()
 
-    def splits(self, start: int, end: int) -> int:
-        """By how many mappings cutting out [start, end) would raise the number of mappings, at most."""
-        vma = self.at(start)
-        if vma is not None and vma.start < start and vma.end > end:
-            return 1
-        return 0
-
-    def remove(self, start: int, end: int) -> list[Vma]:
-        """Take [start, end) out; what was there, cut to size.  File references pass to the caller."""
-        if not self.overlapping(start, end):
-            return []
-        self.split(start)
-        self.split(end)
-        i = self.index(start)
-        j = bisect_right(self._starts, end - 1, i)
-        removed = self.vmas[i:j]
-        del self.vmas[i:j]
-        del self._starts[i:j]
-        return removed
-
-    def isolate(self, start: int, end: int) -> list[Vma]:
-        """The mappings that make up what is mapped of [start, end), split so that none reaches beyond.
-        After changing them call `join`."""
-        self.split(start)
-        self.split(end)
-        return self.overlapping(start, end)
-
-    def join(self, start: int, end: int) -> None:
-        """Merge neighbours at and between the borders `start` and `end`."""
-        i = max(self.index(start) - 1, 0)
-        while i + 1 < len(self.vmas) and self.vmas[i].end <= end:
-            if not self._join(i):
-                i += 1
-
-    def extend_down(self, vma: Vma, start: int) -> None:
-        """Let `vma` begin at `start`, below its present beginning, where nothing is (stack growth)."""
-        i = bisect_right(self._starts, vma.start) - 1
-        assert self.vmas[i] is vma and (i == 0 or self.vmas[i - 1].end <= start)
-        if vma.file is not None:
-            vma.offset -= vma.start - start
-        vma.start = self._starts[i] = start
-
-    def clear(self) -> list[Vma]:
-        """Empty the tree; what was in it, file references and all."""
-        removed, self.vmas, self._starts = self.vmas, [], []
-        return removed
+    def clear(self) -> None:
+        """Empty the tree, and give back what was charged."""
+        lib.mm_clear(self.c)
+        let_go()

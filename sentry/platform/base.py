@@ -20,20 +20,25 @@ the caller (sentry.mm) decides every address, the host never chooses.
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
+
+from sentry.abi.errors import SysError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 # Why a thread stopped (Trap.kind).
 SYSCALL = 1  # regs.orig_rax holds the number; regs.rip is behind the instruction
 FAULT = 2  # a CPU exception: signo, code (si_code), addr (si_addr), trapno, error describe it
 KICKED = 3  # it was kicked, or woke without reason; harmless
+SITE = 6  # a system call instruction that traps often: `code` 1: it has, now; 0: it was answered without us
 DEAD = 4  # the host thread is gone (killed from outside, or out of memory)
 
 #: The first address above guest memory: the stub lives in [GUEST_TOP, end of user space).
-GUEST_TOP = 0x7FFF_FC00_0000
+GUEST_TOP = 0x7FFF_0000_0000
 
 
 class Trap:
@@ -64,9 +69,13 @@ class Thread(ABC):
     the value in it at resume means nothing, the host restarts no system call.
     """
 
-    __slots__ = ("owner", "regs", "space")
+    __slots__ = ("hot", "owner", "regs", "space")
     space: AddressSpace
     regs: object
+    #: What the platform may answer for the kernel, in the program's own address space: a struct with `sigmask`
+    #: (the signal mask: the program may change it by itself; it may hold nonsense), `known` and `ids` (see
+    #: csrc/abi/engine.h), `forced` (let the kernel see every call).
+    hot: Any
     #: Free for the kernel: the task that runs on this thread.
     owner: object
 
@@ -75,8 +84,40 @@ class Thread(ABC):
         """Let the thread run with `regs` until its next trap."""
 
     @abstractmethod
+    def set_files(self, table: Any) -> None:
+        """The struct fd_table (csrc/abi/vfs.h) of the program, or None: from now on the platform may answer
+        system calls on it without a trap (csrc/engine/fast.h).  It must live until the next call of this."""
+
+    @abstractmethod
     def kick(self) -> None:
-        """Make a running thread trap soon (KICKED, or whatever it was about to report)."""
+        """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call
+        sleeps in the platform (`asleep`) is reported with that call at once: SYSCALL."""
+
+    @property
+    def asleep(self) -> bool:
+        """Whether a running thread sleeps in a call that the platform serves by itself."""
+        return False
+
+    def take_idle(self) -> int:
+        """How long it was `asleep` since the last time somebody asked, in ns."""
+        return 0
+
+    def take_progress(self) -> int:
+        """Of a reported call that was `asleep` before: how many bytes it has moved.  0 the next time."""
+        return 0
+
+    def take_deadline(self) -> int:
+        """Of such a call: when it ends, CLOCK_MONOTONIC, ns (0: no limit, or not known).  0 the next time."""
+        return 0
+
+    def set_patches(self, table: Any) -> None:
+        """The patched call sites of the address space (sentry.mm.patch), for the platform to count traps; None:
+        nothing is to be patched."""
+
+    @abstractmethod
+    def set_pending(self, bits: int) -> None:
+        """Publish the signals that would be delivered if they were not blocked, before `hot.sigmask` is looked
+        at: a program that unblocks one of them at the same moment sees them, or we see its new mask."""
 
     @abstractmethod
     def exit(self) -> None:
@@ -143,6 +184,10 @@ class AddressSpace(ABC):
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
         """Atomically compare and exchange a 32-bit word; the old value.  SysError(EFAULT, EAGAIN)."""
 
+    def write_code(self, addr: int, data: bytes, prot: int) -> None:
+        """Change code in private memory of protection `prot` (see sentry.mm.patch).  SysError(ENOSYS, EFAULT)."""
+        raise SysError(errno.ENOSYS)
+
     @abstractmethod
     def fork(self, thread: Thread) -> Thread:
         """Clone the address space copy-on-write: the only thread of the copy, stopped.
@@ -167,6 +212,11 @@ class Platform(ABC):
     """A running platform: the source of address spaces and of traps."""
 
     name: str
+    #: Whether private futexes (FUTEX_PRIVATE_FLAG) are the host's: the kernel only hears of a wait that a kick
+    #: has ended.
+    hosts_futexes = False
+    #: Where patched call sites jump to; 0: this platform has no use for them.
+    patched_entry = 0
 
     @abstractmethod
     def new_address_space(self) -> Thread:
@@ -175,6 +225,14 @@ class Platform(ABC):
     @abstractmethod
     def vdso(self) -> tuple[int, int, int]:
         """(first address of vvar, address of the vDSO's ELF header, end) in every new address space."""
+
+    @abstractmethod
+    def set_fast(self, on: bool) -> None:
+        """Whether system calls may be answered by the platform's fast paths at all (Thread.set_files)."""
+
+    @abstractmethod
+    def fast_count(self) -> int:
+        """How many system calls the fast paths have answered."""
 
     @abstractmethod
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:

@@ -31,12 +31,14 @@ from sentry.platform.base import (
     DEAD,
     FAULT,
     GUEST_TOP,
+    SITE,
     SYSCALL,
     AddressSpace,
     Platform,
     Thread,
     Trap,
 )
+from sentry.platform.queue import drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +88,8 @@ _xstate = ffi.new("char[]", XSTATE_MAX)
 _xstate_view = ffi.buffer(_xstate)
 
 STOPPED = lib.THREAD_STOPPED
+PARKED = lib.THREAD_PARKED
+EVENT_FD, EVENT_WOKEN = lib.EVENT_FD, lib.EVENT_WOKEN
 _read = lib.memory_read
 _write = lib.memory_write
 
@@ -109,21 +113,56 @@ class PtraceThread(Thread):
         self.parked = False
         self.space = space
         self.regs = c.regs
+        self.hot = c.hot
+        c.files = c.patches = ffi.NULL
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
 
     def resume(self) -> None:
-        if (result := lib.ptrace_resume(self._platform._engine, self._c)) < 0:
+        if (result := lib.guest_resume(self._platform._engine, self._c)) < 0:
             raise SysError(-result)
 
+    def set_files(self, table: Any) -> None:
+        self._c.files = ffi.NULL if table is None else table
+
     def kick(self) -> None:
-        lib.ptrace_kick(self._platform._engine, self._c)
+        lib.guest_kick(self._platform._engine, self._c)
+
+    def set_patches(self, table: Any) -> None:
+        self._c.patches = ffi.NULL if table is None else table
+
+    def set_pending(self, bits: int) -> None:
+        lib.guest_set_pending(self._c, bits)
+
+    @property
+    def asleep(self) -> bool:
+        return bool(self._c.state == PARKED)
+
+    def take_idle(self) -> int:
+        c = self._c
+        if not c.idle_ns and c.state != PARKED:
+            return 0
+        idle: int = lib.thread_take_idle(c)
+        return idle
+
+    def take_progress(self) -> int:
+        progress: int = self._c.progress
+        if progress:
+            self._c.progress = 0
+        return progress
+
+    def take_deadline(self) -> int:
+        deadline: int = self._c.deadline
+        if deadline:
+            self._c.deadline = 0
+        return deadline
 
     def exit(self) -> None:
         space = self.space
         if self not in space.threads:
             return
+        self._c.files = ffi.NULL
         if len(space.threads) == 1:
             space.destroy()
             return
@@ -137,14 +176,14 @@ class PtraceThread(Thread):
             self.parked = True
         else:
             self._drop()
-            lib.ptrace_exit_thread(self._platform._engine, c)
+            lib.guest_exit_thread(self._platform._engine, c)
 
     def _drop(self) -> None:
         """Forget the Python side: the slot may belong to somebody else soon."""
         self._platform._threads.pop(self._c.slot, None)
 
     def get_fpstate(self) -> bytes:
-        size = _check(lib.ptrace_get_fpstate(self._c, _xstate, XSTATE_MAX))
+        size = _check(lib.guest_get_fpstate(self._platform._engine, self._c, _xstate, XSTATE_MAX))
         data: bytes = _xstate_view[:size]
         return data
 
@@ -154,7 +193,7 @@ class PtraceThread(Thread):
             raise SysError(errno.EINVAL)
         if len(data) < size:
             data = data + bytes(size - len(data))
-        _check(lib.ptrace_set_fpstate(self._c, data, size))
+        _check(lib.guest_set_fpstate(self._platform._engine, self._c, data, size))
 
     def reset_fpstate(self) -> None:
         self.set_fpstate(self._platform.fresh_fpstate)
@@ -184,12 +223,12 @@ class PtraceSpace(AddressSpace):
             if thread._c.state == STOPPED:
                 return thread._c
         for thread in self.threads:
-            if lib.ptrace_stop(self._engine, thread._c) == 0:
+            if lib.guest_stop(self._engine, thread._c) == 0:
                 return thread._c
         raise SysError(errno.ESRCH)
 
     def _call(self, number: int, a0: int, a1: int, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
-        result: int = lib.ptrace_syscall(self._engine, self._worker(), number, a0, a1, a2, a3, a4, a5)
+        result: int = lib.guest_syscall(self._engine, self._worker(), number, a0, a1, a2, a3, a4, a5)
         if result < 0:
             raise SysError(-result)
         return result
@@ -207,7 +246,7 @@ class PtraceSpace(AddressSpace):
     def map_file(self, addr: int, size: int, prot: int, shared: bool, host_fd: int, offset: int) -> None:
         self._check_range(addr, size)
         flags = MAP_FIXED | (MAP_SHARED if shared else MAP_PRIVATE)
-        _check(lib.ptrace_map_file(self._engine, self._worker(), addr, size, prot, flags, host_fd, offset))
+        _check(lib.guest_map_file(self._engine, self._worker(), addr, size, prot, flags, host_fd, offset))
 
     def unmap(self, addr: int, size: int) -> None:
         self._check_range(addr, size)
@@ -269,7 +308,11 @@ class PtraceSpace(AddressSpace):
         return _check(_write(self._tgid, addr, ffi.from_buffer(data), len(data)))
 
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
-        return _check(lib.ptrace_cmpxchg32(self._engine, self._worker(), addr, expected, new))
+        return _check(lib.guest_cmpxchg32(self._engine, self._worker(), addr, expected, new))
+
+    def write_code(self, addr: int, data: bytes, prot: int) -> None:
+        worker = self._worker()
+        _check(lib.guest_write_code(self._engine, worker, addr, ffi.from_buffer(data), len(data), prot))
 
     def fork(self, thread: Thread) -> PtraceThread:
         assert isinstance(thread, PtraceThread)
@@ -291,10 +334,10 @@ class PtraceSpace(AddressSpace):
         if self not in self._platform._spaces:
             return
         self._platform._spaces.discard(self)
-        lib.ptrace_kill(self._engine, self._leader)
+        lib.guest_kill(self._engine, self._leader)
         for thread in self.threads + self.parked:
             thread._drop()
-            lib.ptrace_forget(self._engine, thread._c)
+            lib.guest_forget(self._engine, thread._c)
         self.threads.clear()
         self.parked.clear()
         self._tgid = 0  # the host may give the number to another process
@@ -332,6 +375,7 @@ class PtracePlatform(Platform):
         self._engine = lib.engine_new(self._pin, error)
         if not self._engine:
             raise OSError(error[0], "engine: " + os.strerror(error[0]))
+        self._choose()
         parts = _vdso_parts()
         start, elf = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         zygote = ffi.new("struct guest_thread **")
@@ -347,12 +391,15 @@ class PtracePlatform(Platform):
         self._vdso = (start[0], elf[0], GUEST_TOP)
         #: For the memory cgroup, which every stub inherits from it.
         self.zygote_pid: int = self._zygote.pid
-        self.fpstate_size = _check(lib.ptrace_get_fpstate(self._zygote, _xstate, XSTATE_MAX))
+        self.fpstate_size = _check(lib.guest_get_fpstate(self._engine, self._zygote, _xstate, XSTATE_MAX))
         self.fresh_fpstate = _xstate_view[: self.fpstate_size]
+
+    def _choose(self) -> None:
+        """Tell the engine which platform it serves, when that is not ptrace."""
 
     def _clone(self, c: Any, thread: bool) -> Any:
         child = ffi.new("struct guest_thread **")
-        _check(lib.ptrace_clone(self._engine, c, thread, child))
+        _check(lib.guest_clone(self._engine, c, thread, child))
         return child[0]
 
     def new_address_space(self) -> PtraceThread:
@@ -366,6 +413,13 @@ class PtracePlatform(Platform):
 
     def vdso(self) -> tuple[int, int, int]:
         return self._vdso
+
+    def set_fast(self, on: bool) -> None:
+        lib.engine_set_fast(self._engine, on)
+
+    def fast_count(self) -> int:
+        count: int = lib.engine_fast_count(self._engine)
+        return count
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         # The generation tells a late event of an fd number's former life from one of this.
@@ -390,12 +444,13 @@ class PtracePlatform(Platform):
             raise OSError(-count, os.strerror(-count))
         traps = []
         ready = None
+        woken = False
         for i in range(count):
             event = events[i]
             if event.what == 1:
                 thread = self._threads.get(event.slot)
                 if thread is None:  # nobody's: a clone that failed half-way
-                    lib.ptrace_forget(self._engine, lib.engine_thread(self._engine, event.slot))
+                    lib.guest_forget(self._engine, lib.engine_thread(self._engine, event.slot))
                     continue
                 c = thread._c
                 kind = c.kind
@@ -403,20 +458,23 @@ class PtracePlatform(Platform):
                     continue
                 if kind == SYSCALL:
                     traps.append(thread._syscall_trap)
-                elif kind == FAULT:
+                elif kind in (FAULT, SITE):
                     traps.append(Trap(thread, kind, c.signo, c.code, c.addr, c.trapno, c.error))
                 else:
                     traps.append(Trap(thread, kind))
-            else:
+            elif event.what == EVENT_FD:
                 if ready is None:
                     ready = []
                 ready.append((event.token, event.events))
-        if ready is not None:
-            self._call_back(ready, traps)
+            else:
+                woken = True
+        if ready is not None or woken:
+            self._call_back(ready or [], traps)
         return traps
 
     def _call_back(self, ready: list[tuple[int, int]], traps: list[Trap]) -> None:
         try:
+            drain()
             for token, events in ready:
                 watch = self._watches.get(token & 0xFFFF_FFFF)
                 if watch is not None and watch[0] == token:
@@ -430,9 +488,9 @@ class PtracePlatform(Platform):
             return
         for space in list(self._spaces):
             space.destroy()
-        lib.ptrace_kill(self._engine, self._zygote)
-        lib.ptrace_forget(self._engine, self._zygote)
-        lib.ptrace_reap(self._engine)
+        lib.guest_kill(self._engine, self._zygote)
+        lib.guest_forget(self._engine, self._zygote)
+        lib.guest_reap(self._engine)
         lib.engine_free(self._engine)
         self._engine = ffi.NULL
 

@@ -52,7 +52,7 @@ NOBODY = 65534
 CAP_SETUID_SETGID = 1 << CAP_SETGID | 1 << CAP_SETUID
 
 BIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin")
-FILTERS = ("sentry", "reaper", "stub", "gofer", "gofer_rw")
+FILTERS = ("sentry", "sentry_trap", "reaper", "stub", "stub_trap", "gofer", "gofer_rw")
 AF_UNIX, SOCK_STREAM, SOCK_SEQPACKET, SOCK_NONBLOCK, SOCK_CLOEXEC = 1, 1, 5, 0o4000, 0o2000000
 
 #: The name under which the Gofer attaches the root; binds follow as b"bind0", b"bind1"…

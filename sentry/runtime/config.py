@@ -42,12 +42,14 @@ class Config:
     pids    processes and threads of the guest, 0 for the kernel's own default
     cwd     inside; with `cwd_given` false the guest falls back to "/" where it does not exist
     rootfs  None: the host's root
+    fastpath  whether the engine may answer system calls without the Python kernel
+    patch     whether call sites of the program may be patched (docs/patching.md)
     winsize rows, columns, x and y pixels of the caller's terminal, or None
     """
 
     __slots__ = (
-        "argv", "binds", "cwd", "cwd_given", "debug", "env", "gid", "groups", "hostname",
-        "kernel_release", "memory", "overlay", "pids", "platform", "rootfs", "strace", "timeout", "tty",
+        "argv", "binds", "cwd", "cwd_given", "debug", "env", "fastpath", "gid", "groups", "hostname",
+        "kernel_release", "memory", "overlay", "patch", "pids", "platform", "rootfs", "strace", "timeout", "tty",
         "uid", "winsize",
     )  # fmt: skip
 
@@ -64,13 +66,15 @@ class Config:
         self.gid = 0
         self.groups: list[int] = []
         self.kernel_release: bytes | None = None
-        self.platform = "ptrace"
+        self.platform = "trap"
         self.timeout = 0.0
         self.memory = 0
         self.pids = 0
         self.tty = False
         self.strace = False
         self.debug = False
+        self.fastpath = True
+        self.patch = True
         self.winsize: tuple[int, int, int, int] | None = None
 
 

@@ -18,6 +18,7 @@ from sentry.abi.fcntl import AT_EMPTY_PATH
 from sentry.abi.mman import PROT_EXEC
 from sentry.abi.prctl import PR_SET_DUMPABLE
 from sentry.platform.stub_filter import stub_filter
+from sentry.platform.trap_filter import trap_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ def _allow_words(seccomp: Any, rules: Any, name: str, index: int, values: Iterab
         rules.add_rule(seccomp.ALLOW, name, seccomp.Arg(index, seccomp.MASKED_EQ, WORD, value))
 
 
-def sentry_filter() -> Any:
-    """What the Sentry may call once it is locked down."""
+def sentry_filter(tracing: bool = True) -> Any:
+    """What the Sentry may call once it is locked down; `tracing`: on the ptrace platform."""
     seccomp = import_libseccomp()
     rules = _allow_list(seccomp)
     arg, masked = seccomp.Arg, seccomp.MASKED_EQ
@@ -132,7 +133,7 @@ def sentry_filter() -> Any:
         rules.add_rule(seccomp.ALLOW, name)
     for name in ("mmap", "mprotect"):
         rules.add_rule(seccomp.ALLOW, name, arg(2, masked, PROT_EXEC, 0))
-    for request in SENTRY_PTRACE:
+    for request in SENTRY_PTRACE if tracing else ():
         rules.add_rule(seccomp.ALLOW, "ptrace", arg(0, seccomp.EQ, request))
     _allow_words(seccomp, rules, "ioctl", 1, SENTRY_IOCTL)
     _allow_words(seccomp, rules, "fcntl", 1, SENTRY_FCNTL)
@@ -166,7 +167,9 @@ def compile_all() -> dict[str, bytes]:
     return {
         "sentry": export(sentry_filter()),
         "reaper": export(reaper_filter()),
+        "sentry_trap": export(sentry_filter(tracing=False)),
         "stub": export(stub_filter(import_libseccomp())),
+        "stub_trap": trap_filter(),
         "gofer": compile_filter(writable=False),
         "gofer_rw": compile_filter(writable=True),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sentry import syscalls
 from sentry.abi.epoll import EPOLLIN
 from sentry.abi.errors import SysError
+from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
 from sentry.abi.signal import SI_USER, SigInfo
 from sentry.fs.dentry import FsContext
 from sentry.fs.gofer import file as gofer_file
@@ -24,6 +25,7 @@ from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.mm.commit import Commit
 from sentry.platform.ptrace import PtracePlatform
+from sentry.platform.trap import TrapPlatform
 from sentry.runtime import control as messages
 from sentry.runtime.errors import Fatal
 from sentry.runtime.host import Host
@@ -60,8 +62,14 @@ def make_platform(plan: Plan) -> Platform:
         from sentry.syscalls import strace
 
         strace.load()
-    platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
+    platform: PtracePlatform
+    if plan.config.platform == "ptrace":
+        platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
+    else:
+        platform = TrapPlatform(plan.stub_fd, plan.filters["stub_trap"])
     platform.start()
+    # A call that the engine answers is one that nobody can print.
+    platform.set_fast(plan.config.fastpath and not plan.config.strace)
     return platform
 
 
@@ -129,7 +137,9 @@ class Guest:
         cred = Credentials(config.uid, config.gid, tuple(config.groups))
         task = Task(kernel, tid, group, cred)
         group.leader = task
-        task.files = FDTable()
+        task.set_files(FDTable())
+        if group.limit(RLIMIT_FSIZE) != RLIM_INFINITY:
+            task.files.limit_sizes()
         pgrp = ProcessGroup(tid, Session(tid, group))
         kernel.processes_by_pgid[tid] = pgrp
         group.enter(pgrp)
@@ -182,6 +192,7 @@ class Guest:
         self.platform.watch(self.control.fd, EPOLLIN, self.on_control)
         self.task.return_to_user()
         status = self.kernel.run()
+        self.kernel.log_debug(f"system calls answered by fast paths: {self.platform.fast_count()}")
         self.run_to_end(self.tree.drain())
         self.platform.close()
         return status >> 8 & 0xFF if not status & 0x7F else 128 + (status & 0x7F)

@@ -174,7 +174,8 @@ def _sentry_process(plan: Plan, control: Control, started: int, emptied: int) ->
         for fd in (plan.stub_fd, plan.procs_fd, started, emptied):
             if fd >= 0:
                 os.close(fd)
-        confine.lock_down(plan.filters["sentry"], plan.config.debug, plan.start_threads)
+        sentry_filter = "sentry" if plan.config.platform == "ptrace" else "sentry_trap"
+        confine.lock_down(plan.filters[sentry_filter], plan.config.debug, plan.start_threads)
         debug(plan, "sentry: empty root, no capabilities, no_new_privs, not dumpable, seccomp allow-list")
         status = plan.guest_main(plan.config, platform, plan.sentry_sock, control, plan.stdio)
         control.exited(status)

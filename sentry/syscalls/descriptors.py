@@ -94,7 +94,7 @@ def close_range(task: Task, first: UInt, last: UInt, flags: UInt) -> None:
         task.files.check_copy()
         copy = task.files.copy()
         task.files.users -= 1
-        task.files = copy
+        task.set_files(copy)
     for fd, _ in task.files.items():
         if first <= fd <= last:
             if flags & CLOSE_RANGE_CLOEXEC:

@@ -6,6 +6,7 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from sentry.abi.mman import PAGE_MASK, PAGE_SIZE
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import walk
 from sentry.kernel.exec import execve as replace_program
@@ -16,11 +17,45 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.dentry import Path as FsPath
     from sentry.kernel.task import Task
+    from sentry.mm.manager import MemoryManager
     from sentry.syscalls.args import Addr, Fd, Flags, Path
 
 MAX_STRING = 128 * 1024
 MAX_TOTAL = 6 * 1024 * 1024
 POINTER = 8
+
+
+class _Reader:
+    """Reads guest memory a page at a time, since the arrays and strings of an execve lie close together."""
+
+    __slots__ = ("data", "mm", "start")
+
+    def __init__(self, mm: MemoryManager) -> None:
+        self.mm = mm
+        self.start = 0
+        self.data = b""
+
+    def at(self, addr: int) -> bytes:
+        """What is readable from `addr` on to the end of its page: at least a byte, or SysError(EFAULT)."""
+        skip = addr - self.start
+        if not 0 <= skip < len(self.data):
+            self.start = start = addr & ~PAGE_MASK
+            skip = addr - start
+            self.data = b""  # in case of EFAULT
+            self.data = self.mm.read(start, PAGE_SIZE)
+        return self.data[skip:] if skip else self.data
+
+    def string(self, addr: int, limit: int) -> bytes:
+        """The string at `addr`; SysError(E2BIG) when it has no end within `limit` bytes."""
+        text = b""
+        while True:
+            piece = self.at(addr + len(text))
+            end = piece.find(0)
+            text += piece if end < 0 else piece[:end]
+            if len(text) >= limit:
+                raise SysError(errno.E2BIG)
+            if end >= 0:
+                return text
 
 
 def read_strings(task: Task, addr: int) -> list[bytes]:
@@ -29,18 +64,20 @@ def read_strings(task: Task, addr: int) -> list[bytes]:
     total = 0
     if not addr:
         return strings
+    pointers, texts = _Reader(task.mm), _Reader(task.mm)
     while True:
-        pointer = task.mm.read_u64(addr)
-        if not pointer:
-            return strings
-        text = task.mm.read_cstring(pointer, MAX_STRING)
-        if text is None:
-            raise SysError(errno.E2BIG)
-        total += len(text) + 1 + POINTER
-        if total > MAX_TOTAL:
-            raise SysError(errno.E2BIG)
-        strings.append(text)
-        addr += POINTER
+        data = pointers.at(addr)
+        if len(data) < POINTER:
+            data = task.mm.read(addr, POINTER)
+        for pointer in memoryview(data[: len(data) & -POINTER]).cast("Q"):
+            if not pointer:
+                return strings
+            text = texts.string(pointer, MAX_STRING)
+            total += len(text) + 1 + POINTER
+            if total > MAX_TOTAL:
+                raise SysError(errno.E2BIG)
+            strings.append(text)
+            addr += POINTER
 
 
 async def _exec(

@@ -216,7 +216,7 @@ async def tee(task: Task, in_fd: Fd, out_fd: Fd, size: Size, flags: UInt) -> int
 async def _tee(task: Task, source: PipeFile, target: PipeFile, size: int, nowait: bool) -> int:
     """Wait for bytes, then for room, and copy what is there then."""
     while True:
-        if not source.pipe.slots:
+        if source.pipe.empty:
             if not source.pipe.writers:
                 return 0
             waiting: tuple[File, int] = (source, POLLIN | POLLHUP)

@@ -48,6 +48,21 @@ async def _wait(
     return 0
 
 
+def _interrupted(task: Task, has_timeout: bool) -> int:
+    """A kick has ended a wait that the platform carries out: for a signal, or for nothing, which is a spurious
+    wake-up (futex(2) allows them)."""
+    if not task.signal_pending():
+        return 0
+    if has_timeout:
+        raise RestartBlock(_spurious)
+    raise Interrupted
+
+
+async def _spurious(_task: Task) -> int:
+    """The signal had no handler: let the program look at its word, and wait again."""
+    return 0
+
+
 def _wake_op(task: Task, addr: int, encoded: int) -> bool:
     """Apply FUTEX_WAKE_OP's operation to the word at `addr`; whether the old value compares true."""
     op = encoded >> 28 & 7
@@ -92,6 +107,8 @@ async def futex(
             elif op & CLOCK_REALTIME:
                 deadline += monotonic_ns() - time_ns()
         bitset = MATCH_ANY if command == WAIT else value3
+        if private and task.kernel.platform.hosts_futexes:
+            return _interrupted(task, bool(timeout))
         return await _wait(task, addr, private, value, bitset, deadline, command == WAIT)
     count = (value ^ 0x80000000) - 0x80000000
     if command in (WAKE, WAKE_BITSET):

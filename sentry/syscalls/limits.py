@@ -7,9 +7,11 @@ import errno
 from sentry.abi.capability import CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.resource import (
+    RLIM_INFINITY,
     RLIM_NLIMITS,
     RLIMIT,
     RLIMIT_CPU,
+    RLIMIT_FSIZE,
     RLIMIT_NOFILE,
     RUSAGE,
     RUSAGE_CHILDREN,
@@ -41,6 +43,12 @@ def _set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: i
     group.limits[resource] = (soft, hard)
     if resource == RLIMIT_CPU:
         watch_cpu_limit(group)
+    elif resource == RLIMIT_FSIZE and soft != RLIM_INFINITY:
+        for member in group.tasks:
+            member.files.limit_sizes()
+    elif resource == RLIMIT_NOFILE and soft < 64:
+        for member in group.tasks:
+            member.files.limit_numbers()
 
 
 @syscall(SYS.getrlimit)

@@ -41,6 +41,14 @@ def _deadline(nanoseconds: int) -> int:
     return min(monotonic_ns() + nanoseconds, FOREVER)
 
 
+def _until(task: Task, milliseconds: int) -> int | None:
+    """The end of a timeout in ms, None for none; when the call slept in C before, it began then."""
+    began = task.thread.take_deadline()
+    if milliseconds < 0:
+        return None
+    return began or (_deadline(milliseconds * 1_000_000) if milliseconds else 0)
+
+
 def _read_timespec(task: Task, addr: int) -> int | None:
     """The nanoseconds at `addr`, None for no limit; SysError(EINVAL, EFAULT)."""
     if not addr:
@@ -128,8 +136,7 @@ async def _poll_files(
 @syscall(SYS.poll)
 async def poll(task: Task, fds: Addr, count: UInt, timeout: Int) -> int:
     """poll(2)."""
-    deadline = None if timeout < 0 else _deadline(timeout * 1_000_000) if timeout else 0
-    return await _poll_restartable(task, fds, count, deadline)
+    return await _poll_restartable(task, fds, count, _until(task, timeout))
 
 
 async def _poll_restartable(task: Task, fds: int, count: int, deadline: int | None) -> int:
@@ -312,14 +319,10 @@ async def _epoll_wait(task: Task, epfd: int, addr: int, count: int, deadline: in
         epoll.put()
 
 
-def _milliseconds(timeout: int) -> int | None:
-    return None if timeout < 0 else _deadline(timeout * 1_000_000) if timeout else 0
-
-
 @syscall(SYS.epoll_wait, on_signal=EINTR)
 async def epoll_wait(task: Task, epfd: Fd, events: Addr, count: Int, timeout: Int) -> int:
     """epoll_wait(2)."""
-    return await _epoll_wait(task, epfd, events, count, _milliseconds(timeout))
+    return await _epoll_wait(task, epfd, events, count, _until(task, timeout))
 
 
 @syscall(SYS.epoll_pwait, on_signal=EINTR)
@@ -328,7 +331,7 @@ async def epoll_pwait(
 ) -> int:
     """epoll_pwait(2)."""
     _set_mask(task, mask, size)
-    return await _epoll_wait(task, epfd, events, count, _milliseconds(timeout))
+    return await _epoll_wait(task, epfd, events, count, _until(task, timeout))
 
 
 @syscall(SYS.epoll_pwait2, on_signal=EINTR)

@@ -136,7 +136,7 @@ def unshare(task: Task, flags: ULong) -> None:
     if flags & CLONE_FILES and task.files.users > 1:
         task.files.users -= 1
         task.files.check_copy()
-        task.files = task.files.copy()
+        task.set_files(task.files.copy())
 
 
 @syscall(SYS.exit)

@@ -145,6 +145,16 @@ class Group:
         self.signal_queue.wake()
 
 
+class Thread:
+    """What a call asks of the platform's thread: it never slept there."""
+
+    def take_progress(self):
+        return 0
+
+    def take_deadline(self):
+        return 0
+
+
 class Task(Runner):
     def __init__(self, kernel, group):
         super().__init__(kernel.scheduler)
@@ -153,12 +163,16 @@ class Task(Runner):
         self.tid = group.tgid
         self.mm = Memory()
         self.files = FDTable()
+        self.thread = Thread()
         self.cred = Credentials(0, 0)
         self.pending = SigPending()
         self.blocked = 0
         self.saved_mask = None
         self.result = None
         self.error = None
+
+    def set_files(self, files):
+        self.files = files
 
     def install(self, file, cloexec=False, minimum=0):
         try:

@@ -12,6 +12,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.mman import PAGE_SIZE as PAGE
 from sentry.platform import base
 from sentry.platform.ptrace import PtracePlatform
+from sentry.platform.trap import TrapPlatform
 
 BIN = Path(base.__file__).parent.parent / "_bin"
 READ, WRITE, EXEC = 1, 2, 4
@@ -27,10 +28,17 @@ STORE = bytes.fromhex("8807")  # mov %al,(%rdi)
 CALL_RAX = bytes.fromhex("ffd0")
 
 
-def start(pin: bool = True) -> PtracePlatform:
+PLATFORMS = ("ptrace", "trap")
+
+
+def start(pin: bool = True, name: str = "ptrace") -> PtracePlatform:
     stub = os.open(BIN / "stub", os.O_RDONLY | os.O_CLOEXEC)
+    platform: PtracePlatform
     try:
-        platform = PtracePlatform(stub, (BIN / "stub.bpf").read_bytes(), pin)
+        if name == "ptrace":
+            platform = PtracePlatform(stub, (BIN / "stub.bpf").read_bytes(), pin)
+        else:
+            platform = TrapPlatform(stub, (BIN / "stub_trap.bpf").read_bytes())
         platform.start()
     finally:
         os.close(stub)
@@ -77,9 +85,9 @@ class Guest:
         return int(self.regs.rdi)
 
 
-@pytest.fixture(scope="module")
-def platform():
-    result = start()
+@pytest.fixture(scope="module", params=PLATFORMS)
+def platform(request):
+    result = start(name=request.param)
     yield result
     result.close()
 

@@ -80,7 +80,7 @@ def test_all_flags() -> None:
         (["--bind", "/a:/.", "x"], "--bind: the target is '/'; use --rootfs"),
         (["--cwd", "tmp", "x"], "--cwd wants an absolute path, not 'tmp'"),
         (["--env", "=x", "x"], "--env wants K=V or K, not '=x'"),
-        (["--platform", "kvm", "x"], "unknown platform 'kvm': there is only 'ptrace'"),
+        (["--platform", "kvm", "x"], "unknown platform 'kvm': there are trap and ptrace"),
         (["--overlay", "disk", "x"], "--overlay wants 'memory' or 'none', not 'disk'"),
         (["--hostname", "", "x"], "--hostname wants 1 to 64 bytes"),
     ],

@@ -16,6 +16,7 @@ from sentry.kernel.signals import RLIMIT_SIGPENDING, SigHand, Signals, SigPendin
 class FakeFile:
     def __init__(self):
         self.refs = 1
+        self.c = fdtable.NULL
 
     def get(self):
         self.refs += 1

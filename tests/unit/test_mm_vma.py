@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentry.mm.vma import Vma, VmaTree, joins
+from sentry.abi import mman
+from sentry.mm import Commit
+from sentry.mm.vma import Vma, VmaTree
+from sentry.platform.base import GUEST_TOP
 
 PAGE = 4096
 PAGES = 24
@@ -33,6 +38,16 @@ OPERATION = st.tuples(
 )
 
 
+def joins(left: Vma, right: Vma) -> bool:
+    """Whether one mapping could describe both."""
+    return (
+        left.end == right.start
+        and left.flags == right.flags
+        and left.file is right.file
+        and (left.file is None or left.offset + left.size == right.offset)
+    )
+
+
 def check(tree: VmaTree, model: dict, files: list[Backing]) -> None:
     seen = {}
     for left, right in zip(tree.vmas, tree.vmas[1:], strict=False):
@@ -44,7 +59,7 @@ def check(tree: VmaTree, model: dict, files: list[Backing]) -> None:
             seen[page // PAGE] = (vma.flags, vma.file, vma.offset_of(page))
     assert seen == model
     for file in files:
-        assert file.refs == sum(1 for vma in tree if vma.file is file)
+        assert file.refs == any(vma.file is file for vma in tree)
     for page in range(PAGES + 1):
         vma = tree.at(page * PAGE)
         assert (vma is not None) == (page in model)
@@ -58,30 +73,42 @@ def check(tree: VmaTree, model: dict, files: list[Backing]) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(OPERATION, max_size=30))
 def test_against_pages(operations):
-    tree, model, files = VmaTree(), {}, [Backing(), Backing()]
+    commit = Commit()
+    tree, model, files = VmaTree(commit.c), {}, [Backing(), Backing()]
     for kind, first, count, flags, which, offset in operations:
         start, end = first * PAGE, (first + count) * PAGE
         pages = range(first, first + count)
         if kind in ("map", "remove"):
-            for vma in tree.remove(start, end):
-                assert start <= vma.start < vma.end <= end
-                if vma.file is not None:
-                    vma.file.put()
+            assert tree.remove(start, end) == any(page in model for page in pages)
             for page in pages:
                 model.pop(page, None)
         if kind == "map":
-            file = None if which is None else files[which].get()
+            file = None if which is None else files[which]
             at = offset * PAGE if file else 0
-            vma = tree.insert(Vma(start, end, flags, file, at))
-            assert vma.start <= start and vma.end >= end
+            tree.insert(Vma(start, end, flags, file, at))
             for page in pages:
                 model[page] = (flags, file, at + (page - first) * PAGE if file else 0)
         elif kind == "flags":
-            for vma in tree.isolate(start, end):
-                vma.flags = flags
-            tree.join(start, end)
+            tree.set_flags(start, end, 0xFF, flags)
             for page in pages:
                 if page in model:
                     model[page] = (flags, *model[page][1:])
         check(tree, model, files)
         assert tree.covers(start, end) == all(page in model for page in pages)
+        assert tree.c.total_vm == len(model) * PAGE
+    tree.clear()
+    assert not any(file.refs for file in files) and commit.used == 0
+
+
+def test_the_engine_knows_the_same_numbers():
+    """csrc/engine/mman.h repeats what sentry.abi.mman and others say."""
+    header = Path(__file__).resolve().parents[2] / "csrc/engine/mman.h"
+    known = {name: value for name, value in vars(mman).items() if isinstance(value, int)}
+    known |= {"GUEST_TOP": GUEST_TOP, "GUEST_PAGE": mman.PAGE_SIZE}
+    checked = 0
+    for line in header.read_text().splitlines():
+        words = line.split()
+        if words[:1] == ["#define"] and words[1] in known:
+            assert int(words[2].rstrip("ul"), 0) == known[words[1]], words[1]
+            checked += 1
+    assert checked >= 14

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.ioctl import RNDADDTOENTCNT, RNDGETENTCNT
 from sentry.fs.file import File
@@ -18,7 +19,7 @@ MAX_CHUNK = 1 << 20
 
 class NullFile(File):
     __slots__ = ()
-
+    fast_kind = lib.VFILE_NULL
     seekable = True
 
     @property
@@ -46,6 +47,7 @@ class NullFile(File):
 
 class ZeroFile(NullFile):
     __slots__ = ()
+    fast_kind = lib.VFILE_ZERO
 
     async def read(self, size: int) -> bytes:
         return bytes(min(size, MAX_CHUNK))
@@ -56,6 +58,7 @@ class ZeroFile(NullFile):
 
 class FullFile(ZeroFile):
     __slots__ = ()
+    fast_kind = lib.VFILE_PYTHON
 
     @property
     def discards(self) -> bool:

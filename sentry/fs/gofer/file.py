@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     O_APPEND,
@@ -68,14 +69,20 @@ class Handle:
         try:
             if pool is None:
                 return os.pread(self.fd, size, offset)
-            buffer = bytearray(size)
+            buffer = memoryview(bytearray(size))
+            done = 0
             try:
-                count = os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT)
-                return bytes(memoryview(buffer)[:count])
+                # Less than was asked for may be all that the host has in memory: only nothing is the end.
+                while done < size:
+                    count = os.preadv(self.fd, [buffer[done:]], offset + done, os.RWF_NOWAIT)
+                    if not count:
+                        break
+                    done += count
+                return bytes(buffer[:done])
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
                     raise
-            return await pool.pread(self.fd, size, offset)
+            return bytes(buffer[:done]) + await pool.pread(self.fd, size - done, offset + done)
         except OSError as error:
             raise host_error(error) from None
 
@@ -108,6 +115,9 @@ class HostFile(File):
     def __init__(self, inode: Inode, flags: int, path: Path | None, handle: Handle) -> None:
         super().__init__(inode, flags, path)
         self.handle = handle
+        if handle.fd >= 0:
+            self.c.host_fd = handle.fd
+            self.c.kind = lib.VFILE_REGULAR
 
     pollable = False
     seekable = True
@@ -145,7 +155,7 @@ class HostFile(File):
         """Keep the size that a cached inode shows; the other attributes come with `refresh`."""
         inode: Any = self.inode
         inode.size = max(inode.size, end)
-        inode.stale = True
+        inode.outdated()
 
     async def lseek(self, offset: int, whence: int) -> int:
         if whence == SEEK_CUR:
@@ -156,10 +166,8 @@ class HostFile(File):
             offset = await self._seek_data(offset, whence)
         elif whence != SEEK_SET:
             raise SysError(errno.EINVAL)
-        if offset < 0:
+        if not 0 <= offset <= 0x7FFFFFFFFFFFFFFF:
             raise SysError(errno.EINVAL)
-        if offset > 0x7FFFFFFFFFFFFFFF:
-            raise SysError(errno.EOVERFLOW)
         self.pos = offset
         return offset
 

@@ -28,7 +28,7 @@ from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHAN
 from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, major, minor
 from sentry.fs import dcache
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
-from sentry.fs.inode import CACHE_REVALIDATE, Filesystem, Inode
+from sentry.fs.inode import CACHE_REVALIDATE, CHANGED, LIVE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
 
 TYPE_CHECKING = False
@@ -44,6 +44,8 @@ V9FS_MAGIC = 0x01021997
 RECENT_HANDLES = 64
 #: How many inodes (each a fid, for which the server keeps a descriptor) make unused ones go.
 MANY_INODES = 3072
+#: What attributes can be at most: a server may say anything.
+_MAX32, _MAX64 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF
 _SETATTR = {
     "mode": SETATTR_MODE,
     "uid": SETATTR_UID,
@@ -123,8 +125,13 @@ class GoferFilesystem(Filesystem):
 
 
 class GoferInode(Inode):
-    __slots__ = ("__weakref__", "fid", "handles", "names", "stale", "target")
+    """`c.flags` has LIVE while the attributes are true, CHANGED since the file was written to last: whoever
+    writes to it (the engine, too) takes the first and sets the second."""
+
+    __slots__ = ("__weakref__", "fid", "handles", "names", "target")
     fs: GoferFilesystem
+    #: The attributes of a LIVE file need not be asked for again.
+    _trusted = LIVE
 
     def __init__(self, fs: GoferFilesystem, fid: int, attr: Attr) -> None:
         super().__init__(fs, attr.qid.path, attr.mode)
@@ -134,8 +141,6 @@ class GoferInode(Inode):
         #: Names of the extended attributes, once asked; the target of a symbolic link, once asked.
         self.names: list[bytes] | None = None
         self.target: bytes | None = None
-        #: Attributes have to be asked for again.
-        self.stale = False
         self.take(attr)
 
     def __del__(self) -> None:
@@ -143,21 +148,31 @@ class GoferInode(Inode):
 
     def take(self, attr: Attr) -> None:
         """Copy what getattr told."""
-        self.mode = attr.mode
-        self.uid, self.gid, self.nlink, self.rdev = attr.uid, attr.gid, attr.nlink, attr.rdev
-        self.size, self.blksize, self.blocks = attr.size, attr.blksize, attr.blocks
+        c = self.c
+        c.mode = attr.mode
+        c.uid, c.gid, c.nlink, c.rdev = attr.uid, attr.gid, attr.nlink, attr.rdev
+        c.size, c.blocks = min(attr.size, _MAX64), min(attr.blocks, _MAX64)
+        c.blksize = min(attr.blksize, _MAX32)
         self.atime, self.mtime, self.ctime = attr.atime, attr.mtime, attr.ctime
         self.btime = min(attr.mtime, attr.ctime)
-        self.stale = False
+        c.flags = self._trusted
 
     async def refresh(self) -> None:
-        if self.stale:
-            self.stale = False
-            self.take(await self.fs.client.getattr(self.fid))
+        if not self.c.flags & LIVE:
+            await self._reload()
 
     async def _reload(self) -> None:
-        self.stale = True
-        await GoferInode.refresh(self)
+        c = self.c
+        c.flags = 0
+        attr = await self.fs.client.getattr(self.fid)
+        changed = c.flags & CHANGED
+        self.take(attr)
+        if changed:
+            c.flags = CHANGED
+
+    def outdated(self) -> None:
+        """The file was written to: its attributes have to be asked for again."""
+        self.c.flags = CHANGED
 
     async def lookup(self, name: bytes) -> Inode:
         client = self.fs.client
@@ -222,8 +237,8 @@ class GoferInode(Inode):
         inode = await self.lookup(name)
         await self.fs.client.unlinkat(self.fid, name)
         assert isinstance(inode, GoferInode)
-        inode.nlink -= 1
-        if inode.nlink <= 0:
+        inode.nlink = max(0, inode.nlink - 1)
+        if not inode.nlink:
             self.fs.drop_handles(inode)
         await self._reload()
 
@@ -329,10 +344,8 @@ class GoferInode(Inode):
 
 
 class SharedInode(GoferInode):
-    """An inode of a tree that others change too."""
+    """An inode of a tree that others change too: it is never LIVE."""
 
     __slots__ = ()
     caching = CACHE_REVALIDATE
-
-    async def refresh(self) -> None:
-        await self._reload()
+    _trusted = 0

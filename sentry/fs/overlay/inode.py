@@ -193,7 +193,7 @@ class OverlayRegular(_Over, RegularInode):
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         if not self.copied and flags & O_ACCMODE == O_RDONLY:
             file = await self.lower.open(path, flags, cred)
-            file.inode = self
+            file.set_inode(self)
             return file
         await self.copy_up(path, self.size)
         return await super().open(path, flags, cred)
@@ -210,14 +210,15 @@ class OverlayRegular(_Over, RegularInode):
             if self.copied:
                 return
             mtime, ctime = self.mtime, self.ctime
-            old_size, self.size = self.size, 0
+            old_size, old_blocks, self.size = self.size, self.blocks, 0
             try:
                 done = await self._copy(path, size) if size else 0
                 self.size = done
+                self.blocks = self.pages * 8
                 self.copied = True
             except BaseException:
                 super().truncate(0)
-                self.size = old_size
+                self.size, self.blocks = old_size, old_blocks
                 raise
             finally:
                 self.mtime, self.ctime = mtime, ctime

@@ -158,9 +158,10 @@ def _amounts(anonymous: bool, rss: int, locked: int) -> bytes:
 
 def smaps_rollup(task: Task) -> bytes:
     mm = task.mm
-    if mm is None or not mm.tree.vmas:
+    vmas = [] if mm is None else mm.tree.vmas
+    if not vmas:
         return b""
-    first, last = mm.tree.vmas[0], mm.tree.vmas[-1]
+    first, last = vmas[0], vmas[-1]
     head = b"%08x-%08x ---p 00000000 00:00 0 " % (first.start, last.end)
     return (
         head.ljust(_NAME_COLUMN) + b"[rollup]\n" + _amounts(True, resident(mm) // 1024, mm.locked_vm // 1024)

@@ -1,6 +1,9 @@
-"""Regular files of a tmpfs: small ones in a bytearray, others in a memfd of the Sentry.
+"""Regular files of a tmpfs: small ones in a buffer, others in a memfd of the Sentry.
 
-A file starts without storage.  Up to INLINE_MAX bytes it is a bytearray: most files are small, a
+What holds the data stands in a struct tmpfs_data (csrc/abi/vfs.h), with which the engine serves reads
+and those writes for which nothing is to be charged (csrc/engine/fast_file.c).
+
+A file starts without storage.  Up to INLINE_MAX bytes it is a buffer: most files are small, a
 host descriptor each would run into RLIMIT_NOFILE.  Growing beyond that, a gap of more than a page,
 or being mapped moves the data into a memfd for good: then the host kernel keeps it, sparse, and
 guests map it.  `pages` is what the file counts for in the file system's limit: what the host has
@@ -15,6 +18,7 @@ import mmap
 import os
 from time import time_ns
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     FALLOC_FL_KEEP_SIZE,
@@ -28,11 +32,14 @@ from sentry.abi.fcntl import (
 )
 from sentry.abi.mman import PAGE_SIZE
 from sentry.fs.file import APPEND, File
+from sentry.fs.inode import LIVE
 from sentry.fs.tmpfs.node import TmpfsInode
 from sentry.kernel.wait import yield_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sentry.fs.dentry import Path
     from sentry.fs.tmpfs.inode import Tmpfs
     from sentry.kernel.credentials import Credentials
@@ -43,6 +50,10 @@ _ALLOCATE_STEP = 16 << 20
 _MFD_CLOEXEC = 1
 _MFD_NOEXEC_SEAL = 8
 _memfd_flags = _MFD_CLOEXEC | _MFD_NOEXEC_SEAL
+_SMALLEST_ROOM = 64
+MAPPED: int = lib.TMPFS_MAPPED
+_new = ffi.new
+_DATA, _BYTES = ffi.typeof("struct tmpfs_data *"), ffi.typeof("uint8_t[]")
 
 
 def new_memfd() -> int:
@@ -60,23 +71,56 @@ def new_memfd() -> int:
 
 
 class RegularInode(TmpfsInode):
-    __slots__ = ("_fd", "_inline", "_mapped", "_twin", "pages")
+    __slots__ = ("_bytes", "_twin", "data")
 
     def __init__(self, fs: Tmpfs, ino: int, mode: int, uid: int, gid: int) -> None:
         super().__init__(fs, ino, mode, uid, gid)
-        self._inline = bytearray()
-        #: The memfd, and a descriptor of it that is open for reading only; -1: none.
-        self._fd = -1
+        #: struct tmpfs_data.
+        self.data: Any = _new(_DATA)
+        self.data.node = self.c
+        self.data.host_fd = -1
+        #: Keeps `data.bytes`.
+        self._bytes: Any = ffi.NULL
+        #: A descriptor of the memfd that is open for reading only; -1: none.
         self._twin = -1
-        self._mapped = False
-        self.pages = 0
+        self.c.flags = LIVE
 
     def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        if self.data.host_fd >= 0:
+            os.close(self.data.host_fd)
         if self._twin >= 0:
             os.close(self._twin)
         super().__del__()
+
+    @property
+    def pages(self) -> int:
+        """What the file counts for in the file system's limit."""
+        pages: int = self.data.pages
+        return pages
+
+    @property
+    def _fd(self) -> int:
+        """The memfd, -1 while there is none."""
+        fd: int = self.data.host_fd
+        return fd
+
+    def _set_pages(self, pages: int) -> None:
+        self.data.pages = pages
+        self.c.blocks = pages * 8
+
+    def _resize(self, size: int) -> None:
+        """Let the buffer have `size` bytes of data; new ones are zeroes."""
+        data = self.data
+        if size > data.room:
+            room = max(_SMALLEST_ROOM, min(INLINE_MAX, 1 << (size - 1).bit_length()))
+            new = _new(_BYTES, room)
+            if data.length:
+                ffi.memmove(new, self._bytes, data.length)
+            self._bytes = data.bytes = new
+            data.room = room
+        elif size < data.length:
+            ffi.memmove(self._bytes + size, bytes(data.length - size), data.length - size)
+        data.length = size
 
     def held_pages(self) -> int:
         return super().held_pages() + self.pages
@@ -86,10 +130,13 @@ class RegularInode(TmpfsInode):
         size = min(size, self.size - offset)
         if size <= 0:
             return b""
-        if self._fd < 0:
-            return bytes(self._inline[offset : offset + size])
+        data = self.data
+        if data.host_fd < 0:
+            end = min(offset + size, data.length)
+            inline: bytes = ffi.buffer(data.bytes + offset, end - offset)[:] if offset < end else b""
+            return inline
         try:
-            return os.pread(self._fd, size, offset)
+            return os.pread(data.host_fd, size, offset)
         except OSError as error:
             raise SysError(error.errno or errno.EIO) from None
 
@@ -102,7 +149,7 @@ class RegularInode(TmpfsInode):
             if offset >= MAX_SIZE:
                 raise SysError(errno.EFBIG)
             return self.write_at(data[: MAX_SIZE - offset], offset)
-        if self._fd < 0 and (end > INLINE_MAX or offset > len(self._inline) + PAGE_SIZE):
+        if self._fd < 0 and (end > INLINE_MAX or offset > self.data.length + PAGE_SIZE):
             self._to_memfd()
         if self._fd < 0:
             count = self._write_inline(data, offset)
@@ -113,16 +160,16 @@ class RegularInode(TmpfsInode):
         return count
 
     def _write_inline(self, data: bytes, offset: int) -> int:
-        inline = self._inline
-        self._charge(-(-max(len(inline), offset + len(data)) // PAGE_SIZE))
-        if offset > len(inline):
-            inline.extend(bytes(offset - len(inline)))
-        inline[offset : offset + len(data)] = data
+        size = max(self.data.length, offset + len(data))
+        self._charge(-(-size // PAGE_SIZE))
+        if size > self.data.length:
+            self._resize(size)
+        ffi.memmove(self._bytes + offset, data, len(data))
         return len(data)
 
     def _write_memfd(self, data: bytes, offset: int) -> int:
         room = self.fs.room()
-        if self._mapped:
+        if self.data.flags & MAPPED:
             self._charge_size(max(self.size, offset + len(data)))
         elif (offset + len(data) - 1) // PAGE_SIZE - offset // PAGE_SIZE >= room:
             data = data[: self._fitting(offset, len(data), room)]
@@ -159,17 +206,17 @@ class RegularInode(TmpfsInode):
         """Count for `pages` from now on; SysError(ENOSPC) when these are too many more."""
         if pages != self.pages:
             self.fs.charge(pages - self.pages)
-            self.pages = pages
+            self._set_pages(pages)
 
     def _recount(self) -> None:
         """Count what the host has really allocated (which can't fail any more)."""
         stat = os.fstat(self._fd)
         pages = stat.st_blocks // 8
-        if self._mapped:
+        if self.data.flags & MAPPED:
             pages = max(pages, -(-stat.st_size // PAGE_SIZE))
         if pages != self.pages:
             self.fs.count(pages - self.pages)
-            self.pages = pages
+            self._set_pages(pages)
 
     def _charge_size(self, size: int) -> None:
         """A mapped file will have `size` bytes; SysError(ENOSPC) when the limit has no room for them."""
@@ -177,17 +224,24 @@ class RegularInode(TmpfsInode):
 
     def _to_memfd(self) -> None:
         fd = new_memfd()
+        data = self.data
         try:
-            if self._inline:
-                os.pwrite(fd, self._inline, 0)
-            if self.size > len(self._inline):
+            if data.length:
+                os.pwrite(fd, ffi.buffer(data.bytes, data.length), 0)
+            if self.size > data.length:
                 os.ftruncate(fd, self.size)
         except OSError as error:
             os.close(fd)
             raise SysError(error.errno or errno.EIO) from None
-        self._fd = fd
-        self._inline = bytearray()
+        self._hold(fd)
         self._recount()
+
+    def _hold(self, fd: int) -> None:
+        """The memfd `fd` has the data from now on."""
+        data = self.data
+        data.bytes = self._bytes = ffi.NULL
+        data.length = data.room = 0
+        data.host_fd = fd
 
     def truncate(self, size: int) -> None:
         """Set the size; SysError(EFBIG, ENOSPC)."""
@@ -197,13 +251,9 @@ class RegularInode(TmpfsInode):
             self._to_memfd()
         if self._fd < 0:
             self._charge(-(-size // PAGE_SIZE))
-            inline = self._inline
-            if size < len(inline):
-                del inline[size:]
-            else:
-                inline.extend(bytes(size - len(inline)))
+            self._resize(size)
         else:
-            if self._mapped:
+            if self.data.flags & MAPPED:
                 self._charge_size(size)
             try:
                 os.ftruncate(self._fd, size)
@@ -265,7 +315,7 @@ class RegularInode(TmpfsInode):
         if size <= 0:
             return
         if self._fd < 0:
-            self._inline[offset : offset + size] = bytes(size)
+            ffi.memmove(self._bytes + offset, bytes(size), size)
         else:
             first, last = -(-offset // PAGE_SIZE) * PAGE_SIZE, (offset + size) // PAGE_SIZE * PAGE_SIZE
             if first < last:
@@ -284,12 +334,13 @@ class RegularInode(TmpfsInode):
         or mprotect could make it writable.  SysError(EACCES) where no such one can be had."""
         if self._fd < 0:
             self._to_memfd()
-        if not self._mapped:
+        if not self.data.flags & MAPPED:
             try:
                 self._charge_size(self.size)
             except SysError:
                 raise SysError(errno.ENOMEM) from None
-            self._mapped = True
+            self.data.flags |= MAPPED
+            self.c.flags &= ~LIVE
         if not shared or writable:
             return self._fd
         if self._twin < 0:
@@ -304,10 +355,9 @@ class RegularInode(TmpfsInode):
         return self._twin
 
     async def refresh(self) -> None:
-        if self._fd >= 0:
-            # A shared mapping may have allocated pages since.
+        if self.data.flags & MAPPED:
+            # Guests may have allocated pages since.
             self._recount()
-        self.blocks = self.pages * 8
 
     async def setattr(self, changes: dict[str, int]) -> None:
         size = changes.get("size")
@@ -323,10 +373,12 @@ class RegularFile(File):
     """An open regular file of a tmpfs.  `node` has the data; an overlay puts its own inode before it."""
 
     __slots__ = ("node",)
+    fast_kind = lib.VFILE_TMPFS
 
     def __init__(self, inode: RegularInode, flags: int, path: Path | None = None) -> None:
         super().__init__(inode, flags, path)
         self.node = inode
+        self.c.object = inode.data
 
     pollable = False
     seekable = True
@@ -363,10 +415,8 @@ class RegularFile(File):
             offset = inode.seek_data(offset, whence)
         elif whence != SEEK_SET:
             raise SysError(errno.EINVAL)
-        if offset < 0:
+        if not 0 <= offset <= 0x7FFFFFFFFFFFFFFF:
             raise SysError(errno.EINVAL)
-        if offset > 0x7FFFFFFFFFFFFFFF:
-            raise SysError(errno.EOVERFLOW)
         self.pos = offset
         return offset
 

@@ -34,9 +34,11 @@ Limits:
 Seeing what happens:
   --strace               print each system call on stderr
   --debug                print what the sandbox is made of, and tracebacks of internal errors
+  --no-fastpath          answer every system call in Python, none in C (slower, for comparing)
+  --no-patch             leave the program's code alone: each system call is a signal (slower)
 
 Other:
-  --platform ptrace      how system calls are caught
+  --platform NAME        how system calls are caught: trap (fast, the default) or ptrace
   -h, --help             print this text
 
 Exit status: the program's own; 128+N when signal N ended it; 126 when it is not executable here;
@@ -50,7 +52,11 @@ WITH_VALUE = {
     "--kernel-release": "kernel_release", "--timeout": "timeout", "--memory": "memory",
     "--pids": "pids", "--platform": "platform",
 }  # fmt: skip
-SWITCHES = {"-t": "tty", "--tty": "tty", "--strace": "strace", "--debug": "debug"}
+PLATFORMS = ("trap", "ptrace")
+SWITCHES = {
+    "-t": "tty", "--tty": "tty", "--strace": "strace", "--debug": "debug", "--no-fastpath": "no_fastpath",
+    "--no-patch": "no_patch",
+}  # fmt: skip
 
 SMALLEST_MEMORY = 1 << 20
 
@@ -156,9 +162,11 @@ def configure(values: dict[str, list[str]], command: list[str]) -> Config:
     config.argv = [os.fsencode(word) for word in command]
     for name in ("tty", "strace", "debug"):
         setattr(config, name, name in values)
-    config.platform = values.get("platform", ["ptrace"])[-1]
-    if config.platform != "ptrace":
-        raise Fatal(f"unknown platform '{config.platform}': there is only 'ptrace'")
+    config.fastpath = "no_fastpath" not in values
+    config.patch = "no_patch" not in values and not config.strace
+    config.platform = values.get("platform", [config.platform])[-1]
+    if config.platform not in PLATFORMS:
+        raise Fatal(f"unknown platform '{config.platform}': there are {' and '.join(PLATFORMS)}")
     _identity(config, values)
     _limits(config, values)
     _view(config, values)

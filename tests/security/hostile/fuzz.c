@@ -70,7 +70,7 @@ static uint64_t boundary(void)
         0, 1, 2, 3, 7, 8, 15, 16, 63, 64, 100, 127, 128, 255, 256, 511, 512, 1000, 4095, 4096, 4097, 8192, 65535, 65536, 1 << 20,
         0x7ffff000, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, 0x3fffffff, 0x40000000, 1ull << 40, 1ull << 47,
         0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff, 0xfffffffffffffffe, 0xfffffffffffff000, 0xffffff9c,
-        0x7ffffbfff000, 0x7ffffc000000, 0x7ffffffff000, 0x7ffffffffff8, 0x800000000000, 0xffffffffff600000, 0xffff800000000000};
+        0x7ffefffff000, 0x7fff00000000, 0x7ffffffff000, 0x7ffffffffff8, 0x800000000000, 0xffffffffff600000, 0xffff800000000000};
     return values[below(sizeof values / sizeof *values)];
 }
 

@@ -26,7 +26,7 @@ struct attack {
     void (*run)(void);
 };
 
-#define GUEST_TOP 0x7ffffc000000ul
+#define GUEST_TOP 0x7fff00000000ul
 #define CHECK(condition)                                                                       \
     do {                                                                                       \
         if (!(condition)) {                                                                    \

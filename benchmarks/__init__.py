@@ -1,0 +1,1 @@
+"""Native, in the sandbox and in other sandboxes, side by side in one run: `python -m benchmarks`."""

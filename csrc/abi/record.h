@@ -1,0 +1,123 @@
+/* The record: memory that one host thread of a stub shares with the engine (platform `trap`).
+ *
+ *      0x00000  struct record: the control page
+ *      0x01000  the stack of the stub's code, which is the thread's alternate signal stack as well
+ *      0x10000  the window: bytes on their way between guest memory and the engine
+ *
+ * `state` says who owns the thread.  The stub stores TRAPPED or DONE, the engine everything else; whoever
+ * stores it has written what belongs to it before.  All of it can be forged by the guest, which harms only
+ * the forger: the engine copies what it uses once, and checks the copy.
+ *
+ * The assembler knows the fields by the R_ offsets; stub.c checks that they agree.
+ */
+#pragma once
+#include "stub.h"
+
+/* record.state: a futex word */
+#define RECORD_RUN 0     /* the stub (or the guest) has the thread */
+#define RECORD_TRAPPED 1 /* stub -> engine: a trap is described in the record */
+#define RECORD_ORDER 2   /* engine -> stub: do `order` */
+#define RECORD_DONE 3    /* stub -> engine: the order's result is there */
+#define RECORD_PARKED 4  /* engine -> stub: this will take long, sleep at once */
+#define RECORD_BIRTH 5   /* the thread is not there yet; it stores DONE */
+
+/* record.path: how the guest was left, and how it is gone back to */
+#define PATH_SIGNAL 0 /* a signal frame, at record.frame, which rt_sigreturn restores */
+#define PATH_DIRECT 1 /* a jump from a patched site, or nothing yet: the registers are loaded */
+
+/* record.order_nr: a system call's number, or one of these */
+#define ORDER_CLONE 0x1000   /* flags, record of the child, its offset in the child's memfd */
+#define ORDER_CMPXCHG 0x1001 /* address, expected, new */
+#define ORDER_XSAVE 0x1002   /* to the window */
+#define ORDER_XRSTOR 0x1003  /* from the window */
+#define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window */
+#define ORDER_EXIT 0x1005    /* end this thread */
+#define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store */
+
+#define RECORD_STACK_TOP 0x10000
+#define RECORD_WINDOW 0x10000
+#define RECORD_WINDOW_SIZE 0x10000
+
+#define BELL_FD 0 /* the only descriptor that a stub has */
+#define LENT_FD 5 /* the number of one that it is lent for an mmap */
+#define KICK_SIGNAL 12
+
+#define R_STATE 0x00
+#define R_KICK 0x08
+#define R_PATH 0x14
+#define R_FRAME 0x18
+#define R_SELF 0x20
+#define R_REGS 0x80
+#define R_R15 0x80
+#define R_R14 0x88
+#define R_R13 0x90
+#define R_R12 0x98
+#define R_RBP 0xa0
+#define R_RBX 0xa8
+#define R_R11 0xb0
+#define R_R10 0xb8
+#define R_R9 0xc0
+#define R_R8 0xc8
+#define R_RAX 0xd0
+#define R_RCX 0xd8
+#define R_RDX 0xe0
+#define R_RSI 0xe8
+#define R_RDI 0xf0
+#define R_ORIG_RAX 0xf8
+#define R_RIP 0x100
+#define R_CS 0x108
+#define R_EFLAGS 0x110
+#define R_RSP 0x118
+#define R_SS 0x120
+
+#ifndef __ASSEMBLER__
+#include "engine.h"
+
+/* What every stub may read of the engine. */
+struct shared_page {
+    uint32_t sleeping; /* the engine sleeps, or is about to look once more before it does: ring the bell */
+    uint32_t overloaded; /* there are more threads than CPUs: don't spin */
+    uint64_t spin;     /* how long to spin for an answer, in ticks of the time stamp counter */
+    uint64_t one;      /* 1: what is written to the bell */
+    uint64_t clock_gettime; /* address of the vDSO's function, 0 for none */
+    uint64_t getcpu;
+};
+
+struct batch_call {
+    uint64_t nr, args[6];
+    int64_t result;
+};
+
+struct record {
+    uint32_t state;
+    uint32_t sleeping;     /* the stub sleeps on `state`, or is about to look once more before it does */
+    uint32_t kick;         /* it was kicked since the engine cleared this */
+    uint32_t engine_waits; /* the engine sleeps on `state` */
+    uint32_t kind;         /* of the trap: ENGINE_* */
+    uint32_t path;         /* PATH_* */
+    uint64_t frame;        /* of PATH_SIGNAL: address of the ucontext */
+    uint64_t self;         /* address of this record in the stub */
+    uint64_t addr;         /* of a fault: si_addr */
+    int32_t signo, code, trapno, error;
+    uint32_t blocked;      /* it sleeps in a futex of the host's: not a reason for the engine to spin */
+    uint32_t interrupted;  /* the call trapped because a kick ended its wait in the stub */
+    uint32_t busy;         /* the stub's own C code runs */
+    uint32_t reserved;
+    uint64_t in_addr;      /* where the bytes in the window come from, */
+    uint32_t in_size;      /* and how many they are */
+    uint32_t out_size;     /* how many bytes of the window go to the guest before it runs on, */
+    uint64_t out_addr;     /* and where to */
+    uint64_t probed_addr;  /* memory that the guest can write */
+    uint32_t probed_size;
+    uint32_t unpatched; /* calls that the stub has answered after a signal */
+    uint64_t spare[1];
+    struct guest_regs regs;
+    uint64_t padding[5];
+    uint64_t order_nr;
+    uint64_t order_args[6];
+    int64_t order_result;
+    struct guest_hot hot; /* what the stub answers by itself */
+};
+
+#define ENGINE_COPY_FAULT 5 /* record.kind: the bytes for the guest could not be delivered */
+#endif

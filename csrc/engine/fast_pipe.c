@@ -1,0 +1,104 @@
+/* read(2) and write(2) on pipes and FIFOs.  The twins are PipeFile in sentry/fs/pipe.py and the loops in
+ * sentry/syscalls/file_io.py. */
+#include "fast.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+
+#define PAGE 4096u
+#define READABLE (POLLIN | POLLRDNORM)
+#define WRITABLE (POLLOUT | POLLWRNORM)
+
+static bool is_full(const struct pipe *p)
+{
+    return p->count >= p->max_slots;
+}
+
+/* What fast_pipe_read has taken goes back; Python's handler will take it again and find the bad address.  Nobody
+ * else has seen the pipe meanwhile, apart from writers that were told of room: they look again. */
+static void undo_read(struct call *c)
+{
+    pipe_untake(c->undo_object, c->out, c->out_size, (int)c->undo_value);
+}
+
+int fast_pipe_read(struct call *c, struct vfile *f)
+{
+    struct pipe *p = f->object;
+    uint64_t size = c->args[2];
+    bool was_full;
+
+    if (!vfile_readable(f) || size == 0 || !is_user_range(c->args[1], size))
+        return FAST_PASS;
+    if (p->count == 0) {
+        if (p->writers == 0)
+            return call_return(c, 0);
+        if (f->flags & O_NONBLOCK)
+            return call_return(c, -EAGAIN);
+        return fast_park(c, f, &p->queue, POLLIN | POLLERR | POLLHUP);
+    }
+    if (size > CALL_WINDOW) {
+        if (p->size > CALL_WINDOW)
+            return FAST_PASS;
+        size = CALL_WINDOW;
+    }
+    was_full = is_full(p);
+    c->undo = undo_read;
+    c->undo_object = p;
+    c->undo_value = p->slots[p->head].packet;
+    c->out_addr = c->args[1];
+    c->out_size = (uint32_t)pipe_take(p, c->out, size);
+    vnode_accessed(f->node);
+    if (was_full && !is_full(p))
+        queue_notify(&p->queue, WRITABLE);
+    return call_return(c, c->out_size);
+}
+
+/* How many of `size` bytes to fetch for the next pipe_put: not more than there is room for, and so that the
+ * pieces of a long write fill the same slots as the whole would. */
+static uint32_t next_piece(const struct pipe *p, uint64_t size, int packet)
+{
+    uint32_t odd = size & (PAGE - 1);
+    uint64_t room = is_full(p) ? 0 : (uint64_t)(p->max_slots - p->count) * PAGE;
+    if (pipe_merges(p, odd, packet))
+        room += odd;
+    if (room > size)
+        room = size;
+    if (room > CALL_WINDOW)
+        room = pipe_merges(p, odd, packet) ? CALL_WINDOW - PAGE + odd : CALL_WINDOW;
+    return (uint32_t)room;
+}
+
+/* A write that does not fit sleeps with what it has written so far in c->progress. */
+int fast_pipe_write(struct call *c, struct vfile *f)
+{
+    struct pipe *p = f->object;
+    uint64_t addr = c->args[1], size = c->args[2];
+    int packet = (f->flags & O_DIRECT) != 0;
+
+    if (!vfile_writable(f) || size == 0 || size > CALL_RW_MAX || !is_user_range(addr, size))
+        return FAST_PASS;
+    while (c->progress < size) {
+        uint32_t piece;
+        uint64_t taken;
+        if (p->readers == 0)
+            return FAST_PASS; /* SIGPIPE */
+        piece = next_piece(p, size - c->progress, packet);
+        if (piece == 0) {
+            if (!(f->flags & O_NONBLOCK))
+                return fast_park(c, f, &p->queue, POLLOUT | POLLERR | POLLHUP);
+            if (c->progress == 0)
+                return call_return(c, -EAGAIN);
+            break;
+        }
+        if (call_in(c, addr + c->progress, c->out, piece) < 0)
+            return FAST_PASS;
+        taken = pipe_put(p, c->out, piece, packet);
+        if (taken == 0)
+            return FAST_PASS; /* no memory */
+        c->progress += taken;
+        vnode_modified(f->node);
+        queue_notify(&p->queue, READABLE);
+    }
+    return call_return(c, (int64_t)c->progress);
+}

@@ -1,0 +1,436 @@
+/* The trap platform's hot half: what the engine sees of records, and the loop that watches them.
+ *
+ * A running thread traps by storing TRAPPED into its record.  While there is a CPU to spare the engine looks at the
+ * records of all running threads again and again; when nothing has come for a while it sleeps in epoll, having said so
+ * in the page that all stubs read (shared_page.sleeping), and the next stub rings the bell.  Both sides publish,
+ * fence, then look, so a trap cannot fall between; a bell too many is harmless.
+ *
+ * The Sentry owns a thread from the trap until it stores RUN.  A running thread is interrupted by a signal (a kick),
+ * whose handler is in the stub; one that does not react is killed, since a guest can mask the signal by a
+ * forged signal frame.
+ */
+#include "trap.h"
+#include "fast.h"
+#include "patch.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SPIN_NS 50000ull
+#define STUB_SPIN_NS 50000ull
+#define LOOK_NS 200000ull /* between two looks at descriptors and deaths while traps keep coming */
+#define KICK_AGAIN_NS 100000000ull
+#define KICK_DEADLY_NS 2000000000ull
+#define FD_BATCH 64
+
+static uint64_t ticks(void)
+{
+    return __builtin_ia32_rdtsc();
+}
+
+void trap_store_state(struct thread *t, uint32_t state)
+{
+    struct record *r = t->record;
+    __atomic_store_n(&r->state, state, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&r->sleeping, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, &r->state, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* How long a tick is, and from there how long to spin. */
+static void measure_ticks(struct engine *e)
+{
+    uint64_t start = now_ns(), first = ticks(), now;
+    do
+        now = now_ns();
+    while (now - start < 200000);
+    e->ticks_per_us = (ticks() - first) * 1000 / (now - start);
+}
+
+static int resume_served(struct engine *e, struct guest_thread *g);
+
+int trap_init(struct engine *e)
+{
+    cpu_set_t cpus;
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = BELL_TOKEN};
+    e->one_cpu = sched_getaffinity(0, sizeof cpus, &cpus) < 0 || CPU_COUNT(&cpus) == 1;
+    e->cpus = e->one_cpu ? 1 : (uint32_t)CPU_COUNT(&cpus);
+    measure_ticks(e);
+    if (epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->bell, &event) < 0)
+        return -errno;
+    e->resume = resume_served;
+    e->shared->spin = e->one_cpu ? 0 : STUB_SPIN_NS * e->ticks_per_us / 1000;
+    e->shared->overloaded = e->one_cpu;
+    return 0;
+}
+
+/* Let the thread run on as its record says. */
+static void go(struct engine *e, struct thread *t)
+{
+    trap_store_state(t, RECORD_RUN);
+    thread_set_running(e, t);
+    e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;
+}
+
+int trap_resume(struct engine *e, struct guest_thread *g)
+{
+    struct thread *t = of_guest(g);
+    if (g->state == THREAD_DEAD) {
+        thread_set_ready(e, t, ENGINE_DEAD);
+        return 0;
+    }
+    if (g->state != THREAD_STOPPED || !t->record)
+        return -EINVAL;
+    regs_sanitize(&t->record->regs, &g->regs);
+    t->record->out_size = 0;
+    t->record->kick = 0; /* the kernel has looked at what it was for */
+    go(e, t);
+    return 0;
+}
+
+int trap_kick(struct engine *e, struct guest_thread *g)
+{
+    struct thread *t = of_guest(g);
+    if (g->state == THREAD_PARKED)
+        parking_report(e, t);
+    if (g->state != THREAD_RUNNING)
+        return 0;
+    t->kicked = true;
+    if (!t->kicked_at) {
+        t->kicked_at = now_ns();
+        e->kicked_count++;
+    }
+    if (syscall(SYS_tgkill, g->tgid, g->pid, KICK_SIGNAL) < 0 && errno == ESRCH)
+        thread_set_ready(e, t, ENGINE_DEAD); /* it has ended itself behind our back */
+    return 0;
+}
+
+static void no_longer_kicked(struct engine *e, struct thread *t)
+{
+    t->kicked = false;
+    if (t->kicked_at) {
+        t->kicked_at = 0;
+        e->kicked_count--;
+    }
+}
+
+/* Kicks that nobody answers. */
+static void check_kicked(struct engine *e)
+{
+    uint64_t now = now_ns();
+    struct link *l, *next;
+    for (l = e->running.next; l != &e->running; l = next) {
+        struct thread *t = of_link(l);
+        next = l->next;
+        if (!t->kicked_at)
+            continue;
+        if (now - t->kicked_at > KICK_DEADLY_NS)
+            kill(t->g.tgid, SIGKILL);
+        else if (now - t->kicked_at > KICK_AGAIN_NS && syscall(SYS_tgkill, t->g.tgid, t->g.pid, KICK_SIGNAL) < 0 &&
+                 errno == ESRCH)
+            thread_set_ready(e, t, ENGINE_DEAD);
+    }
+}
+
+/* The thread has trapped: copy what it says, once.  ENGINE_*. */
+static int read_trap(struct thread *t)
+{
+    const struct record *r = t->record;
+    struct guest_thread *g = &t->g;
+    uint32_t kind = r->kind;
+    if (kind == ENGINE_COPY_FAULT) {
+        /* A fast path's result could not be delivered.  g->regs are still those of the call. */
+        if (!t->delivering)
+            return ENGINE_KICKED;
+        return ENGINE_COPY_FAULT;
+    }
+    g->regs = r->regs;
+    if (kind == ENGINE_FAULT) {
+        g->signo = r->signo;
+        g->code = r->code;
+        g->addr = r->addr;
+        g->trapno = r->trapno;
+        g->error = r->error;
+        if (g->signo != SIGSEGV && g->signo != SIGBUS && g->signo != SIGFPE && g->signo != SIGILL &&
+            g->signo != SIGTRAP)
+            return ENGINE_KICKED;
+        return ENGINE_FAULT;
+    }
+    return kind == ENGINE_SYSCALL || kind == ENGINE_SITE ? (int)kind : ENGINE_KICKED;
+}
+
+/* Whether the call site has trapped so often by now that Python should try to patch it. */
+static bool is_hot(struct thread *t)
+{
+    return t->g.patches && t->record->path == PATH_SIGNAL && patch_trap(t->g.patches, t->g.regs.rip - 2) == 1;
+}
+
+/* A fast path has served the call, which changes rax alone. */
+static int resume_served(struct engine *e, struct guest_thread *g)
+{
+    struct thread *t = of_guest(g);
+    t->record->regs.rax = g->regs.rax;
+    g->regs.rax = g->regs.orig_rax; /* in case that the delivery fails */
+    go(e, t);
+    return 0;
+}
+
+/* A fast path may serve it: then it is already running again. */
+static void take(struct engine *e, struct thread *t, bool fast)
+{
+    int kind = read_trap(t), verdict;
+    if (kind == ENGINE_SITE && !(fast && is_hot(t))) {
+        e->running_count--;
+        go(e, t);
+        return;
+    }
+    if (kind == ENGINE_SITE || (kind == ENGINE_SYSCALL && is_hot(t))) {
+        t->g.code = kind == ENGINE_SYSCALL;
+        kind = ENGINE_SITE;
+    }
+    if (kind == ENGINE_COPY_FAULT) {
+        if (t->final) {
+            /* The stub had found the memory there: another thread has unmapped it since. */
+            e->running_count--;
+            t->g.regs.rax = (uint64_t)-EFAULT;
+            resume_served(e, &t->g);
+            return;
+        }
+        kind = ENGINE_SYSCALL;
+    } else if (kind == ENGINE_SYSCALL && fast) {
+        verdict = fast_trap(e, t);
+        if (verdict == FAST_DONE) {
+            e->running_count--;
+            resume_served(e, &t->g);
+            return;
+        }
+        if (verdict == FAST_PARK) {
+            trap_store_state(t, RECORD_PARKED);
+            return;
+        }
+    }
+    t->delivering = false;
+    no_longer_kicked(e, t);
+    thread_set_ready(e, t, kind);
+}
+
+/* Look at every running thread once; how many are running and not asleep in the host's kernel. */
+static uint32_t scan(struct engine *e)
+{
+    struct link *l, *next;
+    uint32_t awake = 0;
+    for (l = e->running.next; l != &e->running; l = next) {
+        struct thread *t = of_link(l);
+        next = l->next;
+        if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED)
+            take(e, t, true);
+        if (t->g.state == THREAD_RUNNING && !t->record->blocked)
+            awake++;
+    }
+    return awake;
+}
+
+/* Stop a running thread and wait for it; its stop is reported by engine_wait as any other. */
+int trap_stop(struct engine *e, struct guest_thread *g)
+{
+    struct thread *t = of_guest(g);
+    trap_kick(e, g);
+    while (g->state == THREAD_RUNNING) {
+        if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED) {
+            take(e, t, false);
+            break;
+        }
+        check_kicked(e);
+        trap_collect_deaths(e);
+        sched_yield();
+    }
+    return g->state == THREAD_STOPPED ? 0 : -ESRCH;
+}
+
+/* Deaths.  Only processes are children of ours; their threads die with them. */
+
+void trap_take_death(struct engine *e, int pid)
+{
+    struct thread *leader = thread_find(e, pid);
+    uint32_t i;
+    if (!leader || leader->leader != leader)
+        return;
+    for (i = 0; i < e->slot_count; i++) {
+        struct thread *t = e->slots[i];
+        if (t->g.state == THREAD_FREE || t->leader != leader || t == leader)
+            continue;
+        thread_died(e, t);
+    }
+    thread_died(e, leader);
+}
+
+void trap_collect_deaths(struct engine *e)
+{
+    int status;
+    long pid;
+    while ((pid = syscall(SYS_wait4, -1l, &status, (long)(WNOHANG | __WALL), NULL)) > 0)
+        trap_take_death(e, (int)pid);
+}
+
+void thread_died(struct engine *e, struct thread *t)
+{
+    no_longer_kicked(e, t);
+    parking_end(t);
+    thread_unlist_pid(e, t);
+    t->gone = true;
+    if (t->leader == t)
+        record_drop_process(t);
+    if (t->g.state == THREAD_DYING) {
+        e->dying_count--;
+        record_unmap(t);
+        thread_free(e, t);
+    } else if (t->g.state != THREAD_DEAD) {
+        thread_set_ready(e, t, ENGINE_DEAD);
+    }
+}
+
+/* Python drops the thread of a killed process; its slot is free once the process has been reaped. */
+int trap_forget(struct engine *e, struct guest_thread *g)
+{
+    struct thread *t = of_guest(g);
+    no_longer_kicked(e, t);
+    parking_end(t);
+    switch (g->state) {
+    case THREAD_FREE:
+    case THREAD_DYING:
+        return 0;
+    case THREAD_DEAD:
+        /* The thread may have ended alone; then its memory is still there. */
+        if (t->gone) {
+            record_unmap(t);
+            thread_free(e, t);
+            return 0;
+        }
+        break;
+    case THREAD_RUNNING:
+        e->running_count--;
+    }
+    list_remove(&t->link);
+    g->state = THREAD_DYING;
+    e->dying_count++;
+    return 0;
+}
+
+int trap_reap(struct engine *e)
+{
+    while (e->dying_count) {
+        int status;
+        long pid = syscall(SYS_wait4, -1l, &status, (long)__WALL, NULL);
+        if (pid > 0)
+            trap_take_death(e, (int)pid);
+        else if (errno != EINTR)
+            return errno == ECHILD ? 0 : -errno;
+    }
+    return 0;
+}
+
+/* The loop. */
+
+static void drain_bell(struct engine *e)
+{
+    uint64_t count;
+    if (read(e->bell, &count, sizeof count) < 0) {
+        /* rung by nobody: fine */
+    }
+}
+
+/* Descriptors that are ready, without the bell. */
+static int look(struct engine *e, struct engine_event *events, int room, int64_t nap)
+{
+    struct epoll_event fds[FD_BATCH];
+    int i, n, count = 0;
+    n = epoll_nap(e, fds, room < FD_BATCH ? room : FD_BATCH, nap);
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    for (i = 0; i < n; i++) {
+        if (fds[i].data.u64 == BELL_TOKEN)
+            drain_bell(e);
+        else
+            events[count++] =
+                (struct engine_event){.what = EVENT_FD, .token = fds[i].data.u64, .events = fds[i].events};
+    }
+    return count;
+}
+
+static int sleep_until(struct engine *e, struct engine_event *events, int room, uint64_t deadline, bool endless)
+{
+    int64_t nap = -1, parked;
+    int n;
+    uint64_t now;
+    __atomic_store_n(&e->shared->sleeping, 1, __ATOMIC_SEQ_CST);
+    scan(e);
+    if (engine_has_report(e) || parking_nap() == 0) {
+        __atomic_store_n(&e->shared->sleeping, 0, __ATOMIC_RELEASE);
+        return 0;
+    }
+    parked = parking_nap();
+    if (!endless || e->kicked_count || parked >= 0) {
+        now = now_ns();
+        nap = endless ? INT64_MAX : deadline > now ? (int64_t)(deadline - now) : 0;
+        if (parked >= 0 && nap > parked)
+            nap = parked;
+        if (e->kicked_count && nap > (int64_t)KICK_AGAIN_NS)
+            nap = (int64_t)KICK_AGAIN_NS;
+    }
+    n = look(e, events, room, nap);
+    __atomic_store_n(&e->shared->sleeping, 0, __ATOMIC_RELEASE);
+    if (e->kicked_count)
+        check_kicked(e);
+    return n;
+}
+
+int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max)
+{
+    bool endless = timeout_ns < 0;
+    uint64_t deadline = timeout_ns > 0 ? now_ns() + (uint64_t)timeout_ns : 0;
+    uint64_t next_look = e->next_look;
+    int room = max / 2, n = 0;
+    if (room < 1)
+        return -EINVAL;
+    for (;;) {
+        uint32_t awake = scan(e), served = e->served;
+        uint64_t now = ticks();
+        parking_run(e);
+        bool due = now >= next_look;
+        if (!e->one_cpu && e->shared->overloaded != (awake >= e->cpus))
+            e->shared->overloaded = awake >= e->cpus;
+        if (due || timeout_ns == 0) {
+            n = look(e, events, room, 0);
+            trap_collect_deaths(e);
+            if (e->kicked_count)
+                check_kicked(e);
+            e->next_look = next_look = now + LOOK_NS * e->ticks_per_us / 1000;
+        }
+        if (n < 0)
+            return n;
+        if (n > 0 || engine_has_report(e) || timeout_ns == 0)
+            break;
+        if (served != e->served)
+            continue; /* by parking_run: what it let go is running */
+        if (due && !endless && now_ns() >= deadline)
+            break;
+        if (e->one_cpu || awake == 0 || awake >= e->cpus || now >= e->spin_until) {
+            n = sleep_until(e, events, room, deadline, endless);
+            if (n < 0)
+                return n;
+            trap_collect_deaths(e);
+            if (n > 0 || engine_has_report(e) || (!endless && now_ns() >= deadline))
+                break;
+            /* The bell: whoever rang is likely to ring again soon. */
+            e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;
+        } else {
+            __builtin_ia32_pause();
+        }
+    }
+    return n + engine_report(e, events + n, max - n);
+}

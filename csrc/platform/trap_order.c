@@ -1,0 +1,456 @@
+/* Orders: what a stub's thread does for the Sentry while the Sentry owns it.
+ *
+ * The engine writes the order into the thread's record and waits for the answer; the stub is most often still
+ * spinning and answers at once.  Calls that the stub's filter reports (a file to be mapped, a clone, mremap) come
+ * back as a seccomp notification; it is compared with the order, by what the kernel says of the caller and never by
+ * what the stub says, and only then let go on.
+ *
+ * A stub that does not answer is killed: its memory may have been overwritten by its own program.
+ */
+#include "trap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SPINS 3000
+#define YIELDS 40
+#define NAP_NS 20000000l
+/* Far more than any honest order takes: munmap of tens of gigabytes, say. */
+#define PATIENCE_NS 20000000000ull
+
+static uint32_t state_of(const struct thread *t)
+{
+    return __atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE);
+}
+
+static int await_done(struct engine *e, struct thread *t, bool spin);
+
+static bool is_gone(struct engine *e, struct thread *t)
+{
+    trap_collect_deaths(e);
+    return t->g.state == THREAD_DEAD || t->g.state == THREAD_FREE;
+}
+
+/* Until the thread has answered: 0, or -ESRCH. */
+int trap_await_done(struct engine *e, struct thread *t)
+{
+    return await_done(e, t, !e->one_cpu);
+}
+
+/* `spin`: it runs on another CPU.  After a notification it was woken on ours. */
+static int await_done(struct engine *e, struct thread *t, bool spin)
+{
+    struct record *r = t->record;
+    struct timespec nap = {0, NAP_NS};
+    uint64_t start;
+    int i;
+    for (i = 0; spin && i < SPINS; i++) {
+        if (state_of(t) == RECORD_DONE)
+            return 0;
+        __builtin_ia32_pause();
+    }
+    for (i = 0; i < YIELDS; i++) {
+        if (state_of(t) == RECORD_DONE)
+            return 0;
+        sched_yield();
+    }
+    start = now_ns();
+    for (;;) {
+        uint32_t state;
+        __atomic_store_n(&r->engine_waits, 1, __ATOMIC_SEQ_CST);
+        state = state_of(t);
+        if (state != RECORD_DONE)
+            syscall(SYS_futex, &r->state, FUTEX_WAIT, state, &nap, NULL, 0);
+        r->engine_waits = 0;
+        if (state_of(t) == RECORD_DONE)
+            return 0;
+        if (is_gone(e, t))
+            return -ESRCH;
+        if (now_ns() - start > PATIENCE_NS) {
+            kill(t->g.tgid, SIGKILL);
+            return -ESRCH;
+        }
+    }
+}
+
+static int give(struct thread *t, uint64_t nr, const uint64_t args[6])
+{
+    struct record *r = t->record;
+    if (t->g.state != THREAD_STOPPED || !r)
+        return t->g.state == THREAD_RUNNING ? -EBUSY : -ESRCH;
+    r->order_nr = nr;
+    memcpy(r->order_args, args, sizeof r->order_args);
+    trap_store_state(t, RECORD_ORDER);
+    return 0;
+}
+
+/* The order's result, or -ESRCH where the thread is gone. */
+int64_t trap_order(struct engine *e, struct thread *t, uint64_t nr, const uint64_t args[6])
+{
+    int r = give(t, nr, args);
+    if (r == 0)
+        r = trap_await_done(e, t);
+    return r < 0 ? r : t->record->order_result;
+}
+
+static int answer(struct engine *e, uint64_t id, int error, uint32_t flags)
+{
+    struct seccomp_notif_resp resp = {.id = id, .error = error, .flags = flags};
+    if (ioctl(e->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp) < 0 && errno != ENOENT)
+        return -errno;
+    return 0;
+}
+
+static bool is_expected(struct engine *e, const struct seccomp_notif *req, const struct notified *n)
+{
+    if (n->pid ? req->pid != (uint32_t)n->pid : thread_find(e, (int)req->pid) != NULL)
+        return false;
+    return req->data.nr == n->nr && req->data.arch == AUDIT_ARCH_X86_64 &&
+           memcmp(req->data.args, n->args, sizeof n->args) == 0;
+}
+
+/* One notification is there, or was a moment ago. */
+static int serve(struct engine *e, struct notified *n)
+{
+    struct seccomp_notif req;
+    struct seccomp_notif_addfd add = {
+        .flags = SECCOMP_ADDFD_FLAG_SETFD, .newfd = LENT_FD, .newfd_flags = O_CLOEXEC};
+    memset(&req, 0, sizeof req);
+    if (ioctl(e->listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
+        return errno == ENOENT || errno == EINTR ? 0 : -errno;
+    if (!is_expected(e, &req, n))
+        return answer(e, req.id, -EPERM, 0);
+    if (n->fd >= 0) {
+        add.id = req.id;
+        add.srcfd = (uint32_t)n->fd;
+        while (ioctl(e->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == ENOENT || errno == ESRCH || errno == EINPROGRESS)
+                return 0;
+            return answer(e, req.id, -errno, 0);
+        }
+    }
+    n->caller = (int)req.pid;
+    return answer(e, req.id, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+}
+
+/* Wait for the call and let it go on.  0 also when `t` has answered its order without making it. */
+static int await_notified(struct engine *e, struct thread *t, struct notified *n, bool until_done)
+{
+    struct pollfd listener = {.fd = e->listener, .events = POLLIN};
+    const struct timespec nap = {0, NAP_NS};
+    uint64_t start = now_ns();
+    int r;
+    while (!n->caller) {
+        int ready = ppoll(&listener, 1, &nap, NULL);
+        if (ready > 0 && listener.revents & POLLIN) {
+            r = serve(e, n);
+            if (r < 0)
+                return r;
+            continue;
+        }
+        if (until_done && state_of(t) == RECORD_DONE)
+            return 0;
+        if (is_gone(e, t))
+            return -ESRCH;
+        if (ready > 0) /* POLLHUP: nobody has the filter any more */
+            return -ESRCH;
+        if (now_ns() - start > PATIENCE_NS) {
+            kill(t->g.tgid, SIGKILL);
+            return -ESRCH;
+        }
+    }
+    return 0;
+}
+
+/* A system call that the filter reports: its result, or -ESRCH. */
+static int64_t notified_call(struct engine *e, struct thread *t, int nr, const uint64_t args[6], int fd)
+{
+    struct notified n = {.pid = t->g.pid, .nr = nr, .fd = fd};
+    int r;
+    memcpy(n.args, args, sizeof n.args);
+    r = give(t, (uint64_t)nr, args);
+    if (r == 0)
+        r = await_notified(e, t, &n, true);
+    if (r == 0)
+        r = await_done(e, t, !e->one_cpu && !e->sync_wake);
+    return r < 0 ? r : t->record->order_result;
+}
+
+int64_t trap_syscall(struct engine *e, struct guest_thread *g, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2,
+                     uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    const uint64_t args[6] = {a0, a1, a2, a3, a4, a5};
+    if (nr == SYS_mremap)
+        return notified_call(e, of_guest(g), SYS_mremap, args, -1);
+    return trap_order(e, of_guest(g), nr, args);
+}
+
+int64_t trap_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected, uint32_t wanted)
+{
+    int64_t r;
+    if (addr & 3 || addr >= STUB_BASE)
+        return -EFAULT;
+    r = trap_order(e, of_guest(g), ORDER_CMPXCHG, (uint64_t[6]){addr, expected, wanted});
+    return r == -1 ? -EFAULT : r < 0 ? r : (int64_t)(uint32_t)r;
+}
+
+int64_t trap_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot, int flags,
+                      int host_fd, uint64_t offset)
+{
+    struct thread *t = of_guest(g);
+    int64_t mapped = notified_call(
+        e, t, SYS_mmap, (uint64_t[6]){addr, size, (uint64_t)prot, (uint64_t)flags, LENT_FD, offset}, host_fd);
+    /* Also where mmap failed: the descriptor may have got there.  EBADF says that it had not. */
+    int64_t r = trap_order(e, t, SYS_close, (uint64_t[6]){LENT_FD});
+    if (mapped < 0)
+        return mapped;
+    return r == -ESRCH ? r : 0;
+}
+
+/* Change code under threads that may be executing it: mprotect interrupts every processor that runs the address
+ * space, and never takes away the right to execute. */
+int trap_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size, int prot)
+{
+    struct thread *t = of_guest(g);
+    const uint8_t *from = data;
+    uint64_t first = addr & ~0xfffull, length = ((addr + size + 0xfff) & ~0xfffull) - first, word;
+    int64_t r = trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, PROT_READ | PROT_WRITE | PROT_EXEC});
+    while (r == 0 && size) {
+        uint32_t skip = addr & 7, piece = 8 - skip < size ? 8 - skip : size;
+        if (memory_read(g->tgid, addr - skip, &word, 8) != 8) {
+            r = -EFAULT;
+            break;
+        }
+        memcpy((uint8_t *)&word + skip, from, piece);
+        r = trap_order(e, t, ORDER_STORE, (uint64_t[6]){addr - skip, word}) ? -EFAULT : 0;
+        addr += piece;
+        from += piece;
+        size -= piece;
+    }
+    if (r != -ESRCH)
+        trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, (uint64_t)prot});
+    return (int)r;
+}
+
+/* Records of the child: in its own memfd for a process, in the leader's for a thread. */
+static int make_child_record(struct thread *t, struct thread *child, bool thread)
+{
+    uint32_t index = 0;
+    int r;
+    if (thread) {
+        r = record_index(t->leader, &index);
+        if (r < 0)
+            return r;
+        r = record_make(t->leader, child, index, record_address(t->leader, index));
+    } else {
+        child->first_record = t->record_at;
+        child->record_count = 1;
+        child->record_fd = memfd_create("record", MFD_CLOEXEC);
+        if (child->record_fd < 0)
+            return -ENOMEM;
+        r = ftruncate(child->record_fd, RECORD_SIZE) < 0 ? -ENOMEM : record_make(child, child, 0, t->record_at);
+    }
+    if (r < 0)
+        return r;
+    if (thread) {
+        memset(child->record, 0, sizeof *child->record);
+        child->record->state = RECORD_BIRTH;
+        child->record->self = child->record_at;
+        child->record->path = PATH_DIRECT;
+    } else {
+        record_copy(child->record, t->record, t->record_at);
+    }
+    return 0;
+}
+
+/* Make one more thread of g's process (thread != 0), or a copy-on-write clone of the process. */
+int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
+{
+    const uint64_t flags = thread ? CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
+                                  : CLONE_PARENT | SIGCHLD;
+    struct thread *t = of_guest(g), *child;
+    struct notified clone = {.pid = g->pid, .nr = SYS_clone, .args = {flags}, .fd = -1};
+    struct notified birth = {.nr = SYS_mmap, .fd = -1};
+    int fd, r;
+
+    if (g->state != THREAD_STOPPED || !t->record)
+        return -ESRCH;
+    if (e->lost_child)
+        return -EAGAIN;
+    child = thread_alloc(e);
+    if (!child)
+        return -ENOMEM;
+    child->record_fd = -1;
+    child->g.state = THREAD_STOPPED;
+    if (thread)
+        child->leader = t->leader;
+    r = make_child_record(t, child, thread);
+    if (r < 0)
+        goto fail;
+    fd = child->leader->record_fd;
+    birth.fd = fd;
+    birth.args[0] = child->record_at;
+    birth.args[1] = RECORD_SIZE;
+    birth.args[2] = PROT_READ | PROT_WRITE;
+    birth.args[3] = MAP_SHARED | MAP_FIXED;
+    birth.args[4] = LENT_FD;
+    birth.args[5] = (uint64_t)child->record_number * RECORD_SIZE;
+    r = give(t, ORDER_CLONE, (uint64_t[6]){flags, child->record_at, birth.args[5]});
+    if (r == 0)
+        r = await_notified(e, t, &clone, true);
+    if (r < 0)
+        goto fail;
+    if (clone.caller) {
+        r = await_notified(e, t, &birth, false);
+        if (r < 0 || !birth.caller) {
+            /* Somewhere there is a process that we don't know.  No other clone shall be mistaken for it. */
+            if (t->g.state != THREAD_DEAD)
+                e->lost_child = true;
+            goto fail;
+        }
+        thread_name(e, child, birth.caller);
+        if (thread) {
+            child->g.tgid = t->g.tgid;
+            t->leader->thread_count++;
+        } else {
+            child->thread_count = 1;
+        }
+    }
+    r = await_done(e, t, !e->one_cpu && !e->sync_wake);
+    if (r == 0 && t->record->order_result < 0)
+        r = (int)t->record->order_result;
+    if (r == 0 && !birth.caller)
+        r = -EPERM;
+    if (r == 0)
+        r = trap_await_done(e, child);
+    if (r < 0)
+        goto fail;
+    child->g.regs = g->regs;
+    if (thread) {
+        static uint8_t state[XSTATE_MAX];
+        int size = trap_get_fpstate(g, state, sizeof state);
+        if (size > 0)
+            trap_set_fpstate(&child->g, state, (uint32_t)size);
+    }
+    *result = &child->g;
+    return 0;
+fail:
+    if (child->g.pid && !thread)
+        kill(child->g.pid, SIGKILL);
+    if (child->g.pid && !thread && child->g.state == THREAD_STOPPED) {
+        trap_forget(e, &child->g);
+        return r;
+    }
+    record_drop(child);
+    if (!thread)
+        record_drop_process(child);
+    thread_free(e, child);
+    return r;
+}
+
+/* End a thread that is not its process's leader. */
+int trap_exit_thread(struct engine *e, struct guest_thread *g)
+{
+    struct thread *t = of_guest(g);
+    if (t->leader == t)
+        return -EINVAL;
+    if (give(t, ORDER_EXIT, (uint64_t[6]){0}) == 0)
+        trap_await_done(e, t);
+    t->leader->thread_count--;
+    record_drop(t);
+    thread_free(e, t);
+    return 0;
+}
+
+/* FP state.  In a signal frame it is memory of the record's stack; else it is in the thread's registers. */
+
+/* Where the frame's FP area lies in the record, 0 where the guest has made nonsense of the frame. */
+static uint64_t fp_area(const struct engine *e, const struct thread *t)
+{
+    const uint64_t fpstate_in_frame = 224;
+    uint64_t frame = t->record->frame - t->record_at, area;
+    if (frame < 0x1000 || frame > RECORD_STACK_TOP - 256 || frame & 7)
+        return 0;
+    area = *(uint64_t *)((char *)t->record + frame + fpstate_in_frame) - t->record_at;
+    if (area < 0x1000 || area > RECORD_STACK_TOP - e->fpstate_size || area & 63)
+        return 0;
+    return area;
+}
+
+#define SOFTWARE 464 /* 48 bytes that belong to the kernel: in a frame, in a regset, not in XSAVE */
+
+int trap_get_fpstate(struct guest_thread *g, void *buffer, uint32_t size)
+{
+    struct thread *t = of_guest(g);
+    struct engine *e = t->engine;
+    const char *from = (char *)t->record + RECORD_WINDOW;
+    if (g->state != THREAD_STOPPED || !t->record)
+        return -ESRCH;
+    if (size < e->fpstate_size)
+        return -EINVAL;
+    if (t->record->path == PATH_SIGNAL) {
+        uint64_t area = fp_area(e, t);
+        if (!area)
+            return -ESRCH;
+        from = (char *)t->record + area;
+    } else {
+        int64_t r;
+        memset((char *)t->record + RECORD_WINDOW, 0, e->fpstate_size);
+        r = trap_order(e, t, ORDER_XSAVE, (uint64_t[6]){0});
+        if (r < 0)
+            return -ESRCH;
+    }
+    memcpy(buffer, from, e->fpstate_size);
+    memcpy((char *)buffer + SOFTWARE, e->fp_software, sizeof e->fp_software);
+    return (int)e->fpstate_size;
+}
+
+/* What the CPU would refuse: bits of mxcsr and features that it doesn't have, a header that is not zero. */
+static bool fp_is_valid(const struct engine *e, const uint8_t *state)
+{
+    uint32_t mxcsr;
+    uint64_t features;
+    int i;
+    memcpy(&mxcsr, state + 24, sizeof mxcsr);
+    memcpy(&features, state + 512, sizeof features);
+    if (mxcsr & ~e->mxcsr_mask || features & ~e->fp_features)
+        return false;
+    for (i = 520; i < 576; i++)
+        if (state[i])
+            return false;
+    return true;
+}
+
+int trap_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size)
+{
+    struct thread *t = of_guest(g);
+    struct engine *e = t->engine;
+    if (g->state != THREAD_STOPPED || !t->record)
+        return -ESRCH;
+    if (size != e->fpstate_size || !fp_is_valid(e, buffer))
+        return -EINVAL;
+    if (t->record->path == PATH_SIGNAL) {
+        uint64_t area = fp_area(e, t);
+        char *to = (char *)t->record + area;
+        if (!area)
+            return -ESRCH;
+        memcpy(to, buffer, SOFTWARE);
+        memcpy(to + 512, (const char *)buffer + 512, size - 512);
+        return 0;
+    }
+    memcpy((char *)t->record + RECORD_WINDOW, buffer, size);
+    return trap_order(e, t, ORDER_XRSTOR, (uint64_t[6]){0}) < 0 ? -EINVAL : 0;
+}
