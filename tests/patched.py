@@ -1,4 +1,4 @@
-"""`python tests/patched.py run -- COMMAND`: the sandbox on `ptrace`, each call site patched at its first trap.
+"""`python tests/patched.py run -- COMMAND`: the sandbox on `ptrace`, all call sites patched at the first trap.
 
 On this platform no thread has a record in its gs base, so each trampoline takes the slow way, back to the
 `syscall`.  All else is as on `trap`: real programs run over replaced instructions, padding and trampolines,
