@@ -241,7 +241,7 @@ int mm_is_free(const struct mm *mm, uint64_t start, uint64_t end)
     return i == mm->count || end <= guarded_start(mm->vmas + i);
 }
 
-static uint64_t find_high(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high)
+uint64_t mm_find_high(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high)
 {
     uint32_t i = mm_index(mm, high - 1);
     if (i < mm->count && guarded_start(mm->vmas + i) < high)
@@ -271,7 +271,7 @@ uint64_t mm_find_low(const struct mm *mm, uint64_t size, uint64_t low, uint64_t 
 
 uint64_t mm_find_free(const struct mm *mm, uint64_t size)
 {
-    uint64_t addr = find_high(mm, size, MMAP_MIN_ADDR, mm->mmap_base);
+    uint64_t addr = mm_find_high(mm, size, MMAP_MIN_ADDR, mm->mmap_base);
     return addr ? addr : mm_find_low(mm, size, LEGACY_BASE, mm->top);
 }
 

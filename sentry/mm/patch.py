@@ -180,11 +180,12 @@ class CodePatches:
         if len(self._pages) >= MAX_PAGES:
             return None
         mm = self._mm
+        near &= -PAGE_SIZE
         low, high = max(MMAP_MIN_ADDR, near - _REACH), min(GUEST_TOP, near + _REACH)
         # Below, where no heap or stack will want to grow to.
-        addr: int = lib.mm_find_low(mm.c, PAGE_SIZE, low, module) or lib.mm_find_low(
-            mm.c, PAGE_SIZE, module, high
-        )
+        addr: int = lib.mm_find_high(mm.c, PAGE_SIZE, low, module)
+        if not addr:
+            addr = lib.mm_find_low(mm.c, PAGE_SIZE, module, high)
         if not addr:
             return None
         mm.map_at(addr, PAGE_SIZE, _TRAMPOLINES, name=NAME)

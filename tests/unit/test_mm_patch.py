@@ -36,9 +36,10 @@ class CodeSpace(FakeSpace):
         self.log: list[tuple[int, bytes]] = []
         self.refuse = 0
 
-    def write_code(self, addr: int, data: bytes) -> None:
+    def write_code(self, addr: int, data: bytes, prot: int) -> None:
         if addr <= self.refuse < addr + len(data):
             raise SysError(errno.ENOMEM)
+        assert prot == RX
         self.log.append((addr, data))
         for n, byte in enumerate(data):
             page = self.pages[addr + n & -PAGE_SIZE]
