@@ -167,6 +167,7 @@ uint64_t now_ns(void);
 /* parking.c */
 void parking_end(struct thread *t);
 void parking_report(struct engine *e, struct thread *t);
+void parking_interrupt(struct engine *e, struct thread *t);
 void parking_free(struct thread *t);
 int64_t parking_nap(void);
 void parking_run(struct engine *e);
