@@ -1,4 +1,4 @@
-"""Threads, forks, signals and execs at the same time, on two CPUs and on one: nothing hangs, nothing gets lost.
+"""Threads, forks, signals and execs at once, on two CPUs and on one: nothing hangs, nothing gets lost.
 
 SENTRY_LONG=1 (or --long): 1,000 iterations each; SENTRY_SEED chooses the seed.
 """
