@@ -325,7 +325,7 @@ int fast_writev(struct call *c)
         if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
             return call_return(c, (int64_t)total);
     }
-    if (total > CALL_LARGE)
+    if (total > (f->kind == VFILE_PIPE ? CALL_WINDOW : CALL_LARGE))
         return FAST_PASS;
     for (int i = 0; i < count; i++) {
         uint32_t size = (uint32_t)vectors[i].iov_len;
