@@ -13,9 +13,9 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = [
-    "csrc/abi/vfs.h", "csrc/abi/mm.h", "csrc/abi/queue.h", "csrc/abi/engine.h", "csrc/abi/host.h",
-    "csrc/abi/pool.h", "csrc/abi/patch.h",
-]  # fmt: skip
+    f"csrc/abi/{name}.h"
+    for name in ("vfs", "dcache", "mm", "sighand", "queue", "engine", "host", "pool", "patch")
+]
 SOURCES = sorted(
     str(path.relative_to(ROOT))
     for folder in ("csrc/engine", "csrc/platform")

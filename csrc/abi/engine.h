@@ -59,6 +59,10 @@ struct guest_hot {
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
 struct fd_table;
 struct patch_table;
+struct mm;
+struct sighand;
+struct fs_context;
+struct vcred;
 struct guest_thread {
     struct guest_regs regs;
     uint64_t addr;  /* of the last FAULT: si_addr */
@@ -77,6 +81,13 @@ struct guest_thread {
     uint64_t idle_ns;  /* time spent parked, see thread_take_idle */
     struct patch_table *patches; /* of its address space; NULL: call sites are not patched */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
+    struct mm *mm;          /* likewise; NULL: none on memory */
+    struct sighand *sighand; /* likewise; NULL: none on signals */
+    int32_t task_tgid, task_tid; /* in the sandbox */
+    uint32_t task_uid;
+    uint32_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
+    struct fs_context *fs;  /* likewise; NULL: no paths are walked */
+    struct vcred *cred;
 };
 
 struct engine_event {
@@ -102,6 +113,18 @@ int engine_watch(struct engine *e, int fd, uint32_t events, uint64_t token);
 int engine_unwatch(struct engine *e, int fd);
 /* Sleep until something happens; events[] gets at most `max` entries.  timeout_ns -1: no limit. */
 int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max);
+
+/* engine/frames.c: what Python knows of a signal that is to be delivered. */
+struct signal_frame {
+    uint64_t handler, restorer, mask;
+    uint64_t stack, lowest;               /* the frame lies below the one and not below the other */
+    uint64_t alt_base, alt_flags, alt_size; /* stack_t */
+    uint64_t error, trapno, cr2;
+    uint8_t info[128]; /* siginfo_t */
+};
+
+/* Let the stopped thread run the handler: 0, or -EAGAIN where Python has to do it (nothing has happened). */
+int guest_push_frame(struct engine *e, struct guest_thread *g, const struct signal_frame *s);
 
 /* engine/fast.c: whether calls may be answered without Python. */
 void engine_set_fast(struct engine *e, int on);

@@ -33,6 +33,9 @@ struct vnode {
 #define VFILE_EPOLL 6
 #define VFILE_TMPFS 7 /* object: struct tmpfs_data */
 
+struct vmount;
+struct dnode;
+
 /* The hot part of an open file description. */
 struct vfile {
     struct vnode *node;
@@ -42,15 +45,36 @@ struct vfile {
     int32_t host_fd;
     int32_t reserved;
     void *object; /* of the kind: pipe, eventfd… */
+    struct vmount *mount; /* where a directory was opened (dcache.h), for paths that begin there; NULL: unknown */
+    struct dnode *dnode;
 
     /* Parked calls hold their file: what was closed meanwhile ends with the call (engine/parking.c). */
     uint32_t holds;
     uint32_t closed; /* Python's last reference is gone, but `holds` was not 0 */
     struct vfile *next_dropped;
+
+    /* A file that was closed and is kept for the next open (engine/fast_open.c). */
+    uint32_t spare; /* SPARE_*, 0 for all others */
+    struct vfile *next_spare; /* of the same dnode */
 };
+
+/* vfile.spare */
+#define SPARE_IDLE 1 /* nobody has it open */
+#define SPARE_OPEN 2 /* it is open at one number, which Python has not seen */
+#define SPARE_LAST 3 /* likewise, and it must not be kept again: Python closes it */
+
+/* Of all tables of the sandbox together, where RLIMIT_NOFILE limits one: each costs the Sentry's memory. */
+#define MAX_DESCRIPTORS 524288
+extern int64_t descriptor_count;
 
 /* tmpfs_data.flags */
 #define TMPFS_MAPPED 1 /* guests have mapped it, so they can bring its pages into use by themselves */
+#define TMPFS_SEALABLE 2 /* may not be mapped by us: a writable mapping forbids seals */
+
+/* Pages that a tmpfs has charged to its limits in advance, so that the engine can let files grow. */
+struct tmpfs_quota {
+    int64_t left;
+};
 
 /* What a regular file of a tmpfs holds (sentry/fs/tmpfs/regular.py): in `bytes` while it is small. */
 struct tmpfs_data {
@@ -60,7 +84,15 @@ struct tmpfs_data {
     int64_t pages;         /* it counts for in its file system's limit */
     int32_t host_fd;       /* the memfd, or -1 */
     uint32_t flags;        /* TMPFS_* */
+    struct tmpfs_quota *quota;
+    uint8_t *map;          /* the engine's own mapping of the memfd, NULL unless it is used a lot */
+    int64_t map_size;
+    uint32_t heat;         /* uses since it was mapped last */
+    uint32_t spare;
 };
+
+/* engine/tmpfs.c: before the memfd gets shorter, or is closed. */
+void tmpfs_unmap(struct tmpfs_data *data);
 
 /* fd_table.flags */
 #define TABLE_FEW 2 /* some task that uses it has, or had, an RLIMIT_NOFILE below 64 */
@@ -72,7 +104,17 @@ struct fd_table {
     uint8_t *cloexec;
     uint32_t size;
     uint32_t flags; /* TABLE_* */
+    uint32_t lowest;  /* no free number is below this one */
+    uint32_t highest; /* the highest number that there ever was */
+    uint32_t limit;   /* RLIMIT_NOFILE at most */
+    uint32_t spares;  /* how many numbers Python has not seen: vfile.spare is set there */
 };
+
+/* engine/fast_open.c */
+void vfile_keep(struct vfile *f, struct vmount *mount, struct dnode *d);
+void vfile_unkeep(struct vfile *f);
+/* The next number from `from` on that Python has not seen, or -1. */
+int64_t fd_table_next_spare(const struct fd_table *table, uint32_t from);
 /* cdef end */
 
 #endif

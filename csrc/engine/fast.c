@@ -8,12 +8,30 @@
 #include <time.h>
 
 #define NR_LIMIT 512
+#ifndef SYS_faccessat2
+#define SYS_faccessat2 439
+#endif
 
 static fast_handler *const handlers[NR_LIMIT] = {
+    [SYS_stat] = fast_stat,
+    [SYS_lstat] = fast_lstat,
+    [SYS_newfstatat] = fast_newfstatat,
+    [SYS_access] = fast_access,
+    [SYS_faccessat] = fast_faccessat,
+    [SYS_faccessat2] = fast_faccessat2,
+    [SYS_readlink] = fast_readlink,
+    [SYS_readlinkat] = fast_readlinkat,
+    [SYS_open] = fast_open,
+    [SYS_openat] = fast_openat,
+    [SYS_close] = fast_close,
     [SYS_read] = fast_read,         [SYS_write] = fast_write,   [SYS_pread64] = fast_pread,
     [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
     [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
     [SYS_poll] = fast_poll,         [SYS_epoll_wait] = fast_epoll_wait, [SYS_epoll_pwait] = fast_epoll_pwait,
+    [SYS_mmap] = fast_mmap,         [SYS_munmap] = fast_munmap, [SYS_mprotect] = fast_mprotect,
+    [SYS_rt_sigreturn] = fast_sigreturn, [SYS_rt_sigaction] = fast_sigaction,
+    [SYS_tgkill] = fast_tgkill,     [SYS_tkill] = fast_tkill,
+    [SYS_brk] = fast_brk,           [SYS_madvise] = fast_madvise,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */
@@ -35,6 +53,31 @@ int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
         return 0;
     }
     return memory_read(c->t->g.tgid, addr, buffer, size) == (int64_t)size ? 0 : -EFAULT;
+}
+
+int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit)
+{
+    const struct record *r = c->t->record;
+    uint32_t size = r ? *(const volatile uint32_t *)&r->in_size : 0, done = 0;
+    const char *nul;
+    if (size && size <= limit && size <= CALL_WINDOW && r->in_addr == addr) {
+        memcpy(buffer, record_window(c->t), size);
+        nul = memchr(buffer, 0, size);
+        if (nul)
+            return (int)(nul - buffer);
+    }
+    while (done < limit) {
+        size = 4096 - ((addr + done) & 4095); /* up to the end of the page: what follows may be missing */
+        if (size > limit - done)
+            size = limit - done;
+        if (memory_read(c->t->g.tgid, addr + done, buffer + done, size) != size)
+            return -EFAULT;
+        nul = memchr(buffer + done, 0, size);
+        if (nul)
+            return (int)(nul - buffer);
+        done += size;
+    }
+    return -ENAMETOOLONG;
 }
 
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)

@@ -11,6 +11,7 @@
  */
 #pragma once
 #include "core.h"
+#include "dcache.h"
 #include "vfs.h"
 
 #include <fcntl.h>
@@ -19,7 +20,7 @@
 #define CALL_RW_MAX 0x7ffff000u          /* Linux's MAX_RW_COUNT: longer ones are cut */
 #define CALL_USER_END 0x7ffffffff000ull /* TASK_SIZE with four-level page tables */
 
-enum { FAST_PASS, FAST_DONE, FAST_PARK };
+enum { FAST_PASS, FAST_DONE, FAST_PARK, FAST_JUMP };
 
 struct call {
     struct engine *e;
@@ -47,6 +48,8 @@ typedef int fast_handler(struct call *c);
 
 /* 0, or -EFAULT when not all of it can be read. */
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size);
+/* The length of the string at `addr`, copied with its NUL; -EFAULT, or -ENAMETOOLONG beyond `limit`. */
+int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit);
 
 /* `size` <= CALL_WINDOW bytes of the guest, good until the call ends or c->out is written to; NULL for EFAULT.  The
  * guest may change them meanwhile: for what is only passed on, and looked at by nobody. */
@@ -93,8 +96,18 @@ void vnode_modified(struct vnode *node);
 int fast_trap(struct engine *e, struct thread *t);
 
 /* The handlers, one file a family; fast.c has the table. */
+fast_handler fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
+fast_handler fast_readlink, fast_readlinkat;
+fast_handler fast_open, fast_openat, fast_close;
+
+/* fast_path.c: a walk with the rights of the caller, and to go with it from (dirfd, path at addr): 0, -errno, or
+ * WALK_PASS, also for an empty path. */
+struct path_walk call_walk_of(const struct call *c, uint32_t flags);
+int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr);
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
 fast_handler fast_lseek, fast_fstat, fast_fcntl;
+fast_handler fast_sigreturn, fast_sigaction, fast_tgkill, fast_tkill;
+fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise;
 
 /* By the kind of the file. */
 int fast_file_read(struct call *c, struct vfile *f);
@@ -113,5 +126,6 @@ void call_deadline(struct call *c, int64_t milliseconds);
 /* read(2) and write(2) of one kind of file. */
 int fast_pipe_read(struct call *c, struct vfile *f);
 int fast_pipe_write(struct call *c, struct vfile *f);
+int fast_pipe_write_data(struct call *c, struct vfile *f, const uint8_t *data, uint32_t size);
 int fast_eventfd_read(struct call *c, struct vfile *f);
 int fast_eventfd_write(struct call *c, struct vfile *f);

@@ -26,7 +26,7 @@
 #define STUB_SPIN_NS 50000ull
 #define LOOK_NS 200000ull /* between two looks at descriptors and deaths while traps keep coming */
 #define KICK_AGAIN_NS 100000000ull
-#define KICK_DEADLY_NS 2000000000ull
+#define KICKS_DEADLY 20 /* counted, not timed: the whole sandbox may have been frozen meanwhile */
 #define FD_BATCH 64
 
 static uint64_t ticks(void)
@@ -93,6 +93,22 @@ int trap_resume(struct engine *e, struct guest_thread *g)
     return 0;
 }
 
+static void no_longer_kicked(struct engine *e, struct thread *t)
+{
+    t->kicked = false;
+    if (t->kicked_at) {
+        t->kicked_at = 0;
+        e->kicked_count--;
+    }
+}
+
+/* Behind our back: its process may live on. */
+static void ended_itself(struct engine *e, struct thread *t)
+{
+    no_longer_kicked(e, t);
+    thread_set_ready(e, t, ENGINE_DEAD);
+}
+
 int trap_kick(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
@@ -103,20 +119,12 @@ int trap_kick(struct engine *e, struct guest_thread *g)
     t->kicked = true;
     if (!t->kicked_at) {
         t->kicked_at = now_ns();
+        t->kicks = 0;
         e->kicked_count++;
     }
     if (syscall(SYS_tgkill, g->tgid, g->pid, KICK_SIGNAL) < 0 && errno == ESRCH)
-        thread_set_ready(e, t, ENGINE_DEAD); /* it has ended itself behind our back */
+        ended_itself(e, t);
     return 0;
-}
-
-static void no_longer_kicked(struct engine *e, struct thread *t)
-{
-    t->kicked = false;
-    if (t->kicked_at) {
-        t->kicked_at = 0;
-        e->kicked_count--;
-    }
 }
 
 /* Kicks that nobody answers. */
@@ -127,13 +135,13 @@ static void check_kicked(struct engine *e)
     for (l = e->running.next; l != &e->running; l = next) {
         struct thread *t = of_link(l);
         next = l->next;
-        if (!t->kicked_at)
+        if (!t->kicked_at || now - t->kicked_at < KICK_AGAIN_NS)
             continue;
-        if (now - t->kicked_at > KICK_DEADLY_NS)
+        t->kicked_at = now;
+        if (++t->kicks > KICKS_DEADLY)
             kill(t->g.tgid, SIGKILL);
-        else if (now - t->kicked_at > KICK_AGAIN_NS && syscall(SYS_tgkill, t->g.tgid, t->g.pid, KICK_SIGNAL) < 0 &&
-                 errno == ESRCH)
-            thread_set_ready(e, t, ENGINE_DEAD);
+        else if (syscall(SYS_tgkill, t->g.tgid, t->g.pid, KICK_SIGNAL) < 0 && errno == ESRCH)
+            ended_itself(e, t);
     }
 }
 
@@ -174,16 +182,21 @@ static bool is_hot(struct thread *t)
 static int resume_served(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
+    if (g->state == THREAD_DEAD) { /* it died of an order that the fast path gave */
+        thread_set_ready(e, t, ENGINE_DEAD);
+        return 0;
+    }
     t->record->regs.rax = g->regs.rax;
     g->regs.rax = g->regs.orig_rax; /* in case that the delivery fails */
     go(e, t);
     return 0;
 }
 
-/* A fast path may serve it: then it is already running again. */
+/* A fast path may serve it: then it is already running again.  Not after a kick, which go() would forget. */
 static void take(struct engine *e, struct thread *t, bool fast)
 {
     int kind = read_trap(t), verdict;
+    bool kicked = t->kicked_at != 0;
     if (kind == ENGINE_SITE && !(fast && is_hot(t))) {
         e->running_count--;
         go(e, t);
@@ -194,19 +207,29 @@ static void take(struct engine *e, struct thread *t, bool fast)
         kind = ENGINE_SITE;
     }
     if (kind == ENGINE_COPY_FAULT) {
+        kind = ENGINE_SYSCALL;
         if (t->final) {
             /* The stub had found the memory there: another thread has unmapped it since. */
-            e->running_count--;
             t->g.regs.rax = (uint64_t)-EFAULT;
+            kind = ENGINE_KICKED;
+        }
+        if (t->final && !kicked) {
+            e->running_count--;
             resume_served(e, &t->g);
             return;
         }
-        kind = ENGINE_SYSCALL;
-    } else if (kind == ENGINE_SYSCALL && fast) {
+    } else if (kind == ENGINE_SYSCALL && fast && !kicked) {
         verdict = fast_trap(e, t);
         if (verdict == FAST_DONE) {
             e->running_count--;
             resume_served(e, &t->g);
+            return;
+        }
+        if (verdict == FAST_JUMP) {
+            e->running_count--;
+            if (t->g.state != THREAD_DEAD)
+                t->g.state = THREAD_STOPPED;
+            trap_resume(e, &t->g);
             return;
         }
         if (verdict == FAST_PARK) {
@@ -231,6 +254,9 @@ static uint32_t scan(struct engine *e)
             take(e, t, true);
         if (t->g.state == THREAD_RUNNING && !t->record->blocked)
             awake++;
+        /* A fast path that waited for its stub may have seen another one die: the rest is for the next scan. */
+        if (next != &e->running && of_link(next)->g.state != THREAD_RUNNING)
+            break;
     }
     return awake;
 }
@@ -243,7 +269,7 @@ int trap_stop(struct engine *e, struct guest_thread *g)
     while (g->state == THREAD_RUNNING) {
         if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED) {
             take(e, t, false);
-            break;
+            continue;
         }
         check_kicked(e);
         trap_collect_deaths(e);

@@ -271,7 +271,7 @@ stub_fault:
         mov     $-1, %rax
         ret
 
-/* long stub_clone(flags, child's record, offset of the record in the child's memfd) */
+/* long stub_clone(flags, child's record, offset of the record in the child's memfd, where its id goes) */
         .globl  stub_clone
 stub_clone:
         push    %rbx
@@ -281,7 +281,7 @@ stub_clone:
         mov     %rdx, %r12
         mov     %rdi, %r13
         xor     %esi, %esi
-        xor     %edx, %edx
+        mov     %rcx, %rdx
         xor     %r10d, %r10d
         xor     %r8d, %r8d
         xor     %r9d, %r9d

@@ -20,6 +20,7 @@ OFFSET(kick, R_KICK);
 OFFSET(path, R_PATH);
 OFFSET(frame, R_FRAME);
 OFFSET(self, R_SELF);
+OFFSET(child, R_CHILD);
 OFFSET(regs, R_REGS);
 OFFSET(regs.rbx, R_RBX);
 OFFSET(regs.r11, R_R11);
@@ -83,7 +84,7 @@ int64_t stub_probe(uint64_t addr);
 int64_t stub_store(uint64_t addr, uint64_t value);
 int64_t stub_cmpxchg(uint64_t addr, uint32_t expected, uint32_t wanted);
 int64_t stub_xrstor(const void *area);
-int64_t stub_clone(uint64_t flags, uint64_t child, uint64_t offset);
+int64_t stub_clone(uint64_t flags, uint64_t child, uint64_t offset, uint64_t parent_tid);
 int64_t stub_futex(struct record *r, uint64_t addr, uint64_t op, uint64_t value, uint64_t timeout, uint64_t addr2,
                    uint64_t value3);
 void stub_exit(uint32_t *state) __attribute__((noreturn));
@@ -423,7 +424,7 @@ static void do_order(struct record *r)
     bool notified;
     switch (r->order_nr) {
     case ORDER_CLONE:
-        r->order_result = stub_clone(a[0], a[1], a[2]);
+        r->order_result = stub_clone(a[0], a[1], a[2], a[3]);
         break;
     case ORDER_CMPXCHG:
         r->order_result = stub_cmpxchg(a[0], (uint32_t)a[1], (uint32_t)a[2]);
@@ -588,6 +589,11 @@ static bool fix_fault(struct ucontext *u)
 static void take_syscall(struct record *r, const struct siginfo *info)
 {
     if (info->arch == AUDIT_ARCH_X86_64) {
+        /* A number that looks like ERESTARTSYS and its like made the host "restart" the call. */
+        if (r->regs.rip + 2 == info->addr)
+            r->regs.rip = info->addr;
+        if ((int32_t)r->regs.orig_rax != info->number)
+            r->regs.rax = r->regs.orig_rax = (uint64_t)(int64_t)info->number;
         take_call(r);
         return;
     }
@@ -610,6 +616,8 @@ EXPORT int stub_signal(int signo, const struct siginfo *info, struct ucontext *u
             note_kick(r, u);
             return 0;
         }
+    } else if (info->code <= 0) {
+        return 0; /* from outside: neither the CPU nor the filter raised it */
     } else if (ours && signo != SIGSYS && fix_fault(u)) {
         return 0;
     } else if (r->busy && signo == SIGSYS) {

@@ -7,6 +7,9 @@ next await, so a lookup that slept meanwhile sees `version` changed and asks aga
 
 The cache holds at most LIMIT dentries that nobody uses.  Unused means: no open file, working
 directory, mount or child refers to it, which the reference count of the Python object tells.
+
+What stands in `children` stands in the engine's table of names as well: `_hash` and `_unhash` go with every
+change of it.
 """
 
 from __future__ import annotations
@@ -14,13 +17,17 @@ from __future__ import annotations
 import errno
 from sys import getrefcount
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
+from sentry.fs import spare
 from sentry.fs.dentry import Dentry
 from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.inode import Inode
+
+_hash, _unhash = lib.dnode_hash, lib.dnode_unhash
 
 LIMIT = 8192
 BATCH = 512
@@ -87,7 +94,9 @@ def _insert(dentry: Dentry) -> None:
     old = parent.children.get(dentry.name)
     if old is not None:
         _cached.pop(old, None)
+        _unhash(old.c)
     parent.children[dentry.name] = dentry
+    _hash(dentry.c)
     _cached[dentry] = None
     if len(_cached) > _prune_at:
         _prune()
@@ -109,6 +118,7 @@ def _prune() -> None:
             _cached[dentry] = None
         elif parent is not None and parent.children.get(dentry.name) is dentry:
             del parent.children[dentry.name]
+            _unhash(dentry.c)
     _prune_at = max(LIMIT, len(_cached) + BATCH // 2)
 
 
@@ -117,7 +127,7 @@ def added(parent: Dentry, name: bytes, inode: Inode) -> Dentry:
     parent.version += 1
     child = parent.children.get(name)
     if child is not None and child.inode is None:
-        child.inode = inode
+        child.become(inode)
         return child
     child = Dentry(parent, name, inode)
     if parent.inode is not None and parent.inode.caching != CACHE_NEVER:
@@ -129,8 +139,10 @@ def removed(dentry: Dentry) -> None:
     """The file's name is gone; who holds the dentry keeps the file."""
     parent = dentry.parent
     dentry.deleted = True
+    spare.forget_dentry(dentry)
     for child in dentry.children.values():
         _cached.pop(child, None)
+        _unhash(child.c)
     dentry.children.clear()
     dentry.version += 1
     _cached.pop(dentry, None)
@@ -138,6 +150,7 @@ def removed(dentry: Dentry) -> None:
         parent.version += 1
         if parent.children.get(dentry.name) is dentry:
             del parent.children[dentry.name]
+            _unhash(dentry.c)
             if parent.inode is not None and parent.inode.caching == CACHE_EXACT:
                 _insert(Dentry(parent, dentry.name, None))
 
@@ -150,10 +163,12 @@ def moved(dentry: Dentry, parent: Dentry, name: bytes) -> None:
     parent.version += 1
     if old.children.get(dentry.name) is dentry:
         del old.children[dentry.name]
+        _unhash(dentry.c)
         _cached.pop(dentry, None)
         if old.inode is not None and old.inode.caching == CACHE_EXACT:
             _insert(Dentry(old, dentry.name, None))
     dentry.parent, dentry.name = parent, name
+    lib.dnode_move(dentry.c, parent.c, name, len(name))
     _insert(dentry)
 
 
@@ -167,7 +182,12 @@ def exchanged(one: Dentry, two: Dentry) -> None:
     for dentry in (one, two):
         parent = dentry.parent
         assert parent is not None
+        lib.dnode_move(dentry.c, parent.c, dentry.name, len(dentry.name))
+    for dentry in (one, two):
+        parent = dentry.parent
+        assert parent is not None
         parent.children[dentry.name] = dentry
+        _hash(dentry.c)
         _cached[dentry] = None
 
 
@@ -176,11 +196,20 @@ def forget(parent: Dentry) -> None:
     for name, child in list(parent.children.items()):
         if child.inode is None:
             del parent.children[name]
+            _unhash(child.c)
             _cached.pop(child, None)
+
+
+def note_link(dentry: Dentry, target: bytes) -> None:
+    """The symbolic link at `dentry` says `target`: tell the engine if that never changes."""
+    inode = dentry.inode
+    if inode is not None and inode.fixed_link:
+        lib.dnode_set_link(dentry.c, target, len(target))
 
 
 def shrink() -> None:
     """Forget every dentry that nobody uses (something that each of them holds has run out)."""
+    spare.forget_all()
     for _ in range(len(_cached) // BATCH + 1):
         if _cached:
             _prune()

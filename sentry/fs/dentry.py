@@ -4,16 +4,24 @@ A dentry caches one name of a directory; `inode` None means the name is known no
 Positive dentries of file systems in memory are exact; those of a shared remote tree revalidate
 (`Inode.refresh`).  A mount covers the dentry it is mounted on: `MountNamespace.mounts` maps
 (parent mount, dentry) to the mount on top of it.
+
+Each of them has a twin in C (csrc/abi/dcache.h, `c`) that says the same, for the engine's walk; it is only
+written here and in dcache.py.
 """
 
 from __future__ import annotations
 
 import errno
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
+from sentry.fs import spare
+from sentry.fs.inode import CACHE_EXACT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sentry.fs.inode import Filesystem, Inode
 
 MNT_READONLY = 1
@@ -21,9 +29,15 @@ MNT_NOSUID = 2
 MNT_NODEV = 4
 MNT_NOEXEC = 8
 
+NULL = ffi.NULL
+_new_dnode, _free_dnode, _free_mount = lib.dnode_new, lib.dnode_free, lib.vmount_free
+_NEGATIVE: int = lib.DNODE_NEGATIVE
+_EXACT: int = lib.DNODE_EXACT
+_FS_READONLY: int = lib.VMOUNT_FS_READONLY
+
 
 class Dentry:
-    __slots__ = ("children", "deleted", "inode", "mounted", "name", "parent", "version")
+    __slots__ = ("c", "children", "deleted", "inode", "mounted", "name", "parent", "version")
 
     def __init__(self, parent: Dentry | None, name: bytes, inode: Inode | None) -> None:
         self.parent = parent
@@ -37,12 +51,27 @@ class Dentry:
         self.deleted = False
         #: Goes up with each change of the directory, so that a lookup that slept through one notices.
         self.version = 0
+        above = NULL if parent is None else parent.c
+        if inode is None:
+            self.c: Any = _new_dnode(above, name, len(name), NULL, _NEGATIVE)
+        else:
+            exact = _EXACT if inode.caching == CACHE_EXACT else 0
+            self.c = _new_dnode(above, name, len(name), inode.c, exact)
+
+    def __del__(self, free: Any = _free_dnode) -> None:
+        c, self.c = self.c, NULL
+        free(c)
+
+    def become(self, inode: Inode) -> None:
+        """The file exists now."""
+        self.inode = inode
+        lib.dnode_bind(self.c, inode.c, _EXACT if inode.caching == CACHE_EXACT else 0)
 
 
 class Mount:
     """A file system's tree, or part of one, at a place of the sandbox's tree."""
 
-    __slots__ = ("flags", "fs", "id", "mountpoint", "parent", "root")
+    __slots__ = ("c", "flags", "fs", "id", "mountpoint", "parent", "root")
     _next_id = 20
 
     def __init__(self, fs: Filesystem, root: Dentry, flags: int = 0) -> None:
@@ -54,6 +83,19 @@ class Mount:
         self.mountpoint: Dentry | None = None
         self.id = Mount._next_id
         Mount._next_id += 1
+        self.c: Any = lib.vmount_new(root.c, self._c_flags(flags))
+
+    def __del__(self, free: Any = _free_mount) -> None:
+        c, self.c = self.c, NULL
+        free(c)
+
+    def _c_flags(self, flags: int) -> int:
+        return flags | _FS_READONLY if self.fs.readonly else flags
+
+    def remount(self, flags: int) -> None:
+        """Change the flags (MNT_…)."""
+        self.flags = flags
+        lib.vmount_set_flags(self.c, self._c_flags(flags))
 
 
 class Path:
@@ -92,11 +134,14 @@ class MountNamespace:
         mount.parent, mount.mountpoint = where.mount, where.dentry
         where.dentry.mounted += 1
         self.mounts[id(where.mount), id(where.dentry)] = mount
+        lib.vmount_attach(mount.c, where.mount.c, where.dentry.c)
 
     def detach(self, mount: Mount) -> None:
         assert mount.parent is not None and mount.mountpoint is not None
-        del self.mounts[id(mount.parent), id(mount.mountpoint)]
+        gone = self.mounts.pop((id(mount.parent), id(mount.mountpoint)))
         mount.mountpoint.mounted -= 1
+        lib.vmount_detach(gone.c)
+        spare.forget_mount(mount)
 
     def cross(self, path: Path) -> Path:
         """`path`, or the root of the topmost mount that covers it."""
@@ -119,14 +164,33 @@ class MountNamespace:
 class FsContext:
     """Root, working directory and umask of a task (struct fs_struct); shared by CLONE_FS."""
 
-    __slots__ = ("cwd", "namespace", "root", "umask", "users")
+    __slots__ = ("_cwd", "_root", "c", "namespace", "umask", "users")
 
     def __init__(self, namespace: MountNamespace, root: Path, cwd: Path, umask: int = 0o022) -> None:
         self.namespace = namespace
+        self.c: Any = ffi.new("struct fs_context *")
         self.root = root
         self.cwd = cwd
         self.umask = umask
         self.users = 1
+
+    @property
+    def root(self) -> Path:
+        return self._root
+
+    @root.setter
+    def root(self, path: Path) -> None:
+        self._root = path
+        self.c.root_mount, self.c.root = path.mount.c, path.dentry.c
+
+    @property
+    def cwd(self) -> Path:
+        return self._cwd
+
+    @cwd.setter
+    def cwd(self, path: Path) -> None:
+        self._cwd = path
+        self.c.cwd_mount, self.c.cwd = path.mount.c, path.dentry.c
 
     def copy(self) -> FsContext:
         return FsContext(self.namespace, self.root, self.cwd, self.umask)

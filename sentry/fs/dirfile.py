@@ -40,6 +40,7 @@ class DirectoryFile(File):
 
     __slots__ = ()
 
+    fast_start = True
     pollable = False
     seekable = True
 

@@ -14,6 +14,7 @@ from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_ACCMODE, O_PATH
 from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
+from sentry.fs import spare
 from sentry.fs.locks import posix_release, release_file
 from sentry.kernel.wait import WaitQueue
 from sentry.platform.queue import hold_until_free
@@ -51,6 +52,8 @@ class File:
     pos: Field = property(attrgetter("c.pos"), _set_pos)  # type: ignore[assignment]
     #: Which of the engine's fast paths serve it (VFILE_*).
     fast_kind: int = lib.VFILE_PYTHON
+    #: Whether paths may begin here (the dirfd of an *at call), and the engine should know where that is.
+    fast_start = False
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
         #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.
@@ -61,6 +64,8 @@ class File:
         c.flags = flags
         c.kind = self.fast_kind
         self.path = path
+        if path is not None and self.fast_start:
+            c.mount, c.dnode = path.mount.c, path.dentry.c
         self.refs = 1
         #: Woken with poll bits whenever readiness may have changed.
         self.queue = WaitQueue()
@@ -101,6 +106,9 @@ class File:
                 self.inode.writers -= 1
             elif self._claim:
                 self.inode.texts -= 1
+            self._claim = 0
+            if spare.limit and spare.keep(self):
+                return
             if not hold_until_free(self.c, self.release):
                 self.release()
 
@@ -191,6 +199,7 @@ class PathFile(File):
     """What O_PATH opens: a place, without access to what is there."""
 
     __slots__ = ()
+    fast_start = True
 
     def poll(self) -> int:
         return POLLNVAL

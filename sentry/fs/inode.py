@@ -126,6 +126,8 @@ class Inode:
     _flags = LIVE
     #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
     caching = CACHE_EXACT
+    #: For symbolic links: `readlink` always says the same.
+    fixed_link = False
     #: Nobody may write to it, whatever the mode says: EPERM (S_IMMUTABLE).
     immutable = False
 
@@ -245,6 +247,10 @@ class Inode:
         """An open file description; `flags` as given to open(2), already vetted.  O_TRUNC and O_CREAT
         have been done.  FIFOs and device nodes are the same in every file system."""
         return await special.open_special(self, path, flags, cred)
+
+    def may_reopen(self, file: File) -> bool:
+        """Whether an open of this inode for reading would be like `file`, which is one (spare.py)."""
+        return True
 
     async def listxattr(self) -> list[bytes]:
         return []

@@ -21,6 +21,7 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import F_RDLCK, F_UNLCK, F_WRLCK
+from sentry.fs import spare
 from sentry.kernel.wait import WaitQueue, block
 
 TYPE_CHECKING = False
@@ -123,6 +124,7 @@ async def posix_lock(
             if kind == F_UNLCK:
                 return
             locks = inode.locks = FileLocks()
+            spare.forget_inode(inode)
         blocker = None if kind == F_UNLCK else _conflict(locks, owner, kind, start, end)
         if blocker is None:
             break
@@ -204,6 +206,7 @@ async def flock(inode: Inode, owner: object, kind: int, wait: bool) -> None:
         locks = inode.locks
         if locks is None:
             locks = inode.locks = FileLocks()
+            spare.forget_inode(inode)
         held = locks.flocks
         if all(other is owner or (kind == F_RDLCK and held[other] == F_RDLCK) for other in held):
             held[owner] = kind

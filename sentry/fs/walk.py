@@ -30,6 +30,7 @@ from sentry.abi.fcntl import (
     RESOLVE_NO_XDEV,
 )
 from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from sentry.fs import dcache
 from sentry.fs.dcache import lookup
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_READONLY, Dentry, FsContext, Mount, Path
 from sentry.fs.file import File, PathFile
@@ -231,6 +232,7 @@ class Resolver:
             target = await inode.readlink()
             if not target:
                 raise SysError(errno.ENOENT)
+            dcache.note_link(link.dentry, target)
             self._push(target)
             return
         if flags & RESOLVE_NO_MAGICLINKS:

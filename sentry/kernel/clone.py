@@ -29,7 +29,6 @@ from sentry.abi.sched import (
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.kernel.group import ThreadGroup
-from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.kernel.wait import WaitQueue, block
@@ -106,7 +105,7 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if not flags & CLONE_THREAD:
         group.leader = child
     if mm is not task.mm:
-        mm.limit = group.limit
+        mm.act_for(group)
     child.mm = mm
     child.bind(thread)
     child.name = task.name
@@ -123,10 +122,10 @@ async def clone(task: Task, args: CloneArgs) -> int:
     else:
         child.set_files(task.files.copy())
     if flags & CLONE_FS:
-        child.fs = task.fs
+        child.set_fs(task.fs)
         child.fs.users += 1
     else:
-        child.fs = task.fs.copy()
+        child.set_fs(task.fs.copy())
     kernel.add_task(child)
     if flags & CLONE_PARENT_SETTID:
         _try_write_u32(task, args.parent_tid, tid)
@@ -167,8 +166,7 @@ def _new_group(task: Task, tid: int, args: CloneArgs) -> ThreadGroup:
         sighand = old.sighand
         sighand.users += 1
     elif args.flags & CLONE_CLEAR_SIGHAND:
-        sighand = SigHand()
-        sighand.actions = dict(old.sighand.actions)
+        sighand = old.sighand.copy()
         sighand.reset_handlers()
     else:
         sighand = old.sighand.copy()

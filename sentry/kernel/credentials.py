@@ -9,15 +9,20 @@ of user ids does to capability sets, what execve(2) makes of them.
 
 from __future__ import annotations
 
+from sentry._engine import ffi
 from sentry.abi.capability import CAP_ALL, CAP_FS_SET, CAP_SETUID, CAP_SYS_PTRACE
 from sentry.abi.prctl import SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP, SECBIT_NOROOT
 from sentry.abi.stat import S_ISGID, S_ISUID, S_IXGRP
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Credentials:
     __slots__ = (
-        "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid", "gid", "groups", "inheritable",
-        "no_new_privs", "permitted", "securebits", "sgid", "suid", "uid",
+        "_c", "_c_groups", "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid", "gid",
+        "groups", "inheritable", "no_new_privs", "permitted", "securebits", "sgid", "suid", "uid",
     )  # fmt: skip
 
     def __init__(self, uid: int, gid: int, groups: tuple[int, ...] = ()) -> None:
@@ -31,11 +36,26 @@ class Credentials:
         self.bounding = CAP_ALL
         self.securebits = 0
         self.no_new_privs = False
+        self._c: Any = None
+        self._c_groups: Any = None
+
+    @property
+    def c(self) -> Any:
+        """struct vcred (csrc/abi/dcache.h), made when a task gets these credentials: nothing changes then."""
+        c = self._c
+        if c is None:
+            c = self._c = ffi.new("struct vcred *")
+            c.uid, c.gid, c.fsuid, c.fsgid = self.uid, self.gid, self.fsuid, self.fsgid
+            c.effective, c.permitted = self.effective, self.permitted
+            self._c_groups = c.groups = ffi.new("uint32_t[]", self.groups)
+            c.group_count = len(self.groups)
+        return c
 
     def copy(self) -> Credentials:
         new = Credentials.__new__(Credentials)
         for name in Credentials.__slots__:
             setattr(new, name, getattr(self, name))
+        new._c = new._c_groups = None
         return new
 
     def capable(self, cap: int) -> bool:

@@ -83,7 +83,7 @@ class Task(Runner):
     __slots__ = (
         "_cred",
         "affinity",
-        "altstack",
+        "_altstack",
         "awaited",
         "clear_child_tid",
         "exited",
@@ -137,7 +137,7 @@ class Task(Runner):
         self.awaited = 0
         self.saved_mask: int | None = None
         self.pending = SigPending()
-        self.altstack = (0, SS_DISABLE, 0)
+        self._altstack = (0, SS_DISABLE, 0)
         self.clear_child_tid = 0
         self.robust_list = 0
         self.pdeath_signal = 0
@@ -198,6 +198,21 @@ class Task(Runner):
         patches = self.mm.patches
         thread.set_patches(None if patches is None else patches.table)
         thread.set_files(None if self.files is None else self.files.c)
+        thread.set_memory(None if self.mm is None else self.mm.c)
+        thread.set_altstack(self._altstack[2] != 0 or self.fault_trapno != 0)
+        thread.set_fs(None if self.fs is None else self.fs.c)
+        thread.set_cred(self.cred.c)
+
+    @property
+    def altstack(self) -> tuple[int, int, int]:
+        """The alternate signal stack: (base, flags, size)."""
+        return self._altstack
+
+    @altstack.setter
+    def altstack(self, stack: tuple[int, int, int]) -> None:
+        self._altstack = stack
+        if self.thread is not None:
+            self.thread.set_altstack(stack[2] != 0 or self.fault_trapno != 0)
 
     def unbind(self) -> None:
         """The thread will be somebody else's, or nobody's."""
@@ -211,6 +226,8 @@ class Task(Runner):
             group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid, cred.egid, 0,
         )  # fmt: skip
         self.hot.known = ALL_KNOWN
+        if self.thread is not None:
+            self.thread.set_task(group.sighand.c, group.tgid, self.tid, cred.uid)
 
     def publish_pending(self) -> None:
         """A signal was queued for this task: to be called before its mask is looked at."""
@@ -222,6 +239,18 @@ class Task(Runner):
         if self.thread is not None:
             self.thread.set_files(files.c)
         self.files = files
+
+    def set_fs(self, fs: FsContext) -> None:
+        """Walk paths from the root and working directory of `fs` from now on."""
+        if self.thread is not None:
+            self.thread.set_fs(fs.c)
+        self.fs = fs
+
+    def set_cred(self, cred: Credentials) -> None:
+        """Have the credentials `cred` from now on, which nobody changes any more."""
+        if self.thread is not None:
+            self.thread.set_cred(cred.c)
+        self.cred = cred
 
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
         """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""
@@ -288,6 +317,7 @@ class Task(Runner):
         if trap.signo == SIGSEGV and self.mm.handle_fault(trap.addr, trap.error):
             return
         self.fault_addr, self.fault_trapno, self.fault_error = trap.addr, trap.trapno, trap.error
+        self.thread.set_altstack(True)
         self.kernel.signals.force(self, SigInfo(trap.signo, trap.code, addr=trap.addr))
 
     def enter_syscall(self, nr: int) -> None:
@@ -415,7 +445,7 @@ class Task(Runner):
             return self._stack_overflow(signo)
         self.saved_mask = None
         if flags & SA_RESETHAND:
-            hand.actions[signo] = (SIG_DFL, *action[1:])
+            hand.set(signo, (SIG_DFL, *action[1:]))
         blocked = self.blocked | mask | (0 if flags & SA_NODEFER else bit(signo))
         self.blocked = sanitize_mask(blocked)
         return True
@@ -423,7 +453,7 @@ class Task(Runner):
     def _stack_overflow(self, signo: int) -> bool:
         """The frame could not be written: SIGSEGV, fatal if that was the signal (force_sigsegv)."""
         if signo == SIGSEGV:
-            self.group.sighand.actions[SIGSEGV] = DEFAULT
+            self.group.sighand.set(SIGSEGV, DEFAULT)
         self.kernel.signals.force(self, SigInfo(SIGSEGV, 0x80))
         return True
 

@@ -75,7 +75,8 @@ class MemoryManager(Growth):
             raise
         child.space = child_thread.space
         child.users = 1
-        child._limit, child.may_lock, child.owner = self._limit, self.may_lock, self.owner
+        child._limit, child.actor = self._limit, None
+        child.may_lock, child.owner = self.may_lock, self.owner
         child._layout, child.vdso, child.auxv = self._layout, self.vdso, self.auxv
         child.start_code, child.end_code, child.start_stack = self.start_code, self.end_code, self.start_stack
         child.arg_start, child.arg_end = self.arg_start, self.arg_end

@@ -67,7 +67,7 @@ class _InC:
 
 class AddressState(GuestAccess):
     __slots__ = (
-        "_layout", "_limit", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
+        "_layout", "_limit", "actor", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
         "env_start", "exe", "may_lock", "owner", "patches", "start_code", "start_stack", "tree", "users", "vdso",
     )  # fmt: skip
 
@@ -99,6 +99,8 @@ class AddressState(GuestAccess):
         #: How many tasks (and other holders) use it: `get`, `put`.
         self.users = 1
         self._limit: Callable[[int], int] = no_limit
+        #: The thread group whose limits these are.
+        self.actor: Any = None
         #: Whether the process that acts may exceed RLIMIT_MEMLOCK (CAP_IPC_LOCK).
         self.may_lock = False
         #: Name of the program, for messages.
@@ -135,6 +137,11 @@ class AddressState(GuestAccess):
     def limit(self, limit: Callable[[int], int]) -> None:
         self._limit = limit
         self.c.limit_as, self.c.limit_data = limit(RLIMIT_AS), limit(RLIMIT_DATA)
+
+    def act_for(self, group: Any) -> None:
+        """The limits of the thread group `group` count from now on, or have changed."""
+        self.actor = group
+        self.limit = group.limit
 
     @property
     def layout(self) -> Layout:

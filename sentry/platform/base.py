@@ -88,6 +88,35 @@ class Thread(ABC):
         """The struct fd_table (csrc/abi/vfs.h) of the program, or None: from now on the platform may answer
         system calls on it without a trap (csrc/engine/fast.h).  It must live until the next call of this."""
 
+    def set_memory(self, mm: Any) -> None:  # noqa: B027
+        """The struct mm (csrc/abi/mm.h) of the program, or None; as `set_files`."""
+
+    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:  # noqa: B027
+        """The struct sighand (csrc/abi/sighand.h) of the task, or None, and who it is; as `set_files`."""
+
+    def set_altstack(self, there: bool) -> None:  # noqa: B027
+        """Whether signal frames are the kernel's business alone: the task has an alternate signal stack, or
+        had a fault, of which each later frame tells."""
+
+    def push_frame(
+        self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
+        alt: tuple[int, int, int], fault: tuple[int, int, int],
+    ) -> bool:  # fmt: skip
+        """Build a signal frame below `stack`, not below `lowest`, and let the stopped thread run its handler.
+
+        False where the kernel has to do it itself, and nothing has happened.  `action` is (handler, flags,
+        restorer, mask), `info` siginfo_t, `alt` stack_t, `fault` (error code, trap number, address).
+        """
+        return False
+
+    @abstractmethod
+    def set_fs(self, context: Any) -> None:
+        """The struct fs_context of the program (csrc/abi/dcache.h) or None: likewise for calls on paths."""
+
+    @abstractmethod
+    def set_cred(self, cred: Any) -> None:
+        """Its struct vcred.  Nothing is answered while one of the three is missing."""
+
     @abstractmethod
     def kick(self) -> None:
         """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call

@@ -87,6 +87,9 @@ _scratch_view = ffi.buffer(_scratch)
 _xstate = ffi.new("char[]", XSTATE_MAX)
 _xstate_view = ffi.buffer(_xstate)
 
+_frame = ffi.new("struct signal_frame *")
+_frame_info = ffi.buffer(_frame.info)
+
 STOPPED = lib.THREAD_STOPPED
 PARKED = lib.THREAD_PARKED
 EVENT_FD, EVENT_WOKEN = lib.EVENT_FD, lib.EVENT_WOKEN
@@ -114,7 +117,9 @@ class PtraceThread(Thread):
         self.space = space
         self.regs = c.regs
         self.hot = c.hot
-        c.files = c.patches = ffi.NULL
+        c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
+        c.task_tid = 0
+        c.altstack = False
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -125,6 +130,35 @@ class PtraceThread(Thread):
 
     def set_files(self, table: Any) -> None:
         self._c.files = ffi.NULL if table is None else table
+
+    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:
+        c = self._c
+        c.sighand = ffi.NULL if sighand is None else sighand
+        c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
+
+    def set_altstack(self, there: bool) -> None:
+        self._c.altstack = there
+
+    def push_frame(
+        self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
+        alt: tuple[int, int, int], fault: tuple[int, int, int],
+    ) -> bool:  # fmt: skip
+        frame = _frame
+        frame.handler, _, frame.restorer, _ = action
+        frame.mask, frame.stack, frame.lowest = mask, stack, lowest
+        frame.alt_base, frame.alt_flags, frame.alt_size = alt
+        frame.error, frame.trapno, frame.cr2 = fault
+        _frame_info[0:128] = info
+        return bool(lib.guest_push_frame(self._platform._engine, self._c, frame) == 0)
+
+    def set_memory(self, mm: Any) -> None:
+        self._c.mm = ffi.NULL if mm is None else mm
+
+    def set_fs(self, context: Any) -> None:
+        self._c.fs = ffi.NULL if context is None else context
+
+    def set_cred(self, cred: Any) -> None:
+        self._c.cred = ffi.NULL if cred is None else cred
 
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)
@@ -162,7 +196,7 @@ class PtraceThread(Thread):
         space = self.space
         if self not in space.threads:
             return
-        self._c.files = ffi.NULL
+        self._c.files = self._c.mm = self._c.sighand = ffi.NULL
         if len(space.threads) == 1:
             space.destroy()
             return

@@ -9,8 +9,9 @@ from __future__ import annotations
 from sentry import syscalls
 from sentry.abi.epoll import EPOLLIN
 from sentry.abi.errors import SysError
-from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
+from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFILE
 from sentry.abi.signal import SI_USER, SigInfo
+from sentry.fs import spare
 from sentry.fs.dentry import FsContext
 from sentry.fs.gofer import file as gofer_file
 from sentry.fs.gofer.client import Client
@@ -69,7 +70,9 @@ def make_platform(plan: Plan) -> Platform:
         platform = TrapPlatform(plan.stub_fd, plan.filters["stub_trap"])
     platform.start()
     # A call that the engine answers is one that nobody can print.
-    platform.set_fast(plan.config.fastpath and not plan.config.strace)
+    fast = plan.config.fastpath and not plan.config.strace
+    platform.set_fast(fast)
+    spare.enable(fast)
     return platform
 
 
@@ -140,6 +143,7 @@ class Guest:
         task.set_files(FDTable())
         if group.limit(RLIMIT_FSIZE) != RLIM_INFINITY:
             task.files.limit_sizes()
+        task.files.set_limit(group.limit(RLIMIT_NOFILE))
         pgrp = ProcessGroup(tid, Session(tid, group))
         kernel.processes_by_pgid[tid] = pgrp
         group.enter(pgrp)
@@ -158,7 +162,7 @@ class Guest:
         except SysError as error:
             raise Fatal(f"cannot set up the sandbox's file systems: {error}; did the gofer die?") from None
         task = self.first_task()
-        task.fs = FsContext(kernel.mounts, root, root)
+        task.set_fs(FsContext(kernel.mounts, root, root))
         await self.tree.enter_cwd(task)
         await self.tree.open_stdio(task, stdio)
         await start_program(task, config)

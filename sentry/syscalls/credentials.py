@@ -43,7 +43,7 @@ def commit(task: Task, new: Credentials) -> None:
     if loses_dumpable(new, task.cred):
         task.group.dumpable = 0
         task.pdeath_signal = 0
-    task.cred = new
+    task.set_cred(new)
 
 
 @syscall(SYS.getuid)
@@ -246,7 +246,7 @@ def setgroups(task: Task, count: Int, list: Addr) -> None:
         raise SysError(errno.EINVAL)
     new = task.cred.copy()
     new.groups = tuple(groups)
-    task.cred = new
+    task.set_cred(new)
 
 
 def _cap_words(task: Task, header: Addr) -> int:

@@ -114,7 +114,7 @@ async def mount(task: Task, source: Addr, target: Path, fstype: Addr, flags: ULo
     if flags & MS_REMOUNT:
         if not _is_root(where):
             raise SysError(errno.EINVAL)
-        where.mount.flags = _mount_flags(flags)
+        where.mount.remount(_mount_flags(flags))
     elif flags & MS_BIND:
         await _bind(task, name, where, bool(flags & MS_REC))
     elif flags & MS_PROPAGATION:

@@ -49,6 +49,7 @@ from sentry.abi.stat import (
     minor,
 )
 from sentry.abi.syscall_nr import SYS
+from sentry.fs.dcache import note_link
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID
 from sentry.fs.dentry import Path as FsPath
 from sentry.fs.opening import check_flags, open_file
@@ -257,8 +258,10 @@ async def faccessat2(task: Task, dirfd: Fd, path: Path, mode: Int, flags: Flags)
 async def _readlink(task: Task, dirfd: int, path: bytes, buf: int, size: int) -> int:
     if size <= 0:
         raise SysError(errno.EINVAL)
+    place = None
     if path:
-        inode = (await walk(task.fs, task.cred, path, start_of(task, dirfd, path), follow=False)).inode
+        place = await walk(task.fs, task.cred, path, start_of(task, dirfd, path), follow=False)
+        inode = place.inode
         missing = errno.EINVAL
     else:
         # readlink(2): an empty path means the symbolic link that an O_PATH descriptor is of.
@@ -266,7 +269,10 @@ async def _readlink(task: Task, dirfd: int, path: bytes, buf: int, size: int) ->
         missing = errno.ENOENT
     if not inode.is_symlink:
         raise SysError(missing)
-    target = (await inode.readlink())[:size]
+    target = await inode.readlink()
+    if place is not None:
+        note_link(place.dentry, target)
+    target = target[:size]
     task.mm.write(buf, target)
     return len(target)
 

@@ -65,7 +65,7 @@ def _set_keepcaps(task: Task, value: int, *rest: int) -> None:
         raise SysError(errno.EPERM)
     new = task.cred.copy()
     new.securebits = new.securebits & ~pr.SECBIT_KEEP_CAPS | (pr.SECBIT_KEEP_CAPS if value else 0)
-    task.cred = new
+    task.set_cred(new)
 
 
 def _get_timing(task: Task, *rest: int) -> int:
@@ -106,7 +106,7 @@ def _capbset_drop(task: Task, cap: int, *rest: int) -> None:
     _einval_unless(cap <= CAP_LAST_CAP)
     new = task.cred.copy()
     new.bounding &= ~(1 << cap)
-    task.cred = new
+    task.set_cred(new)
 
 
 def _get_tsc(task: Task, addr: int, *rest: int) -> None:
@@ -134,7 +134,7 @@ def _set_securebits(task: Task, bits: int, *rest: int) -> None:
         raise SysError(errno.EPERM)
     new = task.cred.copy()
     new.securebits = bits
-    task.cred = new
+    task.set_cred(new)
 
 
 def _set_timerslack(task: Task, slack: int, *rest: int) -> None:
@@ -174,7 +174,7 @@ def _set_no_new_privs(task: Task, value: int, *rest: int) -> None:
     _einval_unless(value == 1 and not any(rest))
     new = task.cred.copy()
     new.no_new_privs = True
-    task.cred = new
+    task.set_cred(new)
 
 
 def _get_no_new_privs(task: Task, *rest: int) -> int:
@@ -198,7 +198,7 @@ def _cap_ambient(task: Task, what: int, cap: int, arg4: int, arg5: int) -> int:
         _einval_unless(not cap and not arg4 and not arg5)
         new = old.copy()
         new.ambient = 0
-        task.cred = new
+        task.set_cred(new)
         return 0
     _einval_unless(cap <= CAP_LAST_CAP and not arg4 and not arg5)
     if what == pr.PR_CAP_AMBIENT_IS_SET:
@@ -212,7 +212,7 @@ def _cap_ambient(task: Task, what: int, cap: int, arg4: int, arg5: int) -> int:
         new.ambient |= 1 << cap
     else:
         new.ambient &= ~(1 << cap)
-    task.cred = new
+    task.set_cred(new)
     return 0
 
 

@@ -132,7 +132,7 @@ def unshare(task: Task, flags: ULong) -> None:
         raise SysError(errno.EINVAL if task.cred.capable(CAP_SYS_ADMIN) else errno.EPERM)
     if flags & CLONE_FS and task.fs.users > 1:
         task.fs.users -= 1
-        task.fs = task.fs.copy()
+        task.set_fs(task.fs.copy())
     if flags & CLONE_FILES and task.files.users > 1:
         task.files.users -= 1
         task.files.check_copy()

@@ -110,7 +110,7 @@ class Twins:
             self.fresh("/dev/shm"),
             *self.host_files,
         ]
-        result = self.runner.native(*command, timeout=100.0)
+        result = self.runner.native(*command, timeout=300.0)
         assert result.status == 0, result
         return result.out.splitlines()
 

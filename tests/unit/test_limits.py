@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.signal import SIGRTMIN, SIGUSR1, SigInfo, bit
 from sentry.kernel import fdtable
@@ -37,7 +38,7 @@ def refusal(call):
 
 def test_descriptors_of_all_tables_are_counted(monkeypatch):
     monkeypatch.setattr(fdtable, "MAX_DESCRIPTORS", 5)
-    monkeypatch.setattr(fdtable, "_total", 0)
+    before, lib.descriptor_count = lib.descriptor_count, 0
     table, file = FDTable(), FakeFile()
     for _ in range(2):
         table.install(file.get(), 100)
@@ -52,7 +53,8 @@ def test_descriptors_of_all_tables_are_counted(monkeypatch):
     assert file.refs == refs
     other.close_all(None)
     table.close_all(None)
-    assert fdtable._total == 0 and file.refs == 1
+    assert lib.descriptor_count == 0 and file.refs == 1
+    lib.descriptor_count = before
 
 
 class FakeGroup:

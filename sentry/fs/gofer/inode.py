@@ -130,6 +130,7 @@ class GoferInode(Inode):
 
     __slots__ = ("__weakref__", "fid", "handles", "names", "target")
     fs: GoferFilesystem
+    fixed_link = True
     #: The attributes of a LIVE file need not be asked for again.
     _trusted = LIVE
 
@@ -348,4 +349,5 @@ class SharedInode(GoferInode):
 
     __slots__ = ()
     caching = CACHE_REVALIDATE
+    fixed_link = False
     _trusted = 0

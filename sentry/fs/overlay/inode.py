@@ -15,9 +15,11 @@ from __future__ import annotations
 import errno
 from _weakref import ref
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_ACCMODE, O_RDONLY
 from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from sentry.fs import spare
 from sentry.fs.dirfile import SnapshotDirectory
 from sentry.fs.mutex import Mutex
 from sentry.fs.tmpfs.inode import DirectoryInode, SymlinkInode, Tmpfs
@@ -198,6 +200,9 @@ class OverlayRegular(_Over, RegularInode):
         await self.copy_up(path, self.size)
         return await super().open(path, flags, cred)
 
+    def may_reopen(self, file: File) -> bool:
+        return not self.copied or file.c.kind == lib.VFILE_TMPFS
+
     async def setattr(self, changes: dict[str, int]) -> None:
         size = changes.get("size")
         if size is not None and not self.copied:
@@ -216,6 +221,7 @@ class OverlayRegular(_Over, RegularInode):
                 self.size = done
                 self.blocks = self.pages * 8
                 self.copied = True
+                spare.forget_inode(self)
             except BaseException:
                 super().truncate(0)
                 self.size, self.blocks = old_size, old_blocks

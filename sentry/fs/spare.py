@@ -1,0 +1,117 @@
+"""Spare files: regular files that were closed, kept to be opened again at the same place without Python.
+
+The last `put` of a File hands it to `keep`.  From then on the engine may open and close it
+(csrc/engine/fast_open.c): SPARE_OPEN is a file at a descriptor that Python has not seen yet.  When
+a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.
+
+Whatever takes the right away to open the very same description once more calls a `forget`: the name
+goes or means something else, the data moves, locks appear (whose end a close has to see), the mount
+goes.  What is open then stays open, and is Python's to close.
+"""
+
+from __future__ import annotations
+
+from sentry._engine import ffi, lib
+from sentry.abi.fcntl import O_ACCMODE, O_PATH
+from sentry.fs.inode import CACHE_EXACT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.fs.dentry import Dentry, Mount
+    from sentry.fs.file import File
+    from sentry.fs.inode import Inode
+
+IDLE: int = lib.SPARE_IDLE
+OPEN: int = lib.SPARE_OPEN
+LAST: int = lib.SPARE_LAST
+_KINDS = (lib.VFILE_REGULAR, lib.VFILE_TMPFS)
+_HASHED: int = lib.DNODE_HASHED
+NULL = ffi.NULL
+#: How many of one place: as many opens of it at the same time need no Python.
+MAX_ALIKE = 4
+#: How many are kept when fast paths are on.
+MAX_SPARES = 128
+#: 0: none are, as while nobody would open them.
+limit = 0
+#: struct vfile * → its File, the one closed longest ago first; those that are open, too.
+_spares: dict[Any, File] = {}
+
+
+def enable(on: bool) -> None:
+    global limit
+    limit = MAX_SPARES if on else 0
+    if not on:
+        forget_all()
+
+
+def keep(file: File) -> bool:
+    """Take `file`, which nobody refers to any more, if the engine may open it again."""
+    c = file.c
+    path = file.path
+    if c.flags & (O_ACCMODE | O_PATH) or c.kind not in _KINDS or path is None or c.holds:
+        return False
+    inode, dentry = file.inode, path.dentry
+    if dentry.inode is not inode or not dentry.c or not dentry.c.flags & _HASHED:
+        return False
+    if inode.caching != CACHE_EXACT or inode.locks is not None or file.owner is not None:
+        return False
+    if not inode.may_reopen(file):
+        return False
+    alike, other = 0, dentry.c.spares
+    while other:
+        alike += 1
+        other = other.next_spare
+    if alike >= MAX_ALIKE:
+        return False
+    if len(_spares) >= limit:
+        oldest = next((other for other in _spares if other.spare == IDLE), None)
+        if oldest is None:
+            return False
+        _end(oldest)
+    _spares[c] = file
+    lib.vfile_keep(c, path.mount.c, dentry.c)
+    return True
+
+
+def adopt(c: Any) -> File:
+    """The File of a descriptor that the engine made, with the reference that the descriptor is."""
+    file = _spares.pop(c)
+    lib.vfile_unkeep(c)
+    c.spare = 0
+    file.refs = 1
+    return file
+
+
+def _end(c: Any) -> None:
+    """Give up the spare `c`, now or when it is closed."""
+    lib.vfile_unkeep(c)
+    if c.spare != IDLE:
+        c.spare = LAST
+        return
+    c.spare = 0
+    _spares.pop(c).release()
+
+
+def forget_dentry(dentry: Dentry) -> None:
+    """The name of `dentry` goes."""
+    while dentry.c and (c := dentry.c.spares):
+        _end(c)
+
+
+def forget_inode(inode: Inode) -> None:
+    for c, file in list(_spares.items()):
+        if file.inode is inode:
+            _end(c)
+
+
+def forget_mount(mount: Mount) -> None:
+    for c, file in list(_spares.items()):
+        if file.path is not None and file.path.mount is mount:
+            _end(c)
+
+
+def forget_all() -> None:
+    for c in list(_spares):
+        _end(c)
