@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 NAME = b"[trampolines]"
 #: At which trap a site is examined: patching it costs as much as some tens of traps.
-THRESHOLD = 8
+THRESHOLD = 32
 #: One address space never has more pages of trampolines.
 MAX_PAGES = 64
 
