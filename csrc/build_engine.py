@@ -13,7 +13,7 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = [
-    f"csrc/abi/{name}.h" for name in ("vfs", "dcache", "mm", "queue", "engine", "host", "pool")
+    f"csrc/abi/{name}.h" for name in ("vfs", "dcache", "mm", "queue", "engine", "host", "pool", "patch")
 ]
 SOURCES = sorted(
     str(path.relative_to(ROOT))

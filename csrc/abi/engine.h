@@ -13,6 +13,7 @@
 #define ENGINE_FAULT 2
 #define ENGINE_KICKED 3
 #define ENGINE_DEAD 4
+#define ENGINE_SITE 6 /* code 1: and then as SYSCALL; 0: the call has been answered without us */
 
 /* guest_thread.state */
 #define THREAD_FREE 0
@@ -57,6 +58,8 @@ struct guest_hot {
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
 struct fd_table;
+struct patch_table;
+struct mm;
 struct fs_context;
 struct vcred;
 struct guest_thread {
@@ -75,7 +78,10 @@ struct guest_thread {
     uint64_t progress; /* of a trapped call that was parked before: bytes moved so far. */
     uint64_t deadline; /* and when it ends (CLOCK_MONOTONIC, ns; 0: never).  Who uses them sets them to 0 */
     uint64_t idle_ns;  /* time spent parked, see thread_take_idle */
+    struct patch_table *patches; /* of its address space; NULL: call sites are not patched */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
+    struct mm *mm;          /* likewise; NULL: none on memory */
+    uint32_t altstack;      /* the task has an alternate signal stack */
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;
 };
@@ -103,6 +109,18 @@ int engine_watch(struct engine *e, int fd, uint32_t events, uint64_t token);
 int engine_unwatch(struct engine *e, int fd);
 /* Sleep until something happens; events[] gets at most `max` entries.  timeout_ns -1: no limit. */
 int engine_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max);
+
+/* engine/frames.c: what Python knows of a signal that is to be delivered. */
+struct signal_frame {
+    uint64_t handler, restorer, mask;
+    uint64_t stack, lowest;               /* the frame lies below the one and not below the other */
+    uint64_t alt_base, alt_flags, alt_size; /* stack_t */
+    uint64_t error, trapno, cr2;
+    uint8_t info[128]; /* siginfo_t */
+};
+
+/* Let the stopped thread run the handler: 0, or -EAGAIN where Python has to do it (nothing has happened). */
+int guest_push_frame(struct engine *e, struct guest_thread *g, const struct signal_frame *s);
 
 /* engine/fast.c: whether calls may be answered without Python. */
 void engine_set_fast(struct engine *e, int on);
@@ -137,6 +155,10 @@ int64_t guest_syscall(struct engine *e, struct guest_thread *g, uint64_t number,
 int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,
                         uint32_t wanted);
 int guest_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);
+/* Bytes of private executable memory whose protection is `prot`, each aligned word by one store; behind it no
+ * processor executes what was there before. */
+int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,
+                     int prot);
 int guest_exit_thread(struct engine *e, struct guest_thread *g);
 int64_t guest_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
                        int flags, int host_fd, uint64_t offset);

@@ -58,9 +58,13 @@ uint32_t mm_dead_object(void);
 uint32_t mm_index(const struct mm *mm, uint64_t addr);
 /* Whether [start, end) is unmapped and no stack's guard gap. */
 int mm_is_free(const struct mm *mm, uint64_t start, uint64_t end);
-/* A place for `size` bytes, 0 if there is none: below mmap_base, or else anywhere; or the lowest in [low, high). */
+/* A place for `size` bytes, 0 if there is none: below mmap_base, or else anywhere; or the lowest, or highest, in
+ * [low, high). */
 uint64_t mm_find_free(const struct mm *mm, uint64_t size);
 uint64_t mm_find_low(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high);
+uint64_t mm_find_high(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high);
+/* Whether [start, end) shows `file` from `offset` on, privately, as it would if it were mapped anew; no code. */
+int mm_is_pristine(const struct mm *mm, uint64_t start, uint64_t end, uint32_t file, uint64_t offset);
 
 /* Make a mapping where nothing is: no checks, no charge. */
 int mm_insert(struct mm *mm, uint64_t start, uint64_t end, uint32_t flags, uint32_t file, uint64_t offset,

@@ -26,12 +26,13 @@
 #define PATH_DIRECT 1 /* a jump from a patched site, or nothing yet: the registers are loaded */
 
 /* record.order_nr: a system call's number, or one of these */
-#define ORDER_CLONE 0x1000   /* flags, record of the child, its offset in the child's memfd */
+#define ORDER_CLONE 0x1000   /* flags, record of the child, its offset in the child's memfd, address of r->child */
 #define ORDER_CMPXCHG 0x1001 /* address, expected, new */
 #define ORDER_XSAVE 0x1002   /* to the window */
 #define ORDER_XRSTOR 0x1003  /* from the window */
 #define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window */
 #define ORDER_EXIT 0x1005    /* end this thread */
+#define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store */
 
 #define RECORD_STACK_TOP 0x10000
 #define RECORD_WINDOW 0x10000
@@ -46,6 +47,7 @@
 #define R_PATH 0x14
 #define R_FRAME 0x18
 #define R_SELF 0x20
+#define R_CHILD 0x78
 #define R_REGS 0x80
 #define R_R15 0x80
 #define R_R14 0x88
@@ -107,8 +109,10 @@ struct record {
     uint32_t out_size;     /* how many bytes of the window go to the guest before it runs on, */
     uint64_t out_addr;     /* and where to */
     uint64_t probed_addr;  /* memory that the guest can write */
-    uint32_t probed_size, spare32;
-    uint64_t spare[1];
+    uint32_t probed_size;
+    uint32_t unpatched; /* calls that the stub has answered after a signal */
+    uint32_t child;        /* who the last ORDER_CLONE has made, by the host's kernel */
+    uint32_t spare;
     struct guest_regs regs;
     uint64_t padding[5];
     uint64_t order_nr;

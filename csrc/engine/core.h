@@ -72,7 +72,8 @@ struct thread {
     bool gone;              /* its process is dead */
     bool delivering;        /* a fast path's result is on its way, */
     bool final;             /* and the call can't be done again */
-    uint64_t kicked_at;     /* CLOCK_MONOTONIC, ns; 0: not */
+    uint64_t kicked_at;     /* last time, CLOCK_MONOTONIC, ns; 0: not */
+    uint32_t kicks;         /* how often again */
     /* leader only */
     int record_fd;
     uint32_t record_count;
@@ -111,7 +112,7 @@ struct engine {
 
     /* `trap` only */
     bool trap;       /* which platform this is */
-    bool lost_child; /* a clone went wrong: there may be a stub that we don't know */
+    int newest_pid;  /* the last that was given a slot */
     bool sync_wake;  /* notifications switch on one CPU */
     int bell;        /* eventfd, -1 before boot */
     int shared_fd;

@@ -90,6 +90,7 @@ void thread_name(struct engine *e, struct thread *t, int pid)
 {
     t->g.pid = t->g.tgid = pid;
     e->by_pid[pid] = t->g.slot + 1;
+    e->newest_pid = pid;
 }
 
 /* A slot for the host thread `pid`, which must be stopped; NULL without memory. */

@@ -236,6 +236,16 @@ static void settle(uint32_t count)
             epitem_ready(reported[i].item);
 }
 
+/* Are they all level-triggered, so that the next call finds them again? */
+static bool can_repeat(uint32_t count)
+{
+    uint32_t i;
+    for (i = 0; i < count; i++)
+        if (reported[i].events & (EPOLLONESHOT | EPOLLET))
+            return false;
+    return true;
+}
+
 static int wait_for(struct call *c)
 {
     struct vfile *f = call_file(c, c->args[0]);
@@ -259,8 +269,10 @@ static int wait_for(struct call *c)
     settle((uint32_t)found);
     c->out_addr = c->args[1];
     c->out_size = (uint32_t)found * EVENT_SIZE;
-    c->undo = undo_wait;
-    c->undo_value = found;
+    if (!can_repeat((uint32_t)found)) {
+        c->undo = undo_wait;
+        c->undo_value = found;
+    }
     return call_return(c, found);
 }
 

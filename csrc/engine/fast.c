@@ -28,6 +28,9 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
     [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
     [SYS_poll] = fast_poll,         [SYS_epoll_wait] = fast_epoll_wait, [SYS_epoll_pwait] = fast_epoll_pwait,
+    [SYS_mmap] = fast_mmap,         [SYS_munmap] = fast_munmap, [SYS_mprotect] = fast_mprotect,
+    [SYS_rt_sigreturn] = fast_sigreturn,
+    [SYS_brk] = fast_brk,           [SYS_madvise] = fast_madvise,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */
@@ -78,7 +81,12 @@ int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit)
 
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
 {
-    return size <= sizeof input && call_in(c, addr, input, size) == 0 ? input : NULL;
+    const struct record *r = c->t->record;
+    if (size > CALL_WINDOW)
+        return NULL;
+    if (r && r->in_addr == addr && size <= r->in_size)
+        return record_window(c->t);
+    return call_in(c, addr, input, size) == 0 ? input : NULL;
 }
 
 struct vfile *call_file(struct call *c, uint64_t fd)

@@ -20,7 +20,7 @@
 #define CALL_RW_MAX 0x7ffff000u          /* Linux's MAX_RW_COUNT: longer ones are cut */
 #define CALL_USER_END 0x7ffffffff000ull /* TASK_SIZE with four-level page tables */
 
-enum { FAST_PASS, FAST_DONE, FAST_PARK };
+enum { FAST_PASS, FAST_DONE, FAST_PARK, FAST_JUMP };
 
 struct call {
     struct engine *e;
@@ -34,7 +34,7 @@ struct call {
 
     void (*undo)(struct call *c); /* NULL: there is nothing to take back */
     void *undo_object;
-    int64_t undo_value, undo_time;
+    int64_t undo_value;
 
     /* Of a call that may sleep (parking.c). */
     bool retry;         /* it has slept */
@@ -51,7 +51,8 @@ int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size);
 /* The length of the string at `addr`, copied with its NUL; -EFAULT, or -ENAMETOOLONG beyond `limit`. */
 int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit);
 
-/* A copy of `size` <= CALL_WINDOW bytes of the guest, good until the call ends; NULL for EFAULT. */
+/* `size` <= CALL_WINDOW bytes of the guest, good until the call ends or c->out is written to; NULL for EFAULT.  The
+ * guest may change them meanwhile: for what is only passed on, and looked at by nobody. */
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size);
 
 /* The file of a descriptor, NULL if nothing is open there (or the thread has no table). */
@@ -105,6 +106,8 @@ struct path_walk call_walk_of(const struct call *c, uint32_t flags);
 int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr);
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
 fast_handler fast_lseek, fast_fstat, fast_fcntl;
+fast_handler fast_sigreturn;
+fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise;
 
 /* By the kind of the file. */
 int fast_file_read(struct call *c, struct vfile *f);

@@ -20,9 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define USER_END 0x7ffffffff000ull
 #define PAGE_SIZE 4096
-#define MAX_RW_COUNT 0x7ffff000ull
 #define IOV_FEW 16 /* longer vectors are Python's */
 #define DAY_NS 86400000000000ll
 #define SECOND_NS 1000000000ll
@@ -35,25 +33,15 @@ static int64_t wall_ns(void)
     return now.tv_sec * SECOND_NS + now.tv_nsec;
 }
 
-static bool may_read(const struct vfile *f)
-{
-    return !(f->flags & O_PATH) && (f->flags & O_ACCMODE) != O_WRONLY && (f->flags & O_ACCMODE) != 3;
-}
-
-static bool may_write(const struct vfile *f)
-{
-    return !(f->flags & O_PATH) && ((f->flags & O_ACCMODE) == O_WRONLY || (f->flags & O_ACCMODE) == O_RDWR);
-}
-
 static bool is_bytes(const struct vfile *f)
 {
     return f->kind == VFILE_NULL || f->kind == VFILE_ZERO || f->kind == VFILE_REGULAR || f->kind == VFILE_TMPFS;
 }
 
-/* access_ok: no buffer may reach out of user space, whatever of it is used. */
-static bool in_user(uint64_t addr, uint64_t size)
+/* rw_verify_area: all of it has an offset.  `count` is below CALL_USER_END. */
+static bool in_offsets(int64_t offset, uint64_t count)
 {
-    return addr <= USER_END && size <= USER_END - addr;
+    return offset >= 0 && offset <= INT64_MAX - (int64_t)count;
 }
 
 /* Reading */
@@ -115,7 +103,6 @@ static void undo_read(struct call *c)
 {
     struct vfile *f = c->undo_object;
     f->pos = c->undo_value;
-    f->node->atime = c->undo_time;
 }
 
 /* `count` bytes of `f` from `offset`, or from its position, to the guest's `addr`. */
@@ -123,14 +110,10 @@ static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t co
 {
     int64_t from = offset ? *offset : f->pos, done;
     uint32_t size = count > CALL_WINDOW ? CALL_WINDOW : (uint32_t)count;
-    if (!may_read(f) || !in_user(addr, count) || from < 0)
+    if (!vfile_readable(f) || !is_user_range(addr, count) || !in_offsets(from, count))
         return FAST_PASS;
     if (f->kind == VFILE_NULL || (count == 0 && is_bytes(f)))
         return call_return(c, 0);
-    c->undo = undo_read;
-    c->undo_object = f;
-    c->undo_value = f->pos;
-    c->undo_time = f->node->atime;
     switch (f->kind) {
     case VFILE_ZERO:
         if (count > CALL_WINDOW)
@@ -156,9 +139,13 @@ static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t co
     if (done < 0 || (count > size && done == size)) /* there is more than the window takes */
         return FAST_PASS;
     if (f->kind == VFILE_TMPFS)
-        touch_atime(f);
-    if (!offset && f->kind != VFILE_ZERO)
+        touch_atime(f); /* as Python does, whatever becomes of the bytes */
+    if (!offset && f->kind != VFILE_ZERO && done) {
+        c->undo = undo_read;
+        c->undo_object = f;
+        c->undo_value = f->pos;
         f->pos = from + done;
+    }
     c->out_addr = addr;
     c->out_size = (uint32_t)done;
     return call_return(c, done);
@@ -187,10 +174,10 @@ static int few_vectors(struct call *c, struct iovec *vectors, uint64_t *total)
     if (count && call_in(c, c->args[1], vectors, (uint32_t)(count * (int64_t)sizeof *vectors)) < 0)
         return -1;
     for (int i = 0; i < count; i++) {
-        if (!in_user((uint64_t)vectors[i].iov_base, vectors[i].iov_len))
+        if (!is_user_range((uint64_t)vectors[i].iov_base, vectors[i].iov_len))
             return -1;
         *total += vectors[i].iov_len;
-        if (*total > MAX_RW_COUNT)
+        if (*total > CALL_RW_MAX)
             return -1;
         if (vectors[i].iov_len)
             vectors[used++] = vectors[i];
@@ -205,7 +192,7 @@ int fast_readv(struct call *c)
     struct iovec vectors[IOV_FEW];
     uint64_t total;
     int count;
-    if (!f || !is_bytes(f) || !may_read(f))
+    if (!f || !is_bytes(f) || !vfile_readable(f))
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
     if (count == 0)
@@ -270,10 +257,10 @@ static int64_t write_host(struct vfile *f, const uint8_t *buffer, uint32_t size,
 static bool is_plain_write(const struct call *c, const struct vfile *f)
 {
     if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO)
-        return may_write(f);
+        return vfile_writable(f);
     if (f->kind != VFILE_REGULAR && f->kind != VFILE_TMPFS)
         return false;
-    return may_write(f) && !(f->node->mode & (S_ISUID | S_ISGID)) && !(c->t->g.files->flags & TABLE_LIMITED);
+    return vfile_writable(f) && !(f->node->mode & (S_ISUID | S_ISGID)) && !(c->t->g.files->flags & TABLE_LIMITED);
 }
 
 /* `size` bytes to `offset` of a regular file, or to its position. */
@@ -300,10 +287,10 @@ static int write_call(struct call *c, struct vfile *f, const int64_t *offset)
 {
     uint64_t addr = c->args[1], count = c->args[2];
     const uint8_t *buffer;
-    if (!is_plain_write(c, f) || !in_user(addr, count) || (offset && *offset < 0))
+    if (!is_plain_write(c, f) || !is_user_range(addr, count) || !in_offsets(offset ? *offset : f->pos, count))
         return FAST_PASS;
     if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO)
-        return call_return(c, count < MAX_RW_COUNT ? (int64_t)count : (int64_t)MAX_RW_COUNT);
+        return call_return(c, count < CALL_RW_MAX ? (int64_t)count : CALL_RW_MAX);
     if (count == 0)
         return call_return(c, 0);
     if (count > CALL_WINDOW)
@@ -336,6 +323,8 @@ int fast_writev(struct call *c)
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
     if (count < 0)
+        return FAST_PASS;
+    if (!in_offsets(f->pos, total))
         return FAST_PASS;
     if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
         return call_return(c, (int64_t)total);

@@ -141,7 +141,7 @@ static int64_t size_of(const struct vma *v)
 /* Whether `right` continues `left`, so that one mapping could describe both. */
 static bool joins(const struct vma *left, const struct vma *right)
 {
-    return left->end == right->start && left->flags == right->flags && left->file == right->file &&
+    return left->end == right->start && !((left->flags ^ right->flags) & ~VM_PRISTINE) && left->file == right->file &&
            left->name == right->name && !(left->flags & VM_DONTEXPAND) &&
            (!left->file || left->offset + left->end - left->start == right->offset);
 }
@@ -153,6 +153,7 @@ static bool join_at(struct mm *mm, uint32_t i)
     if (i + 1 >= mm->count || !joins(v, v + 1))
         return false;
     v->end = v[1].end;
+    v->flags &= v[1].flags;
     mm_object_put(v[1].file);
     mm_object_put(v[1].name);
     mm->count--;
@@ -241,7 +242,7 @@ int mm_is_free(const struct mm *mm, uint64_t start, uint64_t end)
     return i == mm->count || end <= guarded_start(mm->vmas + i);
 }
 
-static uint64_t find_high(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high)
+uint64_t mm_find_high(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high)
 {
     uint32_t i = mm_index(mm, high - 1);
     if (i < mm->count && guarded_start(mm->vmas + i) < high)
@@ -271,8 +272,22 @@ uint64_t mm_find_low(const struct mm *mm, uint64_t size, uint64_t low, uint64_t 
 
 uint64_t mm_find_free(const struct mm *mm, uint64_t size)
 {
-    uint64_t addr = find_high(mm, size, MMAP_MIN_ADDR, mm->mmap_base);
+    uint64_t addr = mm_find_high(mm, size, MMAP_MIN_ADDR, mm->mmap_base);
     return addr ? addr : mm_find_low(mm, size, LEGACY_BASE, mm->top);
+}
+
+int mm_is_pristine(const struct mm *mm, uint64_t start, uint64_t end, uint32_t file, uint64_t offset)
+{
+    uint32_t i;
+    for (i = mm_index(mm, start); start < end; i++) {
+        const struct vma *v = mm->vmas + i;
+        if (i == mm->count || v->start > start || v->file != file || v->name ||
+            (v->flags & (VM_PRISTINE | VM_EXEC)) != VM_PRISTINE || v->offset + start - v->start != offset)
+            return 0;
+        offset += v->end - start;
+        start = v->end;
+    }
+    return 1;
 }
 
 /* Add a mapping (its references pass) where nothing is; there is room. */
@@ -352,6 +367,9 @@ int mm_map(struct mm *mm, uint64_t start, uint64_t end, uint32_t flags, uint32_t
             return r;
         flags |= VM_ACCOUNT;
     }
+    flags &= ~VM_PRISTINE;
+    if (file && !(flags & (VM_SHARED | VM_WRITE)))
+        flags |= VM_PRISTINE;
     mm_object_get(file);
     mm_object_get(name);
     mm_remove(mm, start, end, 1);
@@ -410,7 +428,7 @@ void mm_set_prot(struct mm *mm, uint64_t start, uint64_t end, uint32_t prot)
         mm_count(mm, v->flags, -size_of(v));
         if (prot & VM_WRITE && !(v->flags & (VM_WRITE | VM_SHARED | VM_NORESERVE)))
             v->flags |= VM_ACCOUNT;
-        v->flags = (v->flags & ~7u) | prot;
+        v->flags = (v->flags & ~(prot & VM_WRITE ? VM_PRISTINE | 7u : 7u)) | prot;
         mm_count(mm, v->flags, size_of(v));
     }
     join(mm, start, end);
@@ -496,6 +514,7 @@ int mm_fork(struct mm *child, struct mm *parent)
         mm_count(child, v.flags, size_of(&v));
         if (count && joins(vmas + count - 1, &v)) {
             vmas[count - 1].end = v.end;
+            vmas[count - 1].flags &= v.flags;
             continue;
         }
         mm_object_get(v.file);

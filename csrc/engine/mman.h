@@ -10,6 +10,8 @@
 #define VM_SHARED 0x8u
 #define VM_MAYALL 0x70u
 #define VM_GROWSDOWN 0x100u
+#define VM_PFNMAP 0x400u
+#define VM_PRISTINE 0x800u
 #define VM_LOCKED 0x2000u
 #define VM_DONTCOPY 0x20000u
 #define VM_DONTEXPAND 0x40000u
@@ -18,7 +20,7 @@
 #define VM_NORESERVE 0x200000u
 #define VM_WIPEONFORK 0x2000000u
 
-#define GUEST_TOP 0x7ffffc000000ull
+#define GUEST_TOP 0x7fff00000000ull
 #define GUEST_PAGE 4096ull
 #define MMAP_MIN_ADDR 65536ull
 #define MAX_MAP_COUNT 65530u

@@ -1,6 +1,7 @@
 /* Which platform it is, for the calls that Python makes. */
 #include "core.h"
 
+#include <errno.h>
 #include <signal.h>
 
 void engine_use_trap(struct engine *e)
@@ -75,6 +76,12 @@ int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr,
 int guest_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child)
 {
     return CHOOSE(e, clone)(e, g, thread, child);
+}
+
+int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,
+                     int prot)
+{
+    return e->trap ? trap_write_code(e, g, addr, data, size, prot) : -ENOSYS;
 }
 
 int guest_exit_thread(struct engine *e, struct guest_thread *g)

@@ -21,3 +21,6 @@
 
 PLATFORM(ptrace);
 PLATFORM(trap);
+
+int trap_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,
+                    int prot);

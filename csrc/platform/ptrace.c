@@ -272,7 +272,7 @@ static void take_status(struct engine *e, int pid, int status)
     case THREAD_RUNNING:
         kind = classify(&t->g, status);
         verdict = kind == ENGINE_SYSCALL ? fast_trap(e, t) : FAST_PASS;
-        if (verdict == FAST_DONE) {
+        if (verdict == FAST_DONE || verdict == FAST_JUMP) {
             resume_served(e, t);
         } else if (verdict == FAST_PARK) {
             break;

@@ -11,6 +11,7 @@
  */
 #include "trap.h"
 #include "fast.h"
+#include "patch.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -25,7 +26,7 @@
 #define STUB_SPIN_NS 50000ull
 #define LOOK_NS 200000ull /* between two looks at descriptors and deaths while traps keep coming */
 #define KICK_AGAIN_NS 100000000ull
-#define KICK_DEADLY_NS 2000000000ull
+#define KICKS_DEADLY 20 /* counted, not timed: the whole sandbox may have been frozen meanwhile */
 #define FD_BATCH 64
 
 static uint64_t ticks(void)
@@ -71,7 +72,6 @@ int trap_init(struct engine *e)
 /* Let the thread run on as its record says. */
 static void go(struct engine *e, struct thread *t)
 {
-    t->record->kick = 0;
     trap_store_state(t, RECORD_RUN);
     thread_set_running(e, t);
     e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;
@@ -88,8 +88,25 @@ int trap_resume(struct engine *e, struct guest_thread *g)
         return -EINVAL;
     regs_sanitize(&t->record->regs, &g->regs);
     t->record->out_size = 0;
+    t->record->kick = 0; /* the kernel has looked at what it was for */
     go(e, t);
     return 0;
+}
+
+static void no_longer_kicked(struct engine *e, struct thread *t)
+{
+    t->kicked = false;
+    if (t->kicked_at) {
+        t->kicked_at = 0;
+        e->kicked_count--;
+    }
+}
+
+/* Behind our back: its process may live on. */
+static void ended_itself(struct engine *e, struct thread *t)
+{
+    no_longer_kicked(e, t);
+    thread_set_ready(e, t, ENGINE_DEAD);
 }
 
 int trap_kick(struct engine *e, struct guest_thread *g)
@@ -99,21 +116,15 @@ int trap_kick(struct engine *e, struct guest_thread *g)
         parking_report(e, t);
     if (g->state != THREAD_RUNNING)
         return 0;
+    t->kicked = true;
     if (!t->kicked_at) {
         t->kicked_at = now_ns();
+        t->kicks = 0;
         e->kicked_count++;
     }
     if (syscall(SYS_tgkill, g->tgid, g->pid, KICK_SIGNAL) < 0 && errno == ESRCH)
-        thread_set_ready(e, t, ENGINE_DEAD); /* it has ended itself behind our back */
+        ended_itself(e, t);
     return 0;
-}
-
-static void no_longer_kicked(struct engine *e, struct thread *t)
-{
-    if (t->kicked_at) {
-        t->kicked_at = 0;
-        e->kicked_count--;
-    }
 }
 
 /* Kicks that nobody answers. */
@@ -124,13 +135,13 @@ static void check_kicked(struct engine *e)
     for (l = e->running.next; l != &e->running; l = next) {
         struct thread *t = of_link(l);
         next = l->next;
-        if (!t->kicked_at)
+        if (!t->kicked_at || now - t->kicked_at < KICK_AGAIN_NS)
             continue;
-        if (now - t->kicked_at > KICK_DEADLY_NS)
+        t->kicked_at = now;
+        if (++t->kicks > KICKS_DEADLY)
             kill(t->g.tgid, SIGKILL);
-        else if (now - t->kicked_at > KICK_AGAIN_NS && syscall(SYS_tgkill, t->g.tgid, t->g.pid, KICK_SIGNAL) < 0 &&
-                 errno == ESRCH)
-            thread_set_ready(e, t, ENGINE_DEAD);
+        else if (syscall(SYS_tgkill, t->g.tgid, t->g.pid, KICK_SIGNAL) < 0 && errno == ESRCH)
+            ended_itself(e, t);
     }
 }
 
@@ -158,38 +169,67 @@ static int read_trap(struct thread *t)
             return ENGINE_KICKED;
         return ENGINE_FAULT;
     }
-    return kind == ENGINE_SYSCALL ? ENGINE_SYSCALL : ENGINE_KICKED;
+    return kind == ENGINE_SYSCALL || kind == ENGINE_SITE ? (int)kind : ENGINE_KICKED;
+}
+
+/* Whether the call site has trapped so often by now that Python should try to patch it. */
+static bool is_hot(struct thread *t)
+{
+    return t->g.patches && t->record->path == PATH_SIGNAL && patch_trap(t->g.patches, t->g.regs.rip - 2) == 1;
 }
 
 /* A fast path has served the call, which changes rax alone. */
 static int resume_served(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
+    if (g->state == THREAD_DEAD) { /* it died of an order that the fast path gave */
+        thread_set_ready(e, t, ENGINE_DEAD);
+        return 0;
+    }
     t->record->regs.rax = g->regs.rax;
     g->regs.rax = g->regs.orig_rax; /* in case that the delivery fails */
     go(e, t);
     return 0;
 }
 
-/* A fast path may serve it: then it is already running again. */
+/* A fast path may serve it: then it is already running again.  Not after a kick, which go() would forget. */
 static void take(struct engine *e, struct thread *t, bool fast)
 {
     int kind = read_trap(t), verdict;
-    no_longer_kicked(e, t);
+    bool kicked = t->kicked_at != 0;
+    if (kind == ENGINE_SITE && !(fast && is_hot(t))) {
+        e->running_count--;
+        go(e, t);
+        return;
+    }
+    if (kind == ENGINE_SITE || (kind == ENGINE_SYSCALL && is_hot(t))) {
+        t->g.code = kind == ENGINE_SYSCALL;
+        kind = ENGINE_SITE;
+    }
     if (kind == ENGINE_COPY_FAULT) {
+        kind = ENGINE_SYSCALL;
         if (t->final) {
             /* The stub had found the memory there: another thread has unmapped it since. */
-            e->running_count--;
             t->g.regs.rax = (uint64_t)-EFAULT;
+            kind = ENGINE_KICKED;
+        }
+        if (t->final && !kicked) {
+            e->running_count--;
             resume_served(e, &t->g);
             return;
         }
-        kind = ENGINE_SYSCALL;
-    } else if (kind == ENGINE_SYSCALL && fast) {
+    } else if (kind == ENGINE_SYSCALL && fast && !kicked) {
         verdict = fast_trap(e, t);
         if (verdict == FAST_DONE) {
             e->running_count--;
             resume_served(e, &t->g);
+            return;
+        }
+        if (verdict == FAST_JUMP) {
+            e->running_count--;
+            if (t->g.state != THREAD_DEAD)
+                t->g.state = THREAD_STOPPED;
+            trap_resume(e, &t->g);
             return;
         }
         if (verdict == FAST_PARK) {
@@ -198,6 +238,7 @@ static void take(struct engine *e, struct thread *t, bool fast)
         }
     }
     t->delivering = false;
+    no_longer_kicked(e, t);
     thread_set_ready(e, t, kind);
 }
 
@@ -213,6 +254,9 @@ static uint32_t scan(struct engine *e)
             take(e, t, true);
         if (t->g.state == THREAD_RUNNING && !t->record->blocked)
             awake++;
+        /* A fast path that waited for its stub may have seen another one die: the rest is for the next scan. */
+        if (next != &e->running && of_link(next)->g.state != THREAD_RUNNING)
+            break;
     }
     return awake;
 }
@@ -225,7 +269,7 @@ int trap_stop(struct engine *e, struct guest_thread *g)
     while (g->state == THREAD_RUNNING) {
         if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED) {
             take(e, t, false);
-            break;
+            continue;
         }
         check_kicked(e);
         trap_collect_deaths(e);

@@ -5,7 +5,8 @@
 
 /* A system call that a stub was ordered to make and that its filter reports: what it has to look like. */
 struct notified {
-    int pid; /* who makes it; 0: a thread that is not known yet */
+    int pid; /* who makes it; 0: */
+    const uint32_t *child; /* whose id the host's kernel has put here */
     int nr;
     uint64_t args[6];
     int fd;        /* lent to the caller as LENT_FD, -1 for none */

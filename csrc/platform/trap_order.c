@@ -20,14 +20,18 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define SPINS 3000
 #define YIELDS 40
 #define NAP_NS 20000000l
-/* Far more than any honest order takes: munmap of tens of gigabytes, say. */
+/* Far more than any honest order takes: munmap of tens of gigabytes, say; and than a fork until its child shows up.
+ * All others wait meanwhile. */
 #define PATIENCE_NS 20000000000ull
+#define NOTIFIED_PATIENCE_NS 4000000000ull
+#define STRANGERS 65536
 
 static uint32_t state_of(const struct thread *t)
 {
@@ -42,6 +46,15 @@ static bool is_gone(struct engine *e, struct thread *t)
     return t->g.state == THREAD_DEAD || t->g.state == THREAD_FREE;
 }
 
+/* The time that a sandbox was frozen does not count. */
+static bool is_too_long(uint64_t *last, uint64_t *spent, uint64_t patience)
+{
+    uint64_t now = now_ns(), passed = now - *last;
+    *last = now;
+    *spent += passed < 2 * NAP_NS ? passed : 2 * NAP_NS;
+    return *spent > patience;
+}
+
 /* Until the thread has answered: 0, or -ESRCH. */
 int trap_await_done(struct engine *e, struct thread *t)
 {
@@ -53,7 +66,7 @@ static int await_done(struct engine *e, struct thread *t, bool spin)
 {
     struct record *r = t->record;
     struct timespec nap = {0, NAP_NS};
-    uint64_t start;
+    uint64_t last, spent = 0;
     int i;
     for (i = 0; spin && i < SPINS; i++) {
         if (state_of(t) == RECORD_DONE)
@@ -65,7 +78,7 @@ static int await_done(struct engine *e, struct thread *t, bool spin)
             return 0;
         sched_yield();
     }
-    start = now_ns();
+    last = now_ns();
     for (;;) {
         uint32_t state;
         __atomic_store_n(&r->engine_waits, 1, __ATOMIC_SEQ_CST);
@@ -77,7 +90,7 @@ static int await_done(struct engine *e, struct thread *t, bool spin)
             return 0;
         if (is_gone(e, t))
             return -ESRCH;
-        if (now_ns() - start > PATIENCE_NS) {
+        if (is_too_long(&last, &spent, PATIENCE_NS)) {
             kill(t->g.tgid, SIGKILL);
             return -ESRCH;
         }
@@ -112,9 +125,24 @@ static int answer(struct engine *e, uint64_t id, int error, uint32_t flags)
     return 0;
 }
 
+/* The parent could have forged the id, but only to have one of its own accomplices for a child: not somebody
+ * whom we know.  (A thread that has ended itself is known, too, and its id may be given again.) */
+static bool is_newborn(struct engine *e, uint32_t pid, const uint32_t *child)
+{
+    struct thread *known;
+    if (pid != __atomic_load_n(child, __ATOMIC_ACQUIRE))
+        return false;
+    known = thread_find(e, (int)pid);
+    if (known && syscall(SYS_tgkill, known->g.tgid, known->g.pid, 0) == 0)
+        return false;
+    if (known)
+        thread_unlist_pid(e, known);
+    return true;
+}
+
 static bool is_expected(struct engine *e, const struct seccomp_notif *req, const struct notified *n)
 {
-    if (n->pid ? req->pid != (uint32_t)n->pid : thread_find(e, (int)req->pid) != NULL)
+    if (n->child ? !is_newborn(e, req->pid, n->child) : req->pid != (uint32_t)n->pid)
         return false;
     return req->data.nr == n->nr && req->data.arch == AUDIT_ARCH_X86_64 &&
            memcmp(req->data.args, n->args, sizeof n->args) == 0;
@@ -146,33 +174,66 @@ static int serve(struct engine *e, struct notified *n)
     return answer(e, req.id, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
 }
 
+/* A new process was killed before we got to know it: out of memory, maybe. */
+static bool is_dead_child(const uint32_t *child)
+{
+    uint32_t pid = __atomic_load_n(child, __ATOMIC_ACQUIRE);
+    return pid > 0 && pid < PID_LIMIT && kill((int)pid, 0) < 0 && errno == ESRCH;
+}
+
+static bool kill_stranger(struct engine *e, int pid)
+{
+    int status;
+    if (thread_find(e, pid) || syscall(SYS_wait4, (long)pid, &status, (long)(WNOHANG | __WALL), NULL) != 0)
+        return false;
+    kill(pid, SIGKILL);
+    return true;
+}
+
+/* A clone went wrong, and there may be a process of which we know nothing: a child of ours that has no thread.
+ * Where the parent has forged its id, too, we have to search; the host gives ids in turn. */
+static void kill_lost_child(struct engine *e, const uint32_t *child)
+{
+    uint32_t pid = __atomic_load_n(child, __ATOMIC_ACQUIRE);
+    int i;
+    if (pid > 0 && pid < PID_LIMIT && kill_stranger(e, (int)pid))
+        return;
+    for (i = 1; i < STRANGERS; i++) {
+        kill_stranger(e, i);
+        if (e->newest_pid + i < PID_LIMIT)
+            kill_stranger(e, e->newest_pid + i);
+    }
+}
+
 /* Wait for the call and let it go on.  0 also when `t` has answered its order without making it. */
 static int await_notified(struct engine *e, struct thread *t, struct notified *n, bool until_done)
 {
     struct pollfd listener = {.fd = e->listener, .events = POLLIN};
     const struct timespec nap = {0, NAP_NS};
-    uint64_t start = now_ns();
-    int r;
-    while (!n->caller) {
-        int ready = ppoll(&listener, 1, &nap, NULL);
-        if (ready > 0 && listener.revents & POLLIN) {
+    uint64_t last = now_ns(), spent = 0;
+    uint32_t round;
+    for (round = 1;; round++) {
+        int ready = ppoll(&listener, 1, &nap, NULL), r = 0;
+        if (ready > 0 && listener.revents & POLLIN)
             r = serve(e, n);
-            if (r < 0)
-                return r;
-            continue;
-        }
+        else if (ready > 0) /* POLLHUP: nobody has the filter any more */
+            r = -ESRCH;
+        if (r < 0 || n->caller)
+            return r;
         if (until_done && state_of(t) == RECORD_DONE)
             return 0;
-        if (is_gone(e, t))
-            return -ESRCH;
-        if (ready > 0) /* POLLHUP: nobody has the filter any more */
-            return -ESRCH;
-        if (now_ns() - start > PATIENCE_NS) {
+        /* Other calls, which nobody ordered, may come as fast as we refuse them. */
+        if (ready <= 0 || round % 64 == 0) {
+            if (is_gone(e, t))
+                return -ESRCH;
+            if (n->child && is_dead_child(n->child))
+                return -EAGAIN;
+        }
+        if (is_too_long(&last, &spent, NOTIFIED_PATIENCE_NS)) {
             kill(t->g.tgid, SIGKILL);
             return -ESRCH;
         }
     }
-    return 0;
 }
 
 /* A system call that the filter reports: its result, or -ESRCH. */
@@ -220,6 +281,31 @@ int64_t trap_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, u
     return r == -ESRCH ? r : 0;
 }
 
+/* Change code under threads that may be executing it: mprotect interrupts every processor that runs the address
+ * space, and never takes away the right to execute. */
+int trap_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size, int prot)
+{
+    struct thread *t = of_guest(g);
+    const uint8_t *from = data;
+    uint64_t first = addr & ~0xfffull, length = ((addr + size + 0xfff) & ~0xfffull) - first, word;
+    int64_t r = trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, PROT_READ | PROT_WRITE | PROT_EXEC});
+    while (r == 0 && size) {
+        uint32_t skip = addr & 7, piece = 8 - skip < size ? 8 - skip : size;
+        if (memory_read(g->tgid, addr - skip, &word, 8) != 8) {
+            r = -EFAULT;
+            break;
+        }
+        memcpy((uint8_t *)&word + skip, from, piece);
+        r = trap_order(e, t, ORDER_STORE, (uint64_t[6]){addr - skip, word}) ? -EFAULT : 0;
+        addr += piece;
+        from += piece;
+        size -= piece;
+    }
+    if (r != -ESRCH)
+        trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, (uint64_t)prot});
+    return (int)r;
+}
+
 /* Records of the child: in its own memfd for a process, in the leader's for a thread. */
 static int make_child_record(struct thread *t, struct thread *child, bool thread)
 {
@@ -254,17 +340,17 @@ static int make_child_record(struct thread *t, struct thread *child, bool thread
 /* Make one more thread of g's process (thread != 0), or a copy-on-write clone of the process. */
 int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
 {
-    const uint64_t flags = thread ? CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
-                                  : CLONE_PARENT | SIGCHLD;
+    const uint64_t kind = thread ? CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
+                                 : CLONE_PARENT | SIGCHLD;
+    const uint64_t flags = kind | CLONE_PARENT_SETTID;
     struct thread *t = of_guest(g), *child;
-    struct notified clone = {.pid = g->pid, .nr = SYS_clone, .args = {flags}, .fd = -1};
+    const uint64_t id_at = t->record_at + R_CHILD;
+    struct notified clone = {.pid = g->pid, .nr = SYS_clone, .args = {flags, 0, id_at}, .fd = -1};
     struct notified birth = {.nr = SYS_mmap, .fd = -1};
     int fd, r;
 
     if (g->state != THREAD_STOPPED || !t->record)
         return -ESRCH;
-    if (e->lost_child)
-        return -EAGAIN;
     child = thread_alloc(e);
     if (!child)
         return -ENOMEM;
@@ -283,17 +369,20 @@ int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct gues
     birth.args[3] = MAP_SHARED | MAP_FIXED;
     birth.args[4] = LENT_FD;
     birth.args[5] = (uint64_t)child->record_number * RECORD_SIZE;
-    r = give(t, ORDER_CLONE, (uint64_t[6]){flags, child->record_at, birth.args[5]});
+    t->record->child = 0;
+    birth.child = &t->record->child;
+    r = give(t, ORDER_CLONE, (uint64_t[6]){flags, child->record_at, birth.args[5], id_at});
     if (r == 0)
         r = await_notified(e, t, &clone, true);
     if (r < 0)
         goto fail;
     if (clone.caller) {
         r = await_notified(e, t, &birth, false);
-        if (r < 0 || !birth.caller) {
-            /* Somewhere there is a process that we don't know.  No other clone shall be mistaken for it. */
-            if (t->g.state != THREAD_DEAD)
-                e->lost_child = true;
+        if (r < 0) {
+            if (thread)
+                kill(t->g.tgid, SIGKILL);
+            else if (r != -EAGAIN)
+                kill_lost_child(e, birth.child);
             goto fail;
         }
         thread_name(e, child, birth.caller);
@@ -413,6 +502,7 @@ int trap_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size)
 {
     struct thread *t = of_guest(g);
     struct engine *e = t->engine;
+    int64_t r;
     if (g->state != THREAD_STOPPED || !t->record)
         return -ESRCH;
     if (size != e->fpstate_size || !fp_is_valid(e, buffer))
@@ -427,5 +517,6 @@ int trap_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size)
         return 0;
     }
     memcpy((char *)t->record + RECORD_WINDOW, buffer, size);
-    return trap_order(e, t, ORDER_XRSTOR, (uint64_t[6]){0}) < 0 ? -EINVAL : 0;
+    r = trap_order(e, t, ORDER_XRSTOR, (uint64_t[6]){0});
+    return r == -ESRCH ? -ESRCH : r < 0 ? -EINVAL : 0;
 }

@@ -289,16 +289,16 @@ static int set_handlers(struct boot *b)
     /* The kernel's struct sigaction: handler, flags, restorer (never used: the stub leaves by itself), mask. */
     const uint64_t action[4] = {STUB_BASE + STUB_SIGNAL_OFFSET, SA_SIGINFO | SA_ONSTACK | SA_NODEFER | 0x04000000,
                                 STUB_BASE, 0};
-    const uint64_t none = 0, stack[3] = {RECORDS_BASE + 0x1000, 0, RECORD_STACK_TOP - 0x1000};
+    const uint64_t kick = 1ull << (KICK_SIGNAL - 1), stack[3] = {RECORDS_BASE + 0x1000, 0, RECORD_STACK_TOP - 0x1000};
     const uint64_t at = b->stack - 8192;
     size_t i;
     int64_t r = poke(b, at, action, sizeof action);
     for (i = 0; r == 0 && i < sizeof signals / sizeof *signals; i++)
         r = call(b, SYS_rt_sigaction, (uint64_t)signals[i], at, 0, 8, 0);
     if (r == 0)
-        r = poke(b, at, &none, sizeof none);
+        r = poke(b, at, &kick, sizeof kick);
     if (r == 0)
-        r = call(b, SYS_rt_sigprocmask, SIG_SETMASK, at, 0, 8, 0);
+        r = call(b, SYS_rt_sigprocmask, SIG_UNBLOCK, at, 0, 8, 0);
     if (r == 0)
         r = poke(b, at, stack, sizeof stack);
     return r < 0 ? (int)r : (int)call(b, SYS_sigaltstack, at, 0, 0, 0, 0);

@@ -230,6 +230,17 @@ probe_start:
 probe_end:
         ret
 
+/* long stub_store(addr, value): 0, or -1 for a fault. */
+        .globl  stub_store
+stub_store:
+        xor     %eax, %eax
+        .globl  store_start
+store_start:
+        mov     %rsi, (%rdi)
+        .globl  store_end
+store_end:
+        ret
+
 /* long stub_cmpxchg(addr, expected, new): the old value, or -1 for a fault. */
         .globl  stub_cmpxchg
 stub_cmpxchg:
@@ -260,7 +271,7 @@ stub_fault:
         mov     $-1, %rax
         ret
 
-/* long stub_clone(flags, child's record, offset of the record in the child's memfd) */
+/* long stub_clone(flags, child's record, offset of the record in the child's memfd, where its id goes) */
         .globl  stub_clone
 stub_clone:
         push    %rbx
@@ -270,7 +281,7 @@ stub_clone:
         mov     %rdx, %r12
         mov     %rdi, %r13
         xor     %esi, %esi
-        xor     %edx, %edx
+        mov     %rcx, %rdx
         xor     %r10d, %r10d
         xor     %r8d, %r8d
         xor     %r9d, %r9d

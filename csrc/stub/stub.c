@@ -20,6 +20,7 @@ OFFSET(kick, R_KICK);
 OFFSET(path, R_PATH);
 OFFSET(frame, R_FRAME);
 OFFSET(self, R_SELF);
+OFFSET(child, R_CHILD);
 OFFSET(regs, R_REGS);
 OFFSET(regs.rbx, R_RBX);
 OFFSET(regs.r11, R_R11);
@@ -46,6 +47,7 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define FUTEX_CLOCK_REALTIME 256
 #define SS_SIZE (RECORD_STACK_TOP - 0x1000)
 #define MAP_ANONYMOUS 0x20
+#define SITE_PERIOD 8
 #define YIELDS 24
 
 enum {
@@ -74,14 +76,15 @@ struct ucontext {
 extern const char stub_start[], window_direct_start[], window_direct_end[], window_iret_start[], window_iret_end[],
     window_signal_start[], window_signal_end[], window_futex_start[], window_futex_end[], stub_futex_abort[],
     kicked[], copy_start[], copy_end[], string_start[], string_end[], cmpxchg_start[], cmpxchg_end[],
-    probe_start[], probe_end[],
+    probe_start[], probe_end[], store_start[], store_end[],
     xrstor_start[], xrstor_end[], stub_fault[];
 uint64_t stub_copy(void *to, const void *from, uint64_t size);
 int64_t stub_copy_string(void *to, const void *from, uint64_t size);
 int64_t stub_probe(uint64_t addr);
+int64_t stub_store(uint64_t addr, uint64_t value);
 int64_t stub_cmpxchg(uint64_t addr, uint32_t expected, uint32_t wanted);
 int64_t stub_xrstor(const void *area);
-int64_t stub_clone(uint64_t flags, uint64_t child, uint64_t offset);
+int64_t stub_clone(uint64_t flags, uint64_t child, uint64_t offset, uint64_t parent_tid);
 int64_t stub_futex(struct record *r, uint64_t addr, uint64_t op, uint64_t value, uint64_t timeout, uint64_t addr2,
                    uint64_t value3);
 void stub_exit(uint32_t *state) __attribute__((noreturn));
@@ -421,7 +424,7 @@ static void do_order(struct record *r)
     bool notified;
     switch (r->order_nr) {
     case ORDER_CLONE:
-        r->order_result = stub_clone(a[0], a[1], a[2]);
+        r->order_result = stub_clone(a[0], a[1], a[2], a[3]);
         break;
     case ORDER_CMPXCHG:
         r->order_result = stub_cmpxchg(a[0], (uint32_t)a[1], (uint32_t)a[2]);
@@ -435,6 +438,9 @@ static void do_order(struct record *r)
         break;
     case ORDER_BATCH:
         run_batch(r);
+        break;
+    case ORDER_STORE:
+        r->order_result = stub_store(a[0], a[1]);
         break;
     case ORDER_EXIT:
         stub_exit(&r->state);
@@ -480,7 +486,13 @@ static void trap(struct record *r, uint32_t kind)
 static void take_call(struct record *r)
 {
     int64_t result;
+    uint64_t nr = r->regs.orig_rax;
     if (answer(r, &result)) {
+        if (r->path == PATH_SIGNAL && ++r->unpatched % SITE_PERIOD == 0) {
+            /* Worth a jump instead of a signal?  The engine counts.  The registers are as they were. */
+            trap(r, ENGINE_SITE);
+            r->regs.orig_rax = nr;
+        }
         r->regs.rax = (uint64_t)result;
         return;
     }
@@ -567,7 +579,7 @@ static bool fix_fault(struct ucontext *u)
     if (within(u->rip, copy_start, copy_end))
         u->rip = (uint64_t)copy_end;
     else if (within(u->rip, string_start, string_end) || within(u->rip, cmpxchg_start, cmpxchg_end) ||
-             within(u->rip, probe_start, probe_end) || within(u->rip, xrstor_start, xrstor_end))
+             within(u->rip, probe_start, probe_end) || within(u->rip, store_start, store_end) || within(u->rip, xrstor_start, xrstor_end))
         u->rip = (uint64_t)stub_fault;
     else
         return false;
@@ -577,6 +589,11 @@ static bool fix_fault(struct ucontext *u)
 static void take_syscall(struct record *r, const struct siginfo *info)
 {
     if (info->arch == AUDIT_ARCH_X86_64) {
+        /* A number that looks like ERESTARTSYS and its like made the host "restart" the call. */
+        if (r->regs.rip + 2 == info->addr)
+            r->regs.rip = info->addr;
+        if ((int32_t)r->regs.orig_rax != info->number)
+            r->regs.rax = r->regs.orig_rax = (uint64_t)(int64_t)info->number;
         take_call(r);
         return;
     }
@@ -599,6 +616,8 @@ EXPORT int stub_signal(int signo, const struct siginfo *info, struct ucontext *u
             note_kick(r, u);
             return 0;
         }
+    } else if (info->code <= 0) {
+        return 0; /* from outside: neither the CPU nor the filter raised it */
     } else if (ours && signo != SIGSYS && fix_fault(u)) {
         return 0;
     } else if (r->busy && signo == SIGSYS) {

@@ -107,6 +107,8 @@ VM_MAYEXEC = 0x40
 VM_MAYALL = 0x70
 VM_GROWSDOWN = 0x100
 VM_PFNMAP = 0x400
+#: Ours: a private file mapping that nobody was ever allowed to write to.
+VM_PRISTINE = 0x800
 VM_LOCKED = 0x2000
 VM_SEQ_READ = 0x8000
 VM_RAND_READ = 0x10000

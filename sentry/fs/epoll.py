@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 #: How deep epoll files may watch one another (EP_MAX_NESTS), and how many may watch one file.
 MAX_NESTS = 4
 MAX_WATCHERS = 1000
+#: How many ways of each length may lead from a file to epoll files that nobody watches: a wake-up goes
+#: all of them (path_limits).
+MAX_PATHS = (1000, 500, 100, 50, 10)
 #: /proc/sys/fs/epoll/max_user_watches, for one epoll file.
 MAX_ITEMS = 1 << 20
 READY = EPOLLIN | EPOLLRDNORM
@@ -167,7 +170,7 @@ class EpollFile(AnonFile):
                 raise SysError(errno.ELOOP)
 
     def insert(self, fd: int, file: File, events: int, data: int) -> None:
-        """EPOLL_CTL_ADD; SysError(EEXIST, ENOSPC)."""
+        """EPOLL_CTL_ADD; SysError(EEXIST, ENOSPC, EINVAL)."""
         if (fd, file) in self._items:
             raise SysError(errno.EEXIST)
         if len(self._items) >= MAX_ITEMS:
@@ -177,6 +180,9 @@ class EpollFile(AnonFile):
         item = Item(self, fd, file, _with_always(events), data)
         self._items[fd, file] = item
         self._by_c[item.c] = item
+        if (self.watches or isinstance(file, EpollFile)) and not _few_paths(file):
+            item.detach()
+            raise SysError(errno.EINVAL)
         if item.poll():
             self.mark_ready(item)
 
@@ -261,3 +267,33 @@ def _height_above(file: EpollFile, height: int) -> int:
     for item in file.watches or ():
         highest = max(highest, 1 + _height_above(item.epoll, height + 1))
     return highest
+
+
+def _few_paths(file: File) -> bool:
+    """Whether MAX_PATHS holds for `file`, or for each file below it if it is an epoll file."""
+    below: dict[File, None] = {}
+    _collect_below(file, below)
+    return all(
+        _count_paths(leaf, 0, [0] * len(MAX_PATHS)) for leaf in below if not isinstance(leaf, EpollFile)
+    )
+
+
+def _collect_below(file: File, found: dict[File, None]) -> None:
+    if file in found:
+        return
+    found[file] = None
+    if isinstance(file, EpollFile):
+        for item in file._items.values():
+            _collect_below(item.file, found)
+
+
+def _count_paths(file: File, depth: int, counts: list[int]) -> bool:
+    for item in file.watches or ():
+        if item.epoll.watches:
+            if depth + 1 == len(MAX_PATHS) or not _count_paths(item.epoll, depth + 1, counts):
+                return False
+        else:
+            counts[depth] += 1
+            if counts[depth] > MAX_PATHS[depth]:
+                return False
+    return True

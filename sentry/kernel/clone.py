@@ -106,7 +106,7 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if not flags & CLONE_THREAD:
         group.leader = child
     if mm is not task.mm:
-        mm.limit = group.limit
+        mm.act_for(group)
     child.mm = mm
     child.bind(thread)
     child.name = task.name

@@ -19,6 +19,7 @@ from sentry.kernel.credentials import exec_credentials
 from sentry.kernel.wait import block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
+from sentry.mm.patch import CodePatches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,14 +87,13 @@ async def execve(
     `filename` is what the program hears as its name (AT_EXECFN), `script_name` what an interpreter
     is given to open (b"": there is no way to open it).  SysError leaves the task as it was.
     """
-    program = path
     argv = argv or [b""]
     name = filename
     file = await open_program(task, path)
     try:
         for depth in range(SHEBANG_DEPTH + 2):
-            head = await file.pread(SHEBANG_SIZE, 0)
-            shebang = parse_shebang(head)
+            head = await file.pread(elf.HEAD_SIZE, 0)
+            shebang = parse_shebang(head[:SHEBANG_SIZE])
             if shebang is None:
                 break
             if depth > SHEBANG_DEPTH:
@@ -107,23 +107,23 @@ async def execve(
             path = await walk.walk(task.fs, task.cred, interpreter)
             file.put()
             file = await open_program(task, path)
-        await _load(task, path, program, file, filename, argv, envp)
+        await _load(task, path, file, head, filename, argv, envp)
     finally:
         file.put()
 
 
 async def _load(
-    task: Task, path: Path, program: Path, file: File, filename: bytes, argv: list[bytes], envp: list[bytes]
+    task: Task, path: Path, file: File, head: bytes, filename: bytes, argv: list[bytes], envp: list[bytes]
 ) -> None:
     kernel = task.kernel
-    image = await elf.read_image(file)
+    image = await elf.read_image(file, head)
     inode = path.inode
     shared = task.fs.users > len(task.group.tasks)
     nosuid = bool(path.mount.flags & MNT_NOSUID)
     cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid, shared)
     opened = None
-    if image.interp is not None:
-        where = await walk.walk(task.fs, task.cred, image.interp)
+    if image.headers.interp is not None:
+        where = await walk.walk(task.fs, task.cred, image.headers.interp)
         opened = await open_program(task, where)
     mm = None
     try:
@@ -131,7 +131,9 @@ async def _load(
             image.interpreter = await elf.read_interpreter(opened)
         thread = kernel.platform.new_address_space()
         mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
-        mm.limit = task.group.limit
+        mm.act_for(task.group)
+        if kernel.platform.patched_entry and kernel.config.patch:
+            mm.patches = CodePatches(mm, kernel.platform.patched_entry)
         fixed = task.sched.personality & ADDR_NO_RANDOMIZE
         start = await elf.load_program(
             mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed

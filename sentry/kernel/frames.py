@@ -78,6 +78,14 @@ def push(task: Task, action: Action, info: SigInfo, mask: int) -> None:
     nested = on_alt_stack(task, regs.rsp)
     if flags & SA_ONSTACK and size and not nested:
         sp = base + size
+    on_alt = bool((nested or sp == base + size) and size and not ss_flags & SS_AUTODISARM)
+    alt = (base, alt_stack_flags(task, regs.rsp), size) if size else (base, SS_DISABLE, 0)
+    fault = (task.fault_error, task.fault_trapno, task.fault_addr)
+    packed = info.pack()
+    if sp > 0 and task.thread.push_frame(action, packed, mask, sp, base if on_alt else 0, alt, fault):
+        if ss_flags & SS_AUTODISARM:
+            task.altstack = (0, SS_DISABLE, 0)
+        return
     xstate = task.thread.get_fpstate()
     features = int.from_bytes(xstate[FP_SW_OFFSET : FP_SW_OFFSET + 8], "little")
     software = FP_SW.pack(FP_XSTATE_MAGIC1, len(xstate) + 4, features, len(xstate))
@@ -94,7 +102,7 @@ def push(task: Task, action: Action, info: SigInfo, mask: int) -> None:
     )
     frame_size = 8 + UCONTEXT_SIZE + SIGINFO_SIZE
     frame = (fp - frame_size & ~15) - 8
-    if (nested or sp == base + size) and size and not base <= frame and not ss_flags & SS_AUTODISARM:
+    if on_alt and not base <= frame:
         raise SysError(errno.EFAULT)
     context = SIGCONTEXT.pack(
         regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
@@ -116,7 +124,7 @@ def push(task: Task, action: Action, info: SigInfo, mask: int) -> None:
             head,
             context.ljust(SIGCONTEXT_SIZE, b"\0"),
             mask.to_bytes(8, "little"),
-            info.pack(),
+            packed,
         )
     )
     if frame < 0 or not _in_stack(task, frame):

@@ -234,6 +234,7 @@ class Kernel:
         group = task.group
         if task.thread is not None:
             task.thread.set_files(None)
+            task.thread.set_memory(None)
         self._release_memory(task)
         files = task.files
         files.users -= 1

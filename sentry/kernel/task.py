@@ -39,7 +39,7 @@ from sentry.kernel import frames
 from sentry.kernel.sched import Sched
 from sentry.kernel.signals import DEFAULT, SigPending, sanitize_mask
 from sentry.kernel.wait import Interrupted, Runner, WaitQueue
-from sentry.platform.base import DEAD, FAULT, SYSCALL
+from sentry.platform.base import DEAD, FAULT, KICKED, SITE, SYSCALL, Trap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sentry.kernel.group import ThreadGroup
     from sentry.kernel.kernel import Kernel
     from sentry.mm.manager import MemoryManager
-    from sentry.platform.base import Thread, Trap
+    from sentry.platform.base import Thread
 
 NO_RESULT = object()
 
@@ -83,7 +83,7 @@ class Task(Runner):
     __slots__ = (
         "_cred",
         "affinity",
-        "altstack",
+        "_altstack",
         "awaited",
         "clear_child_tid",
         "exited",
@@ -137,7 +137,7 @@ class Task(Runner):
         self.awaited = 0
         self.saved_mask: int | None = None
         self.pending = SigPending()
-        self.altstack = (0, SS_DISABLE, 0)
+        self._altstack = (0, SS_DISABLE, 0)
         self.clear_child_tid = 0
         self.robust_list = 0
         self.pdeath_signal = 0
@@ -195,9 +195,24 @@ class Task(Runner):
         self.blocked = mask
         self.hot.forced = self.kernel.strace is not None
         self.publish_ids()
+        patches = self.mm.patches
+        thread.set_patches(None if patches is None else patches.table)
         thread.set_files(None if self.files is None else self.files.c)
+        thread.set_memory(None if self.mm is None else self.mm.c)
+        thread.set_altstack(self._altstack[2] != 0)
         thread.set_fs(None if self.fs is None else self.fs.c)
         thread.set_cred(self.cred.c)
+
+    @property
+    def altstack(self) -> tuple[int, int, int]:
+        """The alternate signal stack: (base, flags, size)."""
+        return self._altstack
+
+    @altstack.setter
+    def altstack(self, stack: tuple[int, int, int]) -> None:
+        self._altstack = stack
+        if self.thread is not None:
+            self.thread.set_altstack(stack[2] != 0)
 
     def unbind(self) -> None:
         """The thread will be somebody else's, or nobody's."""
@@ -247,6 +262,14 @@ class Task(Runner):
 
     def on_trap(self, trap: Trap) -> None:
         """The platform stopped this task's thread."""
+        if trap.kind == SITE:
+            self.mm.patches.consider(self.regs)
+            if not trap.code:
+                self.thread.resume()
+                if self.signal_pending() or self.kill_pending():
+                    self.thread.kick()
+                return
+            trap = Trap(trap.thread, SYSCALL)
         now = self.trapped_ns = monotonic_ns()
         self.utime_ns += now - self.resumed_ns - self.thread.take_idle()
         self.running = False
@@ -281,6 +304,9 @@ class Task(Runner):
         elif kind == SYSCALL:
             self.enter_syscall(self.regs.orig_rax & 0xFFFFFFFF)
         else:
+            patches = self.mm.patches
+            if patches is not None and patches.settle(self.regs, trap.signo if kind == FAULT else 0):
+                kind = KICKED
             if kind == FAULT:
                 self._fault(trap)
             self.return_to_user()

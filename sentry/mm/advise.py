@@ -74,6 +74,8 @@ def advise(mm: MemoryManager, start: int, size: int, advice: int) -> None:
         first, position = max(vma.start, start), min(vma.end, end)
         _check(vma, advice)
         if advice in _HOST:
+            if advice not in (mman.MADV_POPULATE_READ, mman.MADV_POPULATE_WRITE):
+                mm.leave_code(first, position, gone=False)
             mm.space.advise(first, position - first, advice)
         elif advice == mman.MADV_HUGEPAGE or advice == mman.MADV_NOHUGEPAGE:
             _quietly(mm, first, position - first, advice)

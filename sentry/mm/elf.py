@@ -37,12 +37,15 @@ from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from sentry.fs.file import File
     from sentry.kernel.credentials import Credentials
     from sentry.mm.manager import MemoryManager
 
+#: As much of a file as usually holds its headers and the name of its interpreter.
+HEAD_SIZE = 1024
+#: Such beginnings → what they say.
+_known: dict[bytes, Headers] = {}
+_KNOWN_LIMIT = 256
 #: Program headers have to fit into a page (ELF_MIN_ALIGN).
 _MAX_HEADERS = PAGE_SIZE // PROGRAM_HEADER.size
 
@@ -65,24 +68,51 @@ class Segment:
         )
 
 
-class Image:
-    """A checked ELF file.  `interpreter` is the Image of PT_INTERP's file, filled in by whoever
-    resolves the path `interp`."""
+class Run:
+    """Segments that one mapping of the file can make: next to each other there as in memory.
+
+    Addresses are those before relocation.  `pieces`: (start, size, PROT_, offset) of each segment's part;
+    `protects`: (start, size, PROT_) of those that differ from the first.
+    """
+
+    __slots__ = ("bss", "offset", "pieces", "prot", "protects", "size", "start", "tail", "tail_prot")
+
+    def __init__(self, start: int, size: int, prot: int, offset: int) -> None:
+        self.start = start
+        self.size = size
+        self.prot = prot
+        self.offset = offset
+        self.pieces: list[tuple[int, int, int, int]] = [(start, size, prot, offset)] if size else []
+        self.protects: list[tuple[int, int, int]] = []
+        #: Where the last page has to be zero, 0: nowhere.
+        self.tail = self.tail_prot = 0
+        #: (start, size, PROT_) of memory without file behind it.
+        self.bss: tuple[int, int, int] | None = None
+
+    def add(self, start: int, size: int, prot: int, offset: int) -> bool:
+        """Let another segment's part follow, if it fits."""
+        end = self.start + self.size
+        if start != end or offset != self.offset + self.size or self.tail or self.bss or not self.size:
+            return False
+        self.size += size
+        self.pieces.append((start, size, prot, offset))
+        if self.protects and self.protects[-1][2] == prot:
+            first, so_far, _ = self.protects[-1]
+            self.protects[-1] = (first, so_far + size, prot)
+        elif self.protects or prot != self.prot:
+            self.protects.append((start, size, prot))
+        return True
+
+
+class Headers:
+    """What the checked headers of an ELF file say.  Never changed: files with equal ones share it."""
 
     __slots__ = (
-        "dynamic",
-        "entry",
-        "exec_stack",
-        "file",
-        "interp",
-        "interpreter",
-        "phdr",
-        "phnum",
+        "alignment", "dynamic", "entry", "exec_stack", "high", "interp", "low", "phdr", "phnum", "runs",
         "segments",
-    )
+    )  # fmt: skip
 
-    def __init__(self, file: File, dynamic: bool, entry: int, segments: list[Segment], phnum: int) -> None:
-        self.file = file
+    def __init__(self, dynamic: bool, entry: int, segments: list[Segment], phnum: int) -> None:
         #: ET_DYN: may be loaded anywhere.
         self.dynamic = dynamic
         self.entry = entry
@@ -92,13 +122,45 @@ class Image:
         #: Address of the program headers before relocation; 0 if no segment holds them.
         self.phdr = 0
         self.interp: bytes | None = None
-        self.interpreter: Image | None = None
         self.exec_stack = False
+        #: Page-aligned range of the segments before relocation, and the greatest sensible p_align.
+        self.low = min(segment.vaddr for segment in segments) & ~PAGE_MASK
+        self.high = page_up(max(segment.vaddr + segment.mem_size for segment in segments))
+        sizes = [s.align for s in segments if s.align & (s.align - 1) == 0 and s.align <= 1 << 30]
+        self.alignment = max([PAGE_SIZE, *sizes])
+        self.runs = _runs(segments)
 
-    def bounds(self) -> tuple[int, int]:
-        """Page-aligned range of the segments before relocation."""
-        low = min(segment.vaddr for segment in self.segments) & ~PAGE_MASK
-        return low, page_up(max(segment.vaddr + segment.mem_size for segment in self.segments))
+
+def _runs(segments: list[Segment]) -> list[Run]:
+    runs: list[Run] = []
+    for segment in segments:
+        if not segment.mem_size:
+            continue
+        vaddr, prot = segment.vaddr, segment.prot
+        start, inside = vaddr & ~PAGE_MASK, vaddr & PAGE_MASK
+        size = page_up(inside + segment.file_size) if segment.file_size else 0
+        offset = segment.offset - inside if size else 0
+        if not (size and runs and runs[-1].add(start, size, prot, offset)):
+            runs.append(Run(start, size, prot, offset))
+        run = runs[-1]
+        if size and segment.mem_size > segment.file_size:
+            run.tail, run.tail_prot = vaddr + segment.file_size, prot
+        bss = page_up(vaddr + segment.mem_size) - start - size
+        if bss > 0:
+            run.bss = (start + size, bss, PROT_READ | PROT_WRITE | prot & PROT_EXEC)
+    return runs
+
+
+class Image:
+    """An ELF file with its headers.  `interpreter` is the Image of PT_INTERP's file, filled in by whoever
+    resolves the path `headers.interp`."""
+
+    __slots__ = ("file", "headers", "interpreter")
+
+    def __init__(self, file: File, headers: Headers) -> None:
+        self.file = file
+        self.headers = headers
+        self.interpreter: Image | None = None
 
 
 class Entry:
@@ -111,19 +173,51 @@ class Entry:
         self.rsp = rsp
 
 
-async def _read_exact(file: File, size: int, offset: int, error: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = await file.pread(size - len(data), offset + len(data))
-        if not piece:
-            raise SysError(error)
-        data += piece
-    return data
+class _Source:
+    """Reads a file whose beginning is known already."""
+
+    __slots__ = ("beyond", "file", "head")
+
+    def __init__(self, file: File, head: bytes) -> None:
+        self.file = file
+        self.head = head
+        #: Whether something was read that is not in `head`.
+        self.beyond = False
+
+    async def read(self, size: int, offset: int, error: int) -> bytes:
+        """Exactly that, or SysError(error)."""
+        if offset + size <= len(self.head):
+            return self.head[offset : offset + size]
+        self.beyond = True
+        data = b""
+        while len(data) < size:
+            piece = await self.file.pread(size - len(data), offset + len(data))
+            if not piece:
+                raise SysError(error)
+            data += piece
+        return data
 
 
-async def read_image(file: File) -> Image:
-    """The checked headers of a program.  SysError(ENOEXEC, EINVAL, EIO)."""
-    header = await _read_exact(file, HEADER.size, 0, errno.ENOEXEC)
+async def read_image(file: File, head: bytes | None = None) -> Image:
+    """A program with its checked headers.  SysError(ENOEXEC, EINVAL, EIO).
+
+    `head`: the first HEAD_SIZE bytes, if they have been read.  What they alone say is remembered.
+    """
+    if head is None:
+        head = await file.pread(HEAD_SIZE, 0)
+    headers = _known.get(head)
+    if headers is None:
+        source = _Source(file, head)
+        headers = await _read_headers(source)
+        if not source.beyond:
+            if len(_known) >= _KNOWN_LIMIT:
+                _known.clear()
+            _known[head] = headers
+    return Image(file, headers)
+
+
+async def _read_headers(source: _Source) -> Headers:
+    header = await source.read(HEADER.size, 0, errno.ENOEXEC)
     ident, kind, machine, _, entry, phoff, _, _, _, phentsize, phnum, _, _, _ = HEADER.unpack(header)
     if (
         ident[:4] != MAGIC
@@ -135,24 +229,24 @@ async def read_image(file: File) -> Image:
         or phoff >= 1 << 62
     ):
         raise SysError(errno.ENOEXEC)
-    data = await _read_exact(file, phnum * phentsize, phoff, errno.ENOEXEC)
+    data = await source.read(phnum * phentsize, phoff, errno.ENOEXEC)
     segments = [Segment(fields) for fields in PROGRAM_HEADER.iter_unpack(data)]
     loads = [segment for segment in segments if segment.type == PT_LOAD]
     for segment in loads:
         _check_load(segment)
     if not loads:
         raise SysError(errno.EINVAL)
-    image = Image(file, kind == ET_DYN, entry, loads, phnum)
+    headers = Headers(kind == ET_DYN, entry, loads, phnum)
     for segment in loads:
         if segment.offset <= phoff < segment.offset + segment.file_size:
-            image.phdr = phoff - segment.offset + segment.vaddr
+            headers.phdr = phoff - segment.offset + segment.vaddr
             break
     for segment in segments:
         if segment.type == PT_GNU_STACK:
-            image.exec_stack = bool(segment.flags & PF_X)
-        elif segment.type == PT_INTERP and image.interp is None:
-            image.interp = await _read_interp(file, segment)
-    return image
+            headers.exec_stack = bool(segment.flags & PF_X)
+        elif segment.type == PT_INTERP and headers.interp is None:
+            headers.interp = await _read_interp(source, segment)
+    return headers
 
 
 def _check_load(segment: Segment) -> None:
@@ -169,10 +263,10 @@ def _check_load(segment: Segment) -> None:
         raise SysError(errno.EINVAL)
 
 
-async def _read_interp(file: File, segment: Segment) -> bytes:
+async def _read_interp(source: _Source, segment: Segment) -> bytes:
     if not 2 <= segment.file_size <= PATH_MAX or segment.offset >= 1 << 62:
         raise SysError(errno.ENOEXEC)
-    path = await _read_exact(file, segment.file_size, segment.offset, errno.EIO)
+    path = await source.read(segment.file_size, segment.offset, errno.EIO)
     if path[-1]:
         raise SysError(errno.ENOEXEC)
     return path.split(b"\0", 1)[0]
@@ -198,86 +292,85 @@ async def load_program(
     stack_limit = mm.limit(RLIMIT_STACK)
     mm.layout = layout = Layout(mm.top, stack_limit, randomize)
     mm.owner = execfn.rsplit(b"/", 1)[-1]
-    make_stack(mm, argv, envp, execfn, image.exec_stack)
+    headers = image.headers
+    make_stack(mm, argv, envp, execfn, headers.exec_stack)
     bias = await _map_program(mm, image, layout)
-    _set_bounds(mm, image, bias, layout)
-    entry, base = image.entry + bias, 0
+    _set_bounds(mm, headers, bias, layout)
+    entry, base = headers.entry + bias, 0
     if image.interpreter is not None:
         base = await _map_anywhere(mm, image.interpreter)
-        entry = image.interpreter.entry + base
+        entry = image.interpreter.headers.entry + base
     if entry >= GUEST_TOP:
         raise SysError(errno.EINVAL)
     mm.exe = image.file.get()
-    phdr = image.phdr + bias if image.phdr else 0
+    phdr = headers.phdr + bias if headers.phdr else 0
     stack = build_stack(
         mm, argv, envp, execfn, random16, cred, secure, randomize,
-        phdr=phdr & 0xFFFFFFFFFFFFFFFF, phnum=image.phnum, base=base, entry=image.entry + bias,
+        phdr=phdr & 0xFFFFFFFFFFFFFFFF, phnum=headers.phnum, base=base, entry=headers.entry + bias,
     )  # fmt: skip
     return Entry(entry, stack)
 
 
 async def _map_program(mm: MemoryManager, image: Image, layout: Layout) -> int:
     """Map the program proper; its load bias."""
-    if not image.dynamic:
+    headers = image.headers
+    if not headers.dynamic:
         await _map_segments(mm, image, 0)
         return 0
-    if image.interp is None:
+    if headers.interp is None:
         # A static-pie program, or an interpreter started by its name, lives among the mappings.
         return await _map_anywhere(mm, image)
-    low, high = image.bounds()
-    alignment = _alignment(image)
-    start = layout.pie_base & ~(alignment - 1)
-    if start + high - low > GUEST_TOP or mm.tree.overlapping(start, start + high - low):
+    low, size = headers.low, headers.high - headers.low
+    start = layout.pie_base & ~(headers.alignment - 1)
+    if start + size > GUEST_TOP or mm.tree.overlapping(start, start + size):
         raise SysError(errno.ENOMEM)
     await _map_segments(mm, image, start - low)
     return start - low
-
-
-def _alignment(image: Image) -> int:
-    """The greatest sensible p_align."""
-    sizes = [s.align for s in image.segments if s.align & (s.align - 1) == 0 and s.align <= 1 << 30]
-    return max([PAGE_SIZE, *sizes])
 
 
 async def _map_anywhere(mm: MemoryManager, image: Image) -> int:
     """Map an image where there is room; its load bias."""
-    if not image.dynamic:
+    headers = image.headers
+    if not headers.dynamic:
         await _map_segments(mm, image, 0)
         return 0
-    low, high = image.bounds()
-    alignment = _alignment(image)
-    start = mm.find_free(high - low + alignment - PAGE_SIZE)
+    alignment = headers.alignment
+    start = mm.find_free(headers.high - headers.low + alignment - PAGE_SIZE)
     if not start:
         raise SysError(errno.ENOMEM)
     start = (start + alignment - 1) & ~(alignment - 1)
-    await _map_segments(mm, image, start - low)
-    return start - low
+    await _map_segments(mm, image, start - headers.low)
+    return start - headers.low
+
+
+def _check_place(headers: Headers, bias: int) -> None:
+    for segment in headers.segments:
+        if segment.mem_size:
+            if (segment.vaddr + bias & ~PAGE_MASK) < MMAP_MIN_ADDR:
+                raise SysError(errno.EPERM)
+            if page_up(segment.vaddr + bias + segment.mem_size) > GUEST_TOP:
+                raise SysError(errno.ENOMEM)
 
 
 async def _map_segments(mm: MemoryManager, image: Image, bias: int) -> None:
-    file = image.file
+    headers, file = image.headers, image.file
     host_fd = await file.host_mapping(False, False)
-    for segment in image.segments:
-        if not segment.mem_size:
-            continue
-        vaddr = segment.vaddr + bias
-        start, inside = vaddr & ~PAGE_MASK, vaddr & PAGE_MASK
-        if start < MMAP_MIN_ADDR:
-            raise SysError(errno.EPERM)
-        end = page_up(vaddr + segment.mem_size)
-        if end > GUEST_TOP:
-            raise SysError(errno.ENOMEM)
-        mapped = start
-        if segment.file_size:
-            size = page_up(inside + segment.file_size)
-            backing, fd = (None, None) if host_fd is None else (file, host_fd)
-            mm.map_at(start, size, segment.prot | VM_MAYALL, backing, segment.offset - inside, fd)
-            mapped += size
-            if segment.mem_size > segment.file_size:
-                _clear_tail(mm, vaddr + segment.file_size, segment.prot)
-        if end > mapped:
-            prot = PROT_READ | PROT_WRITE | segment.prot & PROT_EXEC
-            mm.map_at(mapped, end - mapped, prot | VM_MAYALL)
+    _check_place(headers, bias)
+    for run in headers.runs:
+        if host_fd is None:
+            for start, size, prot, _ in run.pieces:
+                mm.map_at(start + bias, size, prot | VM_MAYALL)
+        elif run.size:
+            for start, size, prot, offset in run.pieces:
+                mm.book(start + bias, size, prot | VM_MAYALL, file, offset)
+            mm.space.map_file(run.start + bias, run.size, run.prot, False, host_fd, run.offset)
+            for start, size, prot in run.protects:
+                mm.space.protect(start + bias, size, prot)
+        if run.tail:
+            _clear_tail(mm, run.tail + bias, run.tail_prot)
+        if run.bss is not None:
+            start, size, prot = run.bss
+            mm.map_at(start + bias, size, prot | VM_MAYALL)
 
 
 def _clear_tail(mm: MemoryManager, addr: int, prot: int) -> None:
@@ -290,16 +383,14 @@ def _clear_tail(mm: MemoryManager, addr: int, prot: int) -> None:
             raise
 
 
-def _set_bounds(mm: MemoryManager, image: Image, bias: int, layout: Any) -> None:
+def _set_bounds(mm: MemoryManager, headers: Headers, bias: int, layout: Layout) -> None:
     """The fields that /proc/PID/stat and brk(2) use."""
-    segments = image.segments
+    segments = headers.segments
     code = [segment for segment in segments if segment.flags & PF_X]
     mm.start_code = min((segment.vaddr for segment in code), default=0) + bias
     mm.end_code = max((segment.vaddr + segment.file_size for segment in code), default=0) + bias
-    mm.start_data = max(segment.vaddr for segment in segments) + bias
-    mm.end_data = max(mm.start_data, *(segment.vaddr + segment.file_size + bias for segment in segments))
-    if image.dynamic and image.interp is None:
-        brk = ELF_DYN_BASE
-    else:
-        brk = image.bounds()[1] + bias
+    start_data = max(segment.vaddr for segment in segments) + bias
+    mm.end_data = max(start_data, *(segment.vaddr + segment.file_size + bias for segment in segments))
+    mm.start_data = start_data
+    brk = ELF_DYN_BASE if headers.dynamic and headers.interp is None else headers.high + bias
     mm.start_brk = mm.brk = brk + layout.brk_random

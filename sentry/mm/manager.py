@@ -75,7 +75,8 @@ class MemoryManager(Growth):
             raise
         child.space = child_thread.space
         child.users = 1
-        child._limit, child.may_lock, child.owner = self._limit, self.may_lock, self.owner
+        child._limit, child.actor = self._limit, None
+        child.may_lock, child.owner = self.may_lock, self.owner
         child._layout, child.vdso, child.auxv = self._layout, self.vdso, self.auxv
         child.start_code, child.end_code, child.start_stack = self.start_code, self.end_code, self.start_stack
         child.arg_start, child.arg_end = self.arg_start, self.arg_end
@@ -83,6 +84,7 @@ class MemoryManager(Growth):
         child.exe = self.exe
         if self.exe is not None:
             self.exe.get()
+        child.patches = None if self.patches is None else self.patches.fork(child)
         if special:
             self._fork_specials(child)
         return child, child_thread
@@ -91,6 +93,8 @@ class MemoryManager(Growth):
         """What madvise(2) has kept from being copied to `child`."""
         try:
             for vma in self.tree:
+                if vma.flags & (VM_DONTCOPY | VM_WIPEONFORK):
+                    child.leave_code(vma.start, vma.end)
                 if vma.flags & VM_DONTCOPY:
                     child.space.unmap(vma.start, vma.size)
                 elif vma.flags & VM_WIPEONFORK:
@@ -123,6 +127,7 @@ class MemoryManager(Growth):
         error = lib.mm_check_protect(self.c, start, end, prot, _done, _charged)
         done, charged = _done[0], _charged[0]
         if done > start:
+            self.leave_code(start, done, gone=False)
             try:
                 self.space.protect(start, done - start, prot)
             except SysError:

@@ -40,7 +40,7 @@ from sentry.abi.resource import RLIMIT_MEMLOCK
 from sentry.mm.layout import LOW_BEGIN, LOW_END
 from sentry.mm.shared import SharedAnonymous
 from sentry.mm.state import AddressState, page_up
-from sentry.mm.vma import let_go, take_number
+from sentry.mm.vma import let_go, number_of, take_number
 from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
@@ -93,7 +93,10 @@ class Mapping(AddressState):
             raise SysError(errno.EINVAL)
         elif flags & MAP_HUGETLB:
             raise SysError(errno.ENOMEM)
-        self.map_at(start, size, vm_flags, file, offset, host_fd)
+        if file is not None and flags & MAP_FIXED and self._is_there(start, size, vm_flags, file, offset):
+            self._remake(start, size, vm_flags, file, offset)
+        else:
+            self.map_at(start, size, vm_flags, file, offset, host_fd)
         if (
             flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
             or vm_flags & (VM_LOCKED | VM_LOCKONFAULT) == VM_LOCKED
@@ -176,20 +179,15 @@ class Mapping(AddressState):
 
         Shared memory without a file becomes SharedAnonymous; otherwise `host_fd` stands for `file`.
         """
-        made = None
         if file is None and flags & VM_SHARED:
-            file = made = SharedAnonymous(size, self.commit, self.owner)
-            host_fd, offset = file.host_fd, 0
-        number, name_number = take_number(file), take_number(name)
-        result = lib.mm_map(self.c, start, start + size, flags, number, offset if number else 0, name_number)
-        if number or name_number:
-            lib.mm_object_put(number)
-            lib.mm_object_put(name_number)
-        if made is not None:
-            made.put()
-        let_go()
-        if result:
-            self.check(result, size)
+            file = SharedAnonymous(size, self.commit, self.owner)
+            host_fd = file.host_fd
+            try:
+                self.book(start, size, flags, file, 0, name)
+            finally:
+                file.put()
+        else:
+            self.book(start, size, flags, file, offset, name)
         try:
             if host_fd is None:
                 self.space.map_anon(start, size, flags & PROT_RWX, bool(flags & VM_NORESERVE))
@@ -199,6 +197,39 @@ class Mapping(AddressState):
             self.tree.remove(start, start + size)
             self.space.unmap(start, size)
             raise
+
+    def _is_there(self, start: int, size: int, flags: int, file: Any, offset: int) -> bool:
+        """Whether a mapping to be made shows what is there already, save its protection: so dynamic linkers
+        make a library's segments, after having mapped all of it."""
+        number = number_of(file)
+        return not flags & VM_SHARED and bool(
+            number and lib.mm_is_pristine(self.c, start, start + size, number, offset)
+        )
+
+    def _remake(self, start: int, size: int, flags: int, file: Any, offset: int) -> None:
+        self.book(start, size, flags, file, offset)
+        try:
+            self.space.protect(start, size, flags & PROT_RWX)
+        except SysError:
+            self.tree.remove(start, start + size)
+            self.space.unmap(start, size)
+            raise
+
+    def book(
+        self, start: int, size: int, flags: int, file: Any = None, offset: int = 0, name: bytes = b""
+    ) -> None:
+        """Note down a mapping that replaces what is there, for the caller to make; SysError(ENOMEM)."""
+        self.leave_code(start, start + size)
+        if file is None and not name:
+            result = lib.mm_map(self.c, start, start + size, flags, 0, 0, 0)
+        else:
+            number, called = take_number(file), take_number(name)
+            result = lib.mm_map(self.c, start, start + size, flags, number, offset if number else 0, called)
+            lib.mm_object_put(number)
+            lib.mm_object_put(called)
+        let_go()
+        if result:
+            self.check(result, size)
 
     def populate(self, start: int, size: int, flags: int) -> None:
         """Fault pages in, as a kindness: errors don't matter."""
@@ -217,6 +248,7 @@ class Mapping(AddressState):
         size = page_up(size)
         if size == 0:
             raise SysError(errno.EINVAL)
+        self.leave_code(addr, addr + size)
         if self.check(lib.mm_unmap(self.c, addr, addr + size)):
             self.space.unmap(addr, size)
             let_go()

@@ -154,6 +154,7 @@ def _move(
     source = mm.find(addr)
     assert source is not None
     charge = new_size if keep else new_size - old_size
+    mm.leave_code(addr, addr + old_size, gone=False)
     if source.flags & VM_ACCOUNT:
         mm.commit.charge(charge, mm.owner)
     try:

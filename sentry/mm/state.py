@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.mm.commit import Commit
+    from sentry.mm.patch import CodePatches
     from sentry.platform.base import AddressSpace
 
 
@@ -66,8 +67,8 @@ class _InC:
 
 class AddressState(GuestAccess):
     __slots__ = (
-        "_layout", "_limit", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
-        "env_start", "exe", "may_lock", "owner", "start_code", "start_stack", "tree", "users", "vdso",
+        "_layout", "_limit", "actor", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
+        "env_start", "exe", "may_lock", "owner", "patches", "start_code", "start_stack", "tree", "users", "vdso",
     )  # fmt: skip
 
     #: Bytes mapped, in all and by kind (VmSize, VmData, VmStk, VmExe+VmLib, VmLck).
@@ -93,9 +94,13 @@ class AddressState(GuestAccess):
         self.tree = VmaTree(commit.c)
         #: struct mm, the tree's.
         self.c = self.tree.c
+        #: The patched call sites; None where the platform or the user wants none.
+        self.patches: CodePatches | None = None
         #: How many tasks (and other holders) use it: `get`, `put`.
         self.users = 1
         self._limit: Callable[[int], int] = no_limit
+        #: The thread group whose limits these are.
+        self.actor: Any = None
         #: Whether the process that acts may exceed RLIMIT_MEMLOCK (CAP_IPC_LOCK).
         self.may_lock = False
         #: Name of the program, for messages.
@@ -133,6 +138,11 @@ class AddressState(GuestAccess):
         self._limit = limit
         self.c.limit_as, self.c.limit_data = limit(RLIMIT_AS), limit(RLIMIT_DATA)
 
+    def act_for(self, group: Any) -> None:
+        """The limits of the thread group `group` count from now on, or have changed."""
+        self.actor = group
+        self.limit = group.limit
+
     @property
     def layout(self) -> Layout:
         return self._layout
@@ -149,6 +159,11 @@ class AddressState(GuestAccess):
                 self.commit.refuse(size, self.owner)
             raise SysError(-result)
         return result
+
+    def leave_code(self, start: int, end: int, gone: bool = True) -> None:
+        """Code in [start, end), if there is any, is about to change: see CodePatches.withdraw."""
+        if self.patches is not None:
+            self.patches.withdraw(start, end, gone)
 
     def check_expand(self, flags: int, size: int) -> None:
         """SysError(ENOMEM) if `size` bytes more with `flags` would pass RLIMIT_AS or RLIMIT_DATA."""
@@ -175,4 +190,3 @@ class AddressState(GuestAccess):
             return None
         inode = vma.file.inode
         return id(vma.file if inode is None else inode), vma.offset_of(addr)
-

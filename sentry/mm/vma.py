@@ -26,6 +26,11 @@ _numbers: dict[Any, int] = {}
 _NO_NAME = b""
 
 
+def number_of(thing: Any) -> int:
+    """The number of a file or name, 0 if no mapping refers to it."""
+    return _numbers.get(thing, 0)
+
+
 def take_number(thing: Any) -> int:
     """The number of a file or name (0 for none), with a reference that `mm_object_put` gives back."""
     if not thing:

@@ -20,7 +20,10 @@ the caller (sentry.mm) decides every address, the host never chooses.
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
+
+from sentry.abi.errors import SysError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 SYSCALL = 1  # regs.orig_rax holds the number; regs.rip is behind the instruction
 FAULT = 2  # a CPU exception: signo, code (si_code), addr (si_addr), trapno, error describe it
 KICKED = 3  # it was kicked, or woke without reason; harmless
+SITE = 6  # a system call instruction that traps often: `code` 1: it has, now; 0: it was answered without us
 DEAD = 4  # the host thread is gone (killed from outside, or out of memory)
 
 #: The first address above guest memory: the stub lives in [GUEST_TOP, end of user space).
@@ -84,6 +88,23 @@ class Thread(ABC):
         """The struct fd_table (csrc/abi/vfs.h) of the program, or None: from now on the platform may answer
         system calls on it without a trap (csrc/engine/fast.h).  It must live until the next call of this."""
 
+    def set_memory(self, mm: Any) -> None:  # noqa: B027
+        """The struct mm (csrc/abi/mm.h) of the program, or None; as `set_files`."""
+
+    def set_altstack(self, there: bool) -> None:  # noqa: B027
+        """Whether the program has an alternate signal stack: then it returns from signals by the kernel only."""
+
+    def push_frame(
+        self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
+        alt: tuple[int, int, int], fault: tuple[int, int, int],
+    ) -> bool:  # fmt: skip
+        """Build a signal frame below `stack`, not below `lowest`, and let the stopped thread run its handler.
+
+        False where the kernel has to do it itself, and nothing has happened.  `action` is (handler, flags,
+        restorer, mask), `info` siginfo_t, `alt` stack_t, `fault` (error code, trap number, address).
+        """
+        return False
+
     @abstractmethod
     def set_fs(self, context: Any) -> None:
         """The struct fs_context of the program (csrc/abi/dcache.h) or None: likewise for calls on paths."""
@@ -113,6 +134,10 @@ class Thread(ABC):
     def take_deadline(self) -> int:
         """Of such a call: when it ends, CLOCK_MONOTONIC, ns (0: no limit, or not known).  0 the next time."""
         return 0
+
+    def set_patches(self, table: Any) -> None:
+        """The patched call sites of the address space (sentry.mm.patch), for the platform to count traps; None:
+        nothing is to be patched."""
 
     @abstractmethod
     def set_pending(self, bits: int) -> None:
@@ -184,6 +209,10 @@ class AddressSpace(ABC):
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
         """Atomically compare and exchange a 32-bit word; the old value.  SysError(EFAULT, EAGAIN)."""
 
+    def write_code(self, addr: int, data: bytes, prot: int) -> None:
+        """Change code in private memory of protection `prot` (see sentry.mm.patch).  SysError(ENOSYS, EFAULT)."""
+        raise SysError(errno.ENOSYS)
+
     @abstractmethod
     def fork(self, thread: Thread) -> Thread:
         """Clone the address space copy-on-write: the only thread of the copy, stopped.
@@ -211,6 +240,8 @@ class Platform(ABC):
     #: Whether private futexes (FUTEX_PRIVATE_FLAG) are the host's: the kernel only hears of a wait that a kick
     #: has ended.
     hosts_futexes = False
+    #: Where patched call sites jump to; 0: this platform has no use for them.
+    patched_entry = 0
 
     @abstractmethod
     def new_address_space(self) -> Thread:

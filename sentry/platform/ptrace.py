@@ -31,6 +31,7 @@ from sentry.platform.base import (
     DEAD,
     FAULT,
     GUEST_TOP,
+    SITE,
     SYSCALL,
     AddressSpace,
     Platform,
@@ -86,6 +87,9 @@ _scratch_view = ffi.buffer(_scratch)
 _xstate = ffi.new("char[]", XSTATE_MAX)
 _xstate_view = ffi.buffer(_xstate)
 
+_frame = ffi.new("struct signal_frame *")
+_frame_info = ffi.buffer(_frame.info)
+
 STOPPED = lib.THREAD_STOPPED
 PARKED = lib.THREAD_PARKED
 EVENT_FD, EVENT_WOKEN = lib.EVENT_FD, lib.EVENT_WOKEN
@@ -113,7 +117,8 @@ class PtraceThread(Thread):
         self.space = space
         self.regs = c.regs
         self.hot = c.hot
-        c.files = c.fs = c.cred = ffi.NULL
+        c.files = c.patches = c.mm = c.fs = c.cred = ffi.NULL
+        c.altstack = False
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -125,6 +130,24 @@ class PtraceThread(Thread):
     def set_files(self, table: Any) -> None:
         self._c.files = ffi.NULL if table is None else table
 
+    def set_altstack(self, there: bool) -> None:
+        self._c.altstack = there
+
+    def push_frame(
+        self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
+        alt: tuple[int, int, int], fault: tuple[int, int, int],
+    ) -> bool:  # fmt: skip
+        frame = _frame
+        frame.handler, _, frame.restorer, _ = action
+        frame.mask, frame.stack, frame.lowest = mask, stack, lowest
+        frame.alt_base, frame.alt_flags, frame.alt_size = alt
+        frame.error, frame.trapno, frame.cr2 = fault
+        _frame_info[0:128] = info
+        return bool(lib.guest_push_frame(self._platform._engine, self._c, frame) == 0)
+
+    def set_memory(self, mm: Any) -> None:
+        self._c.mm = ffi.NULL if mm is None else mm
+
     def set_fs(self, context: Any) -> None:
         self._c.fs = ffi.NULL if context is None else context
 
@@ -133,6 +156,9 @@ class PtraceThread(Thread):
 
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)
+
+    def set_patches(self, table: Any) -> None:
+        self._c.patches = ffi.NULL if table is None else table
 
     def set_pending(self, bits: int) -> None:
         lib.guest_set_pending(self._c, bits)
@@ -164,7 +190,7 @@ class PtraceThread(Thread):
         space = self.space
         if self not in space.threads:
             return
-        self._c.files = ffi.NULL
+        self._c.files = self._c.mm = ffi.NULL
         if len(space.threads) == 1:
             space.destroy()
             return
@@ -312,6 +338,10 @@ class PtraceSpace(AddressSpace):
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
         return _check(lib.guest_cmpxchg32(self._engine, self._worker(), addr, expected, new))
 
+    def write_code(self, addr: int, data: bytes, prot: int) -> None:
+        worker = self._worker()
+        _check(lib.guest_write_code(self._engine, worker, addr, ffi.from_buffer(data), len(data), prot))
+
     def fork(self, thread: Thread) -> PtraceThread:
         assert isinstance(thread, PtraceThread)
         c = self._platform._clone(thread._c, False)
@@ -456,7 +486,7 @@ class PtracePlatform(Platform):
                     continue
                 if kind == SYSCALL:
                     traps.append(thread._syscall_trap)
-                elif kind == FAULT:
+                elif kind in (FAULT, SITE):
                     traps.append(Trap(thread, kind, c.signo, c.code, c.addr, c.trapno, c.error))
                 else:
                     traps.append(Trap(thread, kind))

@@ -9,7 +9,7 @@ both are awake no process is ever switched.
 from __future__ import annotations
 
 from sentry._engine import lib
-from sentry.abi.mman import PAGE_SIZE
+from sentry.platform.base import GUEST_TOP
 from sentry.platform.ptrace import PtracePlatform
 
 #: Host system calls that this platform makes after `start`, for the Sentry's own seccomp filter.
@@ -38,14 +38,13 @@ HOST_SYSCALLS = (
     "rt_sigprocmask",
 )
 
-assert PAGE_SIZE == 4096
-
 
 class TrapPlatform(PtracePlatform):
     """`stub_fd` and `filter_bytes` (sentry/_bin/stub_trap.bpf) as for PtracePlatform."""
 
     name = "trap"
     hosts_futexes = True
+    patched_entry = GUEST_TOP + 40  # STUB_PATCHED_OFFSET of csrc/abi/stub.h
 
     def __init__(self, stub_fd: int, filter_bytes: bytes) -> None:
         super().__init__(stub_fd, filter_bytes, pin=False)

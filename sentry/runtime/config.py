@@ -43,12 +43,13 @@ class Config:
     cwd     inside; with `cwd_given` false the guest falls back to "/" where it does not exist
     rootfs  None: the host's root
     fastpath  whether the engine may answer system calls without the Python kernel
+    patch     whether call sites of the program may be patched (docs/patching.md)
     winsize rows, columns, x and y pixels of the caller's terminal, or None
     """
 
     __slots__ = (
         "argv", "binds", "cwd", "cwd_given", "debug", "env", "fastpath", "gid", "groups", "hostname",
-        "kernel_release", "memory", "overlay", "pids", "platform", "rootfs", "strace", "timeout", "tty",
+        "kernel_release", "memory", "overlay", "patch", "pids", "platform", "rootfs", "strace", "timeout", "tty",
         "uid", "winsize",
     )  # fmt: skip
 
@@ -73,6 +74,7 @@ class Config:
         self.strace = False
         self.debug = False
         self.fastpath = True
+        self.patch = True
         self.winsize: tuple[int, int, int, int] | None = None
 
 

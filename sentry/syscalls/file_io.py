@@ -73,6 +73,12 @@ def check_range(addr: int, size: int) -> None:
         raise SysError(errno.EFAULT)
 
 
+def check_area(file: File, offset: int | None, size: int) -> None:
+    """SysError(EINVAL) for bytes beyond what an offset can express (rw_verify_area)."""
+    if file.seekable and (file.pos if offset is None else offset) + size > 0x7FFFFFFFFFFFFFFF:
+        raise SysError(errno.EINVAL)
+
+
 def iovecs(task: Task, addr: int, count: int) -> list[tuple[int, int]]:
     """The (address, size) pairs of an iovec array, cut to MAX_RW_COUNT; SysError(EINVAL, EFAULT)."""
     if count < 0 or count > IOV_MAX:
@@ -145,7 +151,7 @@ async def _read_seekable(task: Task, file: File, addr: int, size: int, offset: i
                 if offset is None:
                     file.pos = before
                 raise
-            if stored < len(data) and offset is None:
+            if stored < len(data) and offset is None and file.pos != before:  # some devices have no position
                 file.pos = before + stored
         except SysError:
             if done:
@@ -172,8 +178,9 @@ async def _readv(
     task: Task, file: File, vectors: list[tuple[int, int]], offset: int | None, nowait: bool = False
 ) -> int:
     _check_readable(file)
-    if not vectors:
-        return await _read_nothing(file, offset)
+    if offset is not None and not file.seekable:
+        raise SysError(errno.ESPIPE)
+    check_area(file, offset, sum(size for _, size in vectors))
     done = 0
     for addr, size in vectors:
         try:
@@ -189,10 +196,8 @@ async def _readv(
     return done
 
 
-async def _read_nothing(file: File, offset: int | None) -> int:
-    """A read of no bytes: only the errors that don't depend on data (EISDIR, ESPIPE)."""
-    if offset is not None and not file.seekable:
-        raise SysError(errno.ESPIPE)
+async def _read_nothing(file: File) -> int:
+    """A read of no bytes: EISDIR does not depend on data.  (A readv of none never gets that far.)"""
     if file.inode.is_dir:
         raise SysError(errno.EISDIR)
     return 0
@@ -205,7 +210,8 @@ async def read(task: Task, fd: Fd, buf: Addr, count: Size) -> int:
     _check_readable(file)
     check_range(buf, count)
     if not count:
-        return await _read_nothing(file, None)
+        return await _read_nothing(file)
+    check_area(file, None, count)
     file.get()
     try:
         return await _read(task, file, buf, min(count, MAX_RW_COUNT), None, False)
@@ -223,7 +229,9 @@ async def pread64(task: Task, fd: Fd, buf: Addr, count: Size, offset: Long) -> i
         raise SysError(errno.ESPIPE)
     _check_readable(file)
     check_range(buf, count)
-    return await _with_file(task, fd, _readv, [(buf, min(count, MAX_RW_COUNT))] if count else [], offset)
+    if not count:
+        return await _read_nothing(file)
+    return await _with_file(task, fd, _readv, [(buf, min(count, MAX_RW_COUNT))], offset)
 
 
 async def _with_file(task: Task, fd: int, operation, vectors, offset, nowait=False) -> int:  # type: ignore[no-untyped-def]
@@ -341,6 +349,7 @@ async def _writev(
     task: Task, file: File, vectors: list[tuple[int, int]], offset: int | None, nowait: bool = False
 ) -> int:
     _check_writable(file)
+    check_area(file, offset, sum(size for _, size in vectors))
     if file.seekable:
         mode = without_set_ids(file.inode, task.cred)
         if mode is not None and vectors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import lib
 from sentry.abi.capability import CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.resource import (
@@ -41,6 +42,11 @@ def _set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: i
     if hard > group.limits[resource][1] and not task.cred.capable(CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)
     group.limits[resource] = (soft, hard)
+    for member in group.tasks:
+        mm = member.mm
+        mm.act_for(group)
+        if mm.users > len(group.tasks):  # vfork: the other process has other limits from now on
+            mm.c.state |= lib.MM_SLOW
     if resource == RLIMIT_CPU:
         watch_cpu_limit(group)
     elif resource == RLIMIT_FSIZE and soft != RLIM_INFINITY:

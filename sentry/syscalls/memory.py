@@ -29,7 +29,8 @@ _COPY_PIECE = 1 << 20
 def _acting(task: Task) -> MemoryManager:
     """The task's memory, told whose limits count."""
     mm = task.mm
-    mm.limit = task.group.limit
+    if mm.actor is not task.group:
+        mm.act_for(task.group)
     mm.may_lock = task.cred.capable(CAP_IPC_LOCK)
     return mm
 

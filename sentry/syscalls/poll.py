@@ -105,15 +105,22 @@ async def _poll(task: Task, addr: int, count: int, deadline: int | None) -> int:
         files.append((index, events | POLLALWAYS, file.get()))
     try:
         ready = await _poll_files(files, revents, bad, deadline)
+    except Interrupted:
+        _write_polled(task, addr, asked, revents)  # nothing was ready: so it says, too
+        raise
     finally:
         for _, _, file in files:
             file.put()
-    if count:
+    _write_polled(task, addr, asked, revents)
+    return ready
+
+
+def _write_polled(task: Task, addr: int, asked: list[tuple[int, int, int]], revents: list[int]) -> None:
+    if asked:
         packed = b"".join(
             [POLLFD.pack(fd, events, got) for (fd, events, _), got in zip(asked, revents, strict=True)]
         )
         task.mm.write(addr, packed)
-    return ready
 
 
 async def _poll_files(

@@ -215,9 +215,13 @@ static long perform(void)
             memset(copy + offsetof(struct stat, st_atim), 0, 3 * sizeof(struct timespec));
             memset(copy, 0, 16); /* dev, ino */
             memcpy((void *)where, copy, sizeof copy);
+        } else if (a[2] == 1 || a[2] == 7) {
+            memset((void *)where, 0, (size_t)a[3]); /* some of it came, times and all */
         }
         return n;
     case FCNTL:
+        if (a[2] == F_SETFL && lseek(fd, 0, SEEK_CUR) < 0)
+            a[3] |= O_NONBLOCK; /* nobody is at the other end of a pipe */
         return syscall(SYS_fcntl, fd, a[2], a[3]);
     case TRUNCATE:
         return ftruncate(fd, a[2]);

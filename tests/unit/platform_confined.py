@@ -1,6 +1,6 @@
 """Runs each operation of the platform under a seccomp filter (see test_platform_engine).
 
-Argument: "list" for a filter made of HOST_SYSCALLS, "built" for the Sentry's own, sentry/_bin/sentry.bpf.
+Arguments: the platform, and "list" for a filter made of its HOST_SYSCALLS, "built" for the Sentry's own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from platform_harness import BIN, CODE, DATA, PAGE, READ, SPIN, SYSCALL, WRITE, Guest, start
 
-from sentry.platform import base
-from sentry.platform.ptrace import HOST_SYSCALLS
+from sentry.platform import base, ptrace, trap
 
 # What CPython itself uses: allocation, output, its end.
 INTERPRETER = ("mmap", "munmap", "mremap", "brk", "madvise", "futex", "write", "exit_group", "getrandom")
@@ -34,16 +33,18 @@ def load(program: bytes) -> None:
 def main() -> None:
     import pyseccomp as seccomp
 
-    platform = start()
+    name = sys.argv[1]
+    platform = start(name=name)
     left, _ = os.pipe()
     memfd = os.memfd_create("test")
     os.ftruncate(memfd, PAGE)
-    if sys.argv[1] == "built":
-        load((BIN / "sentry.bpf").read_bytes())
+    if sys.argv[2] == "built":
+        load((BIN / ("sentry_trap.bpf" if name == "trap" else "sentry.bpf")).read_bytes())
     else:
         rules = seccomp.SyscallFilter(seccomp.KILL_PROCESS)
-        for name in {*HOST_SYSCALLS, *INTERPRETER}:
-            rules.add_rule(seccomp.ALLOW, name)
+        module = trap if name == "trap" else ptrace
+        for call in {*module.HOST_SYSCALLS, *INTERPRETER}:
+            rules.add_rule(seccomp.ALLOW, call)
         rules.load()
 
     platform.watch(left, 1, lambda events: None)

@@ -29,6 +29,9 @@ CALL_RAX = bytes.fromhex("ffd0")
 
 
 PLATFORMS = ("ptrace", "trap")
+#: csrc/abi/record.h; the bell is the one descriptor of a stub on `trap`.
+KICK_SIGNAL = 12
+BELL_FD = 0
 
 
 def start(pin: bool = True, name: str = "ptrace") -> PtracePlatform:
@@ -115,6 +118,15 @@ def raises(number):
 def host_maps(guest):
     with open(f"/proc/{guest.space._tgid}/maps") as file:
         return file.read().splitlines()
+
+
+def descriptors(pid):
+    """What a stub holds beside the bell."""
+    return [
+        fd
+        for fd in os.listdir(f"/proc/{pid}/fd")
+        if (int(fd), os.readlink(f"/proc/{pid}/fd/{fd}")) != (BELL_FD, "anon_inode:[eventfd]")
+    ]
 
 
 @pytest.fixture

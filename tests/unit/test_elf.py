@@ -34,8 +34,9 @@ def new_mm() -> MemoryManager:
 def load(path_or_file, argv, envp, randomize=True):
     file = HostFile(path_or_file) if isinstance(path_or_file, str) else path_or_file
     image = run(read_image(file))
-    if image.interp is not None:
-        image.interpreter = run(read_interpreter(HostFile(os.fsdecode(image.interp))))
+    headers = image.headers
+    if headers.interp is not None:
+        image.interpreter = run(read_interpreter(HostFile(os.fsdecode(headers.interp))))
     mm = new_mm()
     entry = run(load_program(mm, image, argv, envp, CRED, argv[0], bytes(range(16)), randomize=randomize))
     return mm, image, entry
@@ -74,10 +75,10 @@ def test_dynamic_program(randomize):
     assert entry.rsp % 16 == 0
     got_argv, got_envp, auxv = read_stack(mm, entry.rsp)
     assert (got_argv, got_envp) == (argv, envp)
-    base = mm.start_code - min(segment.vaddr for segment in image.segments if segment.flags & 1)
-    assert auxv[3] == base + 64 and auxv[5] == image.phnum and auxv[4] == 56
+    base = mm.start_code - min(segment.vaddr for segment in image.headers.segments if segment.flags & 1)
+    assert auxv[3] == base + 64 and auxv[5] == image.headers.phnum and auxv[4] == 56
     assert mm.read(auxv[3], 4) == struct.pack("<I", 6)  # PT_PHDR
-    assert auxv[9] - image.entry == base
+    assert auxv[9] - image.headers.entry == base
     assert auxv[33] == VDSO[1]
     assert mm.read(auxv[25], 16) == bytes(range(16))
     assert mm.read_cstring(auxv[31], 100) == b"/bin/sh"
@@ -97,17 +98,17 @@ def test_dynamic_program(randomize):
 
 def test_bss_is_zero():
     mm, image, _ = load("/bin/sh", [b"sh"], [])
-    bias = mm.start_code - min(segment.vaddr for segment in image.segments if segment.flags & 1)
-    last = image.segments[-1]
+    bias = mm.start_code - min(segment.vaddr for segment in image.headers.segments if segment.flags & 1)
+    last = image.headers.segments[-1]
     if last.mem_size > last.file_size:
         addr = bias + last.vaddr + last.file_size
         assert not any(mm.read(addr, last.mem_size - last.file_size))
 
 
 def test_static_pie_and_interpreter_alone():
-    interp = run(read_image(HostFile("/bin/sh"))).interp
+    interp = run(read_image(HostFile("/bin/sh"))).headers.interp
     mm, image, entry = load(os.fsdecode(interp), [b"ld.so"], [])
-    assert image.interp is None and image.dynamic
+    assert image.headers.interp is None and image.headers.dynamic
     assert mm.find(entry.rip).prot == 5
     assert mm.start_brk >= 0x555555554000 and mm.start_brk < 0x600000000000
 
@@ -208,7 +209,7 @@ def test_hostile_headers(segments, kind, entry, body):
     mm = MemoryManager(SmallSpace(), Commit(), VDSO)
     try:
         image = run(read_image(file))
-        image.interpreter = image if image.interp else None
+        image.interpreter = image if image.headers.interp else None
         run(load_program(mm, image, [b"a"], [], CRED, b"a", bytes(16)))
     except SysError:
         pass

@@ -24,6 +24,8 @@ from sentry.abi.epoll import (
     EPOLLONESHOT,
     EPOLLOUT,
 )
+from sentry.abi.errors import SysError
+from sentry.fs.epoll import EpollFile
 from sentry.fs.file import File
 from sentry.fs.inode import Filesystem, Inode
 from sentry.fs.pipe import open_pipe
@@ -228,3 +230,36 @@ def host_errno(function, *args):
     except OSError as error:
         return error.errno
     return 0
+
+
+def test_number_of_ways_up():
+    """Linux limits how many ways of each length a wake-up may go; the host does the same."""
+    kernel = Kernel()
+    task = kernel.process()
+    reader, _ = open_pipe(0, task.cred)
+    top = EpollFile()
+    host_reader, host_writer = os.pipe()
+    host_top = select.epoll()
+    host = []
+    try:
+        for number in range(510):
+            middle = EpollFile()
+            middle.insert(3, reader, 1, 0)
+            host.append(select.epoll())
+            host[-1].register(host_reader, 1)
+            outcomes = []
+            for add in (
+                lambda m=middle, n=number: top.insert(10 + n, m, 1, 0),
+                lambda: host_top.register(host[-1], 1),
+            ):
+                try:
+                    add()
+                    outcomes.append(0)
+                except (SysError, OSError) as error:
+                    outcomes.append(error.errno)
+            assert outcomes[0] == outcomes[1], number
+    finally:
+        for each in (*host, host_top):
+            each.close()
+        os.close(host_reader)
+        os.close(host_writer)

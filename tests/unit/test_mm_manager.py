@@ -402,3 +402,26 @@ def test_any_sequence_keeps_both_sides_equal(steps):
         child.put()
     mm.put()
     assert mm.commit.used == mm.total_vm == mm.locked_vm == 0
+
+
+def test_a_library_is_mapped_once(mm):
+    """What shows the same bytes already only gets its protection; not what could have been written to."""
+    file = HostFile(data=bytes(range(1, 9)) * 4096)
+    made = []
+    mm.space.map_file = lambda *args, real=mm.space.map_file: (made.append(args), real(*args))[1]
+    base = run(mm.map(0, 8 * PAGE_SIZE, 1, MAP_PRIVATE, file))
+    fixed = MAP_PRIVATE | MAP_FIXED
+    run(mm.map(base + PAGE_SIZE, 2 * PAGE_SIZE, 5, fixed, file, PAGE_SIZE))
+    run(mm.map(base + 4 * PAGE_SIZE, 2 * PAGE_SIZE, RW, fixed, file, 4 * PAGE_SIZE))
+    assert len(made) == 1 and len(mm.tree) == 5
+    mm.write(base + 4 * PAGE_SIZE, b"written")
+    mm.protect(base + 4 * PAGE_SIZE, PAGE_SIZE, 1)
+    run(mm.map(base + 4 * PAGE_SIZE, PAGE_SIZE, 1, fixed, file, 4 * PAGE_SIZE))
+    assert len(made) == 2 and mm.read(base + 4 * PAGE_SIZE, 8) == bytes(range(1, 9))
+    for offset in (PAGE_SIZE, 0):  # another part of the file; code, which may be patched
+        run(mm.map(base + PAGE_SIZE - offset, PAGE_SIZE, 1, fixed, file, PAGE_SIZE))
+    assert len(made) == 4
+    other = HostFile(data=b"x" * 32768)
+    run(mm.map(base + 6 * PAGE_SIZE, PAGE_SIZE, 1, fixed, other, 6 * PAGE_SIZE))
+    assert len(made) == 5
+    consistent(mm)

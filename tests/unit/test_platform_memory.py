@@ -1,4 +1,4 @@
-"""The ptrace platform: mapping, copying and comparing guest memory.
+"""The platforms: mapping, copying and comparing guest memory.
 
 Machine code is written out as bytes; fixtures and harness: platform_harness.
 """
@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from platform_harness import CODE, DATA, LOAD, PAGE, READ, SPIN, WRITE, raises
+from platform_harness import CODE, DATA, LOAD, PAGE, READ, SPIN, WRITE, descriptors, raises
 
 from sentry.platform import base
 
@@ -105,7 +105,7 @@ def test_shared_file_mapping(guest, memfd):
     assert os.pread(memfd, 8, PAGE) == b"seenfile"
     os.pwrite(memfd, b"back", PAGE)
     assert guest.space.read(0x1000_0000, 4) == b"back"
-    assert os.listdir(f"/proc/{guest.space._tgid}/fd") == []
+    assert descriptors(guest.space._tgid) == []
     # Beyond the end of the file: SIGBUS for the guest, EFAULT for us.
     guest.space.map_file(0x1000_0000, 2 * PAGE, READ, True, memfd, 4 * PAGE)
     trap = guest.run(LOAD, rdi=0x1000_0000)
@@ -146,7 +146,7 @@ def test_unmappable_descriptors(guest):
     with raises(errno.EBADF):
         guest.space.map_file(0x1000_0000, PAGE, READ, True, path, 0)
     os.close(path)
-    assert os.listdir(f"/proc/{guest.space._tgid}/fd") == []
+    assert descriptors(guest.space._tgid) == []
     guest.space.map_anon(0x1000_0000, PAGE, READ)
 
 

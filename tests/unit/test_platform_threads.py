@@ -1,4 +1,4 @@
-"""The ptrace platform: fork, threads, and death at any moment.
+"""The platforms: fork, threads, and death at any moment.
 
 Machine code is written out as bytes; fixtures and harness: platform_harness.
 """

@@ -161,6 +161,13 @@ class _Group:
         return self.limits.get(resource, (1 << 64) - 1)
 
 
+class _Thread:
+    """What a call asks of the platform's thread: it never slept there."""
+
+    def take_progress(self):
+        return 0
+
+
 class FakeTask:
     """As much of a task as the file system calls use."""
 
@@ -170,6 +177,7 @@ class FakeTask:
         self.mm = Memory()
         self.files = FDTable()
         self.group = _Group()
+        self.thread = _Thread()
         self.signals = []
 
     def install(self, file, cloexec=False, minimum=0):

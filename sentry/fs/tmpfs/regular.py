@@ -415,10 +415,8 @@ class RegularFile(File):
             offset = inode.seek_data(offset, whence)
         elif whence != SEEK_SET:
             raise SysError(errno.EINVAL)
-        if offset < 0:
+        if not 0 <= offset <= 0x7FFFFFFFFFFFFFFF:
             raise SysError(errno.EINVAL)
-        if offset > 0x7FFFFFFFFFFFFFFF:
-            raise SysError(errno.EOVERFLOW)
         self.pos = offset
         return offset
 

@@ -35,6 +35,7 @@ Seeing what happens:
   --strace               print each system call on stderr
   --debug                print what the sandbox is made of, and tracebacks of internal errors
   --no-fastpath          answer every system call in Python, none in C (slower, for comparing)
+  --no-patch             leave the program's code alone: each system call is a signal (slower)
 
 Other:
   --platform NAME        how system calls are caught: trap (fast, the default) or ptrace
@@ -54,6 +55,7 @@ WITH_VALUE = {
 PLATFORMS = ("trap", "ptrace")
 SWITCHES = {
     "-t": "tty", "--tty": "tty", "--strace": "strace", "--debug": "debug", "--no-fastpath": "no_fastpath",
+    "--no-patch": "no_patch",
 }  # fmt: skip
 
 SMALLEST_MEMORY = 1 << 20
@@ -161,6 +163,7 @@ def configure(values: dict[str, list[str]], command: list[str]) -> Config:
     for name in ("tty", "strace", "debug"):
         setattr(config, name, name in values)
     config.fastpath = "no_fastpath" not in values
+    config.patch = "no_patch" not in values and not config.strace
     config.platform = values.get("platform", [config.platform])[-1]
     if config.platform not in PLATFORMS:
         raise Fatal(f"unknown platform '{config.platform}': there are {' and '.join(PLATFORMS)}")

@@ -1,0 +1,208 @@
+/* Fast paths on private anonymous memory: mmap, munmap, mprotect, brk and madvise as allocators make them.
+ * The twins are in sentry/mm/{mapping,growth,manager,advise}.py.
+ *
+ * Bookkeeping comes first; the order to the stub that follows fails only where the host is out of memory or
+ * mappings, and then the range is left unmapped in both.  What is an error otherwise is passed on: Python finds it
+ * again, and says so where it has to be said.
+ */
+#include "fast.h"
+#include "mman.h"
+#include "platform.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define PROT_RWX 7u
+#define MAP_TAKEN (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK | MAP_FIXED)
+
+static uint64_t page_up(uint64_t size)
+{
+    return (size + GUEST_PAGE - 1) & ~(GUEST_PAGE - 1);
+}
+
+static bool unaligned(uint64_t addr)
+{
+    return addr & (GUEST_PAGE - 1);
+}
+
+/* The caller's memory, NULL where Python has to act: on ptrace a fast path can't give orders. */
+static struct mm *call_mm(struct call *c)
+{
+    struct mm *mm = c->t->g.mm;
+    return mm && c->e->trap && !mm->state && !mm->def_flags ? mm : NULL;
+}
+
+static int64_t order(struct call *c, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    struct guest_thread *g = &c->t->g;
+    const uint32_t state = g->state;
+    int64_t r;
+    g->state = THREAD_STOPPED; /* as it is */
+    r = guest_syscall(c->e, g, nr, a0, a1, a2, a3, (uint64_t)-1, 0);
+    if (g->state == THREAD_STOPPED)
+        g->state = state;
+    return r;
+}
+
+/* Whether Python has no part in the end of [start, end): it lets go of files and names, and knows what code is
+ * patched. */
+static bool is_plain(const struct mm *mm, uint64_t start, uint64_t end)
+{
+    uint32_t i, files = 0, least = UINT32_MAX;
+    for (i = mm_index(mm, start); i < mm->count && mm->vmas[i].start < end; i++) {
+        const struct vma *v = mm->vmas + i;
+        if (v->name || v->flags & VM_EXEC)
+            return false;
+        if (!v->file)
+            continue;
+        files++;
+        if (mm_object_refs(v->file) < least)
+            least = mm_object_refs(v->file);
+    }
+    return !files || least > files;
+}
+
+/* 0: the mapping is made; the host's -errno: it is not; 1: Python has to do it. */
+static int64_t map_anon(struct call *c, struct mm *mm, uint64_t start, uint64_t size, uint32_t flags)
+{
+    const int host_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | (flags & VM_NORESERVE ? MAP_NORESERVE : 0);
+    int64_t r;
+    if (!is_plain(mm, start, start + size) || mm_map(mm, start, start + size, flags, 0, 0, 0) < 0)
+        return 1;
+    r = order(c, SYS_mmap, start, size, flags & PROT_RWX, (uint64_t)host_flags);
+    if (r >= 0)
+        return 0;
+    mm_remove(mm, start, start + size, 1);
+    order(c, SYS_munmap, start, size, 0, 0);
+    return r;
+}
+
+/* Where a mapping goes, 0: Python has to say (get_unmapped_area). */
+static uint64_t place(const struct mm *mm, uint64_t addr, uint64_t size, uint64_t flags)
+{
+    if (flags & MAP_FIXED)
+        return unaligned(addr) || addr < MMAP_MIN_ADDR || addr > GUEST_TOP - size ? 0 : addr;
+    addr &= ~(GUEST_PAGE - 1);
+    if (addr && addr < MMAP_MIN_ADDR)
+        addr = MMAP_MIN_ADDR;
+    if (addr && addr <= GUEST_TOP - size && mm_is_free(mm, addr, addr + size))
+        return addr;
+    return mm_find_free(mm, size);
+}
+
+int fast_mmap(struct call *c)
+{
+    struct mm *mm = call_mm(c);
+    uint64_t size = page_up(c->args[1]), flags = c->args[3], start;
+    uint32_t vm_flags = (c->args[2] & PROT_RWX) | VM_MAYALL;
+    int64_t r;
+    if (!mm || flags & ~(uint64_t)MAP_TAKEN || (flags & (MAP_PRIVATE | MAP_ANONYMOUS)) != (MAP_PRIVATE | MAP_ANONYMOUS))
+        return FAST_PASS;
+    if (!c->args[1] || !size || size > GUEST_TOP || c->args[5])
+        return FAST_PASS;
+    start = place(mm, c->args[0], size, flags);
+    if (!start)
+        return FAST_PASS;
+    if (flags & MAP_NORESERVE && !mm->commit->limit)
+        vm_flags |= VM_NORESERVE;
+    r = map_anon(c, mm, start, size, vm_flags);
+    if (r > 0)
+        return FAST_PASS;
+    return call_return(c, r < 0 ? r : (int64_t)start);
+}
+
+int fast_munmap(struct call *c)
+{
+    struct mm *mm = call_mm(c);
+    uint64_t addr = c->args[0], size = c->args[1];
+    int r;
+    if (!mm || unaligned(addr) || !size || addr > GUEST_TOP || size > GUEST_TOP - addr)
+        return FAST_PASS;
+    size = page_up(size);
+    if (!is_plain(mm, addr, addr + size))
+        return FAST_PASS;
+    r = mm_unmap(mm, addr, addr + size);
+    if (r < 0)
+        return FAST_PASS;
+    return call_return(c, r ? order(c, SYS_munmap, addr, size, 0, 0) : 0);
+}
+
+static bool has_code(const struct mm *mm, uint64_t start, uint64_t end)
+{
+    uint32_t i;
+    for (i = mm_index(mm, start); i < mm->count && mm->vmas[i].start < end; i++)
+        if (mm->vmas[i].flags & VM_EXEC)
+            return true;
+    return false;
+}
+
+int fast_mprotect(struct call *c)
+{
+    struct mm *mm = call_mm(c);
+    uint64_t addr = c->args[0], end = addr + page_up(c->args[1]), prot = c->args[2], done, charged;
+    int64_t r;
+    if (!mm || unaligned(addr) || prot & ~(uint64_t)PROT_RWX || end <= addr || end > GUEST_TOP)
+        return FAST_PASS;
+    if (has_code(mm, addr, end))
+        return FAST_PASS;
+    if (mm_check_protect(mm, addr, end, (uint32_t)prot, &done, &charged) < 0) {
+        mm->commit->used -= (int64_t)charged;
+        return FAST_PASS;
+    }
+    r = order(c, SYS_mprotect, addr, end - addr, prot, 0);
+    if (r < 0)
+        mm->commit->used -= (int64_t)charged;
+    else
+        mm_set_prot(mm, addr, end, (uint32_t)prot);
+    return call_return(c, r);
+}
+
+int fast_brk(struct call *c)
+{
+    struct mm *mm = call_mm(c);
+    uint64_t addr = c->args[0], end, old_end;
+    int64_t r;
+    if (!mm)
+        return FAST_PASS;
+    if (addr < mm->start_brk || addr >= GUEST_TOP ||
+        addr - mm->start_brk + mm->end_data - mm->start_data > mm->limit_data)
+        return call_return(c, (int64_t)mm->brk);
+    old_end = page_up(mm->brk);
+    end = page_up(addr);
+    if (end < old_end) {
+        if (!is_plain(mm, end, old_end))
+            return FAST_PASS;
+        if (mm_unmap(mm, end, old_end) < 0)
+            return FAST_PASS;
+        order(c, SYS_munmap, end, old_end - end, 0, 0);
+    } else if (end > old_end) {
+        if (!mm_is_free(mm, old_end, end + GUEST_PAGE))
+            return call_return(c, (int64_t)mm->brk);
+        r = map_anon(c, mm, old_end, end - old_end, PROT_READ | PROT_WRITE | VM_MAYALL);
+        if (r > 0)
+            return FAST_PASS;
+        if (r < 0)
+            return call_return(c, (int64_t)mm->brk);
+    }
+    mm->brk = addr;
+    return call_return(c, (int64_t)addr);
+}
+
+int fast_madvise(struct call *c)
+{
+    struct mm *mm = call_mm(c);
+    uint64_t addr = c->args[0], end = addr + page_up(c->args[1]), position = addr;
+    int32_t advice = (int32_t)c->args[2];
+    uint32_t i;
+    if (!mm || unaligned(addr) || end <= addr || end > GUEST_TOP || (advice != MADV_DONTNEED && advice != MADV_FREE))
+        return FAST_PASS;
+    for (i = mm_index(mm, addr); position < end; i++) {
+        const struct vma *v = mm->vmas + i;
+        if (i == mm->count || v->start > position || v->flags & (VM_LOCKED | VM_PFNMAP | VM_EXEC) ||
+            (v->file && advice == MADV_FREE))
+            return FAST_PASS;
+        position = v->end;
+    }
+    return call_return(c, order(c, SYS_madvise, addr, end - addr, (uint64_t)advice, 0));
+}
