@@ -112,6 +112,7 @@ struct engine {
 
     /* `trap` only */
     bool trap;       /* which platform this is */
+    uint32_t impatience; /* how many stubs did not answer */
     int newest_pid;  /* the last that was given a slot */
     bool sync_wake;  /* notifications switch on one CPU */
     int bell;        /* eventfd, -1 before boot */

@@ -10,6 +10,7 @@
  * of up to CALL_WINDOW bytes.  All that could raise a signal or change a mode bit goes to Python.
  */
 #include "fast.h"
+#include "tmpfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,11 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE_SIZE 4096
 #define IOV_FEW 16 /* longer vectors are Python's */
 #define DAY_NS 86400000000000ll
 #define SECOND_NS 1000000000ll
-#define TMPFS_MAX_SIZE 0x7ffffffffffff000ll
 
 static int64_t wall_ns(void)
 {
@@ -58,32 +57,7 @@ static void touch_atime(struct vfile *f)
         node->atime = now;
 }
 
-/* Bytes put into `buffer`, fewer than `size` only at the end of the file; -1: Python has to do it. */
-static int64_t read_tmpfs(const struct tmpfs_data *data, uint8_t *buffer, uint32_t size, int64_t offset)
-{
-    int64_t left = data->node->size - offset, done = 0;
-    if (left <= 0)
-        return 0;
-    if (size > left)
-        size = (uint32_t)left;
-    if (data->host_fd < 0) {
-        if (offset + size > data->length)
-            return -1;
-        memcpy(buffer, data->bytes + offset, size);
-        return size;
-    }
-    while (done < size) {
-        ssize_t n = pread(data->host_fd, buffer + done, size - (size_t)done, offset + done);
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        done += n;
-    }
-    return done;
-}
-
-/* The same for a file of the host, without waiting for its disk. */
+/* As tmpfs_read, for a file of the host: without waiting for its disk. */
 static int64_t read_host(const struct vfile *f, uint8_t *buffer, uint32_t size, int64_t offset)
 {
     int64_t done = 0;
@@ -97,6 +71,15 @@ static int64_t read_host(const struct vfile *f, uint8_t *buffer, uint32_t size, 
         done += n;
     }
     return done;
+}
+
+static int64_t read_tmpfs(struct call *c, struct tmpfs_data *data, uint32_t size, int64_t offset)
+{
+    const uint8_t *bytes = c->t->record ? NULL : tmpfs_find(data, size, offset);
+    if (!bytes)
+        return tmpfs_read(data, c->out, size, offset);
+    c->out = (uint8_t *)bytes; /* the platform copies them from where they are */
+    return size;
 }
 
 static void undo_read(struct call *c)
@@ -126,13 +109,11 @@ static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t co
             return FAST_PASS;
         done = read_host(f, c->out, size, from);
         break;
-    case VFILE_TMPFS: {
-        const struct tmpfs_data *data = f->object;
-        if (count > size && data->node->size - from >= size)
+    case VFILE_TMPFS:
+        if (count > size && ((struct tmpfs_data *)f->object)->node->size - from >= size)
             return FAST_PASS;
-        done = read_tmpfs(data, c->out, size, from);
+        done = read_tmpfs(c, f->object, size, from);
         break;
-    }
     default:
         return FAST_PASS;
     }
@@ -204,40 +185,11 @@ int fast_readv(struct call *c)
 
 /* Writing */
 
-static int64_t pages_of(int64_t size)
-{
-    return size / PAGE_SIZE + (size % PAGE_SIZE != 0);
-}
-
-/* Is there nothing to charge for when the file gets bytes up to `end`?  The pages it counts for are all those
- * below its size; for a mapped one this is always so, any other has none behind that and may have holes. */
-static bool is_charged(const struct tmpfs_data *data, int64_t end)
-{
-    if (!(data->flags & TMPFS_MAPPED) && data->pages != pages_of(data->node->size))
-        return false;
-    return pages_of(end) <= data->pages;
-}
-
 static int64_t write_tmpfs(struct tmpfs_data *data, const uint8_t *buffer, uint32_t size, int64_t offset)
 {
-    struct vnode *node = data->node;
-    int64_t end = offset + size, done = size;
-    if (end > TMPFS_MAX_SIZE || !is_charged(data, end))
-        return -1;
-    if (data->host_fd >= 0) {
-        done = pwrite(data->host_fd, buffer, size, offset);
-        if (done < 0)
-            return -1;
-    } else {
-        if (end > data->room || node->size != data->length)
-            return -1;
-        memcpy(data->bytes + offset, buffer, size);
-        if (end > data->length)
-            data->length = (uint32_t)end;
-    }
-    if (offset + done > node->size)
-        node->size = offset + done;
-    node->mtime = node->ctime = wall_ns();
+    int64_t done = tmpfs_write(data, buffer, size, offset);
+    if (done >= 0)
+        data->node->mtime = data->node->ctime = wall_ns();
     return done;
 }
 
@@ -273,7 +225,7 @@ static int write_file(struct call *c, struct vfile *f, const uint8_t *buffer, ui
             return FAST_PASS;
         at = data->node->size;
     }
-    if (at < 0 || at > TMPFS_MAX_SIZE - size)
+    if (at < 0 || at > INT64_MAX - size)
         return FAST_PASS;
     done = f->kind == VFILE_TMPFS ? write_tmpfs(data, buffer, size, at) : write_host(f, buffer, size, at);
     if (done < 0)
@@ -319,15 +271,17 @@ int fast_writev(struct call *c)
     uint64_t total;
     uint32_t done = 0;
     int count;
-    if (!f || !is_plain_write(c, f))
+    if (!f || (f->kind != VFILE_PIPE && !is_plain_write(c, f)))
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
     if (count < 0)
         return FAST_PASS;
-    if (!in_offsets(f->pos, total))
-        return FAST_PASS;
-    if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
-        return call_return(c, (int64_t)total);
+    if (f->kind != VFILE_PIPE) {
+        if (!in_offsets(f->pos, total))
+            return FAST_PASS;
+        if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
+            return call_return(c, (int64_t)total);
+    }
     if (total > CALL_WINDOW)
         return FAST_PASS;
     for (int i = 0; i < count; i++) {
@@ -336,6 +290,8 @@ int fast_writev(struct call *c)
             return FAST_PASS;
         done += size;
     }
+    if (f->kind == VFILE_PIPE)
+        return fast_pipe_write_data(c, f, gathered, done);
     return write_file(c, f, gathered, done, NULL);
 }
 
