@@ -1,4 +1,4 @@
-"""Spare files: kept when they are closed, opened and closed by the engine, met again by Python, given up in time.
+"""Spare files: kept when closed, opened and closed by the engine, met again by Python, given up in time.
 
 `engine_open` does what csrc/engine/fast_open.c does at a hit; the real one is tested by tests/twin.
 """
