@@ -112,6 +112,7 @@ struct engine {
 
     /* `trap` only */
     bool trap;       /* which platform this is */
+    uint32_t impatience; /* how many stubs did not answer */
     int newest_pid;  /* the last that was given a slot */
     bool sync_wake;  /* notifications switch on one CPU */
     int bell;        /* eventfd, -1 before boot */
@@ -166,6 +167,7 @@ uint64_t now_ns(void);
 /* parking.c */
 void parking_end(struct thread *t);
 void parking_report(struct engine *e, struct thread *t);
+void parking_interrupt(struct engine *e, struct thread *t);
 void parking_free(struct thread *t);
 int64_t parking_nap(void);
 void parking_run(struct engine *e);

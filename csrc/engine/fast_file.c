@@ -314,16 +314,18 @@ int fast_writev(struct call *c)
     uint64_t total;
     uint32_t done = 0;
     int count;
-    if (!f || !is_plain_write(c, f))
+    if (!f || (f->kind != VFILE_PIPE && !is_plain_write(c, f)))
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
     if (count < 0)
         return FAST_PASS;
-    if (!in_offsets(f->pos, total))
-        return FAST_PASS;
-    if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
-        return call_return(c, (int64_t)total);
-    if (total > CALL_LARGE)
+    if (f->kind != VFILE_PIPE) {
+        if (!in_offsets(f->pos, total))
+            return FAST_PASS;
+        if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
+            return call_return(c, (int64_t)total);
+    }
+    if (total > (f->kind == VFILE_PIPE ? CALL_WINDOW : CALL_LARGE))
         return FAST_PASS;
     for (int i = 0; i < count; i++) {
         uint32_t size = (uint32_t)vectors[i].iov_len;
@@ -331,6 +333,8 @@ int fast_writev(struct call *c)
             return FAST_PASS;
         done += size;
     }
+    if (f->kind == VFILE_PIPE)
+        return fast_pipe_write_data(c, f, gathered, done);
     return write_file(c, f, gathered, done, NULL);
 }
 

@@ -113,7 +113,7 @@ int trap_kick(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
     if (g->state == THREAD_PARKED)
-        parking_report(e, t);
+        parking_interrupt(e, t);
     if (g->state != THREAD_RUNNING)
         return 0;
     t->kicked = true;

@@ -27,10 +27,10 @@
 #define SPINS 3000
 #define YIELDS 40
 #define NAP_NS 20000000l
-/* Far more than any honest order takes: munmap of tens of gigabytes, say; and than a fork until its child shows up.
- * All others wait meanwhile. */
-#define PATIENCE_NS 20000000000ull
-#define NOTIFIED_PATIENCE_NS 4000000000ull
+/* Far more than any honest order takes: munmap of tens of gigabytes, say.  All others wait meanwhile, so whoever
+ * has once met a stub that did not answer has less patience with the next. */
+#define PATIENCE_NS 10000000000ull
+#define LEAST_PATIENCE_NS 500000000ull
 #define STRANGERS 65536
 
 static uint32_t state_of(const struct thread *t)
@@ -46,13 +46,26 @@ static bool is_gone(struct engine *e, struct thread *t)
     return t->g.state == THREAD_DEAD || t->g.state == THREAD_FREE;
 }
 
+struct patience {
+    uint64_t last, spent;
+};
+
 /* The time that a sandbox was frozen does not count. */
-static bool is_too_long(uint64_t *last, uint64_t *spent, uint64_t patience)
+static bool is_too_long(struct engine *e, struct patience *p)
 {
-    uint64_t now = now_ns(), passed = now - *last;
-    *last = now;
-    *spent += passed < 2 * NAP_NS ? passed : 2 * NAP_NS;
-    return *spent > patience;
+    uint64_t now = now_ns(), passed = now - p->last, limit = PATIENCE_NS >> e->impatience;
+    p->last = now;
+    p->spent += passed < 2 * NAP_NS ? passed : 2 * NAP_NS;
+    if (p->spent < (limit > LEAST_PATIENCE_NS ? limit : LEAST_PATIENCE_NS))
+        return false;
+    e->impatience += e->impatience < 16;
+    return true;
+}
+
+/* A thread that has an order is in one of these states, or it has been tampered with. */
+static bool may_answer(uint32_t state)
+{
+    return state == RECORD_ORDER || state == RECORD_DONE || state == RECORD_BIRTH;
 }
 
 /* Until the thread has answered: 0, or -ESRCH. */
@@ -66,7 +79,7 @@ static int await_done(struct engine *e, struct thread *t, bool spin)
 {
     struct record *r = t->record;
     struct timespec nap = {0, NAP_NS};
-    uint64_t last, spent = 0;
+    struct patience patience = {0, 0};
     int i;
     for (i = 0; spin && i < SPINS; i++) {
         if (state_of(t) == RECORD_DONE)
@@ -78,19 +91,19 @@ static int await_done(struct engine *e, struct thread *t, bool spin)
             return 0;
         sched_yield();
     }
-    last = now_ns();
+    patience.last = now_ns();
     for (;;) {
         uint32_t state;
         __atomic_store_n(&r->engine_waits, 1, __ATOMIC_SEQ_CST);
         state = state_of(t);
-        if (state != RECORD_DONE)
+        if (state == RECORD_ORDER || state == RECORD_BIRTH)
             syscall(SYS_futex, &r->state, FUTEX_WAIT, state, &nap, NULL, 0);
         r->engine_waits = 0;
         if (state_of(t) == RECORD_DONE)
             return 0;
         if (is_gone(e, t))
             return -ESRCH;
-        if (is_too_long(&last, &spent, PATIENCE_NS)) {
+        if (!may_answer(state) || is_too_long(e, &patience)) {
             kill(t->g.tgid, SIGKILL);
             return -ESRCH;
         }
@@ -210,7 +223,7 @@ static int await_notified(struct engine *e, struct thread *t, struct notified *n
 {
     struct pollfd listener = {.fd = e->listener, .events = POLLIN};
     const struct timespec nap = {0, NAP_NS};
-    uint64_t last = now_ns(), spent = 0;
+    struct patience patience = {now_ns(), 0};
     uint32_t round;
     for (round = 1;; round++) {
         int ready = ppoll(&listener, 1, &nap, NULL), r = 0;
@@ -229,7 +242,7 @@ static int await_notified(struct engine *e, struct thread *t, struct notified *n
             if (n->child && is_dead_child(n->child))
                 return -EAGAIN;
         }
-        if (is_too_long(&last, &spent, NOTIFIED_PATIENCE_NS)) {
+        if (!may_answer(state_of(t)) || is_too_long(e, &patience)) {
             kill(t->g.tgid, SIGKILL);
             return -ESRCH;
         }
@@ -283,26 +296,27 @@ int64_t trap_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, u
 
 /* Change code under threads that may be executing it: mprotect interrupts every processor that runs the address
  * space, and never takes away the right to execute. */
+/* Code that others may execute is one aligned word, written by one store of the stub's.  More than that is code
+ * that nobody executes yet, in a page where they may execute something else. */
 int trap_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size, int prot)
 {
     struct thread *t = of_guest(g);
-    const uint8_t *from = data;
     uint64_t first = addr & ~0xfffull, length = ((addr + size + 0xfff) & ~0xfffull) - first, word;
-    int64_t r = trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, PROT_READ | PROT_WRITE | PROT_EXEC});
-    while (r == 0 && size) {
-        uint32_t skip = addr & 7, piece = 8 - skip < size ? 8 - skip : size;
-        if (memory_read(g->tgid, addr - skip, &word, 8) != 8) {
-            r = -EFAULT;
-            break;
-        }
-        memcpy((uint8_t *)&word + skip, from, piece);
-        r = trap_order(e, t, ORDER_STORE, (uint64_t[6]){addr - skip, word}) ? -EFAULT : 0;
-        addr += piece;
-        from += piece;
-        size -= piece;
+    uint32_t skip = addr & 7;
+    int64_t r;
+    if (skip + size <= 8) {
+        if (memory_read(g->tgid, addr - skip, &word, 8) != 8)
+            return -EFAULT;
+        memcpy((uint8_t *)&word + skip, data, size);
+        return (int)trap_order(e, t, ORDER_STORE, (uint64_t[6]){addr - skip, word, first, length, (uint64_t)prot});
     }
-    if (r != -ESRCH)
-        trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, (uint64_t)prot});
+    r = trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, PROT_READ | PROT_WRITE | PROT_EXEC});
+    if (r == 0) {
+        if (memory_write(g->tgid, addr, data, size) != (int64_t)size)
+            r = -EFAULT;
+        if (trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, (uint64_t)prot}) == -ESRCH)
+            r = -ESRCH;
+    }
     return (int)r;
 }
 

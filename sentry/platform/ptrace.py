@@ -117,7 +117,8 @@ class PtraceThread(Thread):
         self.space = space
         self.regs = c.regs
         self.hot = c.hot
-        c.files = c.patches = c.mm = c.fs = c.cred = ffi.NULL
+        c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
+        c.task_tid = 0
         c.altstack = False
         self.owner: object = None
         platform._threads[c.slot] = self
@@ -129,6 +130,11 @@ class PtraceThread(Thread):
 
     def set_files(self, table: Any) -> None:
         self._c.files = ffi.NULL if table is None else table
+
+    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:
+        c = self._c
+        c.sighand = ffi.NULL if sighand is None else sighand
+        c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
 
     def set_altstack(self, there: bool) -> None:
         self._c.altstack = there
@@ -190,7 +196,7 @@ class PtraceThread(Thread):
         space = self.space
         if self not in space.threads:
             return
-        self._c.files = self._c.mm = ffi.NULL
+        self._c.files = self._c.mm = self._c.sighand = ffi.NULL
         if len(space.threads) == 1:
             space.destroy()
             return

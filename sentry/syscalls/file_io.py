@@ -405,6 +405,7 @@ def _whole_pages(data: bytes) -> bytes:
 async def write_bytes(task: Task, file: File, data: bytes, nowait: bool = False) -> int:
     """Write bytes that the Sentry holds at the file's position: how many, as `write` would say."""
     total = len(data)
+    data = data[task.thread.take_progress() :]
     waiter = Waiter(file, POLLOUT)
     while True:
         try:

@@ -34,6 +34,8 @@ CFLAGS = ["-O1", "-w", "-pthread", "-static"]
 MEMORY = 700 << 10
 PATIENCE = 90.0
 SURVIVED = "sandbox works"
+#: Lines that a guest's own library may print before it dies.
+GUESTS_OWN = 20
 
 
 @pytest.fixture(scope="session")
@@ -159,6 +161,34 @@ def test_races(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "races"), name))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scribble", "scribble_race", "unmap", "advise", "unordered", "flood", "bell", "lent", "forge",
+        "forge_own", "futexes", "frames", "ends",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("platform", ["trap"])
+def test_stub(name: str, platform: str, runner: Runner, programs: Path) -> None:
+    """Attacks on the stub in the attacker's own address space; a bystander must not notice."""
+    if not runner.is_root and name not in ("unordered", "bell"):
+        pytest.skip("the same code as for root")
+    outcome = attack(runner, str(programs / "trap"), name, flags=("--platform", platform))
+    survived(outcome, lines=GUESTS_OWN)
+    assert "longest pause" in outcome.out
+
+
+def test_jumps_into_the_stub(runner: Runner, programs: Path, seeded: random.Random, long_form: bool) -> None:
+    """Random registers at random places of the stub's text, most often at its system calls."""
+    if not runner.is_root:
+        pytest.skip("the same code as for root")
+    for _ in range(40 if long_form else 1):
+        seed = seeded.randrange(1 << 30)
+        environment = ("env", f"SEED={seed}", "TIMES=150")
+        outcome = attack(runner, *environment, str(programs / "trap"), "jumps", flags=("--platform", "trap"))
+        survived(outcome, lines=GUESTS_OWN)
+
+
 @pytest.fixture
 def trap(runner: Runner, work_dir: Path, programs: Path) -> Iterator[tuple[Path, Path, Path]]:
     """(root, writable directory, the secret outside of both), laid out for `files.c`."""
@@ -209,12 +239,19 @@ def test_files(name: str, runner: Runner, trap: tuple[Path, Path, Path]) -> None
     assert (after.st_mode, after.st_nlink, after.st_uid) == (before.st_mode, before.st_nlink, before.st_uid)
 
 
-def test_stubs_hold_no_descriptor(runner: Runner, programs: Path) -> None:
+def lent_descriptors(pid: int) -> list[str]:
+    """What a stub holds, but for the bell on `trap`."""
+    links = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    return [f"{fd} {link}" for fd, link in links.items() if (fd, link) != ("0", "anon_inode:[eventfd]")]
+
+
+@pytest.mark.parametrize("platform", ["trap", "ptrace"])
+def test_stubs_hold_no_descriptor(platform: str, runner: Runner, programs: Path) -> None:
     """While the guest maps files, forks and executes: no stub keeps a descriptor of the host's."""
     busy = "for i in 1 2 3 4 5 6 7 8; do (cat /etc/passwd; ls /usr) > /dev/null; done"
     script = f"{busy}; sleep 30 & sleep 30 & echo ready; wait"
     process = subprocess.Popen(
-        runner.argv("sh", "-c", script),
+        runner.argv("sh", "-c", script, flags=("--platform", platform)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         cwd="/",
@@ -228,7 +265,7 @@ def test_stubs_hold_no_descriptor(runner: Runner, programs: Path) -> None:
         while True:
             stubs = [pid for pid, parent in parents().items() if parent == sentry]
             try:
-                open_fds = {pid: os.listdir(f"/proc/{pid}/fd") for pid in stubs} if os.geteuid() == 0 else {}
+                open_fds = {pid: lent_descriptors(pid) for pid in stubs} if os.geteuid() == 0 else {}
             except OSError:
                 open_fds = {}
                 stubs = []

@@ -1,8 +1,9 @@
-"""The stub's filter on `trap`, call by call: what it answers to every number, from every place, for every argument that
-it looks at.
+"""The stub's filter on `trap`, call by call: what it answers to every number, from every place, for every
+argument that it looks at.
 
-The program is run by a small interpreter here, and compared with the rules as the design states them, which are
-written down a second time below.  That the host's kernel reads it the same way is seen in tests/unit/test_trap.py.
+The program is run by a small interpreter here, and compared with the rules as the design states them, which
+are written down a second time below.  That the host's kernel reads it the same way is seen in
+tests/unit/test_trap.py.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ def test_every_descriptor_of_write() -> None:
         assert answer(SYS.write, GUEST_TOP, (fd, 0x1000, 8)) == expected(SYS.write, (fd,)), fd
 
 
-@given(st.integers(0, 2**32 - 1) | st.integers(0, 512), WIDE | st.sampled_from(INSIDE), st.tuples(*[WIDE] * 6))
+@given(
+    st.integers(0, 2**32 - 1) | st.integers(0, 512), WIDE | st.sampled_from(INSIDE), st.tuples(*[WIDE] * 6)
+)
 @example(SYS.mmap, GUEST_TOP, (0, 0, 0, 0x22, 0, 0))
 def test_anything(nr: int, ip: int, args: tuple[int, ...]) -> None:
     inside = GUEST_TOP <= ip < GUEST_TOP + STUB_SIZE

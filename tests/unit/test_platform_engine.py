@@ -182,6 +182,7 @@ def test_platform_works_confined(name, which):
     script = Path(__file__).parent / "platform_confined.py"
     root = Path(base.__file__).parents[2]
     env = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, str(script), name, which], capture_output=True, env=env, timeout=60)
+    command = [sys.executable, str(script), name, which]
+    done = subprocess.run(command, capture_output=True, env=env, timeout=60)
     assert done.returncode == 0, (done.returncode, done.stderr.decode())
     assert done.stdout == b"ok\n"

@@ -299,7 +299,7 @@ def kick_program(ways):
             code.extend(b"\xb8" + struct.pack("<I", 400) + SYSCALL)
             code.extend(b"\x48\x3d" + struct.pack("<I", 401))  # cmp $401,%rax
             bad()
-        elif way == "patched":  # as a trampoline does: eax holds the flags, r11 the number, rcx where to go on
+        elif way == "patched":  # a trampoline: flags in eax, the number in r11, where to go on in rcx
             code.extend(b"\x9f\x0f\x90\xc0")  # lahf; seto %al
             code.extend(b"\x41\xbb" + struct.pack("<I", 402))  # mov $402,%r11d
             code.extend(b"\x48\x8d\x0d" + struct.pack("<I", 10 + 3))  # lea after(%rip),%rcx
@@ -535,9 +535,13 @@ def test_random_calls_from_the_stubs_text(platform, seeded, long_form):
         SYS.rt_sigreturn, SYS.restart_syscall, SYS.sigaltstack, SYS.sched_yield, SYS.exit, SYS.exit_group,
         SYS.munmap, SYS.mprotect, SYS.madvise, SYS.close, SYS.mmap, SYS.futex, SYS.write,
     ]  # fmt: skip
-    addresses = [0, CODE, DATA, STUB, STUB + PAGE, SHARED_PAGE, RECORDS, RECORDS + PAGE, RECORDS + RECORD_SIZE,
-                 RECORDS - RECORD_SIZE, (1 << 47) - PAGE]  # fmt: skip
-    small = [0, 1, 2, 3, 4, 5, 7, 9, 11, 18, 0x10, 0x22, 0x32, 128, 256, 384, PAGE, 2 * PAGE, RECORD_SIZE, 1 << 30]
+    addresses = [
+        0, CODE, DATA, STUB, STUB + PAGE, SHARED_PAGE, RECORDS, RECORDS + PAGE, RECORDS + RECORD_SIZE,
+        RECORDS - RECORD_SIZE, (1 << 47) - PAGE,
+    ]  # fmt: skip
+    small = [
+        0, 1, 2, 3, 4, 5, 7, 9, 11, 18, 0x10, 0x22, 0x32, 128, 256, 384, PAGE, 2 * PAGE, RECORD_SIZE, 1 << 30,
+    ]  # fmt: skip
     bystander = Guest(platform)
     for _ in range(3000 if long_form else 300):
         guest = Guest(platform)
@@ -557,4 +561,3 @@ def test_random_calls_from_the_stubs_text(platform, seeded, long_form):
     child.space.destroy()
     bystander.space.destroy()
     assert platform.wait(0) == []
-
