@@ -265,7 +265,8 @@ class Task(Runner):
     def on_trap(self, trap: Trap) -> None:
         """The platform stopped this task's thread."""
         if trap.kind == SITE:
-            self.mm.patches.consider(self.regs)
+            if self.mm.patches is not None:
+                self.mm.patches.consider(self.regs)
             if not trap.code:
                 self.thread.resume()
                 if self.signal_pending() or self.kill_pending():
