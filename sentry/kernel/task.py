@@ -222,8 +222,10 @@ class Task(Runner):
         """Let the platform answer getpid(2) and its kin."""
         group, cred = self.group, self._cred
         parent = group.parent
-        ppid = 0 if parent is None else parent.tgid
-        self.hot.ids = (group.tgid, self.tid, ppid, cred.uid, cred.euid, cred.gid, cred.egid, 0)
+        self.hot.ids = (
+            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid,
+            cred.egid, 0,
+        )  # fmt: skip
         self.hot.known = ALL_KNOWN
         if self.thread is not None:
             self.thread.set_task(group.sighand.c, group.tgid, self.tid, cred.uid)
@@ -264,8 +266,9 @@ class Task(Runner):
     def on_trap(self, trap: Trap) -> None:
         """The platform stopped this task's thread."""
         if trap.kind == SITE:
-            if self.mm.patches is not None:
-                self.mm.patches.consider(self.regs)
+            patches = self.mm.patches
+            if patches is not None:
+                patches.consider(self.regs)
             if not trap.code:
                 self.thread.resume()
                 if self.signal_pending() or self.kill_pending():

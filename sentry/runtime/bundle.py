@@ -1,4 +1,5 @@
-"""The code of all modules in one file: finding, opening and checking 170 takes longer than running them.
+"""The code of all modules in one file: finding, opening and checking 170 of them takes longer than running
+them.
 
 `__pycache__/bundle.cpython-311` beside this module holds the marshalled code objects one after the other,
 and a finder in front of Python's own takes modules from there.  Like a .pyc an entry counts as long as its
