@@ -86,7 +86,7 @@ def install() -> None:
         magic, lines = marshal.loads(memoryview(data)[8 : 8 + size])
     except (OSError, ValueError, EOFError, TypeError):
         return
-    if magic == MAGIC_NUMBER:
+    if magic == MAGIC_NUMBER and 8 + size + sum(line[5] for line in lines.values()) == len(data):
         _lines, _data, _base = lines, data, 8 + size
         sys.meta_path.insert(0, Finder)
 
