@@ -406,8 +406,8 @@ class PtracePlatform(Platform):
     def start(self, data_limit: int = 0) -> None:
         """Start the zygote.  `data_limit`: bytes of private memory that a stub may have (RLIMIT_DATA), 0: any.
 
-        OSError: EPERM where ptrace is forbidden, ENOEXEC where the stub can't run, EOPNOTSUPP where `trap`
-        lacks something of the CPU."""
+        OSError: EPERM where ptrace is forbidden, ENOEXEC where the stub can't run, EOPNOTSUPP where
+        `trap` lacks something of the CPU."""
         error = ffi.new("int *")
         self._engine = lib.engine_new(self._pin, error)
         if not self._engine:
