@@ -92,6 +92,8 @@ def iovecs(task: Task, addr: int, count: int) -> list[tuple[int, int]]:
     for base, size in _IOVEC.iter_unpack(data):
         if size > 0x7FFFFFFFFFFFFFFF:
             raise SysError(errno.EINVAL)
+        if count == 1:  # cut before it is looked at, where several are cut behind that (import_iovec)
+            size = min(size, MAX_RW_COUNT)
         check_range(base, size)
         size = min(size, MAX_RW_COUNT - total)
         total += size
