@@ -81,9 +81,9 @@ class Detached:
 
 class Task(Runner):
     __slots__ = (
+        "_altstack",
         "_cred",
         "affinity",
-        "_altstack",
         "awaited",
         "clear_child_tid",
         "exited",
@@ -223,7 +223,8 @@ class Task(Runner):
         group, cred = self.group, self._cred
         parent = group.parent
         self.hot.ids = (
-            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid, cred.egid, 0,
+            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid,
+            cred.egid, 0,
         )  # fmt: skip
         self.hot.known = ALL_KNOWN
         if self.thread is not None:
@@ -265,8 +266,9 @@ class Task(Runner):
     def on_trap(self, trap: Trap) -> None:
         """The platform stopped this task's thread."""
         if trap.kind == SITE:
-            if self.mm.patches is not None:
-                self.mm.patches.consider(self.regs)
+            patches = self.mm.patches
+            if patches is not None:
+                patches.consider(self.regs)
             if not trap.code:
                 self.thread.resume()
                 if self.signal_pending() or self.kill_pending():

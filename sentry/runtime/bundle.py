@@ -1,9 +1,11 @@
-"""The code of all modules in one file: finding, opening and checking 170 of them takes longer than running them.
+"""The code of all modules in one file: finding, opening and checking 170 of them takes longer than running
+them.
 
-`__pycache__/bundle.cpython-311` beside this module holds the marshalled code objects one after the other, and a
-finder in front of Python's own takes modules from there.  Like a .pyc an entry counts as long as its source has the
-size and the time of change that it had; a module whose entry does not count is imported as ever, and then the
-file is written anew when the run is over.  Where it can't be written, every run imports as ever.
+`__pycache__/bundle.cpython-311` beside this module holds the marshalled code objects one after the other,
+and a finder in front of Python's own takes modules from there.  Like a .pyc an entry counts as long as its
+source has the size and the time of change that it had; a module whose entry does not count is imported as
+ever, and then the file is written anew when the run is over.  Where it can't be written, every run imports
+as ever.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ def install() -> None:
         magic, lines = marshal.loads(memoryview(data)[8 : 8 + size])
     except (OSError, ValueError, EOFError, TypeError):
         return
-    if magic == MAGIC_NUMBER:
+    if magic == MAGIC_NUMBER and 8 + size + sum(line[5] for line in lines.values()) == len(data):
         _lines, _data, _base = lines, data, 8 + size
         sys.meta_path.insert(0, Finder)
 
