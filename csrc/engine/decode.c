@@ -231,7 +231,7 @@ static bool movable(const struct cursor *c, uint32_t reg, bool memory)
         return false;
     if (c->map == MAP_0F)
         return (op >= 0x40 && op <= 0x4f) || (op >= 0x90 && op <= 0x9f) || op == 0xb6 || op == 0xb7 || op == 0xbe ||
-               op == 0xbf || op == 0xaf || op == 0x11 || op == 0x29 || op == 0x7f || op == 0xd6 || op == 0x1f ||
+               op == 0xbf || op == 0xaf || op == 0x11 || op == 0x29 || op == 0x7f || (op == 0xd6 && c->narrow) || op == 0x1f ||
                (op >= 0xc8 && op <= 0xcf);
     if (c->map != MAP_ONE)
         return false;
@@ -322,10 +322,10 @@ uint32_t insn_decode(const uint8_t *code, uint32_t size, struct insn *insn)
     if (c.at + immediate > size || c.at + immediate > PATCH_INSN_MAX)
         return 0;
     insn->flags = control(&c, reg);
-    if (insn->flags && form & (IMM8 | IMM32) && !(form & (MODRM | IMM16))) {
+    if (insn->flags && immediate && !(form & MODRM)) {
         if (c.narrow) /* the two makers of processors disagree on its length */
             return 0;
-        if (c.op != 0xcd)
+        if (c.op != 0xcd && !(form & IMM16))
             insn->target = signed_bytes(code + c.at, immediate);
     } else if (!insn->flags) {
         if (is_nop(&c, reg))
