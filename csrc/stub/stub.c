@@ -147,6 +147,23 @@ static inline void set(uint32_t *word, uint32_t value)
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
+/* Guest memory ends where ours begins: what lies there is a bad address for a call. */
+static bool is_guests(uint64_t addr, uint64_t size)
+{
+    return addr < STUB_BASE && size <= STUB_BASE - addr;
+}
+
+/* How many bytes could not be copied. */
+static uint64_t copy_in(void *to, uint64_t from, uint64_t size)
+{
+    return is_guests(from, size) ? stub_copy(to, (const void *)from, size) : size;
+}
+
+static uint64_t copy_out(uint64_t to, const void *from, uint64_t size)
+{
+    return is_guests(to, size) ? stub_copy((void *)to, from, size) : size;
+}
+
 static uint8_t *window_of(struct record *r)
 {
     return (uint8_t *)r + RECORD_WINDOW;
@@ -168,7 +185,7 @@ static bool do_sigprocmask(struct record *r, int64_t *result)
     if (g->r10 != 8)
         return false;
     if (g->rsi) {
-        if (stub_copy(&bits, (void *)g->rsi, 8))
+        if (copy_in(&bits, g->rsi, 8))
             return false;
         bits &= ~never;
         switch ((int32_t)g->rdi) {
@@ -187,7 +204,7 @@ static bool do_sigprocmask(struct record *r, int64_t *result)
     }
     if (signals_wait(r, mask))
         return false;
-    if (g->rdx && stub_copy((void *)g->rdx, &old, 8))
+    if (g->rdx && copy_out(g->rdx, &old, 8))
         return false;
     if (mask != old) {
         r->hot.sigmask = mask;
@@ -208,7 +225,7 @@ static bool do_clock_gettime(struct record *r, int64_t *result)
     uint64_t clock = (uint32_t)r->regs.rdi, spec[2];
     if (!function || !(clock <= 1 || (clock >= 4 && clock <= 7)))
         return false;
-    if (function(clock, spec) != 0 || stub_copy((void *)r->regs.rsi, spec, sizeof spec))
+    if (function(clock, spec) != 0 || copy_out(r->regs.rsi, spec, sizeof spec))
         return false;
     *result = 0;
     return true;
@@ -312,7 +329,7 @@ static void prefetch(struct record *r)
         size = g->rdx;
         if (size > RECORD_WINDOW_SIZE)
             return;
-        size -= stub_copy(window_of(r), (void *)from, size);
+        size -= copy_in(window_of(r), from, size);
         break;
     case NR_open:
     case NR_stat:
@@ -329,7 +346,7 @@ static void prefetch(struct record *r)
     case NR_statx:
         from = g->rsi;
     string:
-        length = stub_copy_string(window_of(r), (void *)from, 4096);
+        length = is_guests(from, 4096) ? stub_copy_string(window_of(r), (void *)from, 4096) : -1;
         if (length < 0)
             return;
         size = (uint64_t)length;
@@ -475,7 +492,7 @@ static void serve(struct record *r)
         if (r->out_size == 0)
             return;
         if (r->out_size <= RECORD_WINDOW_SIZE &&
-            stub_copy((void *)r->out_addr, window_of(r), r->out_size) == 0) {
+            copy_out(r->out_addr, window_of(r), r->out_size) == 0) {
             r->out_size = 0;
             return;
         }

@@ -30,6 +30,7 @@ ACTION = os.environ["TRIVIAL"].split()
 def make_platform(plan):
     platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
     platform.start()
+    plan.config.platform = platform.name  # which decides about the filter
     return platform
 
 

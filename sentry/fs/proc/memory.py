@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentry.mm.manager import MemoryManager
 
 _LARGEST = 1 << 20
+_U64 = (1 << 64) - 1
 
 
 class MemInode(Inode):
@@ -52,9 +53,14 @@ class MemFile(File):
     pollable = False
     seekable = True
 
+    def _move(self, offset: int) -> int:
+        """Go to an address, which may be any of 64 bits; the position, which is kept signed."""
+        self.pos = offset if offset < 1 << 63 else offset - (1 << 64)
+        return self.pos
+
     async def read(self, size: int) -> bytes:
-        data = await self.pread(size, self.pos)
-        self.pos += len(data)
+        data = await self.pread(size, self.pos & _U64)
+        self._move((self.pos & _U64) + len(data) & _U64)
         return data
 
     async def pread(self, size: int, offset: int) -> bytes:
@@ -67,8 +73,8 @@ class MemFile(File):
             raise SysError(errno.EIO) from None
 
     async def write(self, data: bytes) -> int:
-        written = await self.pwrite(data, self.pos)
-        self.pos += written
+        written = await self.pwrite(data, self.pos & _U64)
+        self._move((self.pos & _U64) + written & _U64)
         return written
 
     async def pwrite(self, data: bytes, offset: int) -> int:
@@ -82,9 +88,7 @@ class MemFile(File):
 
     async def lseek(self, offset: int, whence: int) -> int:
         if whence == SEEK_CUR:
-            offset += self.pos
+            offset += self.pos & _U64
         elif whence != SEEK_SET:
             raise SysError(errno.EINVAL)
-        offset &= (1 << 64) - 1
-        self.pos = offset
-        return offset if offset < 1 << 63 else offset - (1 << 64)
+        return self._move(offset & _U64)
