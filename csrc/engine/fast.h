@@ -96,7 +96,7 @@ void vnode_modified(struct vnode *node);
 int fast_trap(struct engine *e, struct thread *t);
 
 /* The handlers, one file a family; fast.c has the table. */
-fast_handler fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
+fast_handler fast_statx, fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
 fast_handler fast_readlink, fast_readlinkat;
 fast_handler fast_open, fast_openat, fast_close;
 

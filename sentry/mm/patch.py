@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 NAME = b"[trampolines]"
 #: At which trap a site is examined: patching it costs as much as some tens of traps.
-THRESHOLD = 8
+THRESHOLD = 32
 #: One address space never has more pages of trampolines.
 MAX_PAGES = 64
 
@@ -201,6 +201,13 @@ class CodePatches:
         again.
         """
         table = self.table
+        for page in self._pages:
+            if start <= page[0] < end:
+                break
+        else:
+            # Most calls of mmap and munmap.
+            if not lib.patch_knows(table, start, end):
+                return
         while site := lib.patch_touching(table, start, end):
             plan = site.plan
             if not (gone and start <= plan.start and plan.site + SYSCALL_SIZE <= end):
@@ -208,8 +215,7 @@ class CodePatches:
             lib.patch_set(table, site, _REFUSED)
         lib.patch_drop_trampolines(table, start, end)
         lib.patch_forget(table, start, end)
-        if any(start <= page[0] < end for page in self._pages):
-            self._pages = [page for page in self._pages if not start <= page[0] < end]
+        self._pages = [page for page in self._pages if not start <= page[0] < end]
 
     def stop(self) -> None:
         """Put everything back and patch no more: somebody (a debugger) wants to see the program's code."""

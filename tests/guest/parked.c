@@ -274,6 +274,24 @@ static void closed_meanwhile(void)
     close(fds[1]);
 
     NEED(pipe(fds) == 0);
+    handle(0);
+    start(&job, fds[0], reader);
+    close(fds[0]);
+    pthread_kill(job.thread, SIGUSR1);
+    finish("closed and interrupted", &job);
+    close(fds[1]);
+
+    NEED(pipe(fds) == 0);
+    start(&job, fds[0], reader);
+    extra = open("/dev/zero", O_RDONLY);
+    NEED(dup2(extra, fds[0]) == fds[0]);
+    pthread_kill(job.thread, SIGUSR1);
+    finish("replaced and interrupted", &job);
+    close(extra);
+    close(fds[0]);
+    close(fds[1]);
+
+    NEED(pipe(fds) == 0);
     extra = dup(fds[0]);
     start(&job, extra, reader);
     close(extra);

@@ -75,7 +75,7 @@ def test_same_as_native(name: str, platform: str, runner: Runner, program_dir: P
     )
     if difference or sandboxed.status != native.status:
         pytest.fail(
-            f"{name} as {runner.who} on {platform}: status {sandboxed.status} instead of {native.status}\n"
+            f"{name} as {runner.who} on {platform}: status {sandboxed.status}, not {native.status}\n"
             f"{difference}\n"
             f"stderr: {sandboxed.err[-2000:]}",
             pytrace=False,
