@@ -24,7 +24,8 @@ FREESTANDING = {
 }
 FREESTANDING_FLAGS = [
     "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-static", "-fpie",
-    "-Wl,-no-pie", "-fvisibility=hidden", "-mfsgsbase", "-fno-stack-protector", "-fcf-protection=none", "-mgeneral-regs-only",
+    "-Wl,-no-pie", "-fvisibility=hidden", "-mfsgsbase", "-fno-stack-protector",
+    "-fcf-protection=none", "-mgeneral-regs-only",
     "-fno-asynchronous-unwind-tables", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Icsrc/abi",
 ]  # fmt: skip
 LINKER_SCRIPTS = {"stub": "csrc/stub/stub.lds"}

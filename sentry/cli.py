@@ -10,6 +10,7 @@ import _signal
 import os
 import sys
 
+from sentry.runtime import bundle
 from sentry.runtime.commands import USAGE, VERBS
 from sentry.runtime.errors import Fatal, say
 
@@ -40,6 +41,7 @@ def dispatch(args: list[str]) -> int:
         if args[0] not in VERBS:
             kind = "flag" if args[0].startswith("-") else "verb"
             raise Fatal(f"unknown {kind} '{args[0]}' (see 'sentry --help')")
+        bundle.install()
         return verb_main(args[0])(args[1:])
     except Fatal as error:
         say(error.text)

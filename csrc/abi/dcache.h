@@ -45,6 +45,7 @@ struct vmount {
     struct dnode *mountpoint; /* where on the parent */
     struct dnode *root;
     uint32_t flags, refs;
+    uint64_t id;
 };
 
 /* Where a task stands (struct fs_struct); the Python objects keep alive what it points to. */
@@ -74,7 +75,7 @@ void dnode_unhash(struct dnode *d);
 void dnode_move(struct dnode *d, struct dnode *parent, const char *name, uint32_t size);
 void dnode_set_link(struct dnode *d, const char *text, uint32_t size);
 
-struct vmount *vmount_new(struct dnode *root, uint32_t flags);
+struct vmount *vmount_new(struct dnode *root, uint32_t flags, uint64_t id);
 void vmount_free(struct vmount *m);
 void vmount_set_flags(struct vmount *m, uint32_t flags);
 void vmount_attach(struct vmount *m, struct vmount *parent, struct dnode *mountpoint);

@@ -60,6 +60,7 @@ struct guest_hot {
 struct fd_table;
 struct patch_table;
 struct mm;
+struct sighand;
 struct fs_context;
 struct vcred;
 struct guest_thread {
@@ -81,7 +82,10 @@ struct guest_thread {
     struct patch_table *patches; /* of its address space; NULL: call sites are not patched */
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
     struct mm *mm;          /* likewise; NULL: none on memory */
-    uint32_t altstack;      /* the task has an alternate signal stack */
+    struct sighand *sighand; /* likewise; NULL: none on signals */
+    int32_t task_tgid, task_tid; /* in the sandbox */
+    uint32_t task_uid;
+    uint32_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;
 };
@@ -141,6 +145,8 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
 
 /* platform/platform.c: the same calls for either platform.  Before boot, say which one it is. */
 void engine_use_trap(struct engine *e);
+/* No stub may have more private memory than this; 0: no limit.  Before boot. */
+void engine_limit_data(struct engine *e, uint64_t bytes);
 int guest_resume(struct engine *e, struct guest_thread *g);
 void guest_set_pending(struct guest_thread *g, uint64_t bits);
 int guest_kick(struct engine *e, struct guest_thread *g);

@@ -83,6 +83,8 @@ struct patch_site *patch_inside(struct patch_table *table, uint64_t addr);
 int patch_settle(struct patch_table *table, struct guest_regs *regs, int signo);
 /* Trampolines in [start, end) are gone: nobody can be in them. */
 void patch_drop_trampolines(struct patch_table *table, uint64_t start, uint64_t end);
+/* Whether anything is known of [start, end): the calls above and below would have something to do there. */
+int patch_knows(const struct patch_table *table, uint64_t start, uint64_t end);
 /* Forget all that is known of sites in [start, end). */
 void patch_forget(struct patch_table *table, uint64_t start, uint64_t end);
 uint32_t patch_count(const struct patch_table *table, uint32_t state);

@@ -32,7 +32,7 @@
 #define ORDER_XRSTOR 0x1003  /* from the window */
 #define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window */
 #define ORDER_EXIT 0x1005    /* end this thread */
-#define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store */
+#define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store; pages of code around it, their protection */
 
 #define RECORD_STACK_TOP 0x10000
 #define RECORD_WINDOW 0x10000

@@ -69,6 +69,12 @@ extern int64_t descriptor_count;
 
 /* tmpfs_data.flags */
 #define TMPFS_MAPPED 1 /* guests have mapped it, so they can bring its pages into use by themselves */
+#define TMPFS_SEALABLE 2 /* may not be mapped by us: a writable mapping forbids seals */
+
+/* Pages that a tmpfs has charged to its limits in advance, so that the engine can let files grow. */
+struct tmpfs_quota {
+    int64_t left;
+};
 
 /* What a regular file of a tmpfs holds (sentry/fs/tmpfs/regular.py): in `bytes` while it is small. */
 struct tmpfs_data {
@@ -78,7 +84,15 @@ struct tmpfs_data {
     int64_t pages;         /* it counts for in its file system's limit */
     int32_t host_fd;       /* the memfd, or -1 */
     uint32_t flags;        /* TMPFS_* */
+    struct tmpfs_quota *quota;
+    uint8_t *map;          /* the engine's own mapping of the memfd, NULL unless it is used a lot */
+    int64_t map_size;
+    uint32_t heat;         /* uses since it was mapped last */
+    uint32_t spare;
 };
+
+/* engine/tmpfs.c: before the memfd gets shorter, or is closed. */
+void tmpfs_unmap(struct tmpfs_data *data);
 
 /* fd_table.flags */
 #define TABLE_FEW 2 /* some task that uses it has, or had, an RLIMIT_NOFILE below 64 */

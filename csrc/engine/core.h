@@ -114,6 +114,7 @@ struct engine {
     bool trap;       /* which platform this is */
     uint32_t impatience; /* how many stubs did not answer */
     int newest_pid;  /* the last that was given a slot */
+    uint64_t data_limit; /* RLIMIT_DATA of every stub, 0: none */
     bool sync_wake;  /* notifications switch on one CPU */
     int bell;        /* eventfd, -1 before boot */
     int shared_fd;
@@ -167,6 +168,7 @@ uint64_t now_ns(void);
 /* parking.c */
 void parking_end(struct thread *t);
 void parking_report(struct engine *e, struct thread *t);
+void parking_interrupt(struct engine *e, struct thread *t);
 void parking_free(struct thread *t);
 int64_t parking_nap(void);
 void parking_run(struct engine *e);

@@ -196,7 +196,7 @@ void dnode_set_link(struct dnode *d, const char *text, uint32_t size)
     d->link_size = (uint16_t)size;
 }
 
-struct vmount *vmount_new(struct dnode *root, uint32_t flags)
+struct vmount *vmount_new(struct dnode *root, uint32_t flags, uint64_t id)
 {
     struct vmount *m = root ? calloc(1, sizeof *m) : NULL;
     if (!m)
@@ -204,6 +204,7 @@ struct vmount *vmount_new(struct dnode *root, uint32_t flags)
     m->root = root;
     root->refs++;
     m->flags = flags;
+    m->id = id;
     m->refs = 1;
     return m;
 }

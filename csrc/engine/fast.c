@@ -16,6 +16,7 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_stat] = fast_stat,
     [SYS_lstat] = fast_lstat,
     [SYS_newfstatat] = fast_newfstatat,
+    [SYS_statx] = fast_statx,
     [SYS_access] = fast_access,
     [SYS_faccessat] = fast_faccessat,
     [SYS_faccessat2] = fast_faccessat2,
@@ -29,7 +30,8 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
     [SYS_poll] = fast_poll,         [SYS_epoll_wait] = fast_epoll_wait, [SYS_epoll_pwait] = fast_epoll_pwait,
     [SYS_mmap] = fast_mmap,         [SYS_munmap] = fast_munmap, [SYS_mprotect] = fast_mprotect,
-    [SYS_rt_sigreturn] = fast_sigreturn,
+    [SYS_rt_sigreturn] = fast_sigreturn, [SYS_rt_sigaction] = fast_sigaction,
+    [SYS_tgkill] = fast_tgkill,     [SYS_tkill] = fast_tkill,
     [SYS_brk] = fast_brk,           [SYS_madvise] = fast_madvise,
 };
 

@@ -96,7 +96,7 @@ void vnode_modified(struct vnode *node);
 int fast_trap(struct engine *e, struct thread *t);
 
 /* The handlers, one file a family; fast.c has the table. */
-fast_handler fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
+fast_handler fast_statx, fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
 fast_handler fast_readlink, fast_readlinkat;
 fast_handler fast_open, fast_openat, fast_close;
 
@@ -106,7 +106,7 @@ struct path_walk call_walk_of(const struct call *c, uint32_t flags);
 int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr);
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
 fast_handler fast_lseek, fast_fstat, fast_fcntl;
-fast_handler fast_sigreturn;
+fast_handler fast_sigreturn, fast_sigaction, fast_tgkill, fast_tkill;
 fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise;
 
 /* By the kind of the file. */
@@ -126,5 +126,6 @@ void call_deadline(struct call *c, int64_t milliseconds);
 /* read(2) and write(2) of one kind of file. */
 int fast_pipe_read(struct call *c, struct vfile *f);
 int fast_pipe_write(struct call *c, struct vfile *f);
+int fast_pipe_write_data(struct call *c, struct vfile *f, const uint8_t *data, uint32_t size);
 int fast_eventfd_read(struct call *c, struct vfile *f);
 int fast_eventfd_write(struct call *c, struct vfile *f);

@@ -5,11 +5,12 @@
  *
  *     VFILE_NULL, VFILE_ZERO  everything
  *     VFILE_REGULAR           reads that the host's page cache answers at once; writes but O_APPEND ones
- *     VFILE_TMPFS             reads; writes for which no page has to be charged to the file system's limit
+ *     VFILE_TMPFS             reads; writes that need no more pages than are charged already (tmpfs.c)
  *
- * of up to CALL_WINDOW bytes.  All that could raise a signal or change a mode bit goes to Python.
+ * of up to CALL_LARGE bytes.  All that could raise a signal or change a mode bit goes to Python.
  */
 #include "fast.h"
+#include "tmpfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,11 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE_SIZE 4096
 #define IOV_FEW 16 /* longer vectors are Python's */
+#define CALL_LARGE (1024 * 1024) /* what Python moves at a time, too */
 #define DAY_NS 86400000000000ll
 #define SECOND_NS 1000000000ll
-#define TMPFS_MAX_SIZE 0x7ffffffffffff000ll
 
 static int64_t wall_ns(void)
 {
@@ -58,32 +58,7 @@ static void touch_atime(struct vfile *f)
         node->atime = now;
 }
 
-/* Bytes put into `buffer`, fewer than `size` only at the end of the file; -1: Python has to do it. */
-static int64_t read_tmpfs(const struct tmpfs_data *data, uint8_t *buffer, uint32_t size, int64_t offset)
-{
-    int64_t left = data->node->size - offset, done = 0;
-    if (left <= 0)
-        return 0;
-    if (size > left)
-        size = (uint32_t)left;
-    if (data->host_fd < 0) {
-        if (offset + size > data->length)
-            return -1;
-        memcpy(buffer, data->bytes + offset, size);
-        return size;
-    }
-    while (done < size) {
-        ssize_t n = pread(data->host_fd, buffer + done, size - (size_t)done, offset + done);
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        done += n;
-    }
-    return done;
-}
-
-/* The same for a file of the host, without waiting for its disk. */
+/* As tmpfs_read, for a file of the host: without waiting for its disk. */
 static int64_t read_host(const struct vfile *f, uint8_t *buffer, uint32_t size, int64_t offset)
 {
     int64_t done = 0;
@@ -99,56 +74,104 @@ static int64_t read_host(const struct vfile *f, uint8_t *buffer, uint32_t size, 
     return done;
 }
 
+/* `size` bytes of `f` from `offset`: in `buffer`, or where `at` then points to.  Fewer only at the end, -1: for Python. */
+static int64_t fetch(const struct vfile *f, uint8_t *buffer, uint32_t size, int64_t offset, const uint8_t **at)
+{
+    *at = buffer;
+    switch (f->kind) {
+    case VFILE_NULL:
+        return 0;
+    case VFILE_ZERO:
+        memset(buffer, 0, size);
+        return size;
+    case VFILE_REGULAR:
+        return read_host(f, buffer, size, offset);
+    case VFILE_TMPFS:
+        *at = tmpfs_find(f->object, size, offset);
+        if (*at)
+            return size;
+        *at = buffer;
+        return tmpfs_read(f->object, buffer, size, offset);
+    }
+    return -1;
+}
+
+/* The guest gets `done` bytes from `from` on; the position moves unless there is an `offset`. */
+static int finish_read(struct call *c, struct vfile *f, int64_t from, int64_t done, const int64_t *offset)
+{
+    if (f->kind == VFILE_TMPFS)
+        touch_atime(f);
+    if (!offset && (f->kind == VFILE_REGULAR || f->kind == VFILE_TMPFS))
+        f->pos = from + done;
+    return call_return(c, done);
+}
+
 static void undo_read(struct call *c)
 {
     struct vfile *f = c->undo_object;
     f->pos = c->undo_value;
 }
 
+/* More than the window takes is given to the guest at once, and nothing has happened if that fails. */
+static int read_large(struct call *c, struct vfile *f, const struct iovec *vectors, int count, uint64_t total,
+                      const int64_t *offset)
+{
+    static uint8_t buffer[CALL_LARGE];
+    int64_t from = offset ? *offset : f->pos, done, given = 0;
+    uint32_t size = total > CALL_LARGE ? CALL_LARGE : (uint32_t)total;
+    const uint8_t *at;
+    if (!in_offsets(from, total))
+        return FAST_PASS;
+    done = fetch(f, buffer, size, from, &at);
+    if (done < 0 || (done == size && total > size))
+        return FAST_PASS;
+    for (int i = 0; i < count && given < done; i++) {
+        int64_t piece = (int64_t)vectors[i].iov_len < done - given ? (int64_t)vectors[i].iov_len : done - given;
+        if (memory_write(c->t->g.tgid, (uint64_t)vectors[i].iov_base, at + given, (uint64_t)piece) != piece)
+            return FAST_PASS;
+        given += piece;
+    }
+    return finish_read(c, f, from, done, offset);
+}
+
+/* How many bytes `f` may have from `offset` on. */
+static int64_t left_of(const struct vfile *f, int64_t offset)
+{
+    if (f->kind == VFILE_TMPFS)
+        return ((const struct tmpfs_data *)f->object)->node->size - offset;
+    return f->kind == VFILE_REGULAR && f->node->flags & VNODE_LIVE ? f->node->size - offset : INT64_MAX;
+}
+
 /* `count` bytes of `f` from `offset`, or from its position, to the guest's `addr`. */
 static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t count, const int64_t *offset)
 {
-    int64_t from = offset ? *offset : f->pos, done;
+    int64_t from = offset ? *offset : f->pos, done, before = f->pos;
     uint32_t size = count > CALL_WINDOW ? CALL_WINDOW : (uint32_t)count;
-    if (!vfile_readable(f) || !is_user_range(addr, count) || !in_offsets(from, count))
+    const uint8_t *at;
+    if (!is_bytes(f) || !vfile_readable(f) || !is_user_range(addr, count) || !in_offsets(from, count))
         return FAST_PASS;
-    if (f->kind == VFILE_NULL || (count == 0 && is_bytes(f)))
+    if (f->kind == VFILE_NULL || count == 0)
         return call_return(c, 0);
-    switch (f->kind) {
-    case VFILE_ZERO:
-        if (count > CALL_WINDOW)
-            return FAST_PASS;
-        memset(c->out, 0, size);
-        done = size;
-        break;
-    case VFILE_REGULAR:
-        if (count > size && f->node->flags & VNODE_LIVE && f->node->size - from >= size)
-            return FAST_PASS;
-        done = read_host(f, c->out, size, from);
-        break;
-    case VFILE_TMPFS: {
-        const struct tmpfs_data *data = f->object;
-        if (count > size && data->node->size - from >= size)
-            return FAST_PASS;
-        done = read_tmpfs(data, c->out, size, from);
-        break;
+    if (count > size && left_of(f, from) >= size) {
+        struct iovec vector = {(void *)addr, count};
+        return read_large(c, f, &vector, 1, count, offset);
     }
-    default:
+    done = fetch(f, c->out, size, from, &at);
+    if (done < 0 || (count > size && done == size))
         return FAST_PASS;
-    }
-    if (done < 0 || (count > size && done == size)) /* there is more than the window takes */
-        return FAST_PASS;
-    if (f->kind == VFILE_TMPFS)
-        touch_atime(f); /* as Python does, whatever becomes of the bytes */
-    if (!offset && f->kind != VFILE_ZERO && done) {
+    if (at != c->out && c->t->record)
+        memcpy(c->out, at, (size_t)done);
+    else
+        c->out = (uint8_t *)at; /* the platform takes them from where they are */
+    finish_read(c, f, from, done, offset);
+    if (f->pos != before) {
         c->undo = undo_read;
         c->undo_object = f;
-        c->undo_value = f->pos;
-        f->pos = from + done;
+        c->undo_value = before;
     }
     c->out_addr = addr;
     c->out_size = (uint32_t)done;
-    return call_return(c, done);
+    return FAST_DONE;
 }
 
 int fast_file_read(struct call *c, struct vfile *f)
@@ -185,7 +208,6 @@ static int few_vectors(struct call *c, struct iovec *vectors, uint64_t *total)
     return used;
 }
 
-/* Only what ends up in one buffer: c->out goes to one place. */
 int fast_readv(struct call *c)
 {
     struct vfile *f = call_file(c, c->args[0]);
@@ -195,49 +217,20 @@ int fast_readv(struct call *c)
     if (!f || !is_bytes(f) || !vfile_readable(f))
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
-    if (count == 0)
-        return read_file(c, f, 0, 0, NULL);
-    if (count != 1)
+    if (count < 0)
         return FAST_PASS;
-    return read_file(c, f, (uint64_t)vectors[0].iov_base, total, NULL);
+    return total ? read_large(c, f, vectors, count, total, NULL) : call_return(c, 0);
 }
 
 /* Writing */
 
-static int64_t pages_of(int64_t size)
-{
-    return size / PAGE_SIZE + (size % PAGE_SIZE != 0);
-}
-
-/* Is there nothing to charge for when the file gets bytes up to `end`?  The pages it counts for are all those
- * below its size; for a mapped one this is always so, any other has none behind that and may have holes. */
-static bool is_charged(const struct tmpfs_data *data, int64_t end)
-{
-    if (!(data->flags & TMPFS_MAPPED) && data->pages != pages_of(data->node->size))
-        return false;
-    return pages_of(end) <= data->pages;
-}
+static uint8_t gathered[CALL_LARGE];
 
 static int64_t write_tmpfs(struct tmpfs_data *data, const uint8_t *buffer, uint32_t size, int64_t offset)
 {
-    struct vnode *node = data->node;
-    int64_t end = offset + size, done = size;
-    if (end > TMPFS_MAX_SIZE || !is_charged(data, end))
-        return -1;
-    if (data->host_fd >= 0) {
-        done = pwrite(data->host_fd, buffer, size, offset);
-        if (done < 0)
-            return -1;
-    } else {
-        if (end > data->room || node->size != data->length)
-            return -1;
-        memcpy(data->bytes + offset, buffer, size);
-        if (end > data->length)
-            data->length = (uint32_t)end;
-    }
-    if (offset + done > node->size)
-        node->size = offset + done;
-    node->mtime = node->ctime = wall_ns();
+    int64_t done = tmpfs_write(data, buffer, size, offset);
+    if (done >= 0)
+        data->node->mtime = data->node->ctime = wall_ns();
     return done;
 }
 
@@ -273,7 +266,7 @@ static int write_file(struct call *c, struct vfile *f, const uint8_t *buffer, ui
             return FAST_PASS;
         at = data->node->size;
     }
-    if (at < 0 || at > TMPFS_MAX_SIZE - size)
+    if (at < 0 || at > INT64_MAX - size)
         return FAST_PASS;
     done = f->kind == VFILE_TMPFS ? write_tmpfs(data, buffer, size, at) : write_host(f, buffer, size, at);
     if (done < 0)
@@ -293,9 +286,12 @@ static int write_call(struct call *c, struct vfile *f, const int64_t *offset)
         return call_return(c, count < CALL_RW_MAX ? (int64_t)count : CALL_RW_MAX);
     if (count == 0)
         return call_return(c, 0);
-    if (count > CALL_WINDOW)
+    if (count > CALL_LARGE)
         return FAST_PASS;
-    buffer = call_data(c, addr, (uint32_t)count);
+    if (count <= CALL_WINDOW)
+        buffer = call_data(c, addr, (uint32_t)count);
+    else
+        buffer = call_in(c, addr, gathered, (uint32_t)count) == 0 ? gathered : NULL;
     return buffer ? write_file(c, f, buffer, (uint32_t)count, offset) : FAST_PASS;
 }
 
@@ -313,22 +309,23 @@ int fast_pwrite(struct call *c)
 
 int fast_writev(struct call *c)
 {
-    static uint8_t gathered[CALL_WINDOW];
     struct vfile *f = call_file(c, c->args[0]);
     struct iovec vectors[IOV_FEW];
     uint64_t total;
     uint32_t done = 0;
     int count;
-    if (!f || !is_plain_write(c, f))
+    if (!f || (f->kind != VFILE_PIPE && !is_plain_write(c, f)))
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
     if (count < 0)
         return FAST_PASS;
-    if (!in_offsets(f->pos, total))
-        return FAST_PASS;
-    if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
-        return call_return(c, (int64_t)total);
-    if (total > CALL_WINDOW)
+    if (f->kind != VFILE_PIPE) {
+        if (!in_offsets(f->pos, total))
+            return FAST_PASS;
+        if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
+            return call_return(c, (int64_t)total);
+    }
+    if (total > (f->kind == VFILE_PIPE ? CALL_WINDOW : CALL_LARGE))
         return FAST_PASS;
     for (int i = 0; i < count; i++) {
         uint32_t size = (uint32_t)vectors[i].iov_len;
@@ -336,6 +333,8 @@ int fast_writev(struct call *c)
             return FAST_PASS;
         done += size;
     }
+    if (f->kind == VFILE_PIPE)
+        return fast_pipe_write_data(c, f, gathered, done);
     return write_file(c, f, gathered, done, NULL);
 }
 

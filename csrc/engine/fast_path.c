@@ -8,8 +8,13 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define PATH_LIMIT 4096
+#define NANO 1000000000
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x1000
+#endif
 
 /* Where a path that begins at `dirfd` starts; false: ask Python. */
 static bool start_at(struct call *c, struct path_walk *w, int32_t dirfd)
@@ -66,14 +71,18 @@ int fast_lstat(struct call *c)
     return stat_at(c, AT_FDCWD, c->args[0], c->args[1], WALK_NOFOLLOW);
 }
 
+/* With AT_EMPTY_PATH a null pointer counts as empty. */
+static bool is_empty(struct call *c, uint64_t addr)
+{
+    char first;
+    return addr == 0 || (call_in(c, addr, &first, 1) == 0 && first == 0);
+}
+
 /* fstat(2) as glibc makes it: newfstatat(fd, "", …, AT_EMPTY_PATH). */
 static int stat_empty(struct call *c)
 {
     const struct vfile *f = call_file(c, c->args[0]);
-    char first;
-    if (!f || !f->node || (c->args[1] && call_in(c, c->args[1], &first, 1) < 0))
-        return FAST_PASS;
-    return c->args[1] && first ? FAST_PASS : call_stat(c, f->node, c->args[2]);
+    return f && f->node && is_empty(c, c->args[1]) ? call_stat(c, f->node, c->args[2]) : FAST_PASS;
 }
 
 int fast_newfstatat(struct call *c)
@@ -85,6 +94,69 @@ int fast_newfstatat(struct call *c)
         return FAST_DONE;
     return stat_at(c, (int32_t)c->args[0], c->args[1], c->args[2],
                    flags & AT_SYMLINK_NOFOLLOW ? WALK_NOFOLLOW : 0);
+}
+
+static struct statx_timestamp statx_time(int64_t ns)
+{
+    struct statx_timestamp time = {.tv_sec = ns / NANO, .tv_nsec = (uint32_t)(ns % NANO)};
+    if (ns % NANO < 0) {
+        time.tv_sec--;
+        time.tv_nsec += NANO;
+    }
+    return time;
+}
+
+static int answer_statx(struct call *c, const struct vmount *mount, const struct dnode *d, uint64_t addr)
+{
+    const struct vnode *v = d->vnode;
+    struct statx st = {
+        .stx_mask = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID,
+        .stx_attributes = d == mount->root ? STATX_ATTR_MOUNT_ROOT : 0,
+        .stx_attributes_mask = STATX_ATTR_MOUNT_ROOT,
+    };
+    if (!v || !(v->flags & VNODE_LIVE))
+        return FAST_PASS;
+    st.stx_blksize = v->blksize;
+    st.stx_nlink = (uint32_t)v->nlink;
+    st.stx_uid = v->uid;
+    st.stx_gid = v->gid;
+    st.stx_mode = (uint16_t)v->mode;
+    st.stx_ino = v->ino;
+    st.stx_size = (uint64_t)v->size;
+    st.stx_blocks = (uint64_t)v->blocks;
+    st.stx_atime = statx_time(v->atime);
+    st.stx_btime = statx_time(v->btime);
+    st.stx_ctime = statx_time(v->ctime);
+    st.stx_mtime = statx_time(v->mtime);
+    st.stx_rdev_major = major(v->rdev);
+    st.stx_rdev_minor = minor(v->rdev);
+    st.stx_dev_major = major(v->dev);
+    st.stx_dev_minor = minor(v->dev);
+    st.stx_mnt_id = mount->id;
+    memcpy(c->out, &st, sizeof st);
+    c->out_addr = addr;
+    c->out_size = sizeof st;
+    return call_return(c, 0);
+}
+
+int fast_statx(struct call *c)
+{
+    uint32_t flags = (uint32_t)c->args[2];
+    struct path_walk w = call_walk_of(c, flags & AT_SYMLINK_NOFOLLOW ? WALK_NOFOLLOW : 0);
+    int r;
+    if (flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE))
+        return FAST_PASS;
+    if ((uint32_t)c->args[3] & STATX__RESERVED || (flags & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE)
+        return FAST_PASS;
+    if (flags & AT_EMPTY_PATH && is_empty(c, c->args[1])) {
+        if (!w.fs || !start_at(c, &w, (int32_t)c->args[0]) || !w.mount || !w.at)
+            return FAST_PASS;
+        return answer_statx(c, w.mount, w.at, c->args[4]);
+    }
+    r = call_walk(c, &w, (int32_t)c->args[0], c->args[1]);
+    if (r == WALK_PASS)
+        return FAST_PASS;
+    return r < 0 ? call_return(c, r) : answer_statx(c, w.mount, w.at, c->args[4]);
 }
 
 /* access(2) checks by the real ids, and by root's capabilities only for root. */

@@ -69,15 +69,13 @@ static uint32_t next_piece(const struct pipe *p, uint64_t size, int packet)
     return (uint32_t)room;
 }
 
-/* A write that does not fit sleeps with what it has written so far in c->progress. */
-int fast_pipe_write(struct call *c, struct vfile *f)
+/* Write `data`, or where that is NULL, the bytes at the guest's `addr`.  A write that does not fit sleeps with what
+ * it has written so far in c->progress. */
+static int write_pipe(struct call *c, struct vfile *f, const uint8_t *data, uint64_t addr, uint64_t size)
 {
     struct pipe *p = f->object;
-    uint64_t addr = c->args[1], size = c->args[2];
     int packet = (f->flags & O_DIRECT) != 0;
 
-    if (!vfile_writable(f) || size == 0 || size > CALL_RW_MAX || !is_user_range(addr, size))
-        return FAST_PASS;
     while (c->progress < size) {
         uint32_t piece;
         uint64_t taken;
@@ -91,9 +89,9 @@ int fast_pipe_write(struct call *c, struct vfile *f)
                 return call_return(c, -EAGAIN);
             break;
         }
-        if (call_in(c, addr + c->progress, c->out, piece) < 0)
+        if (!data && call_in(c, addr + c->progress, c->out, piece) < 0)
             return FAST_PASS;
-        taken = pipe_put(p, c->out, piece, packet);
+        taken = pipe_put(p, data ? data + c->progress : c->out, piece, packet);
         if (taken == 0)
             return FAST_PASS; /* no memory */
         c->progress += taken;
@@ -101,4 +99,17 @@ int fast_pipe_write(struct call *c, struct vfile *f)
         queue_notify(&p->queue, READABLE);
     }
     return call_return(c, (int64_t)c->progress);
+}
+
+int fast_pipe_write(struct call *c, struct vfile *f)
+{
+    uint64_t addr = c->args[1], size = c->args[2];
+    if (!vfile_writable(f) || size == 0 || size > CALL_RW_MAX || !is_user_range(addr, size))
+        return FAST_PASS;
+    return write_pipe(c, f, NULL, addr, size);
+}
+
+int fast_pipe_write_data(struct call *c, struct vfile *f, const uint8_t *data, uint32_t size)
+{
+    return vfile_writable(f) && size ? write_pipe(c, f, data, 0, size) : FAST_PASS;
 }

@@ -10,7 +10,9 @@
  */
 #include "fast.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 
 #define NEVER UINT64_MAX
 #define PARK_MAX 1024 /* queues of one call */
@@ -137,6 +139,28 @@ void parking_end(struct thread *t)
         list_remove(&t->link);
     p->woken = false;
     t->g.idle_ns += now_ns() - p->since;
+}
+
+/* Does the call's descriptor mean another file now?  (poll's first argument is none.) */
+static bool has_lost_its_file(const struct thread *t)
+{
+    const struct fd_table *table = t->g.files;
+    uint32_t fd = (uint32_t)t->g.regs.rdi;
+    if (!t->parking.held || (uint32_t)t->g.regs.orig_rax == SYS_poll)
+        return false;
+    return !table || fd >= table->size || table->files[fd] != t->parking.first.file;
+}
+
+/* A kick.  Where Python could not find the call's file any more, the call has been interrupted, and that is all. */
+void parking_interrupt(struct engine *e, struct thread *t)
+{
+    if (!has_lost_its_file(t)) {
+        parking_report(e, t);
+        return;
+    }
+    t->g.regs.rax = t->parking.progress ? t->parking.progress : (uint64_t)-EINTR;
+    parking_end(t);
+    thread_set_ready(e, t, ENGINE_KICKED);
 }
 
 /* The call becomes Python's: a trap like any other, with what has been done of it. */

@@ -482,16 +482,27 @@ static bool code_overlaps(const struct patch_site *site, uint64_t start, uint64_
     return overlap(addr, site->plan.site + SYSCALL_SIZE - addr, start, end);
 }
 
+/* Whether a patched site has anything to do with [start, end). */
+static bool patch_overlaps(const struct patch_site *site, uint64_t start, uint64_t end)
+{
+    return code_overlaps(site, start, end) || overlap(site->trampoline, PATCH_SLOT, start, end) ||
+           (site->plan.hole && overlap(site->plan.hole, site->plan.room, start, end));
+}
+
 struct patch_site *patch_touching(struct patch_table *table, uint64_t start, uint64_t end)
 {
-    for (uint32_t i = 0; table->patched && i < table->count; i++) {
-        struct patch_site *site = &table->sites[i];
-        if (site->state == PATCH_PATCHED &&
-            (code_overlaps(site, start, end) || overlap(site->trampoline, PATCH_SLOT, start, end) ||
-             (site->plan.hole && overlap(site->plan.hole, JUMP_SIZE, start, end))))
-            return site;
-    }
+    for (uint32_t i = 0; table->patched && i < table->count; i++)
+        if (table->sites[i].state == PATCH_PATCHED && patch_overlaps(&table->sites[i], start, end))
+            return &table->sites[i];
     return NULL;
+}
+
+int patch_knows(const struct patch_table *table, uint64_t start, uint64_t end)
+{
+    for (uint32_t i = 0; i < table->count; i++)
+        if (patch_overlaps(&table->sites[i], start, end))
+            return 1;
+    return 0;
 }
 
 struct patch_site *patch_inside(struct patch_table *table, uint64_t addr)

@@ -77,7 +77,7 @@ int ptrace_kick(struct engine *e, struct guest_thread *g)
         of_guest(g)->kicked = true;
         trace(PTRACE_INTERRUPT, g->pid, 0, NULL);
     } else if (g->state == THREAD_PARKED) {
-        parking_report(e, of_guest(g));
+        parking_interrupt(e, of_guest(g));
     }
     return 0;
 }

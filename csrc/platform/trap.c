@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -57,7 +58,10 @@ static int resume_served(struct engine *e, struct guest_thread *g);
 int trap_init(struct engine *e)
 {
     cpu_set_t cpus;
+    const unsigned long fsgsbase = 2; /* HWCAP2_FSGSBASE: since Linux 5.9, where the CPU has it */
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = BELL_TOKEN};
+    if (!(getauxval(AT_HWCAP2) & fsgsbase))
+        return -EOPNOTSUPP;
     e->one_cpu = sched_getaffinity(0, sizeof cpus, &cpus) < 0 || CPU_COUNT(&cpus) == 1;
     e->cpus = e->one_cpu ? 1 : (uint32_t)CPU_COUNT(&cpus);
     measure_ticks(e);
@@ -113,7 +117,7 @@ int trap_kick(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);
     if (g->state == THREAD_PARKED)
-        parking_report(e, t);
+        parking_interrupt(e, t);
     if (g->state != THREAD_RUNNING)
         return 0;
     t->kicked = true;

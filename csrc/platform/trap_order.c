@@ -299,26 +299,27 @@ int64_t trap_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, u
 
 /* Change code under threads that may be executing it: mprotect interrupts every processor that runs the address
  * space, and never takes away the right to execute. */
+/* Code that others may execute is one aligned word, written by one store of the stub's.  More than that is code
+ * that nobody executes yet, in a page where they may execute something else. */
 int trap_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size, int prot)
 {
     struct thread *t = of_guest(g);
-    const uint8_t *from = data;
     uint64_t first = addr & ~0xfffull, length = ((addr + size + 0xfff) & ~0xfffull) - first, word;
-    int64_t r = trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, PROT_READ | PROT_WRITE | PROT_EXEC});
-    while (r == 0 && size) {
-        uint32_t skip = addr & 7, piece = 8 - skip < size ? 8 - skip : size;
-        if (memory_read(g->tgid, addr - skip, &word, 8) != 8) {
-            r = -EFAULT;
-            break;
-        }
-        memcpy((uint8_t *)&word + skip, from, piece);
-        r = trap_order(e, t, ORDER_STORE, (uint64_t[6]){addr - skip, word}) ? -EFAULT : 0;
-        addr += piece;
-        from += piece;
-        size -= piece;
+    uint32_t skip = addr & 7;
+    int64_t r;
+    if (skip + size <= 8) {
+        if (memory_read(g->tgid, addr - skip, &word, 8) != 8)
+            return -EFAULT;
+        memcpy((uint8_t *)&word + skip, data, size);
+        return (int)trap_order(e, t, ORDER_STORE, (uint64_t[6]){addr - skip, word, first, length, (uint64_t)prot});
     }
-    if (r != -ESRCH)
-        trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, (uint64_t)prot});
+    r = trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, PROT_READ | PROT_WRITE | PROT_EXEC});
+    if (r == 0) {
+        if (memory_write(g->tgid, addr, data, size) != (int64_t)size)
+            r = -EFAULT;
+        if (trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, (uint64_t)prot}) == -ESRCH)
+            r = -ESRCH;
+    }
     return (int)r;
 }
 

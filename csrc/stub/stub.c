@@ -47,11 +47,12 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define FUTEX_CLOCK_REALTIME 256
 #define SS_SIZE (RECORD_STACK_TOP - 0x1000)
 #define MAP_ANONYMOUS 0x20
+#define PROT_RWX 7
 #define SITE_PERIOD 8
 #define YIELDS 24
 
 enum {
-    NR_read = 0, NR_mmap = 9, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
+    NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
     NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
     NR_clock_gettime = 228, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
@@ -418,6 +419,18 @@ static void run_batch(struct record *r)
     }
 }
 
+/* Others may execute the page all the while.  The second mprotect takes a right away, so every CPU that runs a
+ * thread of ours is interrupted for it: none goes on with the old bytes. */
+static int64_t store_code(const uint64_t *a)
+{
+    int64_t result = host_call(NR_mprotect, a[2], a[3], PROT_RWX, 0, 0, 0);
+    if (result == 0) {
+        result = stub_store(a[0], a[1]);
+        host_call(NR_mprotect, a[2], a[3], a[4], 0, 0, 0);
+    }
+    return result;
+}
+
 static void do_order(struct record *r)
 {
     const uint64_t *a = r->order_args;
@@ -440,7 +453,7 @@ static void do_order(struct record *r)
         run_batch(r);
         break;
     case ORDER_STORE:
-        r->order_result = stub_store(a[0], a[1]);
+        r->order_result = store_code(a);
         break;
     case ORDER_EXIT:
         stub_exit(&r->state);

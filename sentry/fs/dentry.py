@@ -83,7 +83,7 @@ class Mount:
         self.mountpoint: Dentry | None = None
         self.id = Mount._next_id
         Mount._next_id += 1
-        self.c: Any = lib.vmount_new(root.c, self._c_flags(flags))
+        self.c: Any = lib.vmount_new(root.c, self._c_flags(flags), self.id)
 
     def __del__(self, free: Any = _free_mount) -> None:
         c, self.c = self.c, NULL

@@ -28,7 +28,7 @@ from sentry.abi.fcntl import (
 from sentry.abi.stat import S_IFREG
 from sentry.fs.dentry import Dentry, Mount, Path
 from sentry.fs.tmpfs.inode import Tmpfs
-from sentry.fs.tmpfs.regular import RegularFile, RegularInode
+from sentry.fs.tmpfs.regular import SEALABLE, RegularFile, RegularInode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class MemfdInode(RegularInode):
         mode = S_IFREG | (0o666 if exec_sealed else 0o777)
         super().__init__(filesystem, filesystem.new_ino(), mode, cred.fsuid, cred.fsgid)
         self._hold(_host_memfd())
+        self.data.flags |= SEALABLE
         self.nlink = 0
         self.link_text = b"/memfd:" + name + b" (deleted)"
         self._exec_sealed = exec_sealed

@@ -29,7 +29,6 @@ from sentry.abi.sched import (
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.kernel.group import ThreadGroup
-from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.kernel.wait import WaitQueue, block
@@ -167,8 +166,7 @@ def _new_group(task: Task, tid: int, args: CloneArgs) -> ThreadGroup:
         sighand = old.sighand
         sighand.users += 1
     elif args.flags & CLONE_CLEAR_SIGHAND:
-        sighand = SigHand()
-        sighand.actions = dict(old.sighand.actions)
+        sighand = old.sighand.copy()
         sighand.reset_handlers()
     else:
         sighand = old.sighand.copy()

@@ -207,7 +207,7 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
     task.clear_child_tid = 0
     task.robust_list = 0
     task.restart_block = None
-    task.set_cred(cred)  # type: ignore[arg-type]
+    task.set_cred(cred)  # type: ignore[arg-type]  # tells the thread of the new handlers, too
     task.name = filename.rsplit(b"/", 1)[-1][:NAME_SIZE]
     group.exe = path
     group.exit_signal = 17

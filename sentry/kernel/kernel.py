@@ -158,7 +158,7 @@ class Kernel:
     def _make_init(self) -> ThreadGroup:
         """Process 1: the Sentry's own reaper of orphans.  It runs no guest code."""
         group = ThreadGroup(self, self.new_pid(), None, SigHand())
-        group.sighand.actions[SIGCHLD] = (SIG_IGN, 0, 0, 0)
+        group.sighand.set(SIGCHLD, (SIG_IGN, 0, 0, 0))
         group.limits = default_limits(self.config, self.host)
         task = Task(self, group.tgid, group, Credentials(0, 0))
         task.name = b"init"
@@ -235,6 +235,7 @@ class Kernel:
         if task.thread is not None:
             task.thread.set_files(None)
             task.thread.set_memory(None)
+            task.thread.set_task(None, 0, 0, 0)
         self._release_memory(task)
         files = task.files
         files.users -= 1

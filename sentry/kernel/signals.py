@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIMIT_SIGPENDING
 from sentry.abi.signal import (
@@ -32,11 +33,14 @@ from sentry.abi.signal import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sentry.kernel.group import ProcessGroup, ThreadGroup
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
 FULL_SET = (1 << NSIG) - 1
+_new = ffi.new
 
 #: handler, flags, restorer, mask
 Action = tuple[int, int, int, int]
@@ -46,27 +50,37 @@ DEFAULT: Action = (SIG_DFL, 0, 0, 0)
 class SigHand:
     """The table of actions (struct sighand_struct), shared by CLONE_SIGHAND."""
 
-    __slots__ = ("actions", "users")
+    __slots__ = ("_actions", "c", "users")
 
     def __init__(self) -> None:
-        self.actions: dict[int, Action] = {}
+        #: struct sighand (csrc/abi/sighand.h): the engine answers rt_sigaction(2), too.
+        self.c: Any = _new("struct sighand *")
+        self._actions: Any = self.c.actions
         self.users = 1
 
     def get(self, signo: int) -> Action:
-        return self.actions.get(signo, DEFAULT)
+        action = self._actions[signo]
+        return action.handler, action.flags, action.restorer, action.mask
+
+    def set(self, signo: int, action: Action) -> None:
+        self._actions[signo] = action
 
     def copy(self) -> SigHand:
         new = SigHand()
-        new.actions = dict(self.actions)
+        new.c[0] = self.c[0]
         return new
 
     def reset_handlers(self) -> None:
         """execve: handlers become the default, ignored signals stay ignored."""
-        self.actions = {n: (SIG_IGN, 0, 0, 0) for n, action in self.actions.items() if action[0] == SIG_IGN}
+        lib.sighand_reset(self.c)
 
     def ignores(self, signo: int) -> bool:
-        handler = self.get(signo)[0]
+        handler = self._actions[signo].handler
         return handler == SIG_IGN or (handler == SIG_DFL and bool(IGNORED_BY_DEFAULT & bit(signo)))
+
+    def chosen(self) -> list[tuple[int, Action]]:
+        """(signal, action) of all that are not the default."""
+        return [(signo, self.get(signo)) for signo in range(1, NSIG + 1) if self._actions[signo].handler]
 
 
 class SigPending:
@@ -159,7 +173,7 @@ class Signals:
         hand = task.group.sighand
         handler = hand.get(signo)[0]
         if handler == SIG_IGN or task.blocked & bit(signo):
-            hand.actions[signo] = DEFAULT
+            hand.set(signo, DEFAULT)
             task.blocked &= ~bit(signo)
         task.pending.add(info)
 

@@ -81,9 +81,9 @@ class Detached:
 
 class Task(Runner):
     __slots__ = (
+        "_altstack",
         "_cred",
         "affinity",
-        "_altstack",
         "awaited",
         "clear_child_tid",
         "exited",
@@ -199,7 +199,7 @@ class Task(Runner):
         thread.set_patches(None if patches is None else patches.table)
         thread.set_files(None if self.files is None else self.files.c)
         thread.set_memory(None if self.mm is None else self.mm.c)
-        thread.set_altstack(self._altstack[2] != 0)
+        thread.set_altstack(self._altstack[2] != 0 or self.fault_trapno != 0)
         thread.set_fs(None if self.fs is None else self.fs.c)
         thread.set_cred(self.cred.c)
 
@@ -212,7 +212,7 @@ class Task(Runner):
     def altstack(self, stack: tuple[int, int, int]) -> None:
         self._altstack = stack
         if self.thread is not None:
-            self.thread.set_altstack(stack[2] != 0)
+            self.thread.set_altstack(stack[2] != 0 or self.fault_trapno != 0)
 
     def unbind(self) -> None:
         """The thread will be somebody else's, or nobody's."""
@@ -223,9 +223,12 @@ class Task(Runner):
         group, cred = self.group, self._cred
         parent = group.parent
         self.hot.ids = (
-            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid, cred.egid, 0,
+            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid,
+            cred.egid, 0,
         )  # fmt: skip
         self.hot.known = ALL_KNOWN
+        if self.thread is not None:
+            self.thread.set_task(group.sighand.c, group.tgid, self.tid, cred.uid)
 
     def publish_pending(self) -> None:
         """A signal was queued for this task: to be called before its mask is looked at."""
@@ -263,7 +266,9 @@ class Task(Runner):
     def on_trap(self, trap: Trap) -> None:
         """The platform stopped this task's thread."""
         if trap.kind == SITE:
-            self.mm.patches.consider(self.regs)
+            patches = self.mm.patches
+            if patches is not None:
+                patches.consider(self.regs)
             if not trap.code:
                 self.thread.resume()
                 if self.signal_pending() or self.kill_pending():
@@ -315,6 +320,7 @@ class Task(Runner):
         if trap.signo == SIGSEGV and self.mm.handle_fault(trap.addr, trap.error):
             return
         self.fault_addr, self.fault_trapno, self.fault_error = trap.addr, trap.trapno, trap.error
+        self.thread.set_altstack(True)
         self.kernel.signals.force(self, SigInfo(trap.signo, trap.code, addr=trap.addr))
 
     def enter_syscall(self, nr: int) -> None:
@@ -442,7 +448,7 @@ class Task(Runner):
             return self._stack_overflow(signo)
         self.saved_mask = None
         if flags & SA_RESETHAND:
-            hand.actions[signo] = (SIG_DFL, *action[1:])
+            hand.set(signo, (SIG_DFL, *action[1:]))
         blocked = self.blocked | mask | (0 if flags & SA_NODEFER else bit(signo))
         self.blocked = sanitize_mask(blocked)
         return True
@@ -450,7 +456,7 @@ class Task(Runner):
     def _stack_overflow(self, signo: int) -> bool:
         """The frame could not be written: SIGSEGV, fatal if that was the signal (force_sigsegv)."""
         if signo == SIGSEGV:
-            self.group.sighand.actions[SIGSEGV] = DEFAULT
+            self.group.sighand.set(SIGSEGV, DEFAULT)
         self.kernel.signals.force(self, SigInfo(SIGSEGV, 0x80))
         return True
 

@@ -44,4 +44,3 @@ class Layout:
         self.mmap_base = (top - gap - mmap_random) & ~PAGE_MASK
         self.pie_base = ELF_DYN_BASE + draws[2] % (1 << _MMAP_RANDOM_BITS) * PAGE_SIZE
         self.brk_random = draws[3] % (_BRK_RANDOM // PAGE_SIZE) * PAGE_SIZE
-

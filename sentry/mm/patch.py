@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 NAME = b"[trampolines]"
 #: At which trap a site is examined: patching it costs as much as some tens of traps.
-THRESHOLD = 8
+THRESHOLD = 32
 #: One address space never has more pages of trampolines.
 MAX_PAGES = 64
 
@@ -153,9 +153,11 @@ class CodePatches:
                 write(step.addr, ffi.buffer(step.bytes, step.size)[:])
         except SysError:
             # Threads may be waiting for the last step: let them go on with what was there.
-            if done and not undo:
-                first = bytes(plan.insn)[: plan.length]
-                write(plan.start, first[: 8 - plan.start % 8])
+            insn = bytes(plan.insn)[: plan.length]
+            for step in [] if undo else list(_steps)[:done][::-1]:
+                offset = step.addr - plan.start
+                if 0 <= offset < plan.length:
+                    write(step.addr, insn[offset : offset + step.size])
             return False
         return bool(count)
 
@@ -178,11 +180,12 @@ class CodePatches:
         if len(self._pages) >= MAX_PAGES:
             return None
         mm = self._mm
+        near &= -PAGE_SIZE
         low, high = max(MMAP_MIN_ADDR, near - _REACH), min(GUEST_TOP, near + _REACH)
         # Below, where no heap or stack will want to grow to.
-        addr: int = lib.mm_find_low(mm.c, PAGE_SIZE, low, module) or lib.mm_find_low(
-            mm.c, PAGE_SIZE, module, high
-        )
+        addr: int = lib.mm_find_high(mm.c, PAGE_SIZE, low, module)
+        if not addr:
+            addr = lib.mm_find_low(mm.c, PAGE_SIZE, module, high)
         if not addr:
             return None
         mm.map_at(addr, PAGE_SIZE, _TRAMPOLINES, name=NAME)
@@ -198,6 +201,13 @@ class CodePatches:
         again.
         """
         table = self.table
+        for page in self._pages:
+            if start <= page[0] < end:
+                break
+        else:
+            # Most calls of mmap and munmap.
+            if not lib.patch_knows(table, start, end):
+                return
         while site := lib.patch_touching(table, start, end):
             plan = site.plan
             if not (gone and start <= plan.start and plan.site + SYSCALL_SIZE <= end):
@@ -205,8 +215,7 @@ class CodePatches:
             lib.patch_set(table, site, _REFUSED)
         lib.patch_drop_trampolines(table, start, end)
         lib.patch_forget(table, start, end)
-        if any(start <= page[0] < end for page in self._pages):
-            self._pages = [page for page in self._pages if not start <= page[0] < end]
+        self._pages = [page for page in self._pages if not start <= page[0] < end]
 
     def stop(self) -> None:
         """Put everything back and patch no more: somebody (a debugger) wants to see the program's code."""

@@ -68,7 +68,8 @@ class _InC:
 class AddressState(GuestAccess):
     __slots__ = (
         "_layout", "_limit", "actor", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
-        "env_start", "exe", "may_lock", "owner", "patches", "start_code", "start_stack", "tree", "users", "vdso",
+        "env_start", "exe", "may_lock", "owner", "patches", "start_code", "start_stack", "tree", "users",
+        "vdso",
     )  # fmt: skip
 
     #: Bytes mapped, in all and by kind (VmSize, VmData, VmStk, VmExe+VmLib, VmLck).

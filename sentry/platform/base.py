@@ -72,9 +72,9 @@ class Thread(ABC):
     __slots__ = ("hot", "owner", "regs", "space")
     space: AddressSpace
     regs: object
-    #: What the platform may answer for the kernel, in the program's own address space: a struct with `sigmask`
-    #: (the signal mask: the program may change it by itself; it may hold nonsense), `known` and `ids` (see
-    #: csrc/abi/engine.h), `forced` (let the kernel see every call).
+    #: What the platform may answer for the kernel, in the program's own address space: a struct with
+    #: `sigmask` (the signal mask: the program may change it by itself; it may hold nonsense), `known` and
+    #: `ids` (see csrc/abi/engine.h), `forced` (let the kernel see every call).
     hot: Any
     #: Free for the kernel: the task that runs on this thread.
     owner: object
@@ -91,8 +91,12 @@ class Thread(ABC):
     def set_memory(self, mm: Any) -> None:  # noqa: B027
         """The struct mm (csrc/abi/mm.h) of the program, or None; as `set_files`."""
 
+    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:  # noqa: B027
+        """The struct sighand (csrc/abi/sighand.h) of the task, or None, and who it is; as `set_files`."""
+
     def set_altstack(self, there: bool) -> None:  # noqa: B027
-        """Whether the program has an alternate signal stack: then it returns from signals by the kernel only."""
+        """Whether signal frames are the kernel's business alone: the task has an alternate signal stack, or
+        had a fault, of which each later frame tells."""
 
     def push_frame(
         self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
@@ -135,14 +139,16 @@ class Thread(ABC):
         """Of such a call: when it ends, CLOCK_MONOTONIC, ns (0: no limit, or not known).  0 the next time."""
         return 0
 
+    @abstractmethod
     def set_patches(self, table: Any) -> None:
-        """The patched call sites of the address space (sentry.mm.patch), for the platform to count traps; None:
-        nothing is to be patched."""
+        """The patched call sites of the address space (sentry.mm.patch), for the platform to count traps;
+        None: nothing is to be patched."""
 
     @abstractmethod
     def set_pending(self, bits: int) -> None:
-        """Publish the signals that would be delivered if they were not blocked, before `hot.sigmask` is looked
-        at: a program that unblocks one of them at the same moment sees them, or we see its new mask."""
+        """Publish the signals that would be delivered if they were not blocked, before `hot.sigmask` is
+        looked at: a program that unblocks one of them at the same moment sees them, or we see its new
+        mask."""
 
     @abstractmethod
     def exit(self) -> None:
@@ -210,7 +216,8 @@ class AddressSpace(ABC):
         """Atomically compare and exchange a 32-bit word; the old value.  SysError(EFAULT, EAGAIN)."""
 
     def write_code(self, addr: int, data: bytes, prot: int) -> None:
-        """Change code in private memory of protection `prot` (see sentry.mm.patch).  SysError(ENOSYS, EFAULT)."""
+        """Change code in private memory of protection `prot` (see sentry.mm.patch).  SysError(ENOSYS,
+        EFAULT)."""
         raise SysError(errno.ENOSYS)
 
     @abstractmethod
@@ -237,8 +244,8 @@ class Platform(ABC):
     """A running platform: the source of address spaces and of traps."""
 
     name: str
-    #: Whether private futexes (FUTEX_PRIVATE_FLAG) are the host's: the kernel only hears of a wait that a kick
-    #: has ended.
+    #: Whether private futexes (FUTEX_PRIVATE_FLAG) are the host's: the kernel only hears of a wait that a
+    #: kick has ended.
     hosts_futexes = False
     #: Where patched call sites jump to; 0: this platform has no use for them.
     patched_entry = 0

@@ -117,7 +117,8 @@ class PtraceThread(Thread):
         self.space = space
         self.regs = c.regs
         self.hot = c.hot
-        c.files = c.patches = c.mm = c.fs = c.cred = ffi.NULL
+        c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
+        c.task_tid = 0
         c.altstack = False
         self.owner: object = None
         platform._threads[c.slot] = self
@@ -129,6 +130,11 @@ class PtraceThread(Thread):
 
     def set_files(self, table: Any) -> None:
         self._c.files = ffi.NULL if table is None else table
+
+    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:
+        c = self._c
+        c.sighand = ffi.NULL if sighand is None else sighand
+        c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
 
     def set_altstack(self, there: bool) -> None:
         self._c.altstack = there
@@ -190,7 +196,7 @@ class PtraceThread(Thread):
         space = self.space
         if self not in space.threads:
             return
-        self._c.files = self._c.mm = ffi.NULL
+        self._c.files = self._c.mm = self._c.sighand = ffi.NULL
         if len(space.threads) == 1:
             space.destroy()
             return
@@ -397,13 +403,17 @@ class PtracePlatform(Platform):
         self.fpstate_size = 0
         self.fresh_fpstate = b""
 
-    def start(self) -> None:
-        """Start the zygote.  OSError: EPERM where ptrace is forbidden, ENOEXEC where the stub can't run."""
+    def start(self, data_limit: int = 0) -> None:
+        """Start the zygote.  `data_limit`: bytes of private memory that a stub may have (RLIMIT_DATA), 0: any.
+
+        OSError: EPERM where ptrace is forbidden, ENOEXEC where the stub can't run, EOPNOTSUPP where
+        `trap` lacks something of the CPU."""
         error = ffi.new("int *")
         self._engine = lib.engine_new(self._pin, error)
         if not self._engine:
             raise OSError(error[0], "engine: " + os.strerror(error[0]))
         self._choose()
+        lib.engine_limit_data(self._engine, data_limit)
         parts = _vdso_parts()
         start, elf = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         zygote = ffi.new("struct guest_thread **")

@@ -1,9 +1,9 @@
 """The `trap` platform: guest threads trap by a seccomp filter of their own and wait in a shared record.
 
-Address spaces are stub processes as on `ptrace`, cloned from a zygote, and guest memory is their own memory.
-But nobody traces them: a system call becomes a SIGSYS, whose handler is the stub's code (csrc/stub), which writes
-the registers into a record that the engine shares with it (csrc/abi/record.h, csrc/platform/trap.c).  As long as
-both are awake no process is ever switched.
+Address spaces are stub processes as on `ptrace`, cloned from a zygote, and guest memory is their own
+memory. But nobody traces them: a system call becomes a SIGSYS, whose handler is the stub's code
+(csrc/stub), which writes the registers into a record that the engine shares with it (csrc/abi/record.h,
+csrc/platform/trap.c).  As long as both are awake no process is ever switched.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The seccomp filter of a stub on the `trap` platform.
 
-It is what makes a guest's system call a trap, so it looks at the instruction pointer, which libseccomp can't; the
-program is put together here by hand.  Where the call comes from is no boundary: a guest can jump into
-the stub's code, or write over it.  So whatever is allowed to the stub is harmless in a guest's hands: it reaches
-nothing but its own memory and threads.  What is not, is reported to the Sentry, which compares it with the order
-that it gave (csrc/platform/trap_order.c).
+It is what makes a guest's system call a trap, so it looks at the instruction pointer, which libseccomp
+can't; the program is put together here by hand.  Where the call comes from is no boundary: a guest can jump
+into the stub's code, or write over it.  So whatever is allowed to the stub is harmless in a guest's hands:
+it reaches nothing but its own memory and threads.  What is not, is reported to the Sentry, which compares
+it with the order that it gave (csrc/platform/trap_order.c).
 
 Used at build time only: `sentry.runtime.filters` writes it to sentry/_bin/stub_trap.bpf.
 """

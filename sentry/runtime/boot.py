@@ -28,7 +28,7 @@ from sentry.abi.sched import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
-from sentry.runtime import diagnose
+from sentry.runtime import bundle, diagnose
 from sentry.runtime.errors import Fatal
 from sentry.runtime.terminal import Terminal, find_terminal
 
@@ -353,6 +353,7 @@ def run(config: Config) -> int:
         let_go(plan)
         status = keeper.run()
         os.close(lifeline)
+        bundle.renew()
         return status
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.ENOMEM):

@@ -49,8 +49,8 @@ class Config:
 
     __slots__ = (
         "argv", "binds", "cwd", "cwd_given", "debug", "env", "fastpath", "gid", "groups", "hostname",
-        "kernel_release", "memory", "overlay", "patch", "pids", "platform", "rootfs", "strace", "timeout", "tty",
-        "uid", "winsize",
+        "kernel_release", "memory", "overlay", "patch", "pids", "platform", "rootfs", "strace", "timeout",
+        "tty", "uid", "winsize",
     )  # fmt: skip
 
     def __init__(self) -> None:

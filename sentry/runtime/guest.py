@@ -6,6 +6,8 @@ Importing this module imports everything that the kernel can ever need.
 
 from __future__ import annotations
 
+import errno
+
 from sentry import syscalls
 from sentry.abi.epoll import EPOLLIN
 from sentry.abi.errors import SysError
@@ -47,12 +49,34 @@ if TYPE_CHECKING:
 
 KERNEL_RELEASE = b"6.12.0-sentry"
 
+#: What a stub may have beyond `--memory`: mappings of ours, and what the host counts otherwise than we do.
+STUB_SLACK = 64 << 20
+
 #: Set by `make_platform`.
 _host: Host
 #: Set by `start_threads`.
 _pool_fd = -1
 
 syscalls.load()
+
+
+def _start(plan: Plan) -> PtracePlatform:
+    """The platform that the user wants, or `ptrace` on a CPU that `trap` can't use."""
+    memory = plan.config.memory
+    # The commit limit is what counts; this holds for memory that a guest gets behind the Sentry's back.
+    limit = memory + STUB_SLACK if memory else 0
+    if plan.config.platform == "trap":
+        platform: PtracePlatform = TrapPlatform(plan.stub_fd, plan.filters["stub_trap"])
+        try:
+            platform.start(limit)
+            return platform
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+        plan.config.platform = "ptrace"
+    platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
+    platform.start(limit)
+    return platform
 
 
 def make_platform(plan: Plan) -> Platform:
@@ -63,12 +87,7 @@ def make_platform(plan: Plan) -> Platform:
         from sentry.syscalls import strace
 
         strace.load()
-    platform: PtracePlatform
-    if plan.config.platform == "ptrace":
-        platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
-    else:
-        platform = TrapPlatform(plan.stub_fd, plan.filters["stub_trap"])
-    platform.start()
+    platform = _start(plan)
     # A call that the engine answers is one that nobody can print.
     fast = plan.config.fastpath and not plan.config.strace
     platform.set_fast(fast)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from _struct import Struct
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     IOV_MAX,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 #: Where user space ends on Linux with four-level page tables.
 _IOVEC = Struct("<QQ")
+VFILE_PIPE: int = lib.VFILE_PIPE
+_WRITABLE = POLLOUT | POLLERR
 
 
 class Waiter:
@@ -323,6 +326,8 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
             else:
                 count = await file.pwrite(data, offset if offset == APPEND else offset + done)
         except SysError as error:
+            if error.errno == errno.EFAULT and file.c.kind == VFILE_PIPE and not file.poll() & _WRITABLE:
+                error = SysError(errno.EAGAIN)  # a full pipe looks at no bytes
             if error.errno == errno.EAGAIN and not nowait and not file.flags & O_NONBLOCK:
                 try:
                     await waiter.wait()
@@ -335,7 +340,7 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
                 task.send_signal(SIGPIPE, None)
             if done:
                 break
-            raise
+            raise error from None
         done += count
         data = data[count:]
         if not size or (seekable and (data or short)) or (short and not data):
@@ -400,6 +405,7 @@ def _whole_pages(data: bytes) -> bytes:
 async def write_bytes(task: Task, file: File, data: bytes, nowait: bool = False) -> int:
     """Write bytes that the Sentry holds at the file's position: how many, as `write` would say."""
     total = len(data)
+    data = data[task.thread.take_progress() :]
     waiter = Waiter(file, POLLOUT)
     while True:
         try:

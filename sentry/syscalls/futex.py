@@ -49,8 +49,8 @@ async def _wait(
 
 
 def _interrupted(task: Task, has_timeout: bool) -> int:
-    """A kick has ended a wait that the platform carries out: for a signal, or for nothing, which is a spurious
-    wake-up (futex(2) allows them)."""
+    """A kick has ended a wait that the platform carries out: for a signal, or for nothing, which is a
+    spurious wake-up (futex(2) allows them)."""
     if not task.signal_pending():
         return 0
     if has_timeout:

@@ -181,10 +181,15 @@ def _find(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | None:
 
     SysError(ECHILD) when no child can ever match.
     """
-    candidates = [child for child in task.group.children if wanted.matches(child)]
+    children = task.group.children
+    if wanted.kind == P_PID:
+        only = task.kernel.groups.get(wanted.number)
+        candidates = [only] if only is not None and only in children and wanted.matches(only) else []
+    else:
+        candidates = [child for child in children if wanted.matches(child)]
+        candidates.sort(key=lambda child: child.tgid)
     if not candidates:
         raise SysError(errno.ECHILD)
-    candidates.sort(key=lambda child: child.tgid)
     for child in candidates:
         if child.zombie:
             if wanted.options & WEXITED:

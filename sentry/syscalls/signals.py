@@ -63,7 +63,7 @@ def rt_sigaction(task: Task, signo: Signal, action: Addr, old: Addr, size: Size)
         handler, flags, restorer, mask = SIGACTION.unpack(task.mm.read(action, SIGACTION.size))
         if signo in (SIGKILL, SIGSTOP):
             raise SysError(errno.EINVAL)
-        hand.actions[signo] = (handler, flags & SA_KNOWN, restorer, sanitize_mask(mask))
+        hand.set(signo, (handler, flags & SA_KNOWN, restorer, sanitize_mask(mask)))
         if hand.ignores(signo):
             task.group.pending.discard(bit(signo))
             for member in task.group.tasks:

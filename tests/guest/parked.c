@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 
 static volatile sig_atomic_t signals;
 
@@ -84,6 +85,17 @@ static void *writer(void *argument)
     struct job *job = argument;
     job->tid = (pid_t)syscall(SYS_gettid);
     job->result = write(job->fd, job->out, job->size);
+    job->error = job->result < 0 ? errno : 0;
+    return NULL;
+}
+
+/* In three pieces, one of them empty. */
+static void *vector_writer(void *argument)
+{
+    struct job *job = argument;
+    struct iovec vectors[] = {{(char *)job->out, 10}, {NULL, 0}, {(char *)job->out + 10, job->size - 10}};
+    job->tid = (pid_t)syscall(SYS_gettid);
+    job->result = writev(job->fd, vectors, 3);
     job->error = job->result < 0 ? errno : 0;
     return NULL;
 }
@@ -190,6 +202,31 @@ static void long_writes(void)
     signal(SIGPIPE, SIG_DFL);
 }
 
+static void vectors(void)
+{
+    struct job job = {.out = big, .size = 50000};
+    static char copy[sizeof big];
+    int fds[2];
+    NEED(pipe(fds) == 0);
+    NEED(write(fds[1], big, 40000) == 40000);
+    start(&job, fds[1], vector_writer);
+    NEED(read(fds[0], copy, 40000) == 40000);
+    finish("writev", &job);
+    NEED(read(fds[0], copy, sizeof copy) == 50000);
+    say("same bytes: %d", memcmp(big, copy, 50000) == 0);
+
+    handle(0);
+    NEED(write(fds[1], big, 40000) == 40000);
+    start(&job, fds[1], vector_writer);
+    pthread_kill(job.thread, SIGUSR1);
+    finish("writev interrupted after some", &job);
+    start(&job, fds[1], vector_writer);
+    pthread_kill(job.thread, SIGUSR1);
+    finish("writev interrupted before any", &job);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void signals_and_reads(void)
 {
     struct job job = {0};
@@ -232,6 +269,24 @@ static void closed_meanwhile(void)
     NEED(write(fds[1], "old file", 8) == 8);
     finish("replaced", &job);
     say("and the new one: %zd", read(fds[0], job.data, 3));
+    close(extra);
+    close(fds[0]);
+    close(fds[1]);
+
+    NEED(pipe(fds) == 0);
+    handle(0);
+    start(&job, fds[0], reader);
+    close(fds[0]);
+    pthread_kill(job.thread, SIGUSR1);
+    finish("closed and interrupted", &job);
+    close(fds[1]);
+
+    NEED(pipe(fds) == 0);
+    start(&job, fds[0], reader);
+    extra = open("/dev/zero", O_RDONLY);
+    NEED(dup2(extra, fds[0]) == fds[0]);
+    pthread_kill(job.thread, SIGUSR1);
+    finish("replaced and interrupted", &job);
     close(extra);
     close(fds[0]);
     close(fds[1]);
@@ -446,6 +501,7 @@ int main(void)
     woken_by_a_write();
     many_readers();
     long_writes();
+    vectors();
     signals_and_reads();
     closed_meanwhile();
     fork_while_parked();

@@ -37,6 +37,7 @@ static void alarms(bool restart, bool on)
         say("%s %s: %ld %s", #restart, #__VA_ARGS__, result_, result_ < 0 ? error_name(error_) : ""); \
         close(wake_pipe[0]);                                                                 \
         close(wake_pipe[1]);                                                                 \
+        wake_pipe[1] = -1;                                                                   \
     } while (0)
 
 int main(void)

@@ -9,12 +9,14 @@
 
 #include <grp.h>
 #include <sys/fsuid.h>
+#include <sys/sysmacros.h>
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static uint64_t state;
 static bool root;
 static int directory_fd = -1;
+static uint64_t directory_mount;
 
 static uint32_t pick(uint32_t limit)
 {
@@ -28,7 +30,7 @@ static const char *const names[] = {
 };
 static const char *const looks[] = {
     "a", "b", "a/a", "a/b", "b/a", "b/b", "a/a/a", "a/a/b", "link", "link/", "link/a", "link/a/a", "link/..", ".", "./a",
-    "a/../b", "a/../link/a", "a//a", "a/a/", "b/../../w/a", "name-longer-than-most-are-in-a-tree",
+    "a/../b", "a/../link/a", "a//a", "a/a/", "../w/b", "b/../a", "name-longer-than-most-are-in-a-tree",
     "a/name-longer-than-most-are-in-a-tree", "a/link", "a/link/b", "c",
 };
 static const char *const targets[] = {"a", "b", "../w/a", "a/a", ".", "link", "../w", "a/", "nowhere", "../a"};
@@ -154,6 +156,15 @@ static void look(const char *who)
         int other = fstatat(directory_fd, path, &again, 0);
         if (other != r || (r == 0 ? memcmp(&st, &again, sizeof st) != 0 : errno != error))
             say("%s: fstatat differs", path);
+        struct statx more;
+        other = statx(i % 2 ? AT_FDCWD : directory_fd, path, i % 4 < 2 ? 0 : AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_MNT_ID, &more);
+        if (other == 0)
+            say("  x %o %u %u %ld %d %d %d %d", more.stx_mode, more.stx_uid, more.stx_gid,
+                S_ISDIR(more.stx_mode) ? 0L : (long)more.stx_size, r == 0 && more.stx_ino == st.st_ino,
+                more.stx_mnt_id == directory_mount,
+                r != 0 || more.stx_ino != st.st_ino ||
+                    (more.stx_mtime.tv_sec == st.st_mtim.tv_sec && more.stx_mtime.tv_nsec == st.st_mtim.tv_nsec),
+                r == 0 && more.stx_dev_major == major(st.st_dev) && more.stx_dev_minor == minor(st.st_dev));
         say("%s %s: %s", who, path, line);
         r = lstat(path, &st);
         if (r == 0)
@@ -289,6 +300,9 @@ int main(int argc, char **argv)
     MUST(mkdir("w", 0755));
     MUST(chdir("w"));
     directory_fd = MUST(open(".", O_RDONLY | O_DIRECTORY));
+    struct statx more;
+    MUST(statx(directory_fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &more));
+    directory_mount = more.stx_mnt_id;
     for (i = 0; i < steps; i++) {
         if (pick(4) == 0) {
             uint64_t seed = state;

@@ -29,7 +29,7 @@ SIZES = [
 FAIR_SIZES = SIZES[:23]
 OFFSETS = [
     0, 0, 0, 1, 100, 1000, 4095, 4096, 4097, 10000, 16383, 16384, 30000, 65536, 131072, 300000, 1 << 20,
-    1 << 33, -1, -100, 1 << 62, (1 << 63) - 1, -(1 << 63),
+    1 << 28, -1, -100, 1 << 62, (1 << 63) - 1, -(1 << 63),
 ]  # fmt: skip
 FAIR_OFFSETS = OFFSETS[:18]
 O_RDONLY, O_WRONLY, O_RDWR = 0, 1, 2
@@ -74,7 +74,9 @@ class Programs:
         roll = self.rng.random()
         if roll < 0.4:
             return self.rng.randrange(0, 70000)
-        return self.rng.choice(FAIR_OFFSETS if roll < 0.93 else OFFSETS)
+        offset = self.rng.choice(FAIR_OFFSETS if roll < 0.93 else OFFSETS)
+        # A file that is mapped counts whole here.
+        return 0 if self.native and offset == 1 << 62 else offset
 
     def address(self, write: bool = False) -> list[int]:
         kind = self.rng.choice([0] * 24 + [1, 1, 2, 3, 4, 5, 6, 7, 7])

@@ -1,4 +1,5 @@
-"""Names, attributes and permissions as the engine tells them from its cache: like Linux, like the Python twin.
+"""Names, attributes and permissions as the engine tells them: like Linux, like the Python
+twin.
 
 paths.c changes a tree and looks at all of it after each change, so a stale answer would show.
 SENTRY_SEED repeats a failure.

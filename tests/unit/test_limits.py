@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 
 import pytest
-
 from sentry._engine import lib
+
 from sentry.abi.errors import SysError
 from sentry.abi.signal import SIGRTMIN, SIGUSR1, SigInfo, bit
 from sentry.kernel import fdtable

@@ -53,7 +53,7 @@ def world() -> World:
     world = World()
     hand = world.task.group.sighand
     for signo in (SIGALRM, SIGUSR1, SIGRTMIN):
-        hand.actions[signo] = HANDLER
+        hand.set(signo, HANDLER)
     return world
 
 
@@ -242,7 +242,7 @@ def test_setting_a_timer_anew_detaches_the_old_signal(world: World) -> None:
 
 def test_ignored_signals_do_not_stop_a_periodic_timer(world: World) -> None:
     timer = create(world)
-    world.task.group.sighand.actions[SIGUSR1] = (1, 0, 0, 0)
+    world.task.group.sighand.set(SIGUSR1, (1, 0, 0, 0))
     timer.arm(timer.clock.time, 100)
     look(timer)
     assert timer.expiry > timer.clock.time and timer._handle is not None

@@ -173,7 +173,7 @@ def test_background_reads_and_changes_are_stopped(kernel):
     job = kernel.process(shell, pgrp="new")
     job.begin(slave.read(9))
     assert isinstance(job.error, Interrupted) and job.group.signals == [SIGTTIN]
-    job.group.sighand.actions[SIGTTIN] = (SIG_IGN, 0, 0, 0)
+    job.group.sighand.set(SIGTTIN, (SIG_IGN, 0, 0, 0))
     fails(errno.EIO, job.do, slave.read(9))
     assert job.do(slave.write(b"x")) == 1
     lflag = slave.pty.ldisc.termios.lflag
@@ -187,7 +187,7 @@ def test_background_reads_and_changes_are_stopped(kernel):
     job.do(slave.ioctl(job, io.TIOCSPGRP, ARG))
     assert slave.pty.foreground is job.group.pgrp
     job.blocked = 0
-    job.group.sighand.actions.clear()
+    job.group.sighand.set(SIGTTIN, (0, 0, 0, 0))
     master_input = shell.do(master.write(b"\x03"))
     assert master_input == 1 and job.group.signals[-1] == SIGINT
     assert SIGINT not in shell.group.signals

@@ -53,7 +53,7 @@ def _ppid(task: Task) -> int:
 def _signal_sets(task: Task) -> tuple[int, int]:
     """(ignored, caught) as signal masks."""
     ignored = caught = 0
-    for signo, action in task.group.sighand.actions.items():
+    for signo, action in task.group.sighand.chosen():
         if action[0] == 1:
             ignored |= 1 << (signo - 1)
         elif action[0] != 0:

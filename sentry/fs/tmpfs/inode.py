@@ -10,6 +10,7 @@ import errno
 from _bisect import bisect_left
 from time import time_ns
 
+from sentry._engine import ffi
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RENAME_EXCHANGE, RENAME_NOREPLACE
 from sentry.abi.mman import PAGE_SIZE
@@ -22,6 +23,7 @@ from sentry.fs.tmpfs.regular import RegularInode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
     from sentry.fs.dentry import Path
     from sentry.fs.file import File
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 TMPFS_MAGIC = 0x01021994
 NO_LIMIT = 1 << 50
+#: Pages that are charged in advance, when fewer than QUOTA_LEAST are left, and there is room for many more.
+QUOTA, QUOTA_LEAST, QUOTA_ROOM = 256, 32, 16384
 #: What a name adds to the size of its directory, as on Linux.
 DIRENT_SIZE = 20
 
@@ -46,7 +50,9 @@ class Tmpfs(Filesystem):
         is open for reading only; without it no shared mapping of a file opened O_RDONLY is possible."""
         super().__init__()
         self.limit_pages = limit_bytes // PAGE_SIZE or NO_LIMIT
-        self.used_pages = 0
+        #: Pages charged, and a struct tmpfs_quota: how many of these are in no file yet.
+        self._charged = 0
+        self.quota: Any = ffi.new("struct tmpfs_quota *")
         self.limit_inodes = storage.MAX_INODES
         self.used_inodes = 0
         self.reopen_readonly = reopen_readonly
@@ -66,19 +72,43 @@ class Tmpfs(Filesystem):
         free = max(0, min(limit, self.room())) if limit else 0
         return PAGE_SIZE, limit, free, free, self.limit_inodes, max(0, self.limit_inodes - self.used_inodes)
 
+    @property
+    def used_pages(self) -> int:
+        """Pages that its files use."""
+        left: int = self.quota.left
+        return self._charged - left
+
     def room(self) -> int:
         """How many pages more its files may use."""
-        return min(self.limit_pages - self.used_pages, storage.room())
+        left: int = self.quota.left
+        return min(self.limit_pages - self._charged, storage.room()) + left
 
     def charge(self, pages: int) -> None:
         """Count `pages` more (or fewer); SysError(ENOSPC)."""
-        if pages > 0 and pages > self.room():
-            raise SysError(errno.ENOSPC)
+        if pages > 0:
+            room = self.room()
+            if pages > room:
+                raise SysError(errno.ENOSPC)
+            if pages > room - self.quota.left:
+                self._give_back()
         self.count(pages)
+
+    def charge_ahead(self) -> None:
+        """Let the engine have some pages to let files grow by, unless there is little room."""
+        if self.quota.left < QUOTA_LEAST and self.room() > QUOTA_ROOM:
+            self.count(QUOTA)
+            self.quota.left += QUOTA
+
+    def _give_back(self) -> None:
+        self.count(-self.quota.left)
+        self.quota.left = 0
+
+    def __del__(self) -> None:
+        self._give_back()
 
     def count(self, pages: int) -> None:
         """`pages` (maybe negative) have come into use."""
-        self.used_pages += pages
+        self._charged += pages
         storage.count(pages)
 
     def count_inodes(self, number: int) -> None:

@@ -52,6 +52,7 @@ _MFD_NOEXEC_SEAL = 8
 _memfd_flags = _MFD_CLOEXEC | _MFD_NOEXEC_SEAL
 _SMALLEST_ROOM = 64
 MAPPED: int = lib.TMPFS_MAPPED
+SEALABLE: int = lib.TMPFS_SEALABLE
 _new = ffi.new
 _DATA, _BYTES = ffi.typeof("struct tmpfs_data *"), ffi.typeof("uint8_t[]")
 
@@ -79,6 +80,7 @@ class RegularInode(TmpfsInode):
         self.data: Any = _new(_DATA)
         self.data.node = self.c
         self.data.host_fd = -1
+        self.data.quota = fs.quota
         #: Keeps `data.bytes`.
         self._bytes: Any = ffi.NULL
         #: A descriptor of the memfd that is open for reading only; -1: none.
@@ -87,6 +89,7 @@ class RegularInode(TmpfsInode):
 
     def __del__(self) -> None:
         if self.data.host_fd >= 0:
+            lib.tmpfs_unmap(self.data)
             os.close(self.data.host_fd)
         if self._twin >= 0:
             os.close(self._twin)
@@ -157,6 +160,7 @@ class RegularInode(TmpfsInode):
             count = self._write_memfd(data, offset)
         self.size = max(self.size, offset + count)
         self.mtime = self.ctime = time_ns()
+        self.fs.charge_ahead()
         return count
 
     def _write_inline(self, data: bytes, offset: int) -> int:
@@ -255,6 +259,8 @@ class RegularInode(TmpfsInode):
         else:
             if self.data.flags & MAPPED:
                 self._charge_size(size)
+            if size < self.size:
+                lib.tmpfs_unmap(self.data)
             try:
                 os.ftruncate(self._fd, size)
             except OSError as error:

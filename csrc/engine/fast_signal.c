@@ -1,0 +1,115 @@
+/* Fast paths on signals: actions, and a signal to oneself whose handler runs at once (raise(3)).
+ * The twins are in sentry/syscalls/signals.py and sentry/kernel/{signals,task}.py. */
+#include "fast.h"
+#include "sighand.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#define SIGSET_SIZE 8
+#define HANDLER_DEFAULT 0
+#define HANDLER_IGNORE 1
+#define RESTORER 0x04000000u /* SA_RESTORER, which libc hides */
+#define KNOWN                                                                                                   \
+    ((uint64_t)(0x1 | 0x2 | 0x4 | 0x800 | RESTORER | 0x08000000 | 0x10000000 | 0x40000000 | 0x80000000u))
+#define BIT(signo) (1ull << ((signo)-1))
+#define UNBLOCKABLE (BIT(SIGKILL) | BIT(SIGSTOP))
+#define STOPS_OR_CONTINUES (UNBLOCKABLE | BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU) | BIT(SIGCONT))
+#define IGNORED_BY_DEFAULT (BIT(SIGCHLD) | BIT(SIGURG) | BIT(SIGWINCH) | BIT(SIGCONT))
+
+static bool ignores(const struct signal_action *a, int signo)
+{
+    return a->handler == HANDLER_IGNORE || (a->handler == HANDLER_DEFAULT && IGNORED_BY_DEFAULT & BIT(signo));
+}
+
+void sighand_reset(struct sighand *hand)
+{
+    int i;
+    for (i = 1; i <= 64; i++)
+        hand->actions[i] = (struct signal_action){
+            .handler = hand->actions[i].handler == HANDLER_IGNORE ? HANDLER_IGNORE : HANDLER_DEFAULT};
+}
+
+/* May be made twice, as it is where the old action can't be delivered. */
+int fast_sigaction(struct call *c)
+{
+    struct sighand *hand = c->t->g.sighand;
+    int32_t signo = (int32_t)c->args[0];
+    struct signal_action new, *a;
+    if (!hand || c->args[3] != SIGSET_SIZE || signo < 1 || signo > 64)
+        return FAST_PASS;
+    a = hand->actions + signo;
+    if (c->args[2]) {
+        memcpy(c->out, a, sizeof *a);
+        c->out_addr = c->args[2];
+        c->out_size = sizeof *a;
+    }
+    if (c->args[1]) {
+        if (BIT(signo) & UNBLOCKABLE || call_in(c, c->args[1], &new, sizeof new) < 0)
+            return FAST_PASS;
+        new.flags &= KNOWN;
+        new.mask &= ~UNBLOCKABLE;
+        if (ignores(&new, signo) && !ignores(a, signo)) /* what is pending has to be thrown away */
+            return FAST_PASS;
+        if (c->out_size) /* call_in may have used the same memory */
+            memcpy(c->out, a, sizeof *a);
+        *a = new;
+    }
+    return call_return(c, 0);
+}
+
+/* The signal goes to the caller, nothing else is pending, and a handler takes it. */
+static int raise_signal(struct call *c, int32_t signo)
+{
+    struct guest_thread *g = &c->t->g;
+    const struct signal_action *a;
+    struct signal_frame s = {0};
+    struct guest_regs *r = &g->regs;
+    uint64_t mask = g->hot->sigmask & ~UNBLOCKABLE, rax = r->rax;
+    int32_t head[6];
+    if (!g->sighand || signo < 1 || signo > 31 || BIT(signo) & (mask | STOPS_OR_CONTINUES))
+        return FAST_PASS;
+    a = g->sighand->actions + signo;
+    if (g->hot->pending || a->handler <= HANDLER_IGNORE || !(a->flags & RESTORER) || a->flags & SA_RESETHAND ||
+        g->altstack)
+        return FAST_PASS;
+    head[0] = signo;
+    head[1] = 0;
+    head[2] = SI_TKILL;
+    head[3] = 0;
+    head[4] = g->task_tgid;
+    head[5] = (int32_t)g->task_uid;
+    memcpy(s.info, head, sizeof head);
+    s.handler = a->handler;
+    s.restorer = a->restorer;
+    s.mask = mask;
+    s.stack = r->rsp - 128; /* the red zone */
+    s.alt_flags = SS_DISABLE;
+    r->rax = 0; /* what the call returns, once the handler has */
+    if (guest_push_frame(c->e, g, &s) < 0) {
+        r->rax = rax;
+        return FAST_PASS;
+    }
+    mask |= a->mask;
+    if (!(a->flags & SA_NODEFER))
+        mask |= BIT(signo);
+    g->hot->sigmask = mask & ~UNBLOCKABLE;
+    return FAST_JUMP;
+}
+
+int fast_tgkill(struct call *c)
+{
+    const struct guest_thread *g = &c->t->g;
+    if (!g->task_tid || (int32_t)c->args[0] != g->task_tgid || (int32_t)c->args[1] != g->task_tid)
+        return FAST_PASS;
+    return raise_signal(c, (int32_t)c->args[2]);
+}
+
+int fast_tkill(struct call *c)
+{
+    const struct guest_thread *g = &c->t->g;
+    if (!g->task_tid || (int32_t)c->args[0] != g->task_tid)
+        return FAST_PASS;
+    return raise_signal(c, (int32_t)c->args[1]);
+}

@@ -1,0 +1,162 @@
+"""Spare files: kept when closed, opened and closed by the engine, met again by Python, given up in time.
+
+`engine_open` does what csrc/engine/fast_open.c does at a hit; the real one is tested by tests/twin.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from sentry._engine import lib
+from vfs_support import ROOT, FakeTask, run, tmpfs_context
+
+from sentry.abi.errors import SysError
+from sentry.abi.fcntl import F_WRLCK, O_CREAT, O_RDONLY, O_RDWR
+from sentry.fs import dcache, modify, spare
+from sentry.fs.dentry import Dentry, Mount, Path
+from sentry.fs.locks import posix_lock
+from sentry.fs.opening import open_file
+from sentry.fs.tmpfs.inode import Tmpfs
+
+
+@pytest.fixture(autouse=True)
+def spares():
+    spare.enable(True)
+    yield
+    spare.enable(False)
+    assert not spare._spares
+
+
+@pytest.fixture
+def fs():
+    return tmpfs_context()
+
+
+def make(fs, name=b"/f"):
+    run(open_file(fs, ROOT, name, O_CREAT | O_RDWR, 0o644)).put()
+
+
+def close_one(fs, name=b"/f", flags=O_RDONLY):
+    """Open and close: the File that may be a spare now."""
+    file = run(open_file(fs, ROOT, name, flags))
+    file.put()
+    return file
+
+
+def engine_open(table, file, fd):
+    file.c.spare, file.c.pos = spare.OPEN, 0
+    table._room[fd] = file.c
+    table.c.spares += 1
+    lib.descriptor_count += 1
+
+
+def test_the_last_close_keeps_a_file_and_an_open_number_gives_it_back(fs):
+    make(fs)
+    file = close_one(fs)
+    assert file.c.spare == spare.IDLE and file.path.dentry.c.spares == file.c
+    task = FakeTask(fs)
+    engine_open(task.files, file, 5)
+    assert task.files.get(5) is file
+    assert (file.refs, file.c.spare, task.files.c.spares) == (1, 0, 0)
+    assert not file.path.dentry.c.spares
+    task.files.close(5, task)
+    assert file.c.spare == spare.IDLE
+
+
+def test_a_table_meets_all_of_them_before_it_is_copied_or_closed(fs):
+    task = FakeTask(fs)
+    files = []
+    for name in (b"/a", b"/b", b"/c"):
+        make(fs, name)
+        files.append(close_one(fs, name))
+    before = lib.descriptor_count
+    for fd, file in zip((0, 3, 30), files, strict=True):
+        engine_open(task.files, file, fd)
+    task.files._cloexec_room[3] = 1
+    other = task.files.copy()
+    assert [(fd, file.refs) for fd, file in other.items()] == [(0, 2), (3, 2), (30, 2)]
+    assert task.files.cloexec(3) and other.cloexec(3) and not other.cloexec(30)
+    other.close_all(task)
+    task.files.close_all(task)
+    assert lib.descriptor_count == before
+    assert all(file.c.spare == spare.IDLE for file in files)
+
+
+def test_what_cannot_be_opened_alike_is_not_kept(fs):
+    make(fs)
+    assert not close_one(fs, b"/f", O_RDWR).c.spare
+    held = run(open_file(fs, ROOT, b"/f", O_RDONLY))
+    run(modify.unlink(fs.root, b"f", False, ROOT))
+    held.put()
+    assert not held.c.spare
+    assert not close_one(fs, b"/").c.spare
+    spare.enable(False)
+    make(fs)
+    assert not close_one(fs).c.spare
+
+
+@pytest.mark.parametrize("what", ["unlink", "replace", "lock", "umount", "shrink"])
+def test_given_up(fs, what):
+    mount = None
+    name = b"/f"
+    if what == "umount":
+        run(modify.mkdir(fs.root, b"m", 0o755, 0, ROOT))
+        new = Tmpfs()
+        mount = Mount(new, Dentry(None, b"", new.root))
+        fs.namespace.attach(mount, Path(fs.root.mount, fs.root.dentry.children[b"m"]))
+        name = b"/m/f"
+    make(fs, name)
+    make(fs, b"/other")
+    idle, opened = run(open_file(fs, ROOT, name, O_RDONLY)), run(open_file(fs, ROOT, name, O_RDONLY))
+    idle.put()
+    opened.put()
+    task = FakeTask(fs)
+    engine_open(task.files, opened, 4)
+    if what == "unlink":
+        run(modify.unlink(fs.root, b"f", False, ROOT))
+    elif what == "replace":
+        run(modify.rename(fs.root, b"other", False, fs.root, b"f", False, 0, ROOT))
+    elif what == "lock":
+        run(posix_lock(idle.inode, object(), F_WRLCK, 0, 1, pid=1, wait=False))
+    elif what == "umount":
+        fs.namespace.detach(mount)
+    else:
+        dcache.shrink()
+    assert (idle.c.spare, opened.c.spare) == (0, spare.LAST)
+    assert not idle.path.dentry.c.spares
+    assert task.files.get(4) is opened
+    task.files.close(4, task)
+    if what in ("unlink", "replace", "lock"):
+        assert not opened.c.spare
+
+
+def test_only_so_many(fs, monkeypatch):
+    monkeypatch.setattr(spare, "limit", 6)
+    make(fs)
+    alike = [run(open_file(fs, ROOT, b"/f", O_RDONLY)) for _ in range(spare.MAX_ALIKE + 2)]
+    for file in alike:
+        file.put()
+    assert sum(bool(file.c.spare) for file in alike) == spare.MAX_ALIKE
+    task = FakeTask(fs)
+    engine_open(task.files, alike[0], 0)
+    for i in range(20):
+        make(fs, b"/%d" % i)
+        assert close_one(fs, b"/%d" % i).c.spare
+    assert len(spare._spares) == 6
+    assert alike[0].c.spare == spare.OPEN
+    task.files.close(0, task)
+
+
+def test_numbers_that_the_engine_has_given_are_taken(fs):
+    make(fs)
+    task = FakeTask(fs)
+    engine_open(task.files, close_one(fs), 0)
+    new = run(open_file(fs, ROOT, b"/f", O_RDONLY))
+    assert task.files.install(new, 100) == 1
+    engine_open(task.files, close_one(fs), 2)
+    with pytest.raises(SysError) as info:
+        task.files.install(new.get(), 3)
+    assert info.value.errno == errno.EMFILE
+    new.put()
+    task.files.close_all(task)
