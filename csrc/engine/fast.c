@@ -49,7 +49,7 @@ static uint8_t *record_window(const struct thread *t)
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 {
     const struct record *r = c->t->record;
-    if (r && r->in_addr == addr && size <= r->in_size && size <= CALL_WINDOW) {
+    if (r && r->in_addr == addr && size <= r->in_size && size <= CALL_WINDOW && is_guest_range(addr, size)) {
         memcpy(buffer, record_window(c->t), size);
         return 0;
     }
@@ -61,7 +61,7 @@ int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit)
     const struct record *r = c->t->record;
     uint32_t size = r ? *(const volatile uint32_t *)&r->in_size : 0, done = 0;
     const char *nul;
-    if (size && size <= limit && size <= CALL_WINDOW && r->in_addr == addr) {
+    if (size && size <= limit && size <= CALL_WINDOW && r->in_addr == addr && is_guest_range(addr, size)) {
         memcpy(buffer, record_window(c->t), size);
         nul = memchr(buffer, 0, size);
         if (nul)
@@ -86,7 +86,7 @@ const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
     const struct record *r = c->t->record;
     if (size > CALL_WINDOW)
         return NULL;
-    if (r && r->in_addr == addr && size <= r->in_size)
+    if (r && r->in_addr == addr && size <= r->in_size && is_guest_range(addr, size))
         return record_window(c->t);
     return call_in(c, addr, input, size) == 0 ? input : NULL;
 }
@@ -108,6 +108,8 @@ static bool deliver(struct call *c)
         return true;
     if (t->record) {
         const struct record *r = t->record;
+        if (!is_guest_range(c->out_addr, c->out_size))
+            return false;
         /* What can't be taken back is only done where the stub has found that the memory is there. */
         if (c->undo && (c->out_addr != r->probed_addr || c->out_size > r->probed_size))
             return false;

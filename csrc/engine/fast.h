@@ -12,6 +12,7 @@
 #pragma once
 #include "core.h"
 #include "dcache.h"
+#include "stub.h"
 #include "vfs.h"
 
 #include <fcntl.h>
@@ -62,6 +63,12 @@ struct vfile *call_file(struct call *c, uint64_t fd);
 static inline bool is_user_range(uint64_t addr, uint64_t size)
 {
     return size <= CALL_USER_END && addr <= CALL_USER_END - size;
+}
+
+/* The stub could read and write its own memory for the guest, but it is none of the guest's. */
+static inline bool is_guest_range(uint64_t addr, uint64_t size)
+{
+    return size <= STUB_BASE && addr <= STUB_BASE - size;
 }
 
 static inline bool vfile_readable(const struct vfile *f)

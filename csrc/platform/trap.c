@@ -142,7 +142,7 @@ static void check_kicked(struct engine *e)
         if (!t->kicked_at || now - t->kicked_at < KICK_AGAIN_NS)
             continue;
         t->kicked_at = now;
-        if (++t->kicks > KICKS_DEADLY)
+        if (++t->kicks > KICKS_DEADLY + e->running_count / 8) /* among many it may wait long for a CPU */
             kill(t->g.tgid, SIGKILL);
         else if (syscall(SYS_tgkill, t->g.tgid, t->g.pid, KICK_SIGNAL) < 0 && errno == ESRCH)
             ended_itself(e, t);

@@ -31,6 +31,7 @@
  * has once met a stub that did not answer has less patience with the next. */
 #define PATIENCE_NS 10000000000ull
 #define LEAST_PATIENCE_NS 500000000ull
+#define SLICE_NS 8000000ull /* for each thread that may want the CPU first */
 #define STRANGERS 65536
 
 static uint32_t state_of(const struct thread *t)
@@ -56,7 +57,9 @@ static bool is_too_long(struct engine *e, struct patience *p)
     uint64_t now = now_ns(), passed = now - p->last, limit = PATIENCE_NS >> e->impatience;
     p->last = now;
     p->spent += passed < 2 * NAP_NS ? passed : 2 * NAP_NS;
-    if (p->spent < (limit > LEAST_PATIENCE_NS ? limit : LEAST_PATIENCE_NS))
+    if (limit < LEAST_PATIENCE_NS)
+        limit = LEAST_PATIENCE_NS;
+    if (p->spent < limit + e->running_count * SLICE_NS)
         return false;
     e->impatience += e->impatience < 16;
     return true;

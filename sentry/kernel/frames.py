@@ -82,7 +82,8 @@ def push(task: Task, action: Action, info: SigInfo, mask: int) -> None:
     alt = (base, alt_stack_flags(task, regs.rsp), size) if size else (base, SS_DISABLE, 0)
     fault = (task.fault_error, task.fault_trapno, task.fault_addr)
     packed = info.pack()
-    if 0 < sp < USER_END and task.thread.push_frame(action, packed, mask, sp, base if on_alt else 0, alt, fault):
+    lowest = base if on_alt else 0
+    if 0 < sp <= USER_END and task.thread.push_frame(action, packed, mask, sp, lowest, alt, fault):
         if ss_flags & SS_AUTODISARM:
             task.altstack = (0, SS_DISABLE, 0)
         return

@@ -13,6 +13,7 @@ import _signal
 import errno
 import gc
 import os
+import resource
 import select
 
 from sentry._engine import ffi, lib
@@ -36,6 +37,9 @@ IGNORED = (
     _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1,
     _signal.SIGUSR2, _signal.SIGPIPE, _signal.SIGALRM,
 )  # fmt: skip
+
+#: Private memory of a stub that the Sentry does not account for: the stub's own, rounding.
+DATA_SLACK = 16 << 20
 
 
 def settle_signals() -> None:
@@ -199,6 +203,7 @@ def _start_platform(plan: Plan) -> Platform:
     if own_score:
         _set_oom_score(own_score)
     _join_group(plan, platform)
+    _limit_data(plan, platform)
     return platform
 
 
@@ -230,6 +235,15 @@ def _join_group(plan: Plan, platform: Platform) -> None:
         debug(plan, f"sentry: no memory cgroup: {errno.errorcode.get(error.errno or 0)}")
         return
     debug(plan, f"sentry: stubs are in a memory cgroup of {plan.config.memory} bytes")
+
+
+def _limit_data(plan: Plan, platform: Platform) -> None:
+    """What the Sentry accounts for is never more than the limit; a guest that uses its stub's own mmap is not
+    accounted for, so the host holds each process to as much."""
+    zygote: int = platform.zygote_pid  # type: ignore[attr-defined]
+    if plan.config.memory and zygote:
+        limit = plan.config.memory + DATA_SLACK
+        resource.prlimit(zygote, resource.RLIMIT_DATA, (limit, limit))
 
 
 def gofer_process(plan: Plan) -> NoReturn:

@@ -51,11 +51,11 @@ static void catch_all(void)
 static long go(unsigned long at, const long regs[6], long rax)
 {
     result = 0;
+    long rbx_value = (long)rnd();
     if (sigsetjmp(back, 1) == 0) {
-        register long r10 __asm__("r10") = regs[3];
+        register long r10 __asm__("r10") = regs[3]; /* no call between here and the instruction */
         register long r8 __asm__("r8") = regs[4];
         register long r9 __asm__("r9") = regs[5];
-        long rbx_value = (long)rnd();
         __asm__ volatile("sub $256, %%rsp; call *%1; add $256, %%rsp"
                          : "+a"(rax)
                          : "c"(at), "D"(regs[0]), "S"(regs[1]), "d"(regs[2]), "r"(r10), "r"(r8), "r"(r9), "b"(rbx_value)
@@ -582,7 +582,25 @@ static void jumps(void)
         alone(jump_one, first + i);
 }
 
+/* Memory that the Sentry does not know of: killed for it, or refused (RLIMIT_DATA). */
+static void unknown_memory(void)
+{
+    const long size = 16l << 20;
+    char *at = (char *)0x100000000000;
+    catch_all();
+    for (int i = 0; i < 64; i++, at += size) {
+        long got = host(SYS_mmap, (long)at, size, 3, 0x32, -1, 0);
+        if (got == -ENOMEM)
+            return;
+        CHECK(got == (long)at);
+        for (long k = 0; k < size; k += 4096)
+            at[k] = 1;
+    }
+    _exit(99);
+}
+
 static const struct attack attacks[] = {
+    {"unknown_memory", unknown_memory},
     {"scribble", scribble}, {"scribble_race", scribble_race}, {"unmap", unmap}, {"advise", advise},
     {"unordered", unordered}, {"flood", flood}, {"bell", bell}, {"lent", lent}, {"forge", forge},
     {"forge_own", forge_own}, {"futexes", futexes}, {"frames", frames}, {"ends", ends}, {"jumps", jumps}, {NULL, NULL}};
