@@ -145,8 +145,6 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
 
 /* platform/platform.c: the same calls for either platform.  Before boot, say which one it is. */
 void engine_use_trap(struct engine *e);
-/* No stub may have more private memory than this; 0: no limit.  Before boot. */
-void engine_limit_data(struct engine *e, uint64_t bytes);
 int guest_resume(struct engine *e, struct guest_thread *g);
 void guest_set_pending(struct guest_thread *g, uint64_t bits);
 int guest_kick(struct engine *e, struct guest_thread *g);

@@ -114,7 +114,6 @@ struct engine {
     bool trap;       /* which platform this is */
     uint32_t impatience; /* how many stubs did not answer */
     int newest_pid;  /* the last that was given a slot */
-    uint64_t data_limit; /* RLIMIT_DATA of every stub, 0: none */
     bool sync_wake;  /* notifications switch on one CPU */
     int bell;        /* eventfd, -1 before boot */
     int shared_fd;

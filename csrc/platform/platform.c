@@ -9,11 +9,6 @@ void engine_use_trap(struct engine *e)
     e->trap = true;
 }
 
-void engine_limit_data(struct engine *e, uint64_t bytes)
-{
-    e->data_limit = bytes;
-}
-
 #define CHOOSE(e, name) ((e)->trap ? trap_##name : ptrace_##name)
 
 int guest_resume(struct engine *e, struct guest_thread *g)

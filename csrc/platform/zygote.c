@@ -51,20 +51,18 @@ static int64_t call(struct boot *b, uint64_t nr, uint64_t a0, uint64_t a1, uint6
 }
 
 /* Child side, between fork and exec: nothing but system calls. */
-static void become_stub(int stub_fd, int go, const int kept[3], uint64_t data_limit)
+static void become_stub(int stub_fd, int go, const int kept[3])
 {
     static const char badness[] = "1000";
     char *const argv[] = {(char *)"stub", NULL};
     char *const envp[] = {NULL};
-    struct rlimit core = {1, 1}, data = {data_limit, data_limit};
+    struct rlimit core = {1, 1};
     sigset_t blocked;
     char byte;
     int fd, i;
 
     setsid();
     setrlimit(RLIMIT_CORE, &core); /* core(5): 1 also stops dumps into a pipe, 0 does not */
-    if (data_limit)
-        setrlimit(RLIMIT_DATA, &data);
     personality(ADDR_NO_RANDOMIZE);
     fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd >= 0 && write(fd, badness, sizeof badness - 1) < 0) {
@@ -99,7 +97,7 @@ static int start(struct boot *b, int stub_fd)
     pid = fork();
     if (pid == 0) {
         close(go[1]);
-        become_stub(stub_fd, go[0], b->kept, b->e->data_limit);
+        become_stub(stub_fd, go[0], b->kept);
     }
     r = pid < 0 ? -errno : trace(PTRACE_SEIZE, pid, 0, (void *)(uintptr_t)OPTIONS);
     if (r < 0)

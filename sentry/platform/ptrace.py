@@ -403,17 +403,14 @@ class PtracePlatform(Platform):
         self.fpstate_size = 0
         self.fresh_fpstate = b""
 
-    def start(self, data_limit: int = 0) -> None:
-        """Start the zygote.  `data_limit`: bytes of private memory that a stub may have (RLIMIT_DATA), 0: any.
-
-        OSError: EPERM where ptrace is forbidden, ENOEXEC where the stub can't run, EOPNOTSUPP where
-        `trap` lacks something of the CPU."""
+    def start(self) -> None:
+        """Start the zygote.  OSError: EPERM where ptrace is forbidden, ENOEXEC where the stub can't run,
+        EOPNOTSUPP where `trap` lacks something of the CPU."""
         error = ffi.new("int *")
         self._engine = lib.engine_new(self._pin, error)
         if not self._engine:
             raise OSError(error[0], "engine: " + os.strerror(error[0]))
         self._choose()
-        lib.engine_limit_data(self._engine, data_limit)
         parts = _vdso_parts()
         start, elf = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         zygote = ffi.new("struct guest_thread **")

@@ -95,7 +95,9 @@ def renew() -> None:
     """Write the bundle, unless everything could come from it."""
     # type(sys): the parts of an extension module stand in sys.modules, too.
     ours = [m for n, m in sys.modules.items() if n.partition(".")[0] in PACKAGES and type(m) is type(sys)]
-    sources: list[Any] = [module for module in ours if (module.__file__ or "").endswith(".py")]
+    sources: list[Any] = [
+        module for module in ours if (getattr(module, "__file__", None) or "").endswith(".py")
+    ]
     if sys.dont_write_bytecode or not (_outdated or any(m.__name__ not in _lines for m in sources)):
         return
     lines: dict[str, Line] = {}

@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 
 KERNEL_RELEASE = b"6.12.0-sentry"
 
-#: What a stub may have beyond `--memory`: mappings of ours, and what the host counts otherwise than we do.
-STUB_SLACK = 64 << 20
-
 #: Set by `make_platform`.
 _host: Host
 #: Set by `start_threads`.
@@ -62,20 +59,17 @@ syscalls.load()
 
 def _start(plan: Plan) -> PtracePlatform:
     """The platform that the user wants, or `ptrace` on a CPU that `trap` can't use."""
-    memory = plan.config.memory
-    # The commit limit is what counts; this holds for memory that a guest gets behind the Sentry's back.
-    limit = memory + STUB_SLACK if memory else 0
     if plan.config.platform == "trap":
         platform: PtracePlatform = TrapPlatform(plan.stub_fd, plan.filters["stub_trap"])
         try:
-            platform.start(limit)
+            platform.start()
             return platform
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
         plan.config.platform = "ptrace"
     platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
-    platform.start(limit)
+    platform.start()
     return platform
 
 

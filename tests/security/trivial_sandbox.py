@@ -88,11 +88,13 @@ def guest_main(config, platform, sock_fd, control, stdio):
     if verb == "import":
         import this_module_does_not_exist  # noqa: F401
     if verb == "hog":
-        thread = platform.new_address_space()
-        thread.space.map_anon(1 << 20, 256 << 20, 3)
         try:
-            for offset in range(0, 256 << 20, 1 << 20):
-                thread.space.write((1 << 20) + offset, bytes(1 << 20))
+            # Each within its own limit.
+            for _ in range(6):
+                space = platform.new_address_space().space
+                space.map_anon(1 << 20, 48 << 20, 3)
+                for offset in range(0, 48 << 20, 1 << 20):
+                    space.write((1 << 20) + offset, bytes(1 << 20))
         except SysError:
             return 137
         return 0
