@@ -236,7 +236,8 @@ static int await_notified(struct engine *e, struct thread *t, struct notified *n
             r = -ESRCH;
         if (r < 0 || n->caller)
             return r;
-        if (until_done && state_of(t) == RECORD_DONE)
+        /* A clone may fail or be interrupted after we have let it go on: then nobody is born. */
+        if (state_of(t) == RECORD_DONE && (until_done || t->record->order_result < 0))
             return 0;
         /* Other calls, which nobody ordered, may come as fast as we refuse them. */
         if (ready <= 0 || round % 64 == 0) {
@@ -402,8 +403,11 @@ int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct gues
                 kill_lost_child(e, birth.child);
             goto fail;
         }
-        thread_name(e, child, birth.caller);
-        if (thread) {
+        if (birth.caller)
+            thread_name(e, child, birth.caller);
+        if (!birth.caller) {
+            /* The order's result says why. */
+        } else if (thread) {
             child->g.tgid = t->g.tgid;
             t->leader->thread_count++;
         } else {
