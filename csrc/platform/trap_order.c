@@ -356,7 +356,7 @@ static int make_child_record(struct thread *t, struct thread *child, bool thread
 }
 
 /* Make one more thread of g's process (thread != 0), or a copy-on-write clone of the process. */
-int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
+static int clone_once(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
 {
     const uint64_t kind = thread ? CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
                                  : CLONE_PARENT | SIGCHLD;
@@ -443,6 +443,16 @@ fail:
     if (!thread)
         record_drop_process(child);
     thread_free(e, child);
+    return r;
+}
+
+/* A kick that was sent before the trap may interrupt a call that waits for our leave. */
+int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
+{
+    int r, tries = 0;
+    do
+        r = clone_once(e, g, thread, result);
+    while (r == -EINTR && tries++ < 8);
     return r;
 }
 
