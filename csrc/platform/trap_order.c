@@ -236,7 +236,8 @@ static int await_notified(struct engine *e, struct thread *t, struct notified *n
             r = -ESRCH;
         if (r < 0 || n->caller)
             return r;
-        if (until_done && state_of(t) == RECORD_DONE)
+        /* A clone may fail or be interrupted after we have let it go on: then nobody is born. */
+        if (state_of(t) == RECORD_DONE && (until_done || t->record->order_result < 0))
             return 0;
         /* Other calls, which nobody ordered, may come as fast as we refuse them. */
         if (ready <= 0 || round % 64 == 0) {
@@ -355,7 +356,7 @@ static int make_child_record(struct thread *t, struct thread *child, bool thread
 }
 
 /* Make one more thread of g's process (thread != 0), or a copy-on-write clone of the process. */
-int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
+static int clone_once(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
 {
     const uint64_t kind = thread ? CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
                                  : CLONE_PARENT | SIGCHLD;
@@ -402,8 +403,11 @@ int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct gues
                 kill_lost_child(e, birth.child);
             goto fail;
         }
-        thread_name(e, child, birth.caller);
-        if (thread) {
+        if (birth.caller)
+            thread_name(e, child, birth.caller);
+        if (!birth.caller) {
+            /* The order's result says why. */
+        } else if (thread) {
             child->g.tgid = t->g.tgid;
             t->leader->thread_count++;
         } else {
@@ -439,6 +443,16 @@ fail:
     if (!thread)
         record_drop_process(child);
     thread_free(e, child);
+    return r;
+}
+
+/* A kick that was sent before the trap may interrupt a call that waits for our leave. */
+int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
+{
+    int r, tries = 0;
+    do
+        r = clone_once(e, g, thread, result);
+    while (r == -EINTR && tries++ < 8);
     return r;
 }
 
