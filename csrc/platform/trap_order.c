@@ -254,7 +254,7 @@ static int await_notified(struct engine *e, struct thread *t, struct notified *n
 }
 
 /* A system call that the filter reports: its result, or -ESRCH. */
-static int64_t notified_call(struct engine *e, struct thread *t, int nr, const uint64_t args[6], int fd)
+static int64_t try_notified_call(struct engine *e, struct thread *t, int nr, const uint64_t args[6], int fd)
 {
     struct notified n = {.pid = t->g.pid, .nr = nr, .fd = fd};
     int r;
@@ -265,6 +265,17 @@ static int64_t notified_call(struct engine *e, struct thread *t, int nr, const u
     if (r == 0)
         r = await_done(e, t, !e->one_cpu && !e->sync_wake);
     return r < 0 ? r : t->record->order_result;
+}
+
+/* A kick that was sent before the thread trapped may arrive only now, and interrupt it: again. */
+static int64_t notified_call(struct engine *e, struct thread *t, int nr, const uint64_t args[6], int fd)
+{
+    int tries = 0;
+    int64_t r;
+    do
+        r = try_notified_call(e, t, nr, args, fd);
+    while (r == -EINTR && tries++ < 8);
+    return r;
 }
 
 int64_t trap_syscall(struct engine *e, struct guest_thread *g, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2,
@@ -299,9 +310,9 @@ int64_t trap_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, u
 }
 
 /* Change code under threads that may be executing it: mprotect interrupts every processor that runs the address
- * space, and never takes away the right to execute. */
-/* Code that others may execute is one aligned word, written by one store of the stub's.  More than that is code
- * that nobody executes yet, in a page where they may execute something else. */
+ * space, and never takes away the right to execute.  Code that others may execute is one aligned word, written by one
+ * store of the stub's.  More than that is code that nobody executes yet, in a page where they may execute
+ * something else. */
 int trap_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size, int prot)
 {
     struct thread *t = of_guest(g);
