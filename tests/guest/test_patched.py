@@ -24,7 +24,7 @@ PROGRAMS = [
 @pytest.fixture(scope="module")
 def patched_dir(shared_dir: Path) -> Path:
     path = shared_dir / "guest-patched"
-    path.mkdir()
+    path.mkdir(exist_ok=True)  # the tests of one module may be run in two rounds
     return path
 
 
