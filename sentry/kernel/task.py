@@ -319,7 +319,8 @@ class Task(Runner):
     def _fault(self, trap: Trap) -> None:
         if trap.signo == SIGSEGV and self.mm.handle_fault(trap.addr, trap.error):
             return
-        self.fault_addr, self.fault_trapno, self.fault_error = trap.addr, trap.trapno, trap.error
+        # What a signal frame has 64 bits for; on `trap` it is the guest's own word.
+        self.fault_addr, self.fault_trapno, self.fault_error = trap.addr, trap.trapno & U64, trap.error & U64
         self.thread.set_altstack(True)
         self.kernel.signals.force(self, SigInfo(trap.signo, trap.code, addr=trap.addr))
 

@@ -48,6 +48,7 @@ _known: dict[bytes, Headers] = {}
 _KNOWN_LIMIT = 256
 #: Program headers have to fit into a page (ELF_MIN_ALIGN).
 _MAX_HEADERS = PAGE_SIZE // PROGRAM_HEADER.size
+_U64 = (1 << 64) - 1
 
 
 class Segment:
@@ -296,17 +297,18 @@ async def load_program(
     make_stack(mm, argv, envp, execfn, headers.exec_stack)
     bias = await _map_program(mm, image, layout)
     _set_bounds(mm, headers, bias, layout)
-    entry, base = headers.entry + bias, 0
+    start = entry = headers.entry + bias & _U64
+    base = 0
     if image.interpreter is not None:
         base = await _map_anywhere(mm, image.interpreter)
-        entry = image.interpreter.headers.entry + base
+        entry = image.interpreter.headers.entry + base & _U64
     if entry >= GUEST_TOP:
         raise SysError(errno.EINVAL)
     mm.exe = image.file.get()
     phdr = headers.phdr + bias if headers.phdr else 0
     stack = build_stack(
         mm, argv, envp, execfn, random16, cred, secure, randomize,
-        phdr=phdr & 0xFFFFFFFFFFFFFFFF, phnum=headers.phnum, base=base, entry=headers.entry + bias,
+        phdr=phdr & _U64, phnum=headers.phnum, base=base & _U64, entry=start,
     )  # fmt: skip
     return Entry(entry, stack)
 
