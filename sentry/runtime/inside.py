@@ -19,7 +19,7 @@ import select
 from sentry._engine import ffi, lib
 from sentry.abi.mount import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
 from sentry.abi.prctl import PR_SET_DUMPABLE
-from sentry.runtime import confine, diagnose
+from sentry.runtime import boot, bundle, confine, diagnose
 from sentry.runtime.boot import NOBODY
 from sentry.runtime.control import Control
 from sentry.runtime.errors import Fatal
@@ -169,7 +169,11 @@ def _sentry_process(plan: Plan, control: Control, started: int, emptied: int) ->
         os.dup2(plan.null_fd, 1)
         kept = (0, 1, 2, *plan.stdio, plan.control_fd, plan.sentry_sock)
         confine.close_all_but((*kept, plan.stub_fd, plan.procs_fd, started, emptied))
+        boot.import_kernel(plan)
         platform = _start_platform(plan)
+        bundle.forget()
+        gc.freeze()
+        gc.enable()
         os.write(started, b"s")
         if os.read(emptied, 1) != b"e":
             os._exit(128)  # pid 1 could not make the empty root, and says so
@@ -250,7 +254,8 @@ def gofer_process(plan: Plan) -> NoReturn:
     """The Gofer's process, up to its own main: a child of the CLI in the host's namespaces."""
     try:
         settle_signals()
-        gc.freeze()
+        boot.import_gofer(plan)
+        bundle.forget()
         gc.enable()
         exports = [plan.export_type(name, b"", not writable, fd) for name, fd, writable in plan.exports]
         writable = any(writable for _, _, writable in plan.exports)
