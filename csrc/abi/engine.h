@@ -143,6 +143,13 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
                 const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
                 struct guest_thread **zygote);
 
+/* platform/boot.c: the same by a thread, for `trap` only.  NULL when there is none; what `filter` and `parts` point
+ * to must stay until the end. */
+struct boot_thread;
+struct boot_thread *ptrace_boot_begin(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,
+                                      const struct vdso_part *parts, int part_count);
+int ptrace_boot_end(struct boot_thread *b, uint64_t *vdso_start, uint64_t *vdso_elf, struct guest_thread **zygote);
+
 /* platform/platform.c: the same calls for either platform.  Before boot, say which one it is. */
 void engine_use_trap(struct engine *e);
 int guest_resume(struct engine *e, struct guest_thread *g);

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from gofer.fids import Export
     from sentry.platform.base import Platform
+    from sentry.platform.ptrace import PtracePlatform
     from sentry.runtime.cgroup import MemoryGroup
     from sentry.runtime.config import Config
     from sentry.runtime.control import Control
@@ -95,7 +96,7 @@ class Plan:
     status_read_fd: int
     gofer_main: Callable[..., NoReturn]
     export_type: type[Export]
-    make_platform: Callable[[Plan], Platform]
+    make_platform: Callable[[Plan, PtracePlatform], Platform]
     start_threads: Callable[[], None]
     guest_main: Callable[[Config, Platform, int, Control, tuple[int, int, int]], int]
 

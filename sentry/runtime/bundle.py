@@ -151,14 +151,16 @@ def import_library() -> None:
             __import__(name)
 
 
+def open_kernel() -> None:
+    """Have the kernel's modules at hand, if they come from the file: no file is opened for their import."""
+    codes = zip(_kernel, _unmarshal(_kernel_place), strict=True) if _kernel else ()
+    _pending.update((name, code) for name, code in codes if name not in sys.modules)
+
+
 def load_kernel() -> None:
-    """Import the kernel's modules, if they come from the file; no file is opened."""
-    if not _kernel:
-        return
+    """Import those of them that have not been imported."""
     modules = sys.modules
     kind: Any = type(sys)
-    codes = zip(_kernel, _unmarshal(_kernel_place), strict=True)
-    _pending.update((name, code) for name, code in codes if name not in modules)
     for name in _kernel:
         parent, _, part = name.rpartition(".")
         if parent in _pending:

@@ -169,7 +169,6 @@ def _sentry_process(plan: Plan, control: Control, started: int, emptied: int) ->
         os.dup2(plan.null_fd, 1)
         kept = (0, 1, 2, *plan.stdio, plan.control_fd, plan.sentry_sock)
         confine.close_all_but((*kept, plan.stub_fd, plan.procs_fd, started, emptied))
-        boot.import_kernel(plan)
         platform = _start_platform(plan)
         bundle.forget()
         gc.freeze()
@@ -196,19 +195,32 @@ def _sentry_process(plan: Plan, control: Control, started: int, emptied: int) ->
 
 
 def _start_platform(plan: Plan) -> Platform:
-    """Start the platform, whose stubs inherit a high oom_score_adj and the memory cgroup."""
+    """Import the kernel and start the platform; stubs inherit a high oom_score_adj and the memory cgroup."""
     # A change of uid has made us undumpable, and so our own files in /proc root's.
     lib.host_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     own_score = _set_oom_score(b"1000")
+    confine.quiet_malloc()  # before there is a second thread
+    bundle.open_kernel()
+    from sentry.runtime import zygote
+
     try:
-        platform = plan.make_platform(plan)
+        started = zygote.begin(plan)
     except OSError as error:
-        raise Fatal(diagnose.ptrace_refused(error.errno or 0, str(error.strerror or error))) from error
+        raise _no_platform(error) from error
+    boot.import_kernel(plan)
+    try:
+        platform = plan.make_platform(plan, started)
+    except OSError as error:
+        raise _no_platform(error) from error
     if own_score:
         _set_oom_score(own_score)
     _join_group(plan, platform)
     _limit_data(plan, platform)
     return platform
+
+
+def _no_platform(error: OSError) -> Fatal:
+    return Fatal(diagnose.ptrace_refused(error.errno or 0, str(error.strerror or error)))
 
 
 def _set_oom_score(score: bytes) -> bytes:

@@ -48,6 +48,7 @@ def write():
     assert not bundle.install() and not bundle.is_whole()
     sys.modules.pop("wave", None)
     bundle.begin_kernel()
+    bundle.open_kernel()
     bundle.load_kernel()
     importlib.import_module("bundled.part")
     bundle.end_kernel()
@@ -74,6 +75,7 @@ def test_the_kernel_comes_from_the_bundle_and_opens_no_file(package, monkeypatch
     bundle.import_library()
     assert "wave" in sys.modules
     monkeypatch.setattr(sys, "path", [])
+    bundle.open_kernel()
     bundle.load_kernel()
     part, whole = sys.modules["bundled.part"], sys.modules["bundled"]
     assert part.VALUE == 1 and part.NAME == "package" and whole.part is part
@@ -84,6 +86,7 @@ def test_the_kernel_comes_from_the_bundle_and_opens_no_file(package, monkeypatch
 
 def test_others_come_from_the_bundle_one_by_one(package, monkeypatch):
     bundle.install()
+    bundle.open_kernel()
     bundle.load_kernel()
     monkeypatch.setattr(sys, "path", [])
     other = importlib.import_module("bundled.other")
@@ -94,6 +97,7 @@ def test_others_come_from_the_bundle_one_by_one(package, monkeypatch):
 def test_nothing_is_written_when_all_came_from_it(package):
     before = os.stat(bundle.FILE).st_ino
     bundle.install()
+    bundle.open_kernel()
     bundle.load_kernel()
     bundle.renew()
     assert os.stat(bundle.FILE).st_ino == before
@@ -101,6 +105,7 @@ def test_nothing_is_written_when_all_came_from_it(package):
 
 def test_nothing_can_be_imported_once_it_is_forgotten(package, monkeypatch):
     bundle.install()
+    bundle.open_kernel()
     bundle.load_kernel()
     bundle.forget()
     monkeypatch.setattr(sys, "path", [])
@@ -118,6 +123,7 @@ def test_one_changed_source_and_all_are_read(package, monkeypatch, name):
     assert part.__loader__ is not bundle.Finder
     reset(monkeypatch)
     assert bundle.install()
+    bundle.open_kernel()
     bundle.load_kernel()
     module = importlib.import_module("bundled." + name.removesuffix(".py").replace("__init__", "part"))
     assert module.__loader__ is bundle.Finder
