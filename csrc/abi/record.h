@@ -30,7 +30,7 @@
 #define ORDER_CMPXCHG 0x1001 /* address, expected, new */
 #define ORDER_XSAVE 0x1002   /* to the window */
 #define ORDER_XRSTOR 0x1003  /* from the window */
-#define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window */
+#define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window, until one fails */
 #define ORDER_EXIT 0x1005    /* end this thread */
 #define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store; pages of code around it, their protection */
 
@@ -39,7 +39,9 @@
 #define RECORD_WINDOW_SIZE 0x10000
 
 #define BELL_FD 0 /* the only descriptor that a stub has */
-#define LENT_FD 5 /* the number of one that it is lent for an mmap */
+#define LENT_FD 5 /* the numbers of those that it is lent for mmap during an order: this and the next ones */
+#define LENT_MAX 4
+#define LEND_TOKEN 0xfffffff0 /* no descriptor: close() of it asks the Sentry to lend */
 #define KICK_SIGNAL 12
 
 #define R_STATE 0x00
@@ -81,7 +83,7 @@ struct shared_page {
     uint64_t spin;     /* how long to spin for an answer, in ticks of the time stamp counter */
     uint64_t one;      /* 1: what is written to the bell */
     uint32_t engine_cpu; /* where the engine runs, or ran a moment ago */
-    uint32_t reserved;
+    uint32_t crowded;    /* others want the CPUs, too: who yields waits for a time slice; sleep instead */
     uint64_t clock_gettime; /* address of the vDSO's function, 0 for none */
     uint64_t getcpu;
 };
@@ -116,7 +118,9 @@ struct record {
     uint32_t child;        /* who the last ORDER_CLONE has made, by the host's kernel */
     uint32_t cpu;          /* where the stub runs, or ran a moment ago */
     struct guest_regs regs;
-    uint64_t padding[5];
+    uint64_t padding[4];
+    uint32_t order_lends; /* so many descriptors */
+    uint32_t pad;
     uint64_t order_nr;
     uint64_t order_args[6];
     int64_t order_result;
