@@ -80,8 +80,8 @@ struct shared_page {
     uint32_t overloaded; /* there are more threads than CPUs: don't spin */
     uint64_t spin;     /* how long to spin for an answer, in ticks of the time stamp counter */
     uint64_t one;      /* 1: what is written to the bell */
-    uint64_t clock_gettime; /* address of the vDSO's function, 0 for none */
-    uint64_t getcpu;
+    uint64_t clock_gettime;      /* address of the vDSO's function, 0 for none, */
+    uint64_t clock_gettime_code; /* and its first 8 bytes: a guest may have put something else there */
 };
 
 struct batch_call {
