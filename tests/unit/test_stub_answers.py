@@ -77,7 +77,8 @@ def test_seconds(guest):
 
 
 UNKNOWN = [
-    (abi.CLOCK_PROCESS_CPUTIME_ID, DATA), (abi.CLOCK_THREAD_CPUTIME_ID, DATA), (abi.CLOCK_REALTIME_ALARM, DATA),
+    (abi.CLOCK_PROCESS_CPUTIME_ID, DATA), (abi.CLOCK_THREAD_CPUTIME_ID, DATA),
+    (abi.CLOCK_REALTIME_ALARM, DATA),
     (10, DATA), (32, DATA), (1 << 31, DATA), (-6 & (1 << 64) - 1, DATA), (0, 0), (0, base.GUEST_TOP),
     (0, base.GUEST_TOP - 8), (0, (1 << 64) - 8),
 ]  # fmt: skip
