@@ -223,11 +223,8 @@ class LocalFS:
         if self._listing is None:
             self._listing = ffi.new("unsigned char[]", MAX_MSIZE)
         self.qid_path(dev, 0)
-        size = check(
-            lib.gofer_list(
-                fd, dev, self._devices.get(dev, -1), self._listing, min(limit, MAX_MSIZE), self._all
-            )
-        )
+        index = self._devices.get(dev, -1)
+        size = check(lib.gofer_list(fd, dev, index, self._listing, min(limit, MAX_MSIZE), self._all))
         return (bytes(ffi.buffer(self._listing, size)), True) if self._all[0] else (b"", False)
 
     def open_file(self, dir_fd: int, name: bytes, dev: int) -> int:

@@ -225,13 +225,13 @@ def decode_dirents(data: bytes) -> list[tuple[Qid, int, int, bytes]]:
     return entries
 
 
-#: An entry of a listing (Rlistdir), its name behind it: qid path, nlink rdev size blocks, atime mtime ctime in
-#: nanoseconds, mode uid gid blksize, the name's length, DT_ type, and whether all but path and type are known.
+#: An entry of a listing (Rlistdir), its name behind it: qid path, nlink rdev size blocks, atime mtime ctime
+#: in nanoseconds, mode uid gid blksize, the name's length, DT_ type, and whether more is known.
 LISTED = Struct("<5Q3q4IHBB")
 
 
 def decode_listing(data: bytes) -> dict[bytes, tuple[int, ...]]:
-    """Rlistdir.data as name: fields of LISTED; ProtocolError for names that can't be, or stand there twice."""
+    """Rlistdir.data as name: fields of LISTED; ProtocolError for names that can't be, or are there twice."""
     entries: dict[bytes, tuple[int, ...]] = {}
     pos, count, total = 0, 0, len(data)
     head, unpack = LISTED.size, LISTED.unpack_from

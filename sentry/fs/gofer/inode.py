@@ -123,7 +123,7 @@ class GoferFilesystem(Filesystem):
         return known is not None and known() is not None
 
     def keep_listing(self, inode: GoferInode, listing: Listing | None) -> None:
-        """Remember what is in a directory, or that it is too much; the oldest listings go when they are many."""
+        """Remember what is in a directory, or that it is too much; old listings go when they are many."""
         count = len(listing or ())
         self._listed_names += count - self.listed.pop(inode.ino, 0)
         inode.listing = listing
@@ -403,9 +403,9 @@ class GoferInode(Inode):
         if handle is None:
             client = self.fs.client
             if self.fid < 0 and self.place is not None and access == os.O_RDONLY:
-                fd = await self._open_by_name(*self.place)
-                if fd >= 0:
-                    handle = self.handles.setdefault(access, Handle(client, fd))
+                opened = await self._open_by_name(*self.place)
+                if opened >= 0:
+                    handle = self.handles.setdefault(access, Handle(client, opened))
                     self.fs.keep_handle(self, access)
                     return handle
             fid = await self.named()
