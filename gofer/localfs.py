@@ -219,7 +219,7 @@ class LocalFS:
         return data, offset if complete and data else -1
 
     def listdir(self, fd: int, dev: int, limit: int) -> tuple[bytes, bool]:
-        """All entries of the directory `fd` with their attributes, as in Rlistdir: (at most `limit` bytes, all?)."""
+        """What is in the directory `fd`, with attributes, as Rlistdir.data: (at most `limit` bytes, all?)."""
         if self._listing is None:
             self._listing = ffi.new("unsigned char[]", MAX_MSIZE)
         self.qid_path(dev, 0)
