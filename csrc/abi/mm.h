@@ -61,6 +61,8 @@ int mm_is_free(const struct mm *mm, uint64_t start, uint64_t end);
 /* A place for `size` bytes, 0 if there is none: below mmap_base, or else anywhere; or the lowest, or highest, in
  * [low, high). */
 uint64_t mm_find_free(const struct mm *mm, uint64_t size);
+/* As mm_find_free; private anonymous memory of whole huge pages comes to lie where the host can use huge ones. */
+uint64_t mm_find_anon(const struct mm *mm, uint64_t size);
 uint64_t mm_find_low(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high);
 uint64_t mm_find_high(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high);
 /* Whether [start, end) shows `file` from `offset` on, privately, as it would if it were mapped anew; no code. */

@@ -79,8 +79,9 @@ static int64_t map_anon(struct call *c, struct mm *mm, uint64_t start, uint64_t 
 }
 
 /* Where a mapping goes, 0: Python has to say (get_unmapped_area). */
-static uint64_t place(const struct mm *mm, uint64_t addr, uint64_t size, uint64_t flags)
+static uint64_t place(const struct mm *mm, uint64_t wish, uint64_t size, uint64_t flags)
 {
+    uint64_t addr = wish;
     if (flags & MAP_FIXED)
         return unaligned(addr) || addr < MMAP_MIN_ADDR || addr > GUEST_TOP - size ? 0 : addr;
     addr &= ~(GUEST_PAGE - 1);
@@ -88,7 +89,7 @@ static uint64_t place(const struct mm *mm, uint64_t addr, uint64_t size, uint64_
         addr = MMAP_MIN_ADDR;
     if (addr && addr <= GUEST_TOP - size && mm_is_free(mm, addr, addr + size))
         return addr;
-    return mm_find_free(mm, size);
+    return wish ? mm_find_free(mm, size) : mm_find_anon(mm, size);
 }
 
 int fast_mmap(struct call *c)

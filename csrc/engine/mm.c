@@ -276,6 +276,13 @@ uint64_t mm_find_free(const struct mm *mm, uint64_t size)
     return addr ? addr : mm_find_low(mm, size, LEGACY_BASE, mm->top);
 }
 
+/* __thp_get_unmapped_area, also in what it does with a place that is aligned by itself. */
+uint64_t mm_find_anon(const struct mm *mm, uint64_t size)
+{
+    uint64_t addr = size & (HUGE_PAGE - 1) ? 0 : mm_find_free(mm, size + HUGE_PAGE);
+    return addr ? (addr + HUGE_PAGE) & ~(HUGE_PAGE - 1) : mm_find_free(mm, size);
+}
+
 int mm_is_pristine(const struct mm *mm, uint64_t start, uint64_t end, uint32_t file, uint64_t offset)
 {
     uint32_t i;
