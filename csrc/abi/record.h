@@ -80,6 +80,8 @@ struct shared_page {
     uint32_t overloaded; /* there are more threads than CPUs: don't spin */
     uint64_t spin;     /* how long to spin for an answer, in ticks of the time stamp counter */
     uint64_t one;      /* 1: what is written to the bell */
+    uint32_t engine_cpu; /* where the engine runs, or ran a moment ago */
+    uint32_t reserved;
     uint64_t clock_gettime; /* address of the vDSO's function, 0 for none */
     uint64_t getcpu;
 };
@@ -112,7 +114,7 @@ struct record {
     uint32_t probed_size;
     uint32_t unpatched; /* calls that the stub has answered after a signal */
     uint32_t child;        /* who the last ORDER_CLONE has made, by the host's kernel */
-    uint32_t spare;
+    uint32_t cpu;          /* where the stub runs, or ran a moment ago */
     struct guest_regs regs;
     uint64_t padding[5];
     uint64_t order_nr;
@@ -120,6 +122,14 @@ struct record {
     int64_t order_result;
     struct guest_hot hot; /* what the stub answers by itself */
 };
+
+/* The CPU that this thread runs on: a limit that Linux leaves in the GDT for getcpu(3). */
+static inline uint32_t current_cpu(void)
+{
+    uint32_t value;
+    __asm__ volatile("lsl %1, %0" : "=r"(value) : "r"(0x7b));
+    return value & 0xfff;
+}
 
 #define ENGINE_COPY_FAULT 5 /* record.kind: the bytes for the guest could not be delivered */
 #endif

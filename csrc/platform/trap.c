@@ -246,18 +246,22 @@ static void take(struct engine *e, struct thread *t, bool fast)
     thread_set_ready(e, t, kind);
 }
 
-/* Look at every running thread once; how many are running and not asleep in the host's kernel. */
-static uint32_t scan(struct engine *e)
+/* Look at every running thread once; how many are running and not asleep in the host's kernel.  `beside`: one of them
+ * on our CPU. */
+static uint32_t scan(struct engine *e, bool *beside)
 {
     struct link *l, *next;
     uint32_t awake = 0;
+    *beside = false;
     for (l = e->running.next; l != &e->running; l = next) {
         struct thread *t = of_link(l);
         next = l->next;
         if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED)
             take(e, t, true);
-        if (t->g.state == THREAD_RUNNING && !t->record->blocked)
+        if (t->g.state == THREAD_RUNNING && !t->record->blocked) {
             awake++;
+            *beside = *beside || trap_is_beside(e, t);
+        }
         /* A fast path that waited for its stub may have seen another one die: the rest is for the next scan. */
         if (next != &e->running && of_link(next)->g.state != THREAD_RUNNING)
             break;
@@ -397,8 +401,9 @@ static int sleep_until(struct engine *e, struct engine_event *events, int room, 
     int64_t nap = -1, parked;
     int n;
     uint64_t now;
+    bool beside;
     __atomic_store_n(&e->shared->sleeping, 1, __ATOMIC_SEQ_CST);
-    scan(e);
+    scan(e, &beside);
     if (engine_has_report(e) || parking_nap() == 0) {
         __atomic_store_n(&e->shared->sleeping, 0, __ATOMIC_RELEASE);
         return 0;
@@ -428,7 +433,8 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
     if (room < 1)
         return -EINVAL;
     for (;;) {
-        uint32_t awake = scan(e), served = e->served;
+        bool beside;
+        uint32_t awake = scan(e, &beside), served = e->served;
         uint64_t now = ticks();
         parking_run(e);
         bool due = now >= next_look;
@@ -449,7 +455,7 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             continue; /* by parking_run: what it let go is running */
         if (due && !endless && now_ns() >= deadline)
             break;
-        if (e->one_cpu || awake == 0 || awake >= e->cpus || now >= e->spin_until) {
+        if (awake == 0 || awake >= e->cpus || now >= e->spin_until) {
             n = sleep_until(e, events, room, deadline, endless);
             if (n < 0)
                 return n;
@@ -458,6 +464,8 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
                 break;
             /* The bell: whoever rang is likely to ring again soon. */
             e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;
+        } else if (beside) {
+            sched_yield();
         } else {
             __builtin_ia32_pause();
         }

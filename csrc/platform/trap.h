@@ -15,6 +15,14 @@ struct notified {
 
 /* trap.c */
 void trap_store_state(struct thread *t, uint32_t state);
+/* Whether the thread was last seen on this CPU: then waiting for it means letting it run.  Says where we are. */
+static inline bool trap_is_beside(struct engine *e, const struct thread *t)
+{
+    uint32_t cpu = current_cpu();
+    if (e->shared->engine_cpu != cpu)
+        __atomic_store_n(&e->shared->engine_cpu, cpu, __ATOMIC_RELEASE);
+    return t->record && __atomic_load_n(&t->record->cpu, __ATOMIC_RELAXED) == cpu;
+}
 void trap_take_death(struct engine *e, int pid);
 void trap_collect_deaths(struct engine *e);
 

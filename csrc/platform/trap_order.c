@@ -39,8 +39,6 @@ static uint32_t state_of(const struct thread *t)
     return __atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE);
 }
 
-static int await_done(struct engine *e, struct thread *t, bool spin);
-
 static bool is_gone(struct engine *e, struct thread *t)
 {
     trap_collect_deaths(e);
@@ -74,25 +72,19 @@ static bool may_answer(uint32_t state)
 /* Until the thread has answered: 0, or -ESRCH. */
 int trap_await_done(struct engine *e, struct thread *t)
 {
-    return await_done(e, t, !e->one_cpu);
-}
-
-/* `spin`: it runs on another CPU.  After a notification it was woken on ours. */
-static int await_done(struct engine *e, struct thread *t, bool spin)
-{
     struct record *r = t->record;
     struct timespec nap = {0, NAP_NS};
     struct patience patience = {0, 0};
-    int i;
-    for (i = 0; spin && i < SPINS; i++) {
+    int spins = 0, yields = 0;
+    while (yields < YIELDS) {
         if (state_of(t) == RECORD_DONE)
             return 0;
-        __builtin_ia32_pause();
-    }
-    for (i = 0; i < YIELDS; i++) {
-        if (state_of(t) == RECORD_DONE)
-            return 0;
-        sched_yield();
+        if (trap_is_beside(e, t) || ++spins > SPINS) {
+            sched_yield();
+            yields++;
+        } else {
+            __builtin_ia32_pause();
+        }
     }
     patience.last = now_ns();
     for (;;) {
@@ -120,6 +112,7 @@ static int give(struct thread *t, uint64_t nr, const uint64_t args[6])
         return t->g.state == THREAD_RUNNING ? -EBUSY : -ESRCH;
     r->order_nr = nr;
     memcpy(r->order_args, args, sizeof r->order_args);
+    trap_is_beside(t->engine, t);
     trap_store_state(t, RECORD_ORDER);
     return 0;
 }
@@ -263,7 +256,7 @@ static int64_t try_notified_call(struct engine *e, struct thread *t, int nr, con
     if (r == 0)
         r = await_notified(e, t, &n, true);
     if (r == 0)
-        r = await_done(e, t, !e->one_cpu && !e->sync_wake);
+        r = trap_await_done(e, t);
     return r < 0 ? r : t->record->order_result;
 }
 
@@ -425,7 +418,7 @@ static int clone_once(struct engine *e, struct guest_thread *g, int thread, stru
             child->thread_count = 1;
         }
     }
-    r = await_done(e, t, !e->one_cpu && !e->sync_wake);
+    r = trap_await_done(e, t);
     if (r == 0 && t->record->order_result < 0)
         r = (int)t->record->order_result;
     if (r == 0 && !birth.caller)

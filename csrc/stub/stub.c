@@ -385,34 +385,23 @@ static bool is_engines_turn(uint32_t state)
 /* Until the engine has changed the state. */
 static uint32_t await_engine(struct record *r)
 {
-    uint32_t state = get(&r->state), i;
-    uint64_t end;
+    uint32_t state = get(&r->state), i, yields = 0;
+    uint64_t end = 0;
+    while (is_engines_turn(state) && state != RECORD_PARKED && yields < YIELDS) {
+        uint64_t now = ticks();
+        if (end == 0)
+            end = get(&shared->overloaded) ? now : now + shared->spin;
+        set(&r->cpu, current_cpu());
+        if (now >= end || get(&shared->sleeping) || r->cpu == get(&shared->engine_cpu)) {
+            host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
+            yields++;
+            state = get(&r->state);
+        }
+        for (i = 0; i < 16 && is_engines_turn(state = get(&r->state)) && state != RECORD_PARKED; i++)
+            __asm__ volatile("pause");
+    }
     if (!is_engines_turn(state))
         return state;
-    if (!get(&shared->overloaded)) {
-        end = ticks() + shared->spin;
-        do {
-            for (i = 0; i < 16; i++) {
-                state = get(&r->state);
-                if (!is_engines_turn(state))
-                    return state;
-                if (state == RECORD_PARKED)
-                    goto sleep;
-                __asm__ volatile("pause");
-            }
-            if (get(&shared->sleeping))
-                break;
-        } while (ticks() < end);
-    }
-    for (i = 0; i < YIELDS; i++) {
-        host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
-        state = get(&r->state);
-        if (!is_engines_turn(state))
-            return state;
-        if (state == RECORD_PARKED)
-            break;
-    }
-sleep:
     set(&r->sleeping, 1);
     fence();
     while (is_engines_turn(state = get(&r->state)))
@@ -451,7 +440,6 @@ static int64_t store_code(const uint64_t *a)
 static void do_order(struct record *r)
 {
     const uint64_t *a = r->order_args;
-    bool notified;
     switch (r->order_nr) {
     case ORDER_CLONE:
         r->order_result = stub_clone(a[0], a[1], a[2], a[3]);
@@ -477,10 +465,7 @@ static void do_order(struct record *r)
     default:
         r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
-    notified = r->order_nr == ORDER_CLONE || (r->order_nr == NR_mmap && !(a[3] & MAP_ANONYMOUS));
     tell(r, RECORD_DONE);
-    if (notified) /* the engine may wait for this very CPU */
-        host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
 }
 
 /* Serve the engine until it lets the thread go. */
@@ -507,6 +492,7 @@ static void trap(struct record *r, uint32_t kind)
 {
     r->kind = kind;
     r->regs.fs_base = get_fs();
+    set(&r->cpu, current_cpu());
     set(&r->state, RECORD_TRAPPED);
     ring();
     serve(r);
