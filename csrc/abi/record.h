@@ -1,7 +1,8 @@
 /* The record: memory that one host thread of a stub shares with the engine (platform `trap`).
  *
  *      0x00000  struct record: the control page
- *      0x01000  the stack of the stub's code, which is the thread's alternate signal stack as well
+ *      0x01000  the stack of the stub's code, which is the thread's alternate signal stack as well; at its far
+ *               end FP states on their way, where the thread was left by PATH_DIRECT
  *      0x10000  the window: bytes on their way between guest memory and the engine
  *
  * `state` says who owns the thread.  The stub stores TRAPPED or DONE, the engine everything else; whoever
@@ -28,11 +29,14 @@
 /* record.order_nr: a system call's number, or one of these */
 #define ORDER_CLONE 0x1000   /* flags, record of the child, its offset in the child's memfd, address of r->child */
 #define ORDER_CMPXCHG 0x1001 /* address, expected, new */
-#define ORDER_XSAVE 0x1002   /* to the window */
-#define ORDER_XRSTOR 0x1003  /* from the window */
+#define ORDER_XSAVE 0x1002   /* to RECORD_FP_SAVED, unless that has been done */
 #define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window, until one fails */
 #define ORDER_EXIT 0x1005    /* end this thread */
 #define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store; pages of code around it, their protection */
+
+/* Far below what the stack needs: FP states, in XSAVE's format. */
+#define RECORD_FP_SAVED 0x1000 /* stub -> engine, if fp_saved */
+#define RECORD_FP_LOAD 0x5000  /* engine -> stub, if fp_load */
 
 #define RECORD_STACK_TOP 0x10000
 #define RECORD_WINDOW 0x10000
@@ -118,7 +122,9 @@ struct record {
     uint32_t child;        /* who the last ORDER_CLONE has made, by the host's kernel */
     uint32_t cpu;          /* where the stub runs, or ran a moment ago */
     struct guest_regs regs;
-    uint64_t padding[4];
+    uint32_t fp_saved; /* PATH_DIRECT: the FP state of this trap stands at RECORD_FP_SAVED */
+    uint32_t fp_load;  /* PATH_DIRECT: the one at RECORD_FP_LOAD is loaded before the thread runs on */
+    uint64_t padding[3];
     uint32_t order_lends; /* so many descriptors */
     uint32_t pad;
     uint64_t order_nr;

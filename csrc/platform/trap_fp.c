@@ -23,7 +23,7 @@ int trap_get_fpstate(struct guest_thread *g, void *buffer, uint32_t size)
 {
     struct thread *t = of_guest(g);
     struct engine *e = t->engine;
-    const char *from = (char *)t->record + RECORD_WINDOW;
+    const char *from;
     if (g->state != THREAD_STOPPED || !t->record)
         return -ESRCH;
     if (size < e->fpstate_size)
@@ -34,10 +34,9 @@ int trap_get_fpstate(struct guest_thread *g, void *buffer, uint32_t size)
             return -ESRCH;
         from = (char *)t->record + area;
     } else {
-        int64_t r;
-        memset((char *)t->record + RECORD_WINDOW, 0, e->fpstate_size);
-        r = trap_order(e, t, ORDER_XSAVE, (uint64_t[6]){0});
-        if (r < 0)
+        from = (char *)t->record + (t->record->fp_load ? RECORD_FP_LOAD : RECORD_FP_SAVED);
+        if (!t->record->fp_load && !__atomic_load_n(&t->record->fp_saved, __ATOMIC_ACQUIRE) &&
+            trap_order(e, t, ORDER_XSAVE, (uint64_t[6]){0}) < 0)
             return -ESRCH;
     }
     memcpy(buffer, from, e->fpstate_size);
@@ -65,7 +64,6 @@ int trap_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size)
 {
     struct thread *t = of_guest(g);
     struct engine *e = t->engine;
-    int64_t r;
     if (g->state != THREAD_STOPPED || !t->record)
         return -ESRCH;
     if (size != e->fpstate_size || !fp_is_valid(e, buffer))
@@ -79,7 +77,7 @@ int trap_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size)
         memcpy(to + 512, (const char *)buffer + 512, size - 512);
         return 0;
     }
-    memcpy((char *)t->record + RECORD_WINDOW, buffer, size);
-    r = trap_order(e, t, ORDER_XRSTOR, (uint64_t[6]){0});
-    return r == -ESRCH ? -ESRCH : r < 0 ? -EINVAL : 0;
+    memcpy((char *)t->record + RECORD_FP_LOAD, buffer, size);
+    t->record->fp_load = 1;
+    return 0;
 }

@@ -435,6 +435,15 @@ static bool is_engines_turn(uint32_t state)
     return state == RECORD_TRAPPED || state == RECORD_DONE || state == RECORD_PARKED;
 }
 
+/* The guest's FP state, which nothing here changes. */
+static void save_fp(struct record *r)
+{
+    if (r->fp_saved)
+        return;
+    __asm__ volatile("xsave64 (%0)" ::"r"((uint8_t *)r + RECORD_FP_SAVED), "a"(-1), "d"(-1) : "memory");
+    set(&r->fp_saved, 1);
+}
+
 /* Until the engine has changed the state. */
 static uint32_t await_engine(struct record *r)
 {
@@ -457,6 +466,8 @@ static uint32_t await_engine(struct record *r)
     }
     if (!is_engines_turn(state))
         return state;
+    if (r->path == PATH_DIRECT)
+        save_fp(r); /* so that nobody has to be woken for it */
     set(&r->sleeping, 1);
     fence();
     while (is_engines_turn(state = get(&r->state)))
@@ -521,11 +532,8 @@ static void do_order(struct record *r)
         r->order_result = stub_cmpxchg(a[0], (uint32_t)a[1], (uint32_t)a[2]);
         break;
     case ORDER_XSAVE:
-        __asm__ volatile("xsave64 (%0)" ::"r"(window_of(r)), "a"(-1), "d"(-1) : "memory");
+        save_fp(r);
         r->order_result = 0;
-        break;
-    case ORDER_XRSTOR:
-        r->order_result = stub_xrstor(window_of(r));
         break;
     case ORDER_BATCH:
         run_batch(r);
@@ -566,6 +574,7 @@ static void serve(struct record *r)
 static void trap(struct record *r, uint32_t kind)
 {
     r->kind = kind;
+    r->fp_saved = 0;
     r->regs.fs_base = get_fs();
     set(&r->cpu, current_cpu());
     set(&r->state, RECORD_TRAPPED);
@@ -770,6 +779,10 @@ EXPORT int stub_prepare_leave(struct record *r)
     if (get(&r->kick)) {
         trap(r, ENGINE_KICKED);
         gs = g->gs_base ? g->gs_base : (uint64_t)r;
+    }
+    if (r->fp_load) {
+        r->fp_load = 0;
+        stub_xrstor((const uint8_t *)r + RECORD_FP_LOAD);
     }
     if (get_fs() != g->fs_base)
         __asm__ volatile("wrfsbase %0" ::"r"(g->fs_base));
