@@ -126,8 +126,8 @@ def ended_pipe() -> int:
 def run(
     command: list[str], *, cwd: Path | str = "/", timeout: float = 60, env: dict[str, str] | None = None
 ) -> Outcome:
-    """Input is a pipe that has ended; output goes to files: a detached process that keeps a pipe open would be
-    waited for.  Never a device of the host: runsc, as root, gives its standard files away (fchown to nobody)."""
+    """Input is a pipe that has ended; output goes to files: a detached process that keeps a pipe open would
+    be waited for.  Never a device of the host: runsc, as root, gives its standard files to nobody."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         empty = ended_pipe()
         start = time.perf_counter()
