@@ -81,7 +81,7 @@ struct shared_page {
     uint64_t spin;     /* how long to spin for an answer, in ticks of the time stamp counter */
     uint64_t one;      /* 1: what is written to the bell */
     uint32_t engine_cpu; /* where the engine runs, or ran a moment ago */
-    uint32_t reserved;
+    uint32_t frame_size; /* what a signal frame takes of a stack, at most */
     uint64_t clock_gettime;      /* address of the vDSO's function, 0 for none, */
     uint64_t clock_gettime_code; /* and its first 8 bytes: a guest may have put something else there */
 };
@@ -105,7 +105,7 @@ struct record {
     uint32_t blocked;      /* it sleeps in a futex of the host's: not a reason for the engine to spin */
     uint32_t interrupted;  /* the call trapped because a kick ended its wait in the stub */
     uint32_t busy;         /* the stub's own C code runs */
-    uint32_t reserved;
+    uint32_t fp_saved;     /* the window holds the FP state, by XSAVE */
     uint64_t in_addr;      /* where the bytes in the window come from, */
     uint32_t in_size;      /* and how many they are */
     uint32_t out_size;     /* how many bytes of the window go to the guest before it runs on, */
