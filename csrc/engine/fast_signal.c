@@ -50,7 +50,7 @@ int fast_sigaction(struct call *c)
             return FAST_PASS;
         new.flags &= KNOWN;
         new.mask &= ~UNBLOCKABLE;
-        if (ignores(&new, signo) && !ignores(a, signo)) /* what is pending has to be thrown away */
+        if (ignores(&new, signo)) /* what is pending, as it may be even if it was ignored before, has to be thrown away */
             return FAST_PASS;
         if (c->out_size) /* call_in may have used the same memory */
             memcpy(c->out, a, sizeof *a);
