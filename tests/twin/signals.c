@@ -109,6 +109,10 @@ static void handler(int signo, siginfo_t *info, void *context)
         uc->uc_mcontext.gregs[REG_RAX] = 77;
     if (pick(16) == 0)
         uc->uc_mcontext.fpregs->mxcsr ^= 0x2000;
+    if (pick(16) == 0 && !on_alt) {
+        stack_t stack = {.ss_sp = altstack[0], .ss_size = pick(2) ? sizeof altstack[0] : 32768};
+        note("  stack: %d", sigaltstack(&stack, NULL)); /* until it returns */
+    }
     if (pick(4) == 0 && more-- > 0) {
         int how = (int)pick(3), other = any_signal();
         note("  nested %d %d: %ld", how, other, send(how, other));
@@ -125,11 +129,12 @@ static void send_checked(int how, int signo)
     uint64_t flags;
     long nr = how == 0 ? SYS_kill : how == 1 ? SYS_tgkill : SYS_tkill, a = how == 2 ? gettid() : getpid();
     long b = how == 1 ? gettid() : signo, c = signo;
-    __asm__ volatile("ldmxcsr %4; movdqu %5, %%xmm6; movdqa %%xmm6, %%xmm15; stc; syscall; pushfq; popq %3; movdqu %%xmm6, %1;"
-                     "movdqu %%xmm15, %2"
+    __asm__ volatile("ldmxcsr %4; movdqu %5, %%xmm6; movdqa %%xmm6, %%xmm15; stc;"
+                     "mov $1, %%r10d; syscall;" /* a place that can be patched */
+                     "pushfq; popq %3; movdqu %%xmm6, %1; movdqu %%xmm15, %2"
                      : "+a"(nr), "=m"(*(char(*)[16])got), "=m"(*(char(*)[16])(got + 2)), "=r"(flags)
                      : "m"(mxcsr), "m"(*(const char(*)[16])want), "D"(a), "S"(b), "d"(c)
-                     : "rcx", "r11", "memory", "xmm6", "xmm15", "cc");
+                     : "rcx", "r10", "r11", "memory", "xmm6", "xmm15", "cc");
     checked = false;
     __asm__ volatile("stmxcsr %0" : "=m"(after));
     say("send %d %d: %ld, registers %d %d, mxcsr %x, flags %lx", how, signo, nr, memcmp(got, want, 16) == 0,
@@ -265,11 +270,13 @@ static void errors(void)
 static void report(void)
 {
     uint64_t pending = 0, all = ~0ull, mask;
+    stack_t stack;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, KERNEL_SET); /* nothing comes between */
     for (unsigned i = 0; i < seen_count && i < COUNT(seen); i++)
         say("  %s", seen[i].text);
     syscall(SYS_rt_sigpending, &pending, (long)KERNEL_SET);
-    say("  mask %lx, pending %lx", mask, pending);
+    MUST(sigaltstack(NULL, &stack));
+    say("  mask %lx, pending %lx, stack %x %lu", mask, pending, stack.ss_flags & ~2, stack.ss_size);
     seen_count = 0;
     more = MORE;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, KERNEL_SET);
@@ -281,6 +288,8 @@ int main(int argc, char **argv)
         return 2;
     state = strtoull(argv[1], NULL, 0) * 0x9e3779b97f4a7c15ull + 1;
     setpgid(0, 0);
+    /* Linux remembers whether there has never been one, or none any more. */
+    MUST(sigaltstack(&(stack_t){.ss_flags = SS_DISABLE}, NULL));
     helper.go = gate_make();
     helper.done = gate_make();
     for (uint32_t i = 0; i < COUNT(signals); i++)
