@@ -5,7 +5,6 @@
 #include "fast.h"
 #include "mman.h"
 #include "platform.h"
-#include "record.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -148,18 +147,6 @@ static void undo_frame(struct call *c)
     c->t->g.hot->sigmask = mask_before;
 }
 
-/* Most often the stub has saved the FP state before it came: the word of a guest on its own registers. */
-static int get_fp_early(struct call *c, uint8_t *state)
-{
-    const struct record *r = c->t->record;
-    const struct engine *e = c->e;
-    if (!r || !r->fp_saved || r->path != PATH_DIRECT)
-        return get_fp(c->e, &c->t->g, state);
-    memcpy(state, (const uint8_t *)r + RECORD_WINDOW, e->fpstate_size);
-    memcpy(state + FP_SOFTWARE, e->fp_software, sizeof e->fp_software);
-    return (int)e->fpstate_size;
-}
-
 int call_push_frame(struct call *c, const struct signal_frame *s)
 {
     static uint8_t state[XSTATE_MAX];
@@ -168,7 +155,7 @@ int call_push_frame(struct call *c, const struct signal_frame *s)
     int size;
     before = g->regs;
     mask_before = g->hot->sigmask;
-    size = get_fp_early(c, state);
+    size = get_fp(c->e, g, state); /* no order: the stub has saved it before it came */
     g->regs.rax = 0;
     _Static_assert(FRAME_MAX <= CALL_WINDOW, "a frame fits");
     size = build(g, s, state, size, c->out, &at);

@@ -32,6 +32,7 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define EXPORT __attribute__((used))
 
 #define EINTR 4
+#define EBADF 9
 #define ENOSYS 38
 #define SIGTRAP 5
 #define UNBLOCKABLE (1ull << 8 | 1ull << 18) /* SIGKILL, SIGSTOP */
@@ -57,13 +58,13 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define FUTEX_PRIVATE 128
 #define FUTEX_CLOCK_REALTIME 256
 #define SS_SIZE (RECORD_STACK_TOP - 0x1000)
-#define MAP_ANONYMOUS 0x20
+#define CLONE_FILES 0x400
 #define PROT_RWX 7
 #define SITE_PERIOD 8
 #define YIELDS 24
 
 enum {
-    NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_pwrite64 = 18, NR_access = 21,
+    NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_close = 3, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_pwrite64 = 18, NR_access = 21,
     NR_sched_yield = 24, NR_getpid = 39, NR_kill = 62, NR_readlink = 89, NR_gettimeofday = 96, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_tkill = 200, NR_time = 201, NR_futex = 202,
     NR_clock_gettime = 228, NR_tgkill = 234, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
@@ -423,17 +424,20 @@ static void probe(struct record *r, uint64_t addr, uint64_t size)
     r->probed_size = (uint32_t)size;
 }
 
+/* The guest's FP state, which nothing here changes. */
+static void save_fp(struct record *r)
+{
+    if (r->fp_saved)
+        return;
+    __asm__ volatile("xsave64 (%0)" ::"r"((uint8_t *)r + RECORD_FP_SAVED), "a"(-1), "d"(-1) : "memory");
+    set(&r->fp_saved, 1);
+}
+
 /* For a signal to oneself: the state that goes into its frame, and room for the frame. */
 static void prepare_frame(struct record *r)
 {
-    uint64_t *header = &((struct fpstate *)window_of(r))->present;
-    int i;
-    if (r->path == PATH_DIRECT) {
-        for (i = 0; i < 8; i++)
-            header[i] = 0;
-        __asm__ volatile("xsave64 (%0)" ::"r"(window_of(r)), "a"(-1), "d"(-1) : "memory");
-        r->fp_saved = 1;
-    }
+    if (r->path == PATH_DIRECT)
+        save_fp(r);
     probe(r, r->regs.rsp - RED_ZONE - shared->frame_size, shared->frame_size);
 }
 
@@ -445,7 +449,6 @@ static void prefetch(struct record *r)
     int64_t length;
     r->in_size = 0;
     r->probed_size = 0;
-    r->fp_saved = 0;
     switch (g->orig_rax) {
     case NR_read:
         probe(r, g->rsi, g->rdx);
@@ -530,6 +533,8 @@ static uint32_t await_engine(struct record *r)
             end = get(&shared->overloaded) ? now : now + shared->spin;
         set(&r->cpu, current_cpu());
         if (now >= end || get(&shared->sleeping) || r->cpu == get(&shared->engine_cpu)) {
+            if (get(&shared->crowded))
+                break;
             host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
             yields++;
             state = get(&r->state);
@@ -539,6 +544,8 @@ static uint32_t await_engine(struct record *r)
     }
     if (!is_engines_turn(state))
         return state;
+    if (r->path == PATH_DIRECT)
+        save_fp(r); /* so that nobody has to be woken for it */
     set(&r->sleeping, 1);
     fence();
     while (is_engines_turn(state = get(&r->state)))
@@ -574,22 +581,37 @@ static int64_t store_code(const uint64_t *a)
     return result;
 }
 
+static void give_back(uint32_t lends)
+{
+    uint32_t i;
+    for (i = 0; i < lends && i < LENT_MAX; i++)
+        host_call(NR_close, LENT_FD + i, 0, 0, 0, 0, 0);
+}
+
 static void do_order(struct record *r)
 {
     const uint64_t *a = r->order_args;
+    uint32_t lends = r->order_lends;
+    if (lends && r->order_nr != ORDER_CLONE) {
+        int64_t lent = host_call(NR_close, LEND_TOKEN, 0, 0, 0, 0, 0);
+        if (lent != -EBADF) {
+            r->order_result = lent;
+            goto done;
+        }
+    }
     switch (r->order_nr) {
     case ORDER_CLONE:
+        /* Lent by the call itself.  A thread that shares them gives them back when it has its record. */
         r->order_result = stub_clone(a[0], a[1], a[2], a[3]);
+        if (r->order_result >= 0 && a[0] & CLONE_FILES)
+            lends = 0;
         break;
     case ORDER_CMPXCHG:
         r->order_result = stub_cmpxchg(a[0], (uint32_t)a[1], (uint32_t)a[2]);
         break;
     case ORDER_XSAVE:
-        __asm__ volatile("xsave64 (%0)" ::"r"(window_of(r)), "a"(-1), "d"(-1) : "memory");
+        save_fp(r);
         r->order_result = 0;
-        break;
-    case ORDER_XRSTOR:
-        r->order_result = stub_xrstor(window_of(r));
         break;
     case ORDER_BATCH:
         run_batch(r);
@@ -602,6 +624,8 @@ static void do_order(struct record *r)
     default:
         r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
+done:
+    give_back(lends);
     tell(r, RECORD_DONE);
 }
 
@@ -628,6 +652,8 @@ static void serve(struct record *r)
 static void trap(struct record *r, uint32_t kind)
 {
     r->kind = kind;
+    if (kind != ENGINE_SYSCALL)
+        r->fp_saved = 0;
     r->regs.fs_base = get_fs();
     set(&r->cpu, current_cpu());
     set(&r->state, RECORD_TRAPPED);
@@ -651,6 +677,7 @@ static void take_call(struct record *r)
         r->regs.rax = (uint64_t)result;
         return;
     }
+    r->fp_saved = 0;
     prefetch(r);
     trap(r, ENGINE_SYSCALL);
 }
@@ -823,6 +850,7 @@ EXPORT void stub_kicked(struct record *r)
 /* A call that could not be answered here after all; nothing of it has happened. */
 EXPORT void stub_abandoned(struct record *r)
 {
+    r->fp_saved = 0;
     trap(r, ENGINE_SYSCALL);
 }
 
@@ -834,6 +862,10 @@ EXPORT int stub_prepare_leave(struct record *r)
     if (get(&r->kick)) {
         trap(r, ENGINE_KICKED);
         gs = g->gs_base ? g->gs_base : (uint64_t)r;
+    }
+    if (r->fp_load) {
+        r->fp_load = 0;
+        stub_xrstor((const uint8_t *)r + RECORD_FP_LOAD);
     }
     if (get_fs() != g->fs_base)
         __asm__ volatile("wrfsbase %0" ::"r"(g->fs_base));
