@@ -44,6 +44,7 @@ struct guest_hot {
     uint32_t ids[8];  /* by HOT_* */
     uint64_t sigmask;
     uint64_t pending; /* signals that would be delivered if they were not blocked */
+    uint64_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
 };
 
 #define HOT_PID 0
@@ -85,7 +86,7 @@ struct guest_thread {
     struct sighand *sighand; /* likewise; NULL: none on signals */
     int32_t task_tgid, task_tid; /* in the sandbox */
     uint32_t task_uid;
-    uint32_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
+    uint32_t reserved;
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;
 };

@@ -119,7 +119,7 @@ class PtraceThread(Thread):
         self.hot = c.hot
         c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
         c.task_tid = 0
-        c.altstack = False
+        c.hot.altstack = 0
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -137,7 +137,7 @@ class PtraceThread(Thread):
         c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
 
     def set_altstack(self, there: bool) -> None:
-        self._c.altstack = there
+        self.hot.altstack = there
 
     def push_frame(
         self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
