@@ -230,34 +230,45 @@ def decode_dirents(data: bytes) -> list[tuple[Qid, int, int, bytes]]:
 LISTED = Struct("<5Q3q4IHBB")
 
 
-def decode_listing(data: bytes) -> dict[bytes, tuple[int, ...]]:
-    """Rlistdir.data as name: fields of LISTED; ProtocolError for names that can't be, or are there twice."""
-    entries: dict[bytes, tuple[int, ...]] = {}
-    pos, count, total = 0, 0, len(data)
-    head, unpack = LISTED.size, LISTED.unpack_from
-    while pos < total:
-        if pos + head > total:
-            raise ProtocolError("short entry")
-        fields = unpack(data, pos)
-        pos += head
-        end = pos + fields[12]
-        name = data[pos:end]
-        if end > total or fields[13] > 15:
-            raise ProtocolError("bad entry")
-        entries[check_name(name)] = fields
-        pos = end
-        count += 1
-    if len(entries) != count:
-        raise ProtocolError("a name twice")
-    return entries
+class Listing:
+    """What Rlistdir tells; ProtocolError for names that can't be, or stand there twice."""
 
+    __slots__ = ("_at", "brief", "data")
 
-def listed_attr(fields: tuple[int, ...]) -> Attr | None:
-    """The attributes of an entry (fields of LISTED); None: it has to be walked to.  ProtocolError."""
-    path, nlink, rdev, size, blocks, atime, mtime, ctime, mode, uid, gid, blksize, _, _, known = fields
-    if not known:
-        return None
-    return make_attr(path, mode, uid, gid, nlink, rdev, size, blksize, blocks, atime, mtime, ctime)
+    def __init__(self, data: bytes) -> None:
+        #: As it came.
+        self.data = data
+        #: (qid path, DT_ type, name) in the server's order.
+        self.brief: list[tuple[int, int, bytes]] = []
+        self._at: dict[bytes, int] = {}
+        pos, total = 0, len(data)
+        head, unpack = LISTED.size, LISTED.unpack_from
+        while pos < total:
+            if pos + head > total:
+                raise ProtocolError("short entry")
+            fields = unpack(data, pos)
+            end = pos + head + fields[12]
+            name = data[pos + head : end]
+            if end > total or fields[13] > 15:
+                raise ProtocolError("bad entry")
+            self.brief.append((fields[0], fields[13], name))
+            self._at[check_name(name)] = pos
+            pos = end
+        if len(self._at) != len(self.brief):
+            raise ProtocolError("a name twice")
+
+    def ino(self, name: bytes) -> int:
+        ino: int = LISTED.unpack_from(self.data, self._at[name])[0]
+        return ino
+
+    def attr(self, name: bytes) -> Attr | None:
+        """The attributes of `name`; None: it has to be walked to.  KeyError, ProtocolError."""
+        path, nlink, rdev, size, blocks, atime, mtime, ctime, mode, uid, gid, blksize, _, _, known = (
+            LISTED.unpack_from(self.data, self._at[name])
+        )
+        if not known:
+            return None
+        return make_attr(path, mode, uid, gid, nlink, rdev, size, blksize, blocks, atime, mtime, ctime)
 
 
 # mypy's word for a re-export: `sentry` imports only this module.  (Messages need no mention.)

@@ -17,6 +17,7 @@ from sentry.fs.inode import CACHE_EXACT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sentry.fs.dentry import Dentry, Mount
@@ -37,6 +38,13 @@ MAX_SPARES = 128
 limit = 0
 #: struct vfile * → its File, the one closed longest ago first; those that are open, too.
 _spares: dict[Any, File] = {}
+
+
+class Lent:
+    """What lent.py does: make a spare of the file `c`; take back the files for which that holds."""
+
+    adopt: Callable[[Any], None]
+    forget: Callable[[Callable[[Any], bool]], None]
 
 
 def enable(on: bool) -> None:
@@ -77,11 +85,23 @@ def keep(file: File) -> bool:
 
 def adopt(c: Any) -> File:
     """The File of a descriptor that the engine made, with the reference that the descriptor is."""
+    if c not in _spares:
+        Lent.adopt(c)
     file = _spares.pop(c)
     lib.vfile_unkeep(c)
     c.spare = 0
     file.refs = 1
     return file
+
+
+def give(file: File, state: int) -> None:
+    """`file` was lent (lent.py) and is a spare from now on: `state`, where LAST is open and not kept."""
+    c, path = file.c, file.path
+    file.refs = 0
+    _spares[c] = file
+    if state != LAST and path is not None:
+        lib.vfile_keep(c, path.mount.c, path.dentry.c)
+    c.spare = state
 
 
 def _end(c: Any) -> None:
@@ -110,8 +130,10 @@ def forget_mount(mount: Mount) -> None:
     for c, file in list(_spares.items()):
         if file.path is not None and file.path.mount is mount:
             _end(c)
+    Lent.forget(lambda loan: loan.path.mount is mount)
 
 
 def forget_all() -> None:
+    Lent.forget(lambda loan: True)
     for c in list(_spares):
         _end(c)

@@ -133,8 +133,8 @@ class Client(Transport):
 
     async def list_attrs(
         self, fid: int, names: Sequence[bytes] | None = None
-    ) -> tuple[int, Attr, dict[bytes, tuple[int, ...]] | None]:
-        """Walk up to 16 names to a directory and list it: (its fid, its attributes, name → fields of LISTED).
+    ) -> tuple[int, Attr, m.Listing | None]:
+        """Walk up to 16 names to a directory and list it: (its fid, its attributes, what is in it).
 
         No list: it is too large for one reply.  `names` None: `fid` is the directory itself.  Only for an
         `extended` server.
@@ -146,7 +146,7 @@ class Client(Transport):
         else:
             new, reply = await self._with_fid(lambda new: m.Tlistdir(fid, new, names, size))
         try:
-            return new, reply.attr, m.decode_listing(reply.data) if reply.complete else None
+            return new, reply.attr, m.Listing(reply.data) if reply.complete else None
         except ProtocolError:
             self._die()
             raise SysError(errno.EIO) from None

@@ -24,22 +24,24 @@ from gofer.messages import (
     SETATTR_MTIME_SET,
     SETATTR_SIZE,
     SETATTR_UID,
+    Listing,
     ProtocolError,
-    listed_attr,
 )
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHANGE
 from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, major, minor
-from sentry.fs import dcache
+from sentry.fs import dcache, lent
+from sentry.fs.dentry import Path
+from sentry.fs.gofer.ahead import Ahead, Order
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
 from sentry.fs.inode import CACHE_REVALIDATE, CHANGED, LIVE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Listing = dict[bytes, tuple[int, ...]]
+    from collections.abc import Callable, Iterable
+
     from gofer.messages import Attr
-    from sentry.fs.dentry import Path
     from sentry.fs.file import File
     from sentry.fs.gofer.client import Client
     from sentry.kernel.credentials import Credentials
@@ -79,6 +81,7 @@ class GoferFilesystem(Filesystem):
         #: Directories (by number) that were listed, oldest first, and how many names of each are kept.
         self.listed: dict[int, int] = {}
         self._listed_names = 0
+        self.ahead = Ahead()
         self.lock = Mutex()
         self._inodes: dict[int, ref[GoferInode]] = {}
         self._shrink_at = MANY_INODES
@@ -117,14 +120,14 @@ class GoferFilesystem(Filesystem):
             self._listed_names -= self.listed.pop(inode.ino, 0)
         self.client.clunk(inode.fid)
 
-    def knows(self, ino: int) -> bool:
-        """Whether there is an inode of this number now."""
-        known = self._inodes.get(ino)
-        return known is not None and known() is not None
+    def known_of(self, directory: Inode) -> Iterable[bytes]:
+        assert isinstance(directory, GoferInode)
+        inodes, listing = self._inodes, directory.listing
+        return () if listing is None else [name for ino, _, name in listing.brief if ino in inodes]
 
     def keep_listing(self, inode: GoferInode, listing: Listing | None) -> None:
         """Remember what is in a directory, or that it is too much; old listings go when they are many."""
-        count = len(listing or ())
+        count = 0 if listing is None else len(listing.brief)
         self._listed_names += count - self.listed.pop(inode.ino, 0)
         inode.listing = listing
         self.listed[inode.ino] = count
@@ -134,7 +137,7 @@ class GoferFilesystem(Filesystem):
             known = self._inodes.get(ino)
             old = None if known is None else known()
             if old is not None:
-                old.listing = None
+                old.listing = old.order = None
 
     def keep_handle(self, inode: GoferInode, access: int) -> None:
         """`inode.handles[access]` was used just now; the one unused for longest goes when they are many."""
@@ -167,7 +170,7 @@ class GoferInode(Inode):
     """`c.flags` has LIVE while the attributes are true, CHANGED since the file was written to last: whoever
     writes to it (the engine, too) takes the first and sets the second."""
 
-    __slots__ = ("__weakref__", "fid", "handles", "listing", "names", "place", "target")
+    __slots__ = ("__weakref__", "fid", "handles", "listing", "names", "order", "place", "target")
     fs: GoferFilesystem
     fixed_link = True
     #: The attributes of a LIVE file need not be asked for again.
@@ -179,8 +182,10 @@ class GoferInode(Inode):
         self.fid = fid
         #: Directory and name, in a fixed tree.
         self.place: tuple[GoferInode, bytes] | None = None
-        #: All that is in this directory: name → fields of LISTED (gofer/messages.py), where that is known.
+        #: All that is in this directory, where that is known.
         self.listing: Listing | None = None
+        #: Which of its files are likely to be opened next.
+        self.order: Order | None = None
         #: Access mode → host descriptor.
         self.handles: dict[int, Handle] = {}
         #: Names of the extended attributes, once asked; the target of a symbolic link, once asked.
@@ -241,19 +246,24 @@ class GoferInode(Inode):
     async def lookup(self, name: bytes) -> Inode:
         return self.lookup_now(name) or self.fs.adopt(*await self._walk(name))
 
+    def listing_data(self) -> bytes | None:
+        return None if self.listing is None else self.listing.data
+
     def lookup_now(self, name: bytes) -> GoferInode | None:
         """`lookup` for names that a listing tells all about; None: ask.  SysError(ENOENT)."""
         if self.listing is None:
             return None
-        fields = self.listing.get(name)
-        if fields is None:
-            raise SysError(errno.ENOENT)
         try:
-            attr = listed_attr(fields)
+            attr = self.listing.attr(name)
+        except KeyError:
+            raise SysError(errno.ENOENT) from None
         except ProtocolError:
             return None
         if attr is None:
             return None
+        return self._listed(name, attr)
+
+    def _listed(self, name: bytes, attr: Attr) -> GoferInode:
         inode = self.fs.adopt(-1, attr)
         if inode.fid < 0 and inode.place is None:
             inode.place = self, name
@@ -379,7 +389,7 @@ class GoferInode(Inode):
         if self.fs.fixed:
             known = await self._list()
             if known is not None:
-                return [(fields[0], fields[13], name) for name, fields in known.items()]
+                return known.brief
         client = self.fs.client
         fid, _ = await client.walk(await self.named(), ())
         listing: list[tuple[int, int, bytes]] = []
@@ -397,13 +407,13 @@ class GoferInode(Inode):
         finally:
             client.clunk(fid)
 
-    async def handle(self, access: int) -> Handle:
-        """The host descriptor for O_RDONLY, O_WRONLY or O_RDWR."""
+    async def handle(self, access: int, path: Path | None = None) -> Handle:
+        """The host descriptor for O_RDONLY, O_WRONLY or O_RDWR; `path`: what is opened, if anything is."""
         handle = self.handles.get(access)
         if handle is None:
             client = self.fs.client
             if self.fid < 0 and self.place is not None and access == os.O_RDONLY:
-                opened = await self._open_by_name(*self.place)
+                opened = await self._open_by_name(*self.place, path)
                 if opened >= 0:
                     handle = self.handles.setdefault(access, Handle(client, opened))
                     self.fs.keep_handle(self, access)
@@ -424,12 +434,43 @@ class GoferInode(Inode):
         self.fs.keep_handle(self, access)
         return handle
 
-    async def _open_by_name(self, above: GoferInode, name: bytes) -> int:
-        """Open a regular file of a fixed tree for reading without a fid of its own; -1: it takes one."""
-        (fd,) = await self.fs.client.open_files(await above.named(), [name])
-        if fd < 0 and fd != -errno.EXDEV:
-            raise SysError(-fd)
-        return max(fd, -1)
+    async def _open_by_name(self, above: GoferInode, name: bytes, path: Path | None) -> int:
+        """Open a regular file of a fixed tree for reading without a fid of its own; -1: it takes one.
+
+        Files that will be opened next come along, and are lent to the engine.
+        """
+        listing, place = above.listing, None
+        names = [name]
+        if listing is not None and path is not None and path.dentry.parent is not None:
+            directory = path.dentry.parent
+            place = Path(path.mount, directory)
+            if above.order is None:
+                above.order = Order(listing)
+            names += [
+                other for other in above.order.after(name, self.fs.ahead) if lent.free(directory, other)
+            ]
+        first, *fds = await self.fs.client.open_files(await above.named(), names)
+        if listing is not None and place is not None and fds:
+            find = above.finder(listing, place)
+            batch = []
+            for other, fd in zip(names[1:], fds, strict=True):
+                if fd >= 0:
+                    batch.append(lent.lend(place, other, listing.ino(other), fd, find))
+            self.fs.ahead.lent([c for c in batch if c is not None])
+        if first < 0 and first != -errno.EXDEV:
+            raise SysError(-first)
+        return max(first, -1)
+
+    def finder(self, listing: Listing, place: Path) -> Callable[[bytes], Inode]:
+        """How to get, without asking, the inodes of files in this directory as they show at `place`."""
+        over = place.inode.fs.over
+
+        def find(name: bytes) -> Inode:
+            attr = listing.attr(name)
+            assert attr is not None  # the engine has learnt it
+            return over(self._listed(name, attr))
+
+        return find
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         kind = self.mode & S_IFMT
@@ -437,7 +478,7 @@ class GoferInode(Inode):
             return SnapshotDirectory(self, flags, path)
         if kind != S_IFREG:
             return await super().open(path, flags, cred)
-        return HostFile(self, flags, path, await self.handle(flags & O_ACCMODE))
+        return HostFile(self, flags, path, await self.handle(flags & O_ACCMODE, path))
 
     async def listxattr(self) -> list[bytes]:
         names = self.names
