@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from sentry.fs.dentry import Dentry, Path
+    from sentry.fs.dentry import Path
     from sentry.fs.file import File
     from sentry.fs.locks import FileLocks
     from sentry.fs.mutex import Mutex
@@ -250,8 +250,11 @@ class Inode:
         """What is in this directory as Rlistdir.data (gofer/messages.py), as long as that never changes."""
         return None
 
-    def learn(self, dentry: Dentry) -> None:
-        """This directory, at `dentry`, was listed: let the engine know about what is in it."""
+    def learn(self, place: Path) -> None:
+        """This directory, at `place`, was listed: let the engine know about what is in it."""
+
+    def lend(self, place: Path) -> None:
+        """The engine has learnt what is in this directory, at `place`."""
 
     async def readlink(self) -> bytes:
         raise SysError(errno.EINVAL)

@@ -16,6 +16,7 @@ import os
 from _weakref import ref
 
 from gofer.messages import (
+    MAX_WALK,
     SETATTR_ATIME,
     SETATTR_ATIME_SET,
     SETATTR_GID,
@@ -29,10 +30,10 @@ from gofer.messages import (
 )
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHANGE
-from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, major, minor
+from sentry.abi.stat import DT_DIR, DT_REG, S_IFDIR, S_IFMT, S_IFREG, major, minor
 from sentry.fs import dcache, lent
 from sentry.fs.dentry import Path
-from sentry.fs.gofer.ahead import Ahead, Order
+from sentry.fs.gofer.ahead import Ahead, Foreseen, Foresight, Order
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
 from sentry.fs.inode import CACHE_REVALIDATE, CHANGED, LIVE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
@@ -53,6 +54,8 @@ RECENT_HANDLES = 64
 MANY_INODES = 3072
 #: What attributes can be at most: a server may say anything.
 _MAX32, _MAX64 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF
+#: From how many files on those are opened that are in a directory when it is listed.
+AHEAD_SURE = 8
 #: How much of what directories hold is kept, over all of a tree: some 500 bytes a name.
 LISTED_NAMES, LISTED_DIRECTORIES = 16384, 1024
 _SETATTR = {
@@ -81,7 +84,8 @@ class GoferFilesystem(Filesystem):
         #: Directories (by number) that were listed, oldest first, and how many names of each are kept.
         self.listed: dict[int, int] = {}
         self._listed_names = 0
-        self.ahead = Ahead()
+        self.ahead, self.ahead_lists = Ahead(), Ahead()
+        self.foresight = Foresight()
         self.lock = Mutex()
         self._inodes: dict[int, ref[GoferInode]] = {}
         self._shrink_at = MANY_INODES
@@ -137,7 +141,7 @@ class GoferFilesystem(Filesystem):
             known = self._inodes.get(ino)
             old = None if known is None else known()
             if old is not None:
-                old.listing = old.order = None
+                old.listing = old.order = old.below = old.opened = None
 
     def keep_handle(self, inode: GoferInode, access: int) -> None:
         """`inode.handles[access]` was used just now; the one unused for longest goes when they are many."""
@@ -170,7 +174,18 @@ class GoferInode(Inode):
     """`c.flags` has LIVE while the attributes are true, CHANGED since the file was written to last: whoever
     writes to it (the engine, too) takes the first and sets the second."""
 
-    __slots__ = ("__weakref__", "fid", "handles", "listing", "names", "order", "place", "target")
+    __slots__ = (
+        "__weakref__",
+        "below",
+        "fid",
+        "handles",
+        "listing",
+        "names",
+        "opened",
+        "order",
+        "place",
+        "target",
+    )
     fs: GoferFilesystem
     fixed_link = True
     #: The attributes of a LIVE file need not be asked for again.
@@ -186,6 +201,9 @@ class GoferInode(Inode):
         self.listing: Listing | None = None
         #: Which of its files are likely to be opened next.
         self.order: Order | None = None
+        self.below: Order | None = None
+        #: Files that came along with the listing, until they are lent.
+        self.opened: Foreseen | None = None
         #: Access mode → host descriptor.
         self.handles: dict[int, Handle] = {}
         #: Names of the extended attributes, once asked; the target of a symbolic link, once asked.
@@ -284,22 +302,81 @@ class GoferInode(Inode):
             raise SysError(error or errno.EIO)
         return fid, attrs[-1]
 
+    async def route(self) -> tuple[int, list[bytes]]:
+        """A fid, and the names that lead from there to this directory."""
+        names: list[bytes] = []
+        inode = self
+        while inode.fid < 0 and inode.place is not None:
+            inode, name = inode.place
+            names.append(name)
+        if len(names) > MAX_WALK:
+            return await self.named(), []
+        names.reverse()
+        return inode.fid, names
+
     async def _list(self) -> Listing | None:
-        """All that is in this directory of a fixed tree; None: that is too much for one message."""
+        """All that is in this directory of a fixed tree; None: that is too much for one message.
+
+        Of directories that will be listed next the same is asked for.
+        """
         fs = self.fs
         if self.listing is not None or self.ino in fs.listed:
             return self.listing
-        if self.fid < 0 and self.place is not None:
-            above, name = self.place
-            fid, attr, listing = await fs.client.list_attrs(await above.named(), [name])
-            if self.fid >= 0:
-                fs.client.clunk(fid)
-            else:
-                self._same(fid, attr)
+        foreseen = fs.foresight.take(self.ino)
+        if foreseen is None:
+            foreseen = await self._ask_listings()
+            if self.listing is not None:
+                return self.listing
+        if foreseen is None:
+            fs.keep_listing(self, None)
+            return None
+        foreseen.flags = 1
+        fs.keep_listing(self, foreseen.listing)
+        if foreseen.files:
+            self.opened = foreseen
+        return foreseen.listing
+
+    async def _ask_listings(self) -> Foreseen | None:
+        fs, client = self.fs, self.fs.client
+        above, name = self.place or (None, b"")
+        files = fs.ahead.start if fs.ahead.start >= AHEAD_SURE else 0
+        if above is None or above.listing is None:
+            fid, path = await self.route()
+            listed = await client.list_dirs(fid, path, files=files)
+            names, inos = [name], [self.ino]
         else:
-            _, _, listing = await fs.client.list_attrs(self.fid)
-        fs.keep_listing(self, listing)
-        return listing
+            listing = above.listing
+            if above.below is None:
+                above.below = Order(listing, DT_DIR)
+            likely = [(other, listing.ino(other)) for other in above.below.after(name, fs.ahead_lists)]
+            names, inos = [name], [self.ino]
+            for other, ino in likely:
+                if ino not in fs.foresight and ino not in fs.listed:
+                    names.append(other)
+                    inos.append(ino)
+            fid, path = await above.route()
+            listed = await client.list_dirs(fid, path, names, files=files)
+        first, *others = [None if found is None else Foreseen(found, opened) for _, found, opened in listed]
+        for ino, foreseen in zip(inos[1:], others, strict=False):
+            if foreseen is not None:
+                fs.foresight.add(ino, foreseen)
+        fs.ahead_lists.came([foreseen for foreseen in others if foreseen is not None])
+        if listed[0][0]:
+            raise SysError(listed[0][0])
+        return first
+
+    def lend(self, place: Path) -> None:
+        """The engine has learnt what is in this directory, at `place`: lend it the files that came along."""
+        opened, self.opened = self.opened, None
+        if opened is None:
+            return
+        files, opened.files = opened.files, {}
+        find = self.finder(opened.listing, place)
+        batch = [lent.lend(place, name, opened.listing.ino(name), fd, find) for name, fd in files.items()]
+        if self.order is None:
+            self.order = Order(opened.listing, DT_REG)
+            self.order.came(len(batch), self.fs.ahead)
+            self.fs.ahead.came([c for c in batch if c is not None])
 
     async def _made(self, name: bytes, uid: int, gid: int) -> Inode:
         """What was just created as `name`, owned as far as the server may."""
@@ -445,18 +522,18 @@ class GoferInode(Inode):
             directory = path.dentry.parent
             place = Path(path.mount, directory)
             if above.order is None:
-                above.order = Order(listing)
+                above.order = Order(listing, DT_REG)
             names += [
                 other for other in above.order.after(name, self.fs.ahead) if lent.free(directory, other)
             ]
-        first, *fds = await self.fs.client.open_files(await above.named(), names)
+        first, *fds = await self.fs.client.open_files(*await above.route(), names)
         if listing is not None and place is not None and fds:
             find = above.finder(listing, place)
             batch = []
             for other, fd in zip(names[1:], fds, strict=True):
                 if fd >= 0:
                     batch.append(lent.lend(place, other, listing.ino(other), fd, find))
-            self.fs.ahead.lent([c for c in batch if c is not None])
+            self.fs.ahead.came([c for c in batch if c is not None])
         if first < 0 and first != -errno.EXDEV:
             raise SysError(-first)
         return max(first, -1)

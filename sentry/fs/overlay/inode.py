@@ -31,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sentry.fs.dentry import Dentry, Path
+    from sentry.fs.dentry import Path
     from sentry.fs.file import File
     from sentry.fs.inode import Filesystem, Inode
     from sentry.kernel.credentials import Credentials
@@ -299,14 +299,15 @@ class OverlayDirectory(_Over, DirectoryInode):
         listing += [entry for entry in lower if entry[2] not in gone and entry[2] not in mine]
         return listing
 
-    def learn(self, dentry: Dentry) -> None:
-        lower, c = self.lower, dentry.c
+    def learn(self, place: Path) -> None:
+        lower, c = self.lower, place.dentry.c
         data = lower.listing_data()
-        if data is None or dentry.inode is not self or not _learn(c, data, len(data), self.fs.dev, 1):
+        if data is None or place.dentry.inode is not self or not _learn(c, data, len(data), self.fs.dev, 1):
             return
         for names in (self._entries, self.whiteouts, lower.fs.known_of(lower)):
             for name in names:
                 lib.dnode_unlearn(lib.dnode_learnt(c, name, len(name)))
+        lower.lend(place)
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         return SnapshotDirectory(self, flags, path)
