@@ -38,7 +38,6 @@ from gofer.messages import (
     Message,
     ProtocolError,
     Rlerror,
-    Ropenfiles,
     decode_reply,
 )
 from sentry.abi.errors import SysError
@@ -83,7 +82,7 @@ class Call:
         self.reply: Message | None = None
         #: The descriptor that came along; None: none; _DROPPED.
         self.fd: int | None = None
-        #: Those that came with an Ropenfiles, _DROPPED among them.
+        #: Those that came with a message that has `fds`, _DROPPED among them.
         self.fds: list[int] = []
         #: Who waits; None while nobody does.
         self.queue: WaitQueue | None = None
@@ -299,7 +298,7 @@ class Transport:
             if not self._fds:
                 return False
             call.fd = self._fds.pop(0)
-        elif reply.__class__ is Ropenfiles:
+        elif "fds" in reply.FIELDS:
             call.fds, self._fds = self._fds[: reply.fds], self._fds[reply.fds :]
             if call.fds and call.fds[-1] == _DROPPED:
                 call.fds += [_DROPPED] * (reply.fds - len(call.fds))
