@@ -122,22 +122,36 @@ async def _load(
     nosuid = bool(path.mount.flags & MNT_NOSUID)
     cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid, shared)
     opened = None
+    paths = [path]
     if image.headers.interp is not None:
         where = await walk.walk(task.fs, task.cred, image.headers.interp)
         opened = await open_program(task, where)
+        paths.append(where)
     mm = None
     try:
         if opened is not None:
             image.interpreter = await elf.read_interpreter(opened)
-        thread = kernel.platform.new_address_space()
-        mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
-        mm.act_for(task.group)
+        randomize = not task.sched.personality & ADDR_NO_RANDOMIZE
+        template = None
+        if not secure:
+            template = await kernel.templates.find(task, image, paths, randomize, open_program)
+        if template is not None:
+            try:
+                mm, thread = template.copy(kernel.commit, task.group, randomize)
+            except SysError:
+                kernel.templates.drop(template)
+                template = None
+        if mm is None:
+            thread = kernel.platform.new_address_space()
+            mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
+            mm.act_for(task.group)
         if kernel.platform.patched_entry and kernel.config.patch:
             mm.patches = CodePatches(mm, kernel.platform.patched_entry)
-        fixed = task.sched.personality & ADDR_NO_RANDOMIZE
-        start = await elf.load_program(
-            mm, image, argv, envp, cred, filename, os.urandom(16), secure, not fixed
-        )
+        run = (argv, envp, cred, filename, os.urandom(16), secure, randomize)
+        if template is not None:
+            start = elf.enter_program(mm, image, template.place, *run)
+        else:
+            start = await elf.load_program(mm, image, *run)
         await _leave_other_threads(task)
     except BaseException:
         if mm is not None:
@@ -154,7 +168,6 @@ async def _load(
     for register in _CLEARED:
         setattr(regs, register, 0)
     regs.rip, regs.rsp, regs.eflags, regs.cs, regs.ss = start.rip, start.rsp, USER_EFLAGS, USER_CS, USER_SS
-    thread.reset_fpstate()
 
 
 def _replace_memory(task: Task, mm: MemoryManager, thread: object, old_thread: object, old: object) -> None:

@@ -51,14 +51,17 @@ def check_arguments(argv: list[bytes], envp: list[bytes], execfn: bytes, stack_l
 def make_stack(
     mm: MemoryManager, argv: list[bytes], envp: list[bytes], execfn: bytes, executable: bool
 ) -> None:
-    """Map the stack, large enough for its first contents."""
+    """Map the stack, large enough for its first contents.  SysError(E2BIG, ENOMEM)."""
     check_arguments(argv, envp, execfn, mm.limit(RLIMIT_STACK))
     contents = sum(map(len, argv)) + sum(map(len, envp)) + 9 * (len(argv) + len(envp)) + len(execfn)
     contents = (contents + _TABLE_ROOM + 8192 + PAGE_MASK) & ~PAGE_MASK
     limit = mm.limit(RLIMIT_STACK) & ~PAGE_MASK
     size = max(min(contents + _STACK_EXPAND, limit), contents)
     flags = VM_READ | VM_WRITE | VM_MAYALL | VM_GROWSDOWN | (VM_EXEC if executable else 0)
-    mm.map_at(mm.layout.stack_top - size, size, flags)
+    start = mm.layout.stack_top - size
+    if mm.tree.overlapping(start, start + size):
+        raise SysError(errno.ENOMEM)  # a program that wants to be where its stack is
+    mm.map_at(start, size, flags)
 
 
 def build_stack(
