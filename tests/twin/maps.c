@@ -194,6 +194,38 @@ static void step(void)
         touch(what & 1);
 }
 
+/* A file is opened, mapped, closed, read and unmapped many times. */
+static int again(int times)
+{
+    unsigned char *at = NULL;
+    int sum = 0;
+    for (; times; times--) {
+        int fd = open(host, O_RDONLY);
+        at = mmap(NULL, 3 * PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_DENYWRITE, fd, PAGE);
+        close(fd);
+        if (at == MAP_FAILED)
+            return 1;
+        sum += at[0];
+        munmap(at, 3 * PAGE);
+    }
+    printf("%d %d\n", sum, open(host, O_RDONLY));
+    return 0;
+}
+
+/* What a file that is mapped may become where nothing may be executed. */
+static int no_code(void)
+{
+    int fd = open(host, O_RDONLY), i;
+    for (i = 0; i < 3; i++) {
+        char *at = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+        say("%d", at != MAP_FAILED);
+        say(" %d", mprotect(at, PAGE, PROT_READ | PROT_EXEC));
+        say(" %d", mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) != MAP_FAILED);
+        printf("\n");
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static char block[40000], stack[65536];
@@ -204,6 +236,8 @@ int main(int argc, char **argv)
         return 2;
     state = strtoul(argv[1], NULL, 10) * 0x9e3779b97f4a7c15u + 1;
     host = argv[4];
+    if (state == 1)
+        return steps ? again(steps) : no_code();
     snprintf(one, sizeof one, "%s/one", argv[3]);
     snprintf(two, sizeof two, "%s/two", argv[3]);
     sigaltstack(&other, NULL);

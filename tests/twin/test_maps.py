@@ -6,6 +6,7 @@ SENTRY_SEED repeats a failure.
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import random
 import re
@@ -83,6 +84,28 @@ def check(runner: Runner, program: Path, host_file: Path, native: Path, seed: in
 @pytest.mark.parametrize("seed", SEEDS)
 def test_twins(runner: Runner, program: Path, host_file: Path, in_memory: Path, seed: int) -> None:
     check(runner, program, host_file, in_memory, seed, STEPS)
+
+
+def test_a_file_is_mapped_again_without_python(runner: Runner, program: Path, host_file: Path) -> None:
+    """Whoever closes it, and although each time it is another open of the file (seed 0)."""
+    times = 200
+    result = runner.run(
+        str(program), "0", str(times), "/tmp", str(host_file), flags=["--debug"], timeout=60.0
+    )
+    assert result.status == 0, result
+    assert result.out.split() == [str(times * host_file.read_bytes()[4096]), "3"]
+    count = re.search(r"answered by fast paths: (\d+)", result.err)
+    assert count is not None and int(count[1]) >= 4 * (times - 2), result.err
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-fastpath",)])
+def test_no_code_from_a_mount_without(runner: Runner, program: Path, flags: tuple[str, ...]) -> None:
+    """MNT_NOEXEC counts for mprotect(2), too."""
+    if not runner.is_root:
+        pytest.skip("only root mounts")
+    script = f"mount -t tmpfs -o noexec none /mnt && cp {program} /mnt/f && {program} 0 0 /tmp /mnt/f"
+    result = runner.run("/bin/sh", "-c", script, flags=flags, timeout=60.0)
+    assert result.out.split() == ["1", "0", "-1", str(errno.EACCES), "0", str(errno.EPERM)] * 3, result
 
 
 def test_many_twins(
