@@ -30,7 +30,7 @@
 #define ORDER_CLONE 0x1000   /* flags, record of the child, its offset in the child's memfd, address of r->child */
 #define ORDER_CMPXCHG 0x1001 /* address, expected, new */
 #define ORDER_XSAVE 0x1002   /* to RECORD_FP_SAVED, unless that has been done */
-#define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window */
+#define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window, until one fails */
 #define ORDER_EXIT 0x1005    /* end this thread */
 #define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store; pages of code around it, their protection */
 
@@ -43,7 +43,9 @@
 #define RECORD_WINDOW_SIZE 0x10000
 
 #define BELL_FD 0 /* the only descriptor that a stub has */
-#define LENT_FD 5 /* the number of one that it is lent for an mmap */
+#define LENT_FD 5 /* the numbers of those that it is lent for mmap during an order: this and the next ones */
+#define LENT_MAX 4
+#define LEND_TOKEN 0xfffffff0 /* no descriptor: close() of it asks the Sentry to lend */
 #define KICK_SIGNAL 12
 
 #define R_STATE 0x00
@@ -85,7 +87,7 @@ struct shared_page {
     uint64_t spin;     /* how long to spin for an answer, in ticks of the time stamp counter */
     uint64_t one;      /* 1: what is written to the bell */
     uint32_t engine_cpu; /* where the engine runs, or ran a moment ago */
-    uint32_t reserved;
+    uint32_t crowded;    /* others want the CPUs, too: who yields waits for a time slice; sleep instead */
     uint64_t clock_gettime; /* address of the vDSO's function, 0 for none */
     uint64_t getcpu;
 };
@@ -122,7 +124,9 @@ struct record {
     struct guest_regs regs;
     uint32_t fp_saved; /* PATH_DIRECT: the FP state of this trap stands at RECORD_FP_SAVED */
     uint32_t fp_load;  /* PATH_DIRECT: the one at RECORD_FP_LOAD is loaded before the thread runs on */
-    uint64_t padding[4];
+    uint64_t padding[3];
+    uint32_t order_lends; /* so many descriptors */
+    uint32_t pad;
     uint64_t order_nr;
     uint64_t order_args[6];
     int64_t order_result;

@@ -121,7 +121,7 @@ struct engine {
     struct shared_page *shared;
     uint32_t cpus, kicked_count;
     uint64_t ticks_per_us;          /* of the time stamp counter */
-    uint64_t spin_until, next_look; /* ticks */
+    uint64_t spin_until, next_look, crowded_until; /* ticks */
     uint32_t fpstate_size, mxcsr_mask;
     uint64_t fp_features;
     uint8_t fp_software[48];

@@ -25,6 +25,8 @@
 
 #define SPIN_NS 50000ull
 #define STUB_SPIN_NS 50000ull
+#define CROWDED_NS 1000000ull
+#define CROWDED_FOR_NS 50000000ull
 #define LOOK_NS 200000ull /* between two looks at descriptors and deaths while traps keep coming */
 #define KICK_AGAIN_NS 100000000ull
 #define KICKS_DEADLY 20 /* counted, not timed: the whole sandbox may have been frozen meanwhile */
@@ -41,6 +43,19 @@ void trap_store_state(struct thread *t, uint32_t state)
     __atomic_store_n(&r->state, state, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&r->sleeping, __ATOMIC_SEQ_CST))
         syscall(SYS_futex, &r->state, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* Let the others on this CPU run.  Between us and a stub that is microseconds; where somebody else computes it is a
+ * time slice, and a sleeper comes back sooner than who yields. */
+void trap_yield(struct engine *e)
+{
+    uint64_t before = ticks(), now;
+    sched_yield();
+    now = ticks();
+    if (now - before < CROWDED_NS * e->ticks_per_us / 1000)
+        return;
+    e->crowded_until = now + CROWDED_FOR_NS * e->ticks_per_us / 1000;
+    e->shared->crowded = 1;
 }
 
 /* How long a tick is, and from there how long to spin. */
@@ -455,7 +470,9 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             continue; /* by parking_run: what it let go is running */
         if (due && !endless && now_ns() >= deadline)
             break;
-        if (awake == 0 || awake >= e->cpus || now >= e->spin_until) {
+        if (e->shared->crowded && now >= e->crowded_until)
+            e->shared->crowded = 0;
+        if (awake == 0 || awake >= e->cpus || now >= e->spin_until || (beside && e->shared->crowded)) {
             n = sleep_until(e, events, room, deadline, endless);
             if (n < 0)
                 return n;
@@ -465,7 +482,7 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             /* The bell: whoever rang is likely to ring again soon. */
             e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;
         } else if (beside) {
-            sched_yield();
+            trap_yield(e);
         } else {
             __builtin_ia32_pause();
         }

@@ -294,8 +294,7 @@ stub_clone:
         pop     %rbx
         ret
 
-/* No stack yet: the record that it is to lie in is mapped first.  This mmap is the first thing that the
- * engine sees of a new thread, and tells it the thread's id. */
+/* No stack yet: the record that it is to lie in is mapped first, from the descriptor that came with the clone. */
 newborn:
         mov     %rbx, %rdi
         mov     $RECORD_SIZE, %esi

@@ -32,6 +32,7 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define EXPORT __attribute__((used))
 
 #define EINTR 4
+#define EBADF 9
 #define ENOSYS 38
 #define SIGTRAP 5
 #define SIGSEGV 11
@@ -46,13 +47,13 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define FUTEX_PRIVATE 128
 #define FUTEX_CLOCK_REALTIME 256
 #define SS_SIZE (RECORD_STACK_TOP - 0x1000)
-#define MAP_ANONYMOUS 0x20
+#define CLONE_FILES 0x400
 #define PROT_RWX 7
 #define SITE_PERIOD 8
 #define YIELDS 24
 
 enum {
-    NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
+    NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_close = 3, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
     NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
     NR_clock_gettime = 228, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
@@ -402,6 +403,8 @@ static uint32_t await_engine(struct record *r)
             end = get(&shared->overloaded) ? now : now + shared->spin;
         set(&r->cpu, current_cpu());
         if (now >= end || get(&shared->sleeping) || r->cpu == get(&shared->engine_cpu)) {
+            if (get(&shared->crowded))
+                break;
             host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
             yields++;
             state = get(&r->state);
@@ -448,12 +451,30 @@ static int64_t store_code(const uint64_t *a)
     return result;
 }
 
+static void give_back(uint32_t lends)
+{
+    uint32_t i;
+    for (i = 0; i < lends && i < LENT_MAX; i++)
+        host_call(NR_close, LENT_FD + i, 0, 0, 0, 0, 0);
+}
+
 static void do_order(struct record *r)
 {
     const uint64_t *a = r->order_args;
+    uint32_t lends = r->order_lends;
+    if (lends && r->order_nr != ORDER_CLONE) {
+        int64_t lent = host_call(NR_close, LEND_TOKEN, 0, 0, 0, 0, 0);
+        if (lent != -EBADF) {
+            r->order_result = lent;
+            goto done;
+        }
+    }
     switch (r->order_nr) {
     case ORDER_CLONE:
+        /* Lent by the call itself.  A thread that shares them gives them back when it has its record. */
         r->order_result = stub_clone(a[0], a[1], a[2], a[3]);
+        if (r->order_result >= 0 && a[0] & CLONE_FILES)
+            lends = 0;
         break;
     case ORDER_CMPXCHG:
         r->order_result = stub_cmpxchg(a[0], (uint32_t)a[1], (uint32_t)a[2]);
@@ -473,6 +494,8 @@ static void do_order(struct record *r)
     default:
         r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
+done:
+    give_back(lends);
     tell(r, RECORD_DONE);
 }
 
