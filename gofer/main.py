@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Export", "read_status", "run"]
 
 #: Descriptors that are not fids': exports, socket, files being opened.
-_SPARE_FDS = 128
+_SPARE_FDS = 192
 _MAX_LOG_LINES = 50
 
 

@@ -12,8 +12,14 @@ settled on `9P2000.L.sentry`:
 - Tlcreatefd: creates (never follows) a regular file in directory `dfid`; `newfid` names it; the
   descriptor comes as with Tlopenfd.
 - Treopen: carries a descriptor of a memfd and gets an O_RDONLY reopening of the same file back.
+- Tlistdir: walks `names` from `fid` to a directory, which `newfid` names then (NOFID: `fid` itself is listed,
+  and there are no names), and lists it with the attributes of what is in it (LISTED), all or nothing:
+  `complete` is 0, and `data` empty, when it is larger than `size` or msize.
+- Topenfiles: opens the regular files `names` of directory `fid` for reading.  `errors` has a u32 for
+  each, 0 where the file's descriptor is among the `fds` that come along, in the order of the names.
+  EXDEV: not a regular file, or on another device than the directory; it has to be walked to.
 
-At most one descriptor travels with a message, attached to its first byte.
+Descriptors are attached to the first byte of their message: one, save for Ropenfiles.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from _struct import Struct
 from gofer.codec import (
     HEADER,
     MAX_MSIZE,
+    MAX_NAMES,
     MAX_OFFSET,
     MAX_WALK,
     MIN_MSIZE,
@@ -36,6 +43,7 @@ from gofer.codec import (
     Qid,
     check_name,
     get_qid,
+    make_attr,
     put_qid,
 )
 
@@ -67,6 +75,9 @@ SETATTR_ALL = 0x1FF
 LOCK_SUCCESS = 0
 LOCK_BLOCKED = 1
 LOCK_ERROR = 2
+
+#: Descriptors that one Ropenfiles carries at most.
+MAX_OPENFILES = MAX_NAMES
 
 
 # fmt: off
@@ -141,6 +152,10 @@ class Tlcreatefd(Message, type=204, fields="dfid:u32 newfid:u32 name:name flags:
 class Rlcreatefd(Message, type=205, fields="attr:attr iounit:u32 hasfd:bool"): ...
 class Treopen(Message, type=206): ...
 class Rreopen(Message, type=207, fields="hasfd:bool"): ...
+class Tlistdir(Message, type=208, fields="fid:u32 newfid:u32 names:names size:u32"): ...
+class Rlistdir(Message, type=209, fields="attr:attr complete:bool data:data"): ...
+class Topenfiles(Message, type=210, fields="fid:u32 names:manynames"): ...
+class Ropenfiles(Message, type=211, fields="errors:data fds:u8"): ...
 # fmt: on
 
 
@@ -208,6 +223,41 @@ def decode_dirents(data: bytes) -> list[tuple[Qid, int, int, bytes]]:
             raise ProtocolError("bad directory entry")
         entries.append((qid, offset, kind, check_name(data[end:pos], dots=True)))
     return entries
+
+
+#: An entry of a listing (Rlistdir), its name behind it: qid path, nlink rdev size blocks, atime mtime ctime
+#: in nanoseconds, mode uid gid blksize, the name's length, DT_ type, and whether more is known.
+LISTED = Struct("<5Q3q4IHBB")
+
+
+def decode_listing(data: bytes) -> dict[bytes, tuple[int, ...]]:
+    """Rlistdir.data as name: fields of LISTED; ProtocolError for names that can't be, or are there twice."""
+    entries: dict[bytes, tuple[int, ...]] = {}
+    pos, count, total = 0, 0, len(data)
+    head, unpack = LISTED.size, LISTED.unpack_from
+    while pos < total:
+        if pos + head > total:
+            raise ProtocolError("short entry")
+        fields = unpack(data, pos)
+        pos += head
+        end = pos + fields[12]
+        name = data[pos:end]
+        if end > total or fields[13] > 15:
+            raise ProtocolError("bad entry")
+        entries[check_name(name)] = fields
+        pos = end
+        count += 1
+    if len(entries) != count:
+        raise ProtocolError("a name twice")
+    return entries
+
+
+def listed_attr(fields: tuple[int, ...]) -> Attr | None:
+    """The attributes of an entry (fields of LISTED); None: it has to be walked to.  ProtocolError."""
+    path, nlink, rdev, size, blocks, atime, mtime, ctime, mode, uid, gid, blksize, _, _, known = fields
+    if not known:
+        return None
+    return make_attr(path, mode, uid, gid, nlink, rdev, size, blksize, blocks, atime, mtime, ctime)
 
 
 # mypy's word for a re-export: `sentry` imports only this module.  (Messages need no mention.)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
-from _struct import Struct
+from _struct import Struct, pack
 
 from gofer.messages import HEADER, Message, ProtocolError, Rlerror, Treopen, decode_request
 from sentry.abi.errors import SysError
@@ -19,7 +19,7 @@ from sentry.abi.errors import SysError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gofer.session import Session
 
@@ -81,7 +81,8 @@ class Server:
 
     def _serve_frame(self, frame: bytes) -> None:
         tag = HEADER.unpack_from(frame)[2]
-        received = reply_fd = -1
+        received = -1
+        fds: Sequence[int] = ()
         try:
             try:
                 _, message = decode_request(frame)
@@ -89,7 +90,8 @@ class Server:
                     received = self._fds.pop(0)
                 reply = self.session.handle(message, received)
                 if not isinstance(reply, Message):
-                    reply, reply_fd = reply
+                    reply, sent = reply
+                    fds = (sent,) if isinstance(sent, int) else sent
                 out = reply.encode(tag)
                 if len(out) > self.session.msize:
                     raise SysError(errno.EMSGSIZE)
@@ -98,15 +100,15 @@ class Server:
             except Exception as exc:
                 self.log(f"bug while serving {_describe(frame)}: {exc.__class__.__name__}: {exc}")
                 out = Rlerror(errno.EIO).encode(tag)
-            self._send(out, reply_fd)
+            self._send(out, fds)
         finally:
-            for fd in (received, reply_fd):
+            for fd in (received, *fds):
                 if fd >= 0:
                     os.close(fd)
 
-    def _send(self, out: bytes, fd: int) -> None:
-        if fd >= 0:
-            sent = self.sock.sendmsg([out], [(SOL_SOCKET, SCM_RIGHTS, _INT.pack(fd))])
+    def _send(self, out: bytes, fds: Sequence[int]) -> None:
+        if fds:
+            sent = self.sock.sendmsg([out], [(SOL_SOCKET, SCM_RIGHTS, pack(f"={len(fds)}i", *fds))])
             out = out[sent:]
         if out:
             self.sock.sendall(out)

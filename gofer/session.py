@@ -44,9 +44,11 @@ from gofer.messages import (
     Rlcreate,
     Rlcreatefd,
     Rlerror,
+    Rlistdir,
     Rlock,
     Rlopen,
     Rlopenfd,
+    Ropenfiles,
     Rread,
     Rreaddir,
     Rreopen,
@@ -66,8 +68,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    Reply = Message | tuple[Message, int]
+    Reply = Message | tuple[Message, int | Sequence[int]]
 
+#: Bytes of Rlistdir that are not data.
+_LIST_HEAD = 7 + 13 + 132 + 1 + 4
 _FLOCK = "<hh4xqqi4x"  # struct flock: type whence start len pid
 
 
@@ -213,6 +217,46 @@ class Session(FileOps, Xattrs):
         if not msg.names:
             stats = [os.fstat(self.fid(msg.fid).path_fd)]
         return Rwalkgetattr(error, [self.fs.attr(st) for st in stats])
+
+    def listdir(self, msg: Message) -> Reply:
+        if msg.newfid == NOFID:
+            if msg.names:
+                raise SysError(errno.EINVAL)
+            return self.listing(self.fid(msg.fid), msg.size)
+        _, error = self.walk_names(msg)
+        if error:
+            raise SysError(error)
+        try:
+            return self.listing(self.fid(msg.newfid), msg.size)
+        except BaseException:
+            if msg.newfid != msg.fid:
+                self.fids.remove(msg.newfid).close()
+            raise
+
+    def listing(self, fid: Fid, size: int) -> Reply:
+        if fid.kind != S_IFDIR:
+            raise SysError(errno.ENOTDIR)
+        st = os.fstat(fid.path_fd)
+        data, complete = b"", True
+        if not fid.hidden:
+            fd = self.fs.reopen(fid.path_fd, S_IFDIR, os.O_RDONLY)
+            try:
+                data, complete = self.fs.listdir(fd, st.st_dev, min(size, self.msize - _LIST_HEAD))
+            finally:
+                os.close(fd)
+        return Rlistdir(self.fs.attr(st), int(complete), data)
+
+    def openfiles(self, msg: Message) -> Reply:
+        fid = self.fid(msg.fid)
+        if fid.kind != S_IFDIR:
+            raise SysError(errno.ENOTDIR)
+        dev = os.fstat(fid.path_fd).st_dev
+        results = [
+            -errno.ENOENT if fid.hidden else self.fs.open_file(fid.path_fd, name, dev) for name in msg.names
+        ]
+        fds = [result for result in results if result >= 0]
+        errors = pack(f"<{len(results)}I", *[max(0, -result) for result in results])
+        return Ropenfiles(errors, len(fds)), fds
 
     def clunk(self, msg: Message) -> Reply:
         fid = self.fids.remove(msg.fid)

@@ -143,6 +143,9 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
                 const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
                 struct guest_thread **zygote);
 
+/* platform/vdso.c: where a function of the vDSO lies, relative to its ELF header; 0: it has none of that name. */
+uint64_t vdso_function(const void *elf, uint64_t size, const char *name);
+
 /* platform/platform.c: the same calls for either platform.  Before boot, say which one it is. */
 void engine_use_trap(struct engine *e);
 int guest_resume(struct engine *e, struct guest_thread *g);

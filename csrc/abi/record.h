@@ -88,8 +88,8 @@ struct shared_page {
     uint64_t one;      /* 1: what is written to the bell */
     uint32_t engine_cpu; /* where the engine runs, or ran a moment ago */
     uint32_t crowded;    /* others want the CPUs, too: who yields waits for a time slice; sleep instead */
-    uint64_t clock_gettime; /* address of the vDSO's function, 0 for none */
-    uint64_t getcpu;
+    uint64_t clock_gettime;      /* address of the vDSO's function, 0 for none, */
+    uint64_t clock_gettime_code; /* and its first 8 bytes: a guest may have put something else there */
 };
 
 struct batch_call {

@@ -43,10 +43,10 @@ struct vfile {
     uint32_t flags; /* O_*, as F_GETFL shows them */
     uint32_t kind;  /* VFILE_* */
     int32_t host_fd;
-    int32_t reserved;
+    uint32_t number; /* by which mappings refer to it (mm.h); 0: none do, and none can without Python */
     void *object; /* of the kind: pipe, eventfd… */
-    struct vmount *mount; /* where a directory was opened (dcache.h), for paths that begin there; NULL: unknown */
-    struct dnode *dnode;
+    struct vmount *mount; /* where it was opened (dcache.h); NULL: unknown */
+    struct dnode *dnode;  /* likewise; of what has one, it is where paths may begin */
 
     /* Parked calls hold their file: what was closed meanwhile ends with the call (engine/parking.c). */
     uint32_t holds;
@@ -62,6 +62,7 @@ struct vfile {
 #define SPARE_IDLE 1 /* nobody has it open */
 #define SPARE_OPEN 2 /* it is open at one number, which Python has not seen */
 #define SPARE_LAST 3 /* likewise, and it must not be kept again: Python closes it */
+#define SPARE_MAPPED 4 /* it was closed, but there are mappings of it: not to be opened until they are gone */
 
 /* Of all tables of the sandbox together, where RLIMIT_NOFILE limits one: each costs the Sentry's memory. */
 #define MAX_DESCRIPTORS 524288

@@ -5,6 +5,7 @@
  * sandbox sleeps without a timeout.
  */
 #include "core.h"
+#include "mman.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -294,7 +295,7 @@ bool engine_has_report(const struct engine *e)
 int engine_report(struct engine *e, struct engine_event *events, int max)
 {
     int n = 0;
-    if (n < max && queue_pending())
+    if (n < max && (queue_pending() || (!list_empty(&e->ready) && mm_has_dead())))
         events[n++] = (struct engine_event){.what = EVENT_WOKEN};
     while (n < max && !list_empty(&e->ready)) {
         struct thread *t = of_link(e->ready.next);

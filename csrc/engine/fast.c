@@ -31,7 +31,7 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_poll] = fast_poll,         [SYS_epoll_wait] = fast_epoll_wait, [SYS_epoll_pwait] = fast_epoll_pwait,
     [SYS_mmap] = fast_mmap,         [SYS_munmap] = fast_munmap, [SYS_mprotect] = fast_mprotect,
     [SYS_rt_sigreturn] = fast_sigreturn, [SYS_rt_sigaction] = fast_sigaction,
-    [SYS_tgkill] = fast_tgkill,     [SYS_tkill] = fast_tkill,
+    [SYS_kill] = fast_kill,         [SYS_tgkill] = fast_tgkill,     [SYS_tkill] = fast_tkill,
     [SYS_brk] = fast_brk,           [SYS_madvise] = fast_madvise,
 };
 

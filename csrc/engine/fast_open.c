@@ -5,6 +5,7 @@
  * and give it the lowest free number.  Python learns of it when it meets that number (FDTable), and is not needed if
  * the file is closed before that.  The twins are in sentry/fs/opening.py and sentry/kernel/fdtable.py. */
 #include "fast.h"
+#include "mman.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -118,6 +119,6 @@ int fast_close(struct call *c)
         table->lowest = fd;
     table->spares--;
     descriptor_count--;
-    f->spare = SPARE_IDLE;
+    f->spare = f->number && mm_object_refs(f->number) ? SPARE_MAPPED : SPARE_IDLE;
     return call_return(c, 0);
 }

@@ -42,6 +42,13 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define EFLAGS_TF 0x100
 #define CODE_SELECTOR 0x33
 #define DATA_SELECTOR 0x2b
+#define CLOCK_REALTIME 0
+#define CLOCK_MONOTONIC 1
+#define CLOCK_MONOTONIC_RAW 4
+#define CLOCK_REALTIME_COARSE 5
+#define CLOCK_MONOTONIC_COARSE 6
+#define CLOCK_BOOTTIME 7
+#define CLOCK_TAI 11
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
 #define FUTEX_PRIVATE 128
@@ -54,10 +61,10 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 
 enum {
     NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_close = 3, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
-    NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
+    NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_gettimeofday = 96, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
     NR_clock_gettime = 228, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
-    NR_getcpu = 309, NR_statx = 332, NR_faccessat2 = 439,
+    NR_statx = 332, NR_faccessat2 = 439,
 };
 
 struct siginfo {
@@ -78,12 +85,13 @@ struct ucontext {
 extern const char stub_start[], window_direct_start[], window_direct_end[], window_iret_start[], window_iret_end[],
     window_signal_start[], window_signal_end[], window_futex_start[], window_futex_end[], stub_futex_abort[],
     kicked[], copy_start[], copy_end[], string_start[], string_end[], cmpxchg_start[], cmpxchg_end[],
-    probe_start[], probe_end[], store_start[], store_end[],
+    probe_start[], probe_end[], store_start[], store_end[], code_start[], code_end[], abandoned[],
     xrstor_start[], xrstor_end[], stub_fault[];
 uint64_t stub_copy(void *to, const void *from, uint64_t size);
 int64_t stub_copy_string(void *to, const void *from, uint64_t size);
 int64_t stub_probe(uint64_t addr);
 int64_t stub_store(uint64_t addr, uint64_t value);
+int64_t stub_is_code(uint64_t addr, uint64_t code);
 int64_t stub_cmpxchg(uint64_t addr, uint32_t expected, uint32_t wanted);
 int64_t stub_xrstor(const void *area);
 int64_t stub_clone(uint64_t flags, uint64_t child, uint64_t offset, uint64_t parent_tid);
@@ -219,16 +227,56 @@ static bool do_sigprocmask(struct record *r, int64_t *result)
     return true;
 }
 
-/* Only clocks that the vDSO reads without a call. */
-static bool do_clock_gettime(struct record *r, int64_t *result)
+struct timespec {
+    int64_t sec, nsec;
+};
+
+/* By the vDSO, as long as it is where it was: it lies in the guest's memory.  If it is torn away meanwhile, the
+ * fault ends up in stub_abandoned; if it wants to make a system call, that fails (stub_signal). */
+static bool read_clock(uint32_t clock, struct timespec *now)
 {
     int64_t (*function)(uint64_t, void *) = (int64_t (*)(uint64_t, void *))shared->clock_gettime;
-    uint64_t clock = (uint32_t)r->regs.rdi, spec[2];
-    if (!function || !(clock <= 1 || (clock >= 4 && clock <= 7)))
-        return false;
-    if (function(clock, spec) != 0 || copy_out(r->regs.rsi, spec, sizeof spec))
+    return function && stub_is_code(shared->clock_gettime, shared->clock_gettime_code) == 1 &&
+           function(clock, now) == 0;
+}
+
+/* Clocks that are the same for everybody. */
+static bool do_clock_gettime(struct record *r, int64_t *result)
+{
+    const uint32_t everybodys = 1 << CLOCK_REALTIME | 1 << CLOCK_MONOTONIC | 1 << CLOCK_MONOTONIC_RAW |
+                                1 << CLOCK_REALTIME_COARSE | 1 << CLOCK_MONOTONIC_COARSE | 1 << CLOCK_BOOTTIME |
+                                1 << CLOCK_TAI;
+    uint32_t clock = (uint32_t)r->regs.rdi;
+    struct timespec now;
+    if (clock >= 32 || !(everybodys & 1u << clock) || !read_clock(clock, &now) ||
+        copy_out(r->regs.rsi, &now, sizeof now))
         return false;
     *result = 0;
+    return true;
+}
+
+static bool do_gettimeofday(struct record *r, int64_t *result)
+{
+    const uint64_t utc = 0; /* struct timezone */
+    struct timespec now;
+    if (!read_clock(CLOCK_REALTIME, &now))
+        return false;
+    now.nsec = (int64_t)((uint64_t)now.nsec / 1000);
+    if (r->regs.rdi && copy_out(r->regs.rdi, &now, sizeof now))
+        return false;
+    if (r->regs.rsi && copy_out(r->regs.rsi, &utc, sizeof utc))
+        return false;
+    *result = 0;
+    return true;
+}
+
+/* Linux tells the second of the last tick, which may still be the one before. */
+static bool do_time(struct record *r, int64_t *result)
+{
+    struct timespec now;
+    if (!read_clock(CLOCK_REALTIME_COARSE, &now) || (r->regs.rdi && copy_out(r->regs.rdi, &now.sec, sizeof now.sec)))
+        return false;
+    *result = now.sec;
     return true;
 }
 
@@ -286,6 +334,10 @@ static bool answer(struct record *r, int64_t *result)
         return true;
     case NR_clock_gettime:
         return do_clock_gettime(r, result);
+    case NR_gettimeofday:
+        return do_gettimeofday(r, result);
+    case NR_time:
+        return do_time(r, result);
     case NR_futex:
         return do_futex(r, result);
     }
@@ -627,7 +679,8 @@ static bool fix_fault(struct ucontext *u)
     if (within(u->rip, copy_start, copy_end))
         u->rip = (uint64_t)copy_end;
     else if (within(u->rip, string_start, string_end) || within(u->rip, cmpxchg_start, cmpxchg_end) ||
-             within(u->rip, probe_start, probe_end) || within(u->rip, store_start, store_end) || within(u->rip, xrstor_start, xrstor_end))
+             within(u->rip, probe_start, probe_end) || within(u->rip, store_start, store_end) || within(u->rip, code_start, code_end) ||
+             within(u->rip, xrstor_start, xrstor_end))
         u->rip = (uint64_t)stub_fault;
     else
         return false;
@@ -671,6 +724,10 @@ EXPORT int stub_signal(int signo, const struct siginfo *info, struct ucontext *u
     } else if (r->busy && signo == SIGSYS) {
         u->rax = (uint64_t)-ENOSYS; /* the vDSO, called by us, wants to make a real call */
         return 0;
+    } else if (r->busy && !ours) {
+        u->rbx = (uint64_t)r; /* the vDSO is there no more */
+        u->rip = (uint64_t)abandoned;
+        return 0;
     }
     r->busy = 1;
     r->path = PATH_SIGNAL;
@@ -706,6 +763,12 @@ EXPORT void stub_kicked(struct record *r)
 {
     r->busy = 1;
     trap(r, ENGINE_KICKED);
+}
+
+/* A call that could not be answered here after all; nothing of it has happened. */
+EXPORT void stub_abandoned(struct record *r)
+{
+    trap(r, ENGINE_SYSCALL);
 }
 
 /* The last C code before the guest: 0 by rt_sigreturn, 1 by loading registers, 2 by iret. */

@@ -97,7 +97,7 @@ class File:
 
     def put(self) -> None:
         self.refs -= 1
-        if self.refs == 0:
+        if self.refs == 0 and not self.c.spare:
             for watch in list(self.watches or ()):
                 watch.detach()
             if self.inode.locks is not None:

@@ -2,7 +2,9 @@
 
 The last `put` of a File hands it to `keep`.  From then on the engine may open and close it
 (csrc/engine/fast_open.c): SPARE_OPEN is a file at a descriptor that Python has not seen yet.  When
-a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.
+a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.  The engine may
+map it, too (fast_mm.c), and then it can't be opened again before all mappings are gone: SPARE_MAPPED is one
+that is mapped and not open.  `refs` of a spare File is 0, but for what Python does at the moment.
 
 Whatever takes the right away to open the very same description once more calls a `forget`: the name
 goes or means something else, the data moves, locks appear (whose end a close has to see), the mount
@@ -14,6 +16,7 @@ from __future__ import annotations
 from sentry._engine import ffi, lib
 from sentry.abi.fcntl import O_ACCMODE, O_PATH
 from sentry.fs.inode import CACHE_EXACT
+from sentry.mm.vma import end_loan, lend_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,11 +29,12 @@ if TYPE_CHECKING:
 IDLE: int = lib.SPARE_IDLE
 OPEN: int = lib.SPARE_OPEN
 LAST: int = lib.SPARE_LAST
+MAPPED: int = lib.SPARE_MAPPED
 _KINDS = (lib.VFILE_REGULAR, lib.VFILE_TMPFS)
 _HASHED: int = lib.DNODE_HASHED
 NULL = ffi.NULL
 #: How many of one place: as many opens of it at the same time need no Python.
-MAX_ALIKE = 4
+MAX_ALIKE = 16
 #: How many are kept when fast paths are on.
 MAX_SPARES = 128
 #: 0: none are, as while nobody would open them.
@@ -72,6 +76,7 @@ def keep(file: File) -> bool:
         _end(oldest)
     _spares[c] = file
     lib.vfile_keep(c, path.mount.c, dentry.c)
+    lend_number(file)
     return True
 
 
@@ -80,18 +85,22 @@ def adopt(c: Any) -> File:
     file = _spares.pop(c)
     lib.vfile_unkeep(c)
     c.spare = 0
-    file.refs = 1
+    file.refs += 2 if end_loan(file) else 1
     return file
 
 
 def _end(c: Any) -> None:
     """Give up the spare `c`, now or when it is closed."""
     lib.vfile_unkeep(c)
-    if c.spare != IDLE:
+    if c.spare not in (IDLE, MAPPED):
         c.spare = LAST
         return
     c.spare = 0
-    _spares.pop(c).release()
+    file = _spares.pop(c)
+    if end_loan(file):
+        file.refs += 1
+    else:
+        file.release()
 
 
 def forget_dentry(dentry: Dentry) -> None:

@@ -8,6 +8,7 @@ from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MAP_32BIT,
+    MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
@@ -151,6 +152,7 @@ class Mapping(AddressState):
             if flags & MAP_FIXED_NOREPLACE and self.tree.overlapping(addr, addr + size):
                 raise SysError(errno.EEXIST)
             return addr
+        anywhere = not addr
         addr &= ~PAGE_MASK
         if addr:
             addr = max(addr, MMAP_MIN_ADDR)
@@ -160,6 +162,8 @@ class Mapping(AddressState):
         found: int
         if flags & MAP_32BIT:
             found = lib.mm_find_low(self.c, size, LOW_BEGIN, LOW_END)
+        elif anywhere and flags & (MAP_ANONYMOUS | MAP_TYPE) == MAP_ANONYMOUS | MAP_PRIVATE:
+            found = lib.mm_find_anon(self.c, size)
         else:
             found = self.find_free(size)
         if not found:

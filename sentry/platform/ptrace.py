@@ -38,7 +38,7 @@ from sentry.platform.base import (
     Thread,
     Trap,
 )
-from sentry.platform.queue import drain
+from sentry.platform.queue import and_then, drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -510,6 +510,8 @@ class PtracePlatform(Platform):
     def _call_back(self, ready: list[tuple[int, int]], traps: list[Trap]) -> None:
         try:
             drain()
+            for settle in and_then:
+                settle()
             for token, events in ready:
                 watch = self._watches.get(token & 0xFFFF_FFFF)
                 if watch is not None and watch[0] == token:

@@ -24,6 +24,8 @@ _waiting: dict[Any, SharedQueue] = {}
 #: What to do when the last parked call lets go of a file.
 _held: dict[Any, Callable[[], None]] = {}
 _mask = ffi.new("uint32_t *")
+#: What else is to be done before Python sees the next trap, whenever C has something to tell.
+and_then: list[Callable[[], None]] = []
 
 
 class SharedQueue(WaitQueue):

@@ -133,6 +133,7 @@ def test_given_up(fs, what):
 
 def test_only_so_many(fs, monkeypatch):
     monkeypatch.setattr(spare, "limit", 6)
+    monkeypatch.setattr(spare, "MAX_ALIKE", 4)
     make(fs)
     alike = [run(open_file(fs, ROOT, b"/f", O_RDONLY)) for _ in range(spare.MAX_ALIKE + 2)]
     for file in alike:

@@ -131,6 +131,54 @@ class Client(Transport):
         self._free_fids.append(new)
         return None, list(reply.attrs), errno_of(reply.ecode)
 
+    async def list_attrs(
+        self, fid: int, names: Sequence[bytes] | None = None
+    ) -> tuple[int, Attr, dict[bytes, tuple[int, ...]] | None]:
+        """Walk up to 16 names to a directory and list it: (its fid, its attributes, name → fields of LISTED).
+
+        No list: it is too large for one reply.  `names` None: `fid` is the directory itself.  Only for an
+        `extended` server.
+        """
+        size = self.msize - m.IOHDRSZ
+        if names is None:
+            new = fid
+            reply = await self._call(m.Tlistdir(fid, m.NOFID, (), size))
+        else:
+            new, reply = await self._with_fid(lambda new: m.Tlistdir(fid, new, names, size))
+        try:
+            return new, reply.attr, m.decode_listing(reply.data) if reply.complete else None
+        except ProtocolError:
+            self._die()
+            raise SysError(errno.EIO) from None
+
+    async def open_files(self, fid: int, names: Sequence[bytes]) -> list[int]:
+        """Open regular files of directory `fid` for reading: a descriptor or minus errno for each.
+
+        At most MAX_OPENFILES names.  -EXDEV: it has to be opened by its own fid.
+        """
+        call = await self._answered(self._submit(m.Topenfiles(fid, names)))
+        assert call.reply is not None
+        fds, errors = iter(call.fds), memoryview(call.reply.errors)
+        if len(errors) == 4 * len(names):
+            codes = errors.cast("I")
+            if sum(not code for code in codes) == len(call.fds):
+                return [self._checked(next(fds)) if not code else -errno_of(code) for code in codes]
+        self._die()
+        for fd in call.fds:
+            if fd >= 0:
+                os.close(fd)
+        raise SysError(errno.EIO)
+
+    def _checked(self, fd: int) -> int:
+        """`fd`, or minus errno when it did not come, or is no regular file that is open for reading."""
+        if fd < 0:
+            return -errno.ENFILE
+        try:
+            self._check_file(fd, os.O_RDONLY)
+        except SysError as error:
+            return -error.errno
+        return fd
+
     async def _walkgetattr_plain(
         self, fid: int, names: Sequence[bytes]
     ) -> tuple[int | None, list[Attr], int]:
