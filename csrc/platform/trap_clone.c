@@ -126,8 +126,10 @@ static int64_t clone_order(struct engine *e, struct thread *t, struct thread *ch
         kill_lost_child(e, 0); /* it may say that there is no child when there is one */
     if (r >= 0)
         r = trap_await_done(e, child);
-    else if (clone.made && thread && r == -EPERM)
+    else if (clone.made && thread && r == -EPERM) {
         kill(t->g.tgid, SIGKILL);
+        r = -ESRCH;
+    }
     return r;
 }
 
