@@ -163,6 +163,9 @@ int64_t guest_syscall(struct engine *e, struct guest_thread *g, uint64_t number,
 int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,
                         uint32_t wanted);
 int guest_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);
+/* A clone of the process that has private anonymous memory at `addr`. */
+int guest_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                     struct guest_thread **child);
 /* Bytes of private executable memory whose protection is `prot`, each aligned word by one store; behind it no
  * processor executes what was there before. */
 int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,

@@ -62,8 +62,8 @@ static bool may_answer(uint32_t state)
     return state == RECORD_ORDER || state == RECORD_DONE || state == RECORD_BIRTH;
 }
 
-/* Sleep a little, until `t` may have answered.  `n`: a call that will be reported, or has been, and is again if it was
- * interrupted. */
+/* Sleep a little, until `t` may have answered: 1 where nothing was heard of any stub.  `n`: a call that will be reported,
+ * or has been, and is again if it was interrupted. */
 static int nap(struct engine *e, struct thread *t, struct notified *n)
 {
     struct pollfd listener = {.fd = e->listener, .events = POLLIN};
@@ -76,14 +76,14 @@ static int nap(struct engine *e, struct thread *t, struct notified *n)
         if (ready > 0)
             return listener.revents & POLLIN ? notify_serve(e, n) : -ESRCH; /* POLLHUP: all stubs are dead */
         if (!n->made)
-            return 0;
+            return 1;
     }
     __atomic_store_n(&r->engine_waits, 1, __ATOMIC_SEQ_CST);
     state = state_of(t);
     if (state == RECORD_ORDER || state == RECORD_BIRTH)
         syscall(SYS_futex, &r->state, FUTEX_WAIT, state, &length, NULL, 0);
     r->engine_waits = 0;
-    return 0;
+    return 1;
 }
 
 static bool is_done_soon(struct engine *e, struct thread *t)
@@ -124,7 +124,7 @@ static int await_done(struct engine *e, struct thread *t, struct notified *n)
             return await_done(e, t, n);
         if (state_of(t) == RECORD_DONE)
             return 0;
-        if (round % 16 == 0 && is_gone(e, t))
+        if ((r || round % 16 == 0) && is_gone(e, t))
             return -ESRCH;
         if (!may_answer(state_of(t)) || is_too_long(e, &patience)) {
             kill(t->g.tgid, SIGKILL);

@@ -867,10 +867,13 @@ EXPORT int stub_prepare_leave(struct record *r)
 EXPORT void stub_newborn(struct record *r)
 {
     uint64_t stack[3] = {(uint64_t)r + 0x1000, 0, SS_SIZE};
+    const uint64_t *a = r->order_args;
     r->self = (uint64_t)r;
     r->busy = 1;
     __asm__ volatile("wrgsbase %0" ::"r"((uint64_t)r));
-    r->order_result = host_call(NR_sigaltstack, (uint64_t)stack, 0, 0, 0, 0, 0);
+    host_call(NR_sigaltstack, (uint64_t)stack, 0, 0, 0, 0, 0);
+    if (r->order_nr)
+        r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     tell(r, RECORD_DONE);
     serve(r);
 }

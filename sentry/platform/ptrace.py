@@ -348,9 +348,16 @@ class PtraceSpace(AddressSpace):
         worker = self._worker()
         _check(lib.guest_write_code(self._engine, worker, addr, ffi.from_buffer(data), len(data), prot))
 
-    def fork(self, thread: Thread) -> PtraceThread:
+    def fork(self, thread: Thread, memory: tuple[int, int, int] | None = None) -> PtraceThread:
         assert isinstance(thread, PtraceThread)
-        c = self._platform._clone(thread._c, False)
+        if memory is None:
+            c = self._platform._clone(thread._c, False)
+        else:
+            addr, size, prot = memory
+            self._check_range(addr, size)
+            child = ffi.new("struct guest_thread **")
+            _check(lib.guest_clone_with(self._engine, thread._c, addr, size, prot, child))
+            c = child[0]
         return PtraceThread(self._platform, PtraceSpace(self._platform, c), c)
 
     def new_thread(self, like: Thread) -> PtraceThread:
