@@ -144,6 +144,13 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
                 const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
                 struct guest_thread **zygote);
 
+/* platform/boot.c: the same by a thread, for `trap` only.  NULL when there is none; what `filter` and `parts` point
+ * to must stay until the end. */
+struct boot_thread;
+struct boot_thread *ptrace_boot_begin(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,
+                                      const struct vdso_part *parts, int part_count);
+int ptrace_boot_end(struct boot_thread *b, uint64_t *vdso_start, uint64_t *vdso_elf, struct guest_thread **zygote);
+
 /* platform/vdso.c: where a function of the vDSO lies, relative to its ELF header; 0: it has none of that name. */
 uint64_t vdso_function(const void *elf, uint64_t size, const char *name);
 
