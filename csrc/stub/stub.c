@@ -527,16 +527,16 @@ static uint32_t await_engine(struct record *r)
 {
     uint32_t state = get(&r->state), i, yields = 0;
     uint64_t end = 0;
-    while (is_engines_turn(state) && state != RECORD_PARKED && yields < YIELDS) {
+    while (is_engines_turn(state) && state != RECORD_PARKED && yields < YIELDS && !get(&shared->overloaded)) {
         uint64_t now = ticks();
         if (end == 0)
-            end = get(&shared->overloaded) ? now : now + shared->spin;
+            end = now + shared->spin;
         set(&r->cpu, current_cpu());
         if (now >= end || get(&shared->sleeping) || r->cpu == get(&shared->engine_cpu)) {
             if (get(&shared->crowded))
                 break;
             host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
-            yields++;
+            yields += now >= end;
             state = get(&r->state);
         }
         for (i = 0; i < 16 && is_engines_turn(state = get(&r->state)) && state != RECORD_PARKED; i++)
@@ -552,21 +552,6 @@ static uint32_t await_engine(struct record *r)
         host_call(NR_futex, (uint64_t)&r->state, FUTEX_WAIT, state, 0, 0, 0);
     set(&r->sleeping, 0);
     return state;
-}
-
-static void run_batch(struct record *r)
-{
-    struct batch_call *call = (struct batch_call *)window_of(r);
-    uint64_t i, count = r->order_args[0];
-    r->order_result = 0;
-    for (i = 0; i < count && i < RECORD_WINDOW_SIZE / sizeof *call; i++, call++) {
-        call->result =
-            host_call(call->nr, call->args[0], call->args[1], call->args[2], call->args[3], call->args[4], call->args[5]);
-        if (call->result < 0 && call->result > -4096) {
-            r->order_result = call->result;
-            return;
-        }
-    }
 }
 
 /* Others may execute the page all the while.  The second mprotect takes a right away, so every CPU that runs a
@@ -612,9 +597,6 @@ static void do_order(struct record *r)
     case ORDER_XSAVE:
         save_fp(r);
         r->order_result = 0;
-        break;
-    case ORDER_BATCH:
-        run_batch(r);
         break;
     case ORDER_STORE:
         r->order_result = store_code(a);
@@ -885,10 +867,13 @@ EXPORT int stub_prepare_leave(struct record *r)
 EXPORT void stub_newborn(struct record *r)
 {
     uint64_t stack[3] = {(uint64_t)r + 0x1000, 0, SS_SIZE};
+    const uint64_t *a = r->order_args;
     r->self = (uint64_t)r;
     r->busy = 1;
     __asm__ volatile("wrgsbase %0" ::"r"((uint64_t)r));
-    r->order_result = host_call(NR_sigaltstack, (uint64_t)stack, 0, 0, 0, 0, 0);
+    host_call(NR_sigaltstack, (uint64_t)stack, 0, 0, 0, 0, 0);
+    if (r->order_nr)
+        r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     tell(r, RECORD_DONE);
     serve(r);
 }
