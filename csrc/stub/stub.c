@@ -611,20 +611,39 @@ done:
     tell(r, RECORD_DONE);
 }
 
+/* Bytes for the guest, if there are any. */
+static bool deliver(struct record *r)
+{
+    uint32_t size = r->out_size;
+    r->out_size = 0;
+    return size == 0 || (size <= RECORD_WINDOW_SIZE && copy_out(r->out_addr, window_of(r), size) == 0);
+}
+
+/* Registers of the guest that the stub does not use: they are as they were, unless the engine has changed them. */
+static void load_others(struct record *r)
+{
+    const struct guest_regs *g = &r->regs;
+    uint64_t gs = g->gs_base ? g->gs_base : (uint64_t)r;
+    if (r->fp_load) {
+        r->fp_load = 0;
+        stub_xrstor((const uint8_t *)r + RECORD_FP_LOAD);
+    }
+    if (get_fs() != g->fs_base)
+        __asm__ volatile("wrfsbase %0" ::"r"(g->fs_base));
+    if (get_gs() != gs)
+        __asm__ volatile("wrgsbase %0" ::"r"(gs));
+}
+
 /* Serve the engine until it lets the thread go. */
 static void serve(struct record *r)
 {
     for (;;) {
         while (await_engine(r) == RECORD_ORDER)
             do_order(r);
-        if (r->out_size == 0)
-            return;
-        if (r->out_size <= RECORD_WINDOW_SIZE &&
-            copy_out(r->out_addr, window_of(r), r->out_size) == 0) {
-            r->out_size = 0;
+        if (deliver(r)) {
+            load_others(r);
             return;
         }
-        r->out_size = 0;
         r->kind = ENGINE_COPY_FAULT;
         set(&r->state, RECORD_TRAPPED);
         ring();
@@ -840,19 +859,8 @@ EXPORT void stub_abandoned(struct record *r)
 EXPORT int stub_prepare_leave(struct record *r)
 {
     struct guest_regs *g = &r->regs;
-    uint64_t gs = g->gs_base ? g->gs_base : (uint64_t)r;
-    if (get(&r->kick)) {
+    if (get(&r->kick))
         trap(r, ENGINE_KICKED);
-        gs = g->gs_base ? g->gs_base : (uint64_t)r;
-    }
-    if (r->fp_load) {
-        r->fp_load = 0;
-        stub_xrstor((const uint8_t *)r + RECORD_FP_LOAD);
-    }
-    if (get_fs() != g->fs_base)
-        __asm__ volatile("wrfsbase %0" ::"r"(g->fs_base));
-    if (get_gs() != gs)
-        __asm__ volatile("wrgsbase %0" ::"r"(gs));
     r->busy = 0;
     if (r->path == PATH_SIGNAL) {
         restore(r, frame_of(r));
@@ -860,7 +868,7 @@ EXPORT int stub_prepare_leave(struct record *r)
     }
     g->cs = CODE_SELECTOR;
     g->ss = DATA_SELECTOR;
-    return gs != (uint64_t)r || g->eflags & EFLAGS_TF ? 2 : 1;
+    return (g->gs_base && g->gs_base != (uint64_t)r) || g->eflags & EFLAGS_TF ? 2 : 1;
 }
 
 /* A thread's first steps, and the zygote's. */
