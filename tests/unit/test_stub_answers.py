@@ -48,9 +48,9 @@ def answered(guest: Guest, number: int, *args: int) -> int | None:
 
 def patched(number: int) -> bytes:
     """Code that makes a call as from a patched site."""
-    after = b"\x48\xb9" + struct.pack("<Q", PATCHED) + b"\x49\x89\xcd"  # mov $PATCHED,%rcx; mov %rcx,%r13
-    after += b"\x9f\x0f\x90\xc0" + b"\x41\xbb" + struct.pack("<I", number)  # lahf; seto %al; mov $number,%r11d
-    return after + b"\x48\x8d\x0d\x03\0\0\0" + b"\x41\xff\xe5"  # lea after(%rip),%rcx; jmp *%r13
+    code = b"\x48\xb9" + struct.pack("<Q", PATCHED) + b"\x49\x89\xcd"  # mov $PATCHED,%rcx; mov %rcx,%r13
+    code += b"\x9f\x0f\x90\xc0" + b"\x41\xbb" + struct.pack("<I", number)  # lahf; seto %al; mov $…,%r11d
+    return code + b"\x48\x8d\x0d\x03\0\0\0" + b"\x41\xff\xe5"  # lea after(%rip),%rcx; jmp *%r13
 
 
 def test_fs_base_by_instruction_across_an_answer(guest):
