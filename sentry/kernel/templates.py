@@ -22,12 +22,13 @@ import errno
 from time import monotonic_ns, time_ns
 
 from sentry.abi.errors import SysError
-from sentry.abi.mman import VM_WRITE
+from sentry.abi.mman import PROT_EXEC, PROT_READ, PROT_WRITE, VM_WRITE
 from sentry.abi.resource import RLIMIT_STACK
 from sentry.mm import elf
 from sentry.mm.commit import Commit
 from sentry.mm.layout import Layout
 from sentry.mm.manager import MemoryManager
+from sentry.mm.stack import make_stack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,19 +64,25 @@ class Template:
         self.version = version
         self.runs = 0
 
-    def copy(self, commit: Commit, group: Any, randomize: bool) -> tuple[MemoryManager, Thread]:
-        """An address space for a run, charged to `commit` and limited as `group`.  SysError(ENOMEM…)."""
+    def copy(
+        self, commit: Commit, group: Any, randomize: bool, stack: int, executable: bool
+    ) -> tuple[MemoryManager, Thread]:
+        """An address space for a run, with a `stack` of so many bytes, which may be `executable`; charged to
+        `commit` and limited as `group`.  SysError(ENOMEM…)."""
         mine = self.mm
+        layout = mine.layout.again(mine.top, randomize)
+        prot = PROT_READ | PROT_WRITE | (PROT_EXEC if executable else 0)
         # mm_fork charges, and hands on, what the parent has.
         mine.commit, mine.c.commit = commit, commit.c
         try:
-            mm, thread = mine.fork(self._thread)
+            mm, thread = mine.fork(self._thread, (layout.stack_top - stack, stack, prot))
         finally:
             mine.commit, mine.c.commit = self._own_commit, self._own_commit.c
         try:
             mm.act_for(group)
             mm.check_expand(VM_WRITE, 0)
-            mm.layout = mine.layout.again(mm.top, randomize)
+            mm.layout = layout
+            make_stack(mm, stack, executable, True)
         except BaseException:
             mm.put()
             raise

@@ -80,7 +80,7 @@ class World:
         return run(self.templates.find(self.task, image, paths, randomize, self.open_program))
 
     def execute(self, template: Template, name: str = "/bin/true") -> MemoryManager:
-        mm, _ = template.copy(self.commit, self.group, True)
+        mm, _ = template.copy(self.commit, self.group, True, 1 << 18, False)
         image, _ = self.image(name)
         elf.enter_program(
             mm, image, template.place, [b"x"], [b"A=1"], CRED, b"x", bytes(16), False, True
@@ -212,14 +212,14 @@ def test_limits_are_the_callers(world: World) -> None:
     template = world.find()
     world.limits[RLIMIT_DATA] = 4096
     with pytest.raises(SysError) as caught:
-        template.copy(world.commit, world.group, True)
+        template.copy(world.commit, world.group, True, 1 << 18, False)
     assert caught.value.errno == errno.ENOMEM
     assert world.commit.used == 0
     world.limits[RLIMIT_DATA] = RLIM_INFINITY
-    template.copy(world.commit, world.group, True)
+    template.copy(world.commit, world.group, True, 1 << 18, False)
     world.commit.c.limit = world.commit.used
     with pytest.raises(SysError):
-        template.copy(world.commit, world.group, True)
+        template.copy(world.commit, world.group, True, 1 << 18, False)
 
 
 def test_all_references_come_back(world: World) -> None:
