@@ -183,10 +183,10 @@ int fast_mmap(struct call *c)
     uint64_t start;
     int64_t r;
     int fd = -1;
-    if (!mm || flags & ~(uint64_t)(anonymous ? MAP_TAKEN : MAP_TAKEN_FILE) || !(flags & MAP_PRIVATE) == !(flags & MAP_SHARED))
+    if (!mm || flags & ~(uint64_t)(anonymous ? MAP_TAKEN : MAP_TAKEN_FILE) ||
+        !(flags & MAP_PRIVATE) == !(flags & MAP_SHARED))
         return FAST_PASS;
-    if (!c->args[1] || !size || size > GUEST_TOP || unaligned(offset) ||
-        (!anonymous && offset > FILE_END - size))
+    if (!c->args[1] || !size || size > GUEST_TOP || unaligned(offset) || (!anonymous && offset > FILE_END - size))
         return FAST_PASS;
     if (flags & MAP_NORESERVE && !mm->commit->limit)
         vm_flags |= VM_NORESERVE;
@@ -283,7 +283,8 @@ int fast_mremap(struct call *c)
     const struct vma *v;
     uint32_t i;
     int64_t r;
-    if (!mm || unaligned(addr) || c->args[3] & ~(uint64_t)MREMAP_MAYMOVE || !old_size || !new_size || new_size > GUEST_TOP)
+    if (!mm || unaligned(addr) || c->args[3] & ~(uint64_t)MREMAP_MAYMOVE || !old_size || !new_size ||
+        new_size > GUEST_TOP)
         return FAST_PASS;
     i = mm_index(mm, addr);
     v = mm->vmas + i;
