@@ -57,13 +57,19 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define CLONE_FILES 0x400
 #define PROT_RWX 7
 #define SITE_PERIOD 8
+#define RLIM_NLIMITS 16
+#define ROBUST_HEAD_SIZE 24
+#define GETRANDOM_MAX 256
+#define ARCH_SET_FS 0x1002
+#define USER_END 0x7ffffffff000
 #define YIELDS 24
 
 enum {
     NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_close = 3, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
     NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_gettimeofday = 96, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
-    NR_clock_gettime = 228, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
+    NR_clock_gettime = 228, NR_getrlimit = 97, NR_arch_prctl = 158, NR_set_tid_address = 218, NR_set_robust_list = 273,
+    NR_prlimit64 = 302, NR_getrandom = 318, NR_rseq = 334, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
     NR_statx = 332, NR_faccessat2 = 439,
 };
 
@@ -308,8 +314,49 @@ static bool answer_id(struct record *r, int which, int64_t *result)
     return true;
 }
 
+static bool do_tell(struct record *r, uint64_t *where, int64_t *result, int64_t value)
+{
+    if (!(r->hot.known & 1u << HOT_TELL))
+        return false;
+    *where = r->regs.rdi;
+    *result = value;
+    return true;
+}
+
+/* getrlimit(resource, old) and prlimit64(0, resource, NULL, old). */
+static bool do_limit(struct record *r, uint64_t resource, uint64_t to, int64_t *result)
+{
+    resource = (uint32_t)resource;
+    if (!(r->hot.known & 1u << HOT_LIMITS) || resource >= RLIM_NLIMITS || !to ||
+        copy_out(to, r->hot.limits + 2 * resource, 16))
+        return false;
+    *result = 0;
+    return true;
+}
+
+/* A few bytes: more could be interrupted. */
+static bool do_getrandom(const struct record *r, int64_t *result)
+{
+    const struct guest_regs *g = &r->regs;
+    if (g->rsi > GETRANDOM_MAX || !is_guests(g->rdi, g->rsi))
+        return false;
+    *result = host_call(NR_getrandom, g->rdi, g->rsi, g->rdx, 0, 0, 0);
+    return *result != -EINTR;
+}
+
+static bool do_arch_prctl(struct record *r, int64_t *result)
+{
+    if ((uint32_t)r->regs.rdi != ARCH_SET_FS || r->regs.rsi >= USER_END)
+        return false;
+    r->regs.fs_base = r->regs.rsi;
+    __asm__ volatile("wrfsbase %0" ::"r"(r->regs.rsi));
+    *result = 0;
+    return true;
+}
+
 static bool answer(struct record *r, int64_t *result)
 {
+    const struct guest_regs *g = &r->regs;
     if (r->hot.forced)
         return r->regs.orig_rax == NR_futex && do_futex(r, result);
     switch (r->regs.orig_rax) {
@@ -340,6 +387,21 @@ static bool answer(struct record *r, int64_t *result)
         return do_time(r, result);
     case NR_futex:
         return do_futex(r, result);
+    case NR_set_tid_address:
+        return do_tell(r, &r->hot.clear_tid, result, r->hot.ids[HOT_TID]);
+    case NR_set_robust_list:
+        return g->rsi == ROBUST_HEAD_SIZE && do_tell(r, &r->hot.robust_list, result, 0);
+    case NR_getrlimit:
+        return do_limit(r, g->rdi, g->rsi, result);
+    case NR_prlimit64:
+        return !(uint32_t)g->rdi && !g->rdx && do_limit(r, g->rsi, g->r10, result);
+    case NR_getrandom:
+        return do_getrandom(r, result);
+    case NR_arch_prctl:
+        return do_arch_prctl(r, result);
+    case NR_rseq:
+        *result = -ENOSYS;
+        return true;
     }
     return false;
 }
@@ -755,6 +817,7 @@ EXPORT void stub_patched(struct record *r)
 {
     r->busy = 1;
     r->path = PATH_DIRECT;
+    r->regs.fs_base = get_fs();
     r->regs.gs_base = 0;
     take_call(r);
 }
