@@ -46,6 +46,7 @@ struct guest_hot {
     uint64_t pending; /* signals that would be delivered if they were not blocked */
     uint64_t clear_tid, robust_list; /* where the program wants to be told of the end of its threads */
     uint64_t limits[32]; /* RLIMIT_*: soft, hard */
+    uint64_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
 };
 
 #define HOT_PID 0
@@ -89,7 +90,7 @@ struct guest_thread {
     struct sighand *sighand; /* likewise; NULL: none on signals */
     int32_t task_tgid, task_tid; /* in the sandbox */
     uint32_t task_uid;
-    uint32_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
+    uint32_t reserved;
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;
 };
@@ -146,6 +147,13 @@ int64_t memory_write(int pid, uint64_t addr, const void *buffer, uint64_t size);
 int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,
                 const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
                 struct guest_thread **zygote);
+
+/* platform/boot.c: the same by a thread, for `trap` only.  NULL when there is none; what `filter` and `parts` point
+ * to must stay until the end. */
+struct boot_thread;
+struct boot_thread *ptrace_boot_begin(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,
+                                      const struct vdso_part *parts, int part_count);
+int ptrace_boot_end(struct boot_thread *b, uint64_t *vdso_start, uint64_t *vdso_elf, struct guest_thread **zygote);
 
 /* platform/vdso.c: where a function of the vDSO lies, relative to its ELF header; 0: it has none of that name. */
 uint64_t vdso_function(const void *elf, uint64_t size, const char *name);

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 
 #define PROT_RWX 7u
+#define FILE_END ((1ull << 63) - GUEST_PAGE)
 #define MAP_EITHER (MAP_NORESERVE | MAP_STACK | MAP_FIXED)
 #define MAP_TAKEN (MAP_PRIVATE | MAP_ANONYMOUS | MAP_EITHER)
 #define MAP_TAKEN_FILE (MAP_PRIVATE | MAP_SHARED | MAP_DENYWRITE | MAP_EXECUTABLE | MAP_EITHER)
@@ -179,7 +180,8 @@ int fast_mmap(struct call *c)
     int fd = -1;
     if (!mm || flags & ~(uint64_t)(anonymous ? MAP_TAKEN : MAP_TAKEN_FILE) || !(flags & MAP_PRIVATE) == !(flags & MAP_SHARED))
         return FAST_PASS;
-    if (!c->args[1] || !size || size > GUEST_TOP || (anonymous && offset) || unaligned(offset) || offset > -size)
+    if (!c->args[1] || !size || size > GUEST_TOP || unaligned(offset) ||
+        (!anonymous && offset > FILE_END - size))
         return FAST_PASS;
     if (flags & MAP_NORESERVE && !mm->commit->limit)
         vm_flags |= VM_NORESERVE;

@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS 3000
-#define YIELDS 40
+#define SPIN_NS 100000ull
+#define YIELDS 24
 #define NAP_NS 20000000l
 /* Far more than any honest order takes: munmap of tens of gigabytes, say.  All others wait meanwhile, so whoever
  * has once met a stub that did not answer has less patience with the next. */
@@ -88,16 +88,19 @@ static int nap(struct engine *e, struct thread *t, struct notified *n)
 
 static bool is_done_soon(struct engine *e, struct thread *t)
 {
-    int spins = 0, yields = 0;
+    uint64_t end = __builtin_ia32_rdtsc() + SPIN_NS * e->ticks_per_us / 1000;
+    int yields = 0, i;
     while (yields < YIELDS) {
-        if (state_of(t) == RECORD_DONE)
-            return true;
-        if (trap_is_beside(e, t) || ++spins > SPINS) {
+        bool late = __builtin_ia32_rdtsc() >= end;
+        if (late || trap_is_beside(e, t)) {
             if (e->shared->crowded)
                 break;
             trap_yield(e);
-            yields++;
-        } else {
+            yields += late;
+        }
+        for (i = 0; i < 16; i++) {
+            if (state_of(t) == RECORD_DONE)
+                return true;
             __builtin_ia32_pause();
         }
     }

@@ -35,6 +35,7 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define EBADF 9
 #define ENOSYS 38
 #define SIGTRAP 5
+#define UNBLOCKABLE (1ull << 8 | 1ull << 18) /* SIGKILL, SIGSTOP */
 #define SIGSEGV 11
 #define SIGSYS 31
 #define SI_KERNEL 0x80
@@ -49,6 +50,9 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define CLOCK_MONOTONIC_COARSE 6
 #define CLOCK_BOOTTIME 7
 #define CLOCK_TAI 11
+#define SS_DISABLE 2
+#define EFLAGS_RESTORED 0x50dd5 /* by rt_sigreturn, as on Linux */
+#define RED_ZONE 128
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
 #define FUTEX_PRIVATE 128
@@ -65,11 +69,11 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define YIELDS 24
 
 enum {
-    NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_close = 3, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
-    NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_gettimeofday = 96, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
-    NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
+    NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_close = 3, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_pwrite64 = 18, NR_access = 21,
+    NR_sched_yield = 24, NR_getpid = 39, NR_kill = 62, NR_readlink = 89, NR_gettimeofday = 96, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
+    NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_tkill = 200, NR_time = 201, NR_futex = 202,
     NR_clock_gettime = 228, NR_getrlimit = 97, NR_arch_prctl = 158, NR_set_tid_address = 218, NR_set_robust_list = 273,
-    NR_prlimit64 = 302, NR_getrandom = 318, NR_rseq = 334, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
+    NR_prlimit64 = 302, NR_getrandom = 318, NR_rseq = 334, NR_tgkill = 234, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
     NR_statx = 332, NR_faccessat2 = 439,
 };
 
@@ -85,8 +89,24 @@ struct ucontext {
     uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
     uint16_t cs, gs, fs, ss;
     uint64_t err, trapno, oldmask, cr2;
-    uint64_t fpstate;
+    struct fpstate *fpstate;
+    uint64_t reserved[8];
+    uint64_t sigmask;
 };
+
+/* As XSAVE writes it, with the kernel's struct _fpx_sw_bytes inside. */
+struct fpstate {
+    uint8_t before_mxcsr[24];
+    uint32_t mxcsr;
+    uint8_t registers[436];
+    uint32_t magic1, extended_size;
+    uint64_t features;
+    uint32_t size, padding[7];
+    uint64_t present; /* the header begins */
+    uint64_t zero[7];
+};
+
+#define FP_MAGIC1 0x46505853
 
 extern const char stub_start[], window_direct_start[], window_direct_end[], window_iret_start[], window_iret_end[],
     window_signal_start[], window_signal_end[], window_futex_start[], window_futex_end[], stub_futex_abort[],
@@ -194,7 +214,6 @@ static bool signals_wait(const struct record *r, uint64_t mask)
 /* rt_sigprocmask(how, set, old, 8); false: the kernel has to do it. */
 static bool do_sigprocmask(struct record *r, int64_t *result)
 {
-    const uint64_t never = 1ull << 8 | 1ull << 18; /* SIGKILL, SIGSTOP */
     uint64_t mask = r->hot.sigmask, old = mask, bits;
     struct guest_regs *g = &r->regs;
     if (g->r10 != 8)
@@ -202,7 +221,7 @@ static bool do_sigprocmask(struct record *r, int64_t *result)
     if (g->rsi) {
         if (copy_in(&bits, g->rsi, 8))
             return false;
-        bits &= ~never;
+        bits &= ~UNBLOCKABLE;
         switch ((int32_t)g->rdi) {
         case 0:
             mask |= bits;
@@ -303,6 +322,52 @@ static bool do_futex(struct record *r, int64_t *result)
         r->interrupted = 1;
         return false;
     }
+    return true;
+}
+
+/* The FP state of the guest's frame goes into ours, from where the kernel restores it.  A state that the CPU might
+ * refuse is looked at by the engine. */
+static bool load_fpstate(struct record *r, uint64_t from)
+{
+    struct fpstate *to = ((struct ucontext *)r->frame)->fpstate, *s = (struct fpstate *)window_of(r);
+    uint64_t size = to->size, i;
+    if (to->magic1 != FP_MAGIC1 || size < sizeof *s || size > RECORD_WINDOW_SIZE || copy_in(s, from, size) ||
+        s->magic1 != FP_MAGIC1 || s->size != size || s->extended_size < size || s->mxcsr & ~0xffffu)
+        return false;
+    s->present &= s->features;
+    if (s->present & ~to->features)
+        return false;
+    for (i = 0; i < 7; i++)
+        if (s->zero[i])
+            return false;
+    stub_copy(to, s, offsetof(struct fpstate, magic1));
+    stub_copy(&to->present, &s->present, size - offsetof(struct fpstate, present));
+    return true;
+}
+
+/* rt_sigreturn(): back from a handler that was entered without an alternate stack. */
+static bool do_sigreturn(struct record *r)
+{
+    struct guest_regs *g = &r->regs;
+    struct ucontext u;
+    uint64_t old = r->hot.sigmask, mask;
+    if (r->path != PATH_SIGNAL || r->hot.forced || r->hot.altstack || !(r->hot.known & 1u << HOT_SIGMASK) ||
+        copy_in(&u, g->rsp, sizeof u) || (uint32_t)u.stack[1] != SS_DISABLE || !is_guests(u.rip, 0) ||
+        u.eflags & EFLAGS_TF)
+        return false;
+    mask = u.sigmask & ~UNBLOCKABLE;
+    if (signals_wait(r, mask) || !load_fpstate(r, (uint64_t)u.fpstate))
+        return false;
+    r->hot.sigmask = mask;
+    fence();
+    if (signals_wait(r, mask)) {
+        r->hot.sigmask = old;
+        return false;
+    }
+    g->r8 = u.r8, g->r9 = u.r9, g->r10 = u.r10, g->r11 = u.r11, g->r12 = u.r12, g->r13 = u.r13, g->r14 = u.r14;
+    g->r15 = u.r15, g->rdi = u.rdi, g->rsi = u.rsi, g->rbp = u.rbp, g->rbx = u.rbx, g->rdx = u.rdx, g->rax = u.rax;
+    g->rcx = u.rcx, g->rsp = u.rsp, g->rip = u.rip;
+    g->eflags = (g->eflags & ~(uint64_t)EFLAGS_RESTORED) | (u.eflags & EFLAGS_RESTORED);
     return true;
 }
 
@@ -421,6 +486,23 @@ static void probe(struct record *r, uint64_t addr, uint64_t size)
     r->probed_size = (uint32_t)size;
 }
 
+/* The guest's FP state, which nothing here changes. */
+static void save_fp(struct record *r)
+{
+    if (r->fp_saved)
+        return;
+    __asm__ volatile("xsave64 (%0)" ::"r"((uint8_t *)r + RECORD_FP_SAVED), "a"(-1), "d"(-1) : "memory");
+    set(&r->fp_saved, 1);
+}
+
+/* For a signal to oneself: the state that goes into its frame, and room for the frame. */
+static void prepare_frame(struct record *r)
+{
+    if (r->path == PATH_DIRECT)
+        save_fp(r);
+    probe(r, r->regs.rsp - RED_ZONE - shared->frame_size, shared->frame_size);
+}
+
 /* Put into the window what the engine will want to see. */
 static void prefetch(struct record *r)
 {
@@ -437,6 +519,11 @@ static void prefetch(struct record *r)
     case NR_epoll_pwait:
         if ((uint32_t)g->rdx < 1024)
             probe(r, g->rsi, 12 * (uint32_t)g->rdx);
+        return;
+    case NR_kill:
+    case NR_tkill:
+    case NR_tgkill:
+        prepare_frame(r);
         return;
     case NR_write:
     case NR_pwrite64:
@@ -497,30 +584,21 @@ static bool is_engines_turn(uint32_t state)
     return state == RECORD_TRAPPED || state == RECORD_DONE || state == RECORD_PARKED;
 }
 
-/* The guest's FP state, which nothing here changes. */
-static void save_fp(struct record *r)
-{
-    if (r->fp_saved)
-        return;
-    __asm__ volatile("xsave64 (%0)" ::"r"((uint8_t *)r + RECORD_FP_SAVED), "a"(-1), "d"(-1) : "memory");
-    set(&r->fp_saved, 1);
-}
-
 /* Until the engine has changed the state. */
 static uint32_t await_engine(struct record *r)
 {
     uint32_t state = get(&r->state), i, yields = 0;
     uint64_t end = 0;
-    while (is_engines_turn(state) && state != RECORD_PARKED && yields < YIELDS) {
+    while (is_engines_turn(state) && state != RECORD_PARKED && yields < YIELDS && !get(&shared->overloaded)) {
         uint64_t now = ticks();
         if (end == 0)
-            end = get(&shared->overloaded) ? now : now + shared->spin;
+            end = now + shared->spin;
         set(&r->cpu, current_cpu());
         if (now >= end || get(&shared->sleeping) || r->cpu == get(&shared->engine_cpu)) {
             if (get(&shared->crowded))
                 break;
             host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
-            yields++;
+            yields += now >= end;
             state = get(&r->state);
         }
         for (i = 0; i < 16 && is_engines_turn(state = get(&r->state)) && state != RECORD_PARKED; i++)
@@ -536,21 +614,6 @@ static uint32_t await_engine(struct record *r)
         host_call(NR_futex, (uint64_t)&r->state, FUTEX_WAIT, state, 0, 0, 0);
     set(&r->sleeping, 0);
     return state;
-}
-
-static void run_batch(struct record *r)
-{
-    struct batch_call *call = (struct batch_call *)window_of(r);
-    uint64_t i, count = r->order_args[0];
-    r->order_result = 0;
-    for (i = 0; i < count && i < RECORD_WINDOW_SIZE / sizeof *call; i++, call++) {
-        call->result =
-            host_call(call->nr, call->args[0], call->args[1], call->args[2], call->args[3], call->args[4], call->args[5]);
-        if (call->result < 0 && call->result > -4096) {
-            r->order_result = call->result;
-            return;
-        }
-    }
 }
 
 /* Others may execute the page all the while.  The second mprotect takes a right away, so every CPU that runs a
@@ -597,9 +660,6 @@ static void do_order(struct record *r)
         save_fp(r);
         r->order_result = 0;
         break;
-    case ORDER_BATCH:
-        run_batch(r);
-        break;
     case ORDER_STORE:
         r->order_result = store_code(a);
         break;
@@ -636,7 +696,8 @@ static void serve(struct record *r)
 static void trap(struct record *r, uint32_t kind)
 {
     r->kind = kind;
-    r->fp_saved = 0;
+    if (kind != ENGINE_SYSCALL)
+        r->fp_saved = 0;
     r->regs.fs_base = get_fs();
     set(&r->cpu, current_cpu());
     set(&r->state, RECORD_TRAPPED);
@@ -649,6 +710,8 @@ static void take_call(struct record *r)
 {
     int64_t result;
     uint64_t nr = r->regs.orig_rax;
+    if (nr == NR_rt_sigreturn && do_sigreturn(r))
+        return;
     if (answer(r, &result)) {
         if (r->path == PATH_SIGNAL && ++r->unpatched % SITE_PERIOD == 0) {
             /* Worth a jump instead of a signal?  The engine counts.  The registers are as they were. */
@@ -658,6 +721,7 @@ static void take_call(struct record *r)
         r->regs.rax = (uint64_t)result;
         return;
     }
+    r->fp_saved = 0;
     prefetch(r);
     trap(r, ENGINE_SYSCALL);
 }
@@ -831,6 +895,7 @@ EXPORT void stub_kicked(struct record *r)
 /* A call that could not be answered here after all; nothing of it has happened. */
 EXPORT void stub_abandoned(struct record *r)
 {
+    r->fp_saved = 0;
     trap(r, ENGINE_SYSCALL);
 }
 

@@ -29,6 +29,7 @@ from _struct import Struct
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from select import EPOLLIN, EPOLLOUT, POLLIN, POLLOUT
 from select import poll as new_poll
+from time import monotonic_ns
 
 from gofer.messages import (
     HEADER,
@@ -38,7 +39,6 @@ from gofer.messages import (
     Message,
     ProtocolError,
     Rlerror,
-    Ropenfiles,
     decode_reply,
 )
 from sentry.abi.errors import SysError
@@ -83,7 +83,7 @@ class Call:
         self.reply: Message | None = None
         #: The descriptor that came along; None: none; _DROPPED.
         self.fd: int | None = None
-        #: Those that came with an Ropenfiles, _DROPPED among them.
+        #: Those that came with a message that has `fds`, _DROPPED among them.
         self.fds: list[int] = []
         #: Who waits; None while nobody does.
         self.queue: WaitQueue | None = None
@@ -106,6 +106,8 @@ class Transport:
         self._poll = new_poll()
         self._poll.register(sock_fd, POLLIN)
         self._patience = PATIENCE_MS
+        #: How long to wait for a reply awake: where there is a CPU to spare, sleeping takes longer.
+        self.spin_ns = 0
         self._calls: dict[int, Call] = {}
         self._free_tags: list[int] = []
         self._next_tag = 0
@@ -191,7 +193,11 @@ class Transport:
         """Wait shortly for the socket and serve it; False when nothing came."""
         if self.dead:
             return False
-        ready = self._poll.poll(self._patience)
+        poll = self._poll.poll
+        until = monotonic_ns() + self.spin_ns
+        while not (ready := poll(0)) and monotonic_ns() < until:
+            pass
+        ready = ready or poll(self._patience)
         if ready:
             self._on_ready(ready[0][1])
         return bool(ready)
@@ -299,7 +305,7 @@ class Transport:
             if not self._fds:
                 return False
             call.fd = self._fds.pop(0)
-        elif reply.__class__ is Ropenfiles:
+        elif "fds" in reply.FIELDS:
             call.fds, self._fds = self._fds[: reply.fds], self._fds[reply.fds :]
             if call.fds and call.fds[-1] == _DROPPED:
                 call.fds += [_DROPPED] * (reply.fds - len(call.fds))
