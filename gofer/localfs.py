@@ -22,7 +22,7 @@ from _struct import Struct
 from fcntl import fcntl
 
 from gofer._native import ffi, lib
-from gofer.messages import MAX_MSIZE, QTDIR, QTFILE, QTSYMLINK, Attr, Qid, encode_dirent
+from gofer.messages import MAX_MSIZE, MAX_OPENFILES, QTDIR, QTFILE, QTSYMLINK, Attr, Qid, encode_dirent
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     F_DUPFD_CLOEXEC,
@@ -98,7 +98,7 @@ def devtmpfs_devices() -> frozenset[int]:
 class LocalFS:
     """The host's files.  Methods raise OSError (host) or SysError (ours)."""
 
-    __slots__ = ("_all", "_buffer", "_devices", "_hidden", "_listing", "proc_fd")
+    __slots__ = ("_all", "_at", "_buffer", "_devices", "_fds", "_hidden", "_listing", "proc_fd")
 
     def __init__(self, proc_fd: int, hidden_devices: frozenset[int] = frozenset()) -> None:
         #: O_PATH (or directory) descriptor of /proc/self/fd.
@@ -109,6 +109,8 @@ class LocalFS:
         self._buffer = ffi.new("unsigned char[]", 32768)
         self._listing: Any = None
         self._all = ffi.new("int *")
+        self._fds = ffi.new("int[]", MAX_OPENFILES)
+        self._at = ffi.new("uint16_t[]", MAX_OPENFILES)
 
     def is_hidden(self, fd: int, dev: int) -> bool:
         hidden = self._hidden.get(dev)
@@ -218,14 +220,34 @@ class LocalFS:
             raise SysError(errno.EINVAL)
         return data, offset if complete and data else -1
 
-    def listdir(self, fd: int, dev: int, limit: int) -> tuple[bytes, bool]:
-        """What is in the directory `fd`, with attributes, as Rlistdir.data: (at most `limit` bytes, all?)."""
+    def listdir(self, fd: int, dev: int, limit: int, files: int) -> tuple[bytes, bool, list[int], bytes]:
+        """What is in the directory `fd`, with attributes: (at most `limit` bytes of entries, all or none;
+        whether all; up to `files` opened files; their indices as u16)."""
         if self._listing is None:
             self._listing = ffi.new("unsigned char[]", MAX_MSIZE)
         self.qid_path(dev, 0)
         index = self._devices.get(dev, -1)
-        size = check(lib.gofer_list(fd, dev, index, self._listing, min(limit, MAX_MSIZE), self._all))
-        return (bytes(ffi.buffer(self._listing, size)), True) if self._all[0] else (b"", False)
+        limit = max(0, min(limit, MAX_MSIZE))
+        size = check(lib.gofer_list(fd, dev, index, self._listing, limit, self._all))
+        if not self._all[0]:
+            return b"", False, [], b""
+        count = 0
+        if files:
+            count = lib.gofer_open_listed(
+                self.proc_fd,
+                fd,
+                self._listing,
+                size,
+                dev,
+                RESOLVE,
+                min(files, MAX_OPENFILES),
+                self._fds,
+                self._at,
+            )
+        return (
+            bytes(ffi.buffer(self._listing, size)), True, list(self._fds[0:count]),
+            bytes(ffi.buffer(self._at, 2 * count)),
+        )  # fmt: skip
 
     def open_file(self, dir_fd: int, name: bytes, dev: int) -> int:
         """The regular file `name` on the directory's own device `dev`, opened for reading; or minus errno."""

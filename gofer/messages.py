@@ -12,25 +12,25 @@ settled on `9P2000.L.sentry`:
 - Tlcreatefd: creates (never follows) a regular file in directory `dfid`; `newfid` names it; the
   descriptor comes as with Tlopenfd.
 - Treopen: carries a descriptor of a memfd and gets an O_RDONLY reopening of the same file back.
-- Tlistdir: walks `names` from `fid` to a directory, which `newfid` names then (NOFID: `fid` itself is listed,
-  and there are no names), and lists it with the attributes of what is in it (LISTED), all or nothing:
-  `complete` is 0, and `data` empty, when it is larger than `size` or msize.
-- Topenfiles: opens the regular files `names` of directory `fid` for reading.  `errors` has a u32 for
-  each, 0 where the file's descriptor is among the `fds` that come along, in the order of the names.
-  EXDEV: not a regular file, or on another device than the directory; it has to be walked to.
+- Tlistdirs: lists directories with the attributes of what is in them: those called `names` in the directory
+  that `path` leads to from `fid`, or that one itself (no names).  Each is told whole or not at all, in
+  at most `size` bytes together; `data` is described at DIRECTORY, and may stop early, but for the first.
+  Up to `files` regular files of each are opened for reading, and their descriptors come along.
+- Topenfiles: opens the regular files `names` of the directory that `path` leads to from `fid` for reading.
+  `errors` has a u32 for each, 0 where the file's descriptor is among the `fds` that come along, in
+  the order of the names.  EXDEV: not a regular file, or on another device than the directory.
 
-Descriptors are attached to the first byte of their message: one, save for Ropenfiles.
+Descriptors are attached to the first byte of their message: one, or `fds` of them.
 """
 
 from __future__ import annotations
 
 import errno
-from _struct import Struct
+from _struct import Struct, unpack_from
 
 from gofer.codec import (
     HEADER,
     MAX_MSIZE,
-    MAX_NAMES,
     MAX_OFFSET,
     MAX_WALK,
     MIN_MSIZE,
@@ -76,8 +76,8 @@ LOCK_SUCCESS = 0
 LOCK_BLOCKED = 1
 LOCK_ERROR = 2
 
-#: Descriptors that one Ropenfiles carries at most.
-MAX_OPENFILES = MAX_NAMES
+#: Descriptors that one message carries at most.
+MAX_OPENFILES = 128
 
 
 # fmt: off
@@ -152,9 +152,9 @@ class Tlcreatefd(Message, type=204, fields="dfid:u32 newfid:u32 name:name flags:
 class Rlcreatefd(Message, type=205, fields="attr:attr iounit:u32 hasfd:bool"): ...
 class Treopen(Message, type=206): ...
 class Rreopen(Message, type=207, fields="hasfd:bool"): ...
-class Tlistdir(Message, type=208, fields="fid:u32 newfid:u32 names:names size:u32"): ...
-class Rlistdir(Message, type=209, fields="attr:attr complete:bool data:data"): ...
-class Topenfiles(Message, type=210, fields="fid:u32 names:manynames"): ...
+class Tlistdirs(Message, type=208, fields="fid:u32 path:names names:manynames size:u32 files:u8"): ...
+class Rlistdirs(Message, type=209, fields="data:data fds:u8"): ...
+class Topenfiles(Message, type=210, fields="fid:u32 path:names names:manynames"): ...
 class Ropenfiles(Message, type=211, fields="errors:data fds:u8"): ...
 # fmt: on
 
@@ -225,39 +225,79 @@ def decode_dirents(data: bytes) -> list[tuple[Qid, int, int, bytes]]:
     return entries
 
 
-#: An entry of a listing (Rlistdir), its name behind it: qid path, nlink rdev size blocks, atime mtime ctime
+#: An entry of a listing (Rlistdirs), its name behind it: qid path, nlink rdev size blocks, atime mtime ctime
 #: in nanoseconds, mode uid gid blksize, the name's length, DT_ type, and whether more is known.
 LISTED = Struct("<5Q3q4IHBB")
 
 
-def decode_listing(data: bytes) -> dict[bytes, tuple[int, ...]]:
-    """Rlistdir.data as name: fields of LISTED; ProtocolError for names that can't be, or are there twice."""
-    entries: dict[bytes, tuple[int, ...]] = {}
-    pos, count, total = 0, 0, len(data)
-    head, unpack = LISTED.size, LISTED.unpack_from
+#: What stands before each directory's entries in Rlistdirs.data: errno (0, or the rest is 0), bytes of
+#: entries, whether they are all (else there are none), and how many files were opened, whose entries'
+#: indices (u16) come next.
+DIRECTORY = Struct("<IIBB")
+
+
+def decode_directories(data: bytes) -> list[tuple[int, Listing | None, tuple[int, ...]]]:
+    """Rlistdirs.data: (errno, listing or None when it is too large, indices of opened files) of each."""
+    directories: list[tuple[int, Listing | None, tuple[int, ...]]] = []
+    pos, total = 0, len(data)
     while pos < total:
-        if pos + head > total:
-            raise ProtocolError("short entry")
-        fields = unpack(data, pos)
-        pos += head
-        end = pos + fields[12]
-        name = data[pos:end]
-        if end > total or fields[13] > 15:
-            raise ProtocolError("bad entry")
-        entries[check_name(name)] = fields
+        if pos + DIRECTORY.size > total:
+            raise ProtocolError("short directory")
+        error, size, complete, opened = DIRECTORY.unpack_from(data, pos)
+        pos += DIRECTORY.size
+        start = pos + 2 * opened
+        end = start + size
+        if end > total:
+            raise ProtocolError("short directory")
+        at = unpack_from(f"<{opened}H", data, pos)
+        listing = Listing(data[start:end]) if complete and not error else None
+        if opened and (listing is None or max(at) >= len(listing.brief) or len(set(at)) != opened):
+            raise ProtocolError("bad index")
+        directories.append((error, listing, at))
         pos = end
-        count += 1
-    if len(entries) != count:
-        raise ProtocolError("a name twice")
-    return entries
+    return directories
 
 
-def listed_attr(fields: tuple[int, ...]) -> Attr | None:
-    """The attributes of an entry (fields of LISTED); None: it has to be walked to.  ProtocolError."""
-    path, nlink, rdev, size, blocks, atime, mtime, ctime, mode, uid, gid, blksize, _, _, known = fields
-    if not known:
-        return None
-    return make_attr(path, mode, uid, gid, nlink, rdev, size, blksize, blocks, atime, mtime, ctime)
+class Listing:
+    """What Rlistdirs tells of a directory; ProtocolError for names that can't be, or stand there twice."""
+
+    __slots__ = ("at", "brief", "data")
+
+    def __init__(self, data: bytes) -> None:
+        #: As it came.
+        self.data = data
+        #: (qid path, DT_ type, name) in the server's order.
+        self.brief: list[tuple[int, int, bytes]] = []
+        #: Where each name's entry begins in `data`.
+        self.at: dict[bytes, int] = {}
+        pos, total = 0, len(data)
+        head, unpack = LISTED.size, LISTED.unpack_from
+        while pos < total:
+            if pos + head > total:
+                raise ProtocolError("short entry")
+            fields = unpack(data, pos)
+            end = pos + head + fields[12]
+            name = data[pos + head : end]
+            if end > total or fields[13] > 15:
+                raise ProtocolError("bad entry")
+            self.brief.append((fields[0], fields[13], name))
+            self.at[check_name(name)] = pos
+            pos = end
+        if len(self.at) != len(self.brief):
+            raise ProtocolError("a name twice")
+
+    def ino(self, name: bytes) -> int:
+        ino: int = LISTED.unpack_from(self.data, self.at[name])[0]
+        return ino
+
+    def attr(self, name: bytes) -> Attr | None:
+        """The attributes of `name`; None: it has to be walked to.  KeyError, ProtocolError."""
+        path, nlink, rdev, size, blocks, atime, mtime, ctime, mode, uid, gid, blksize, _, _, known = (
+            LISTED.unpack_from(self.data, self.at[name])
+        )
+        if not known:
+            return None
+        return make_attr(path, mode, uid, gid, nlink, rdev, size, blksize, blocks, atime, mtime, ctime)
 
 
 # mypy's word for a re-export: `sentry` imports only this module.  (Messages need no mention.)

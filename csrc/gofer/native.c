@@ -167,6 +167,33 @@ int gofer_open_file(int proc_fd, int dirfd, const char *name, uint64_t dev, uint
     return fd;
 }
 
+int gofer_open_listed(int proc_fd, int dirfd, const void *listing, size_t size, uint64_t dev, uint64_t resolve,
+                      int most, int *fds, uint16_t *at)
+{
+    const char *pos = listing, *end = pos + size;
+    int count = 0, index;
+
+    for (index = 0; pos < end && count < most && index <= UINT16_MAX; index++) {
+        struct listed entry;
+        char name[256];
+        memcpy(&entry, pos, sizeof entry);
+        if (entry.known && S_ISREG(entry.mode) && entry.name_size < sizeof name) {
+            int fd;
+            memcpy(name, pos + sizeof entry, entry.name_size);
+            name[entry.name_size] = 0;
+            fd = gofer_open_file(proc_fd, dirfd, name, dev, resolve);
+            if (fd == -EMFILE || fd == -ENFILE)
+                break;
+            if (fd >= 0) {
+                at[count] = (uint16_t)index;
+                fds[count++] = fd;
+            }
+        }
+        pos += sizeof entry + entry.name_size;
+    }
+    return count;
+}
+
 int64_t gofer_fs_type(int fd)
 {
     struct statfs st;

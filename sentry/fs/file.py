@@ -55,9 +55,10 @@ class File:
     #: Whether paths may begin here (the dirfd of an *at call), and the engine should know where that is.
     fast_start = False
 
-    def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
+    def __init__(self, inode: Inode, flags: int, path: Path | None = None, c: Any = None) -> None:
         #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.
-        c: Any = _new(_VFILE)
+        if c is None:
+            c = _new(_VFILE)
         self.c = c
         self.inode = inode
         c.node = inode.c

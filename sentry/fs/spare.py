@@ -20,6 +20,7 @@ from sentry.mm.vma import end_loan, lend_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sentry.fs.dentry import Dentry, Mount
@@ -41,6 +42,13 @@ MAX_SPARES = 128
 limit = 0
 #: struct vfile * → its File, the one closed longest ago first; those that are open, too.
 _spares: dict[Any, File] = {}
+
+
+class Lent:
+    """What lent.py does: make a spare of the file `c`; take files back, with their names or without."""
+
+    adopt: Callable[[Any], None]
+    forget: Callable[[Callable[[Any], bool] | None], None]
 
 
 def enable(on: bool) -> None:
@@ -82,11 +90,23 @@ def keep(file: File) -> bool:
 
 def adopt(c: Any) -> File:
     """The File of a descriptor that the engine made, with the reference that the descriptor is."""
+    if c not in _spares:
+        Lent.adopt(c)
     file = _spares.pop(c)
     lib.vfile_unkeep(c)
     c.spare = 0
     file.refs += 2 if end_loan(file) else 1
     return file
+
+
+def give(file: File, state: int) -> None:
+    """`file` was lent (lent.py) and is a spare from now on: `state`, where LAST is open and not kept."""
+    c, path = file.c, file.path
+    file.refs = 0
+    _spares[c] = file
+    if state != LAST and path is not None:
+        lib.vfile_keep(c, path.mount.c, path.dentry.c)
+    c.spare = state
 
 
 def _end(c: Any) -> None:
@@ -119,8 +139,10 @@ def forget_mount(mount: Mount) -> None:
     for c, file in list(_spares.items()):
         if file.path is not None and file.path.mount is mount:
             _end(c)
+    Lent.forget(lambda batch: batch.path.mount is mount)
 
 
 def forget_all() -> None:
+    Lent.forget(None)
     for c in list(_spares):
         _end(c)

@@ -119,7 +119,7 @@ class PtraceThread(Thread):
         self.hot = c.hot
         c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
         c.task_tid = 0
-        c.altstack = False
+        c.hot.altstack = 0
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -137,7 +137,7 @@ class PtraceThread(Thread):
         c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
 
     def set_altstack(self, there: bool) -> None:
-        self._c.altstack = there
+        self.hot.altstack = there
 
     def push_frame(
         self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
@@ -348,9 +348,16 @@ class PtraceSpace(AddressSpace):
         worker = self._worker()
         _check(lib.guest_write_code(self._engine, worker, addr, ffi.from_buffer(data), len(data), prot))
 
-    def fork(self, thread: Thread) -> PtraceThread:
+    def fork(self, thread: Thread, memory: tuple[int, int, int] | None = None) -> PtraceThread:
         assert isinstance(thread, PtraceThread)
-        c = self._platform._clone(thread._c, False)
+        if memory is None:
+            c = self._platform._clone(thread._c, False)
+        else:
+            addr, size, prot = memory
+            self._check_range(addr, size)
+            child = ffi.new("struct guest_thread **")
+            _check(lib.guest_clone_with(self._engine, thread._c, addr, size, prot, child))
+            c = child[0]
         return PtraceThread(self._platform, PtraceSpace(self._platform, c), c)
 
     def new_thread(self, like: Thread) -> PtraceThread:

@@ -218,7 +218,7 @@ def test_many_descriptors_are_counted_and_checked(world: World, tmp_path: Any) -
     none = struct.pack("3I", 0, errno.EACCES, 0)
 
     def ask(reply: m.Message, *fds: int) -> Any:
-        job = world.spawn(world.client.open_files(1, [b"a", b"b", b"c"]))
+        job = world.spawn(world.client.open_files(1, [], [b"a", b"b", b"c"]))
         world.reply(world.request()[0], reply, *fds)
         return world.finish(job)[0]
 
@@ -237,7 +237,7 @@ def test_other_than_the_promised_number_of_descriptors(world: World, tmp_path: A
     path.write_bytes(b"x")
     before = count_fds()
     fd = os.open(path, os.O_RDONLY)
-    job = world.spawn(world.client.open_files(1, [b"a", b"b"]))
+    job = world.spawn(world.client.open_files(1, [], [b"a", b"b"]))
     world.reply(world.request()[0], m.Ropenfiles(bytes(8), 2), *[fd] * count)
     outcome: Any = world.finish(job)[0]
     os.close(fd)
@@ -249,11 +249,29 @@ def test_other_than_the_promised_number_of_descriptors(world: World, tmp_path: A
         assert count_fds() == before
 
 
-@pytest.mark.parametrize("data", [b"x", bytes(84), m.LISTED.pack(*[0] * 12, 1, 4, 1) + b"/", bytes(83)])
-def test_listings_that_cannot_be(world: World, data: bytes) -> None:
-    job = world.spawn(world.client.list_attrs(1))
-    world.reply(world.request()[0], m.Rlistdir(ATTR, 1, data))
+ENTRY = m.LISTED.pack(*[0] * 12, 1, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"x", m.DIRECTORY.pack(0, 1, 1, 0) + b"x", m.DIRECTORY.pack(0, 85, 1, 0) + ENTRY + b"/",
+        m.DIRECTORY.pack(0, 83, 1, 0) + bytes(83), m.DIRECTORY.pack(0, 170, 1, 0) + (ENTRY + b"a") * 2,
+        m.DIRECTORY.pack(0, 0, 1, 1) + bytes(2), m.DIRECTORY.pack(2, 85, 1, 1) + bytes(2) + ENTRY + b"a",
+        m.DIRECTORY.pack(0, 85, 1, 1) + b"\1\0" + ENTRY + b"a", m.DIRECTORY.pack(2, 0, 0, 0) * 2,
+        m.DIRECTORY.pack(0, 0xFFFFFFFF, 1, 255),
+    ],
+)  # fmt: skip
+def test_listings_that_cannot_be(world: World, tmp_path: Any, data: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    before = count_fds()
+    fd = os.open(path, os.O_RDONLY)
+    job = world.spawn(world.client.list_dirs(1, []))
+    world.reply(world.request()[0], m.Rlistdirs(data, 1), fd)
     assert is_error(world.finish(job)[0], errno.EIO) and world.deaths == 1
+    os.close(fd)
+    assert count_fds() < before
 
 
 def test_another_file_for_a_reopen(world: World) -> None:

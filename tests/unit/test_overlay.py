@@ -277,7 +277,7 @@ def test_a_listed_directory_needs_no_more_questions(fs, host, asked):
     assert asked == []
     assert content(fs, b"/dir/file") == b"lower"
     assert names(fs, b"/dir/sub") == []
-    assert [name for name in asked if name != "Tclunk"] == ["Topenfiles", "Tlistdir"]
+    assert [name for name in asked if name != "Tclunk"] == ["Topenfiles", "Tlistdirs"]
     assert run(walk(fs, ROOT, b"/twin")).inode is run(walk(fs, ROOT, b"/dir/file")).inode
 
 

@@ -17,9 +17,10 @@ from fcntl import F_GETFL, fcntl
 
 from gofer import messages as m
 from gofer.messages import Attr, Message, ProtocolError, Qid
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import XATTR_REPLACE, XATTR_SIZE_MAX
-from sentry.fs.gofer.transport import Transport, errno_of
+from sentry.fs.gofer.transport import DROPPED, Transport, errno_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
 MSIZE = 128 * 1024 + m.IOHDRSZ
 #: While there is no event loop yet (`Client.run`).
 START_UP_MS = 10_000
+
+
+def _checked(fds: list[int]) -> list[int]:
+    """`fds`, with minus errno for each that did not come, or is no regular file that is open for reading."""
+    if not fds:
+        return fds
+    array = ffi.new("int32_t[]", fds)
+    lib.lent_check(array, len(fds))
+    return [-errno.ENFILE if fd == DROPPED else fd for fd in array]
 
 
 class Client(Transport):
@@ -131,53 +141,63 @@ class Client(Transport):
         self._free_fids.append(new)
         return None, list(reply.attrs), errno_of(reply.ecode)
 
-    async def list_attrs(
-        self, fid: int, names: Sequence[bytes] | None = None
-    ) -> tuple[int, Attr, dict[bytes, tuple[int, ...]] | None]:
-        """Walk up to 16 names to a directory and list it: (its fid, its attributes, name → fields of LISTED).
+    async def list_dirs(
+        self,
+        fid: int,
+        path: Sequence[bytes],
+        names: Sequence[bytes] = (),
+        size: int = m.MAX_MSIZE,
+        files: int = 0,
+    ) -> list[tuple[int, m.Listing | None, list[int], list[int]]]:
+        """List the directories `names` in the one that `path` leads to from `fid`, or that one itself.
 
-        No list: it is too large for one reply.  `names` None: `fid` is the directory itself.  Only for an
-        `extended` server.
+        Of each: errno, listing, and of opened files the offsets in its data, and descriptors or minus errno;
+        0 and no listing: it is too large for `size` bytes.  There may be fewer than names, but not none.
+        Only for an `extended` server, as `open_files`.
         """
-        size = self.msize - m.IOHDRSZ
-        if names is None:
-            new = fid
-            reply = await self._call(m.Tlistdir(fid, m.NOFID, (), size))
-        else:
-            new, reply = await self._with_fid(lambda new: m.Tlistdir(fid, new, names, size))
+        size = min(size, self.msize - m.IOHDRSZ)
+        call = await self._answered(self._submit(m.Tlistdirs(fid, path, names, size, files)))
+        assert call.reply is not None
+        fds = _checked(call.fds)
         try:
-            return new, reply.attr, m.decode_listing(reply.data) if reply.complete else None
+            directories = m.decode_directories(call.reply.data)
+            count = len(directories)
+            if not 1 <= count <= max(1, len(names)) or sum(len(d[2]) for d in directories) != len(fds):
+                raise ProtocolError("wrong number of directories or files")
         except ProtocolError:
-            self._die()
+            self._give_up(fds)
             raise SysError(errno.EIO) from None
+        result: list[tuple[int, m.Listing | None, list[int], list[int]]] = []
+        done = 0
+        for error, listing, indices in directories:
+            at = [] if listing is None else [listing.at[listing.brief[index][2]] for index in indices]
+            result.append((errno_of(error) if error else 0, listing, at, fds[done : done + len(at)]))
+            done += len(at)
+        return result
 
-    async def open_files(self, fid: int, names: Sequence[bytes]) -> list[int]:
-        """Open regular files of directory `fid` for reading: a descriptor or minus errno for each.
+    async def open_files(self, fid: int, path: Sequence[bytes], names: Sequence[bytes]) -> list[int]:
+        """Open regular files of the directory that `path` leads to from `fid` for reading: a descriptor or
+        minus errno for each.
 
         At most MAX_OPENFILES names.  -EXDEV: it has to be opened by its own fid.
         """
-        call = await self._answered(self._submit(m.Topenfiles(fid, names)))
+        call = await self._answered(self._submit(m.Topenfiles(fid, path, names)))
         assert call.reply is not None
-        fds, errors = iter(call.fds), memoryview(call.reply.errors)
+        fds, errors = _checked(call.fds), memoryview(call.reply.errors)
         if len(errors) == 4 * len(names):
             codes = errors.cast("I")
-            if sum(not code for code in codes) == len(call.fds):
-                return [self._checked(next(fds)) if not code else -errno_of(code) for code in codes]
-        self._die()
-        for fd in call.fds:
-            if fd >= 0:
-                os.close(fd)
+            if sum(not code for code in codes) == len(fds):
+                each = iter(fds)
+                return [next(each) if not code else -errno_of(code) for code in codes]
+        self._give_up(fds)
         raise SysError(errno.EIO)
 
-    def _checked(self, fd: int) -> int:
-        """`fd`, or minus errno when it did not come, or is no regular file that is open for reading."""
-        if fd < 0:
-            return -errno.ENFILE
-        try:
-            self._check_file(fd, os.O_RDONLY)
-        except SysError as error:
-            return -error.errno
-        return fd
+    def _give_up(self, fds: Sequence[int]) -> None:
+        """The server breaks the protocol."""
+        self._die()
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
 
     async def _walkgetattr_plain(
         self, fid: int, names: Sequence[bytes]

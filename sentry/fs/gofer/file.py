@@ -21,6 +21,7 @@ from sentry.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
+from sentry.fs import lent
 from sentry.fs.dirfile import SnapshotDirectory
 from sentry.fs.file import APPEND, File
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from sentry.fs.dentry import Path
-    from sentry.fs.gofer.client import Client
     from sentry.fs.inode import Inode
 
     class Pool(Protocol):
@@ -50,12 +50,14 @@ def host_error(error: OSError) -> SysError:
 class Handle:
     """An open file of the Gofer: `fd` on the host, or -1 and an open `fid`."""
 
-    __slots__ = ("_client", "fd", "fid")
+    __slots__ = ("_client", "fd", "fid", "memory")
 
-    def __init__(self, client: Client, fd: int, fid: int = -1) -> None:
+    def __init__(self, client: Any, fd: int, fid: int = -1) -> None:
         self._client = client
         self.fd = fd
         self.fid = fid
+        #: What the file's struct vfile stands in, if that isn't its own.
+        self.memory: Any = None
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -65,7 +67,8 @@ class Handle:
 
     async def pread(self, size: int, offset: int) -> bytes:
         if self.fd < 0:
-            return await self._client.read(self.fid, offset, size)
+            data: bytes = await self._client.read(self.fid, offset, size)
+            return data
         try:
             if pool is None:
                 return os.pread(self.fd, size, offset)
@@ -88,7 +91,8 @@ class Handle:
 
     async def pwrite(self, data: bytes, offset: int) -> int:
         if self.fd < 0:
-            return await self._client.write(self.fid, offset, data)
+            count: int = await self._client.write(self.fid, offset, data)
+            return count
         try:
             return os.pwrite(self.fd, data, offset)
         except OSError as error:
@@ -112,8 +116,8 @@ class HostFile(File):
 
     __slots__ = ("handle",)
 
-    def __init__(self, inode: Inode, flags: int, path: Path | None, handle: Handle) -> None:
-        super().__init__(inode, flags, path)
+    def __init__(self, inode: Inode, flags: int, path: Path | None, handle: Handle, c: Any = None) -> None:
+        super().__init__(inode, flags, path, c)
         self.handle = handle
         if handle.fd >= 0:
             self.c.host_fd = handle.fd
@@ -203,5 +207,13 @@ class HostFile(File):
         # One handle an access mode: it was opened exactly as the guest opened the file.
         return self.handle.fd
 
+
+def _lent_file(c: Any, inode: Inode, path: Path, memory: Any) -> File:
+    file = HostFile(inode, c.flags, path, Handle(None, c.host_fd), c)
+    file.handle.memory = memory
+    return file
+
+
+lent.Hooks.make_file = _lent_file
 
 __all__ = ["Handle", "HostFile", "SnapshotDirectory", "host_error"]

@@ -16,6 +16,7 @@ import os
 from _weakref import ref
 
 from gofer.messages import (
+    MAX_WALK,
     SETATTR_ATIME,
     SETATTR_ATIME_SET,
     SETATTR_GID,
@@ -24,22 +25,24 @@ from gofer.messages import (
     SETATTR_MTIME_SET,
     SETATTR_SIZE,
     SETATTR_UID,
+    Listing,
     ProtocolError,
-    listed_attr,
 )
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHANGE
-from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, major, minor
-from sentry.fs import dcache
+from sentry.abi.stat import DT_DIR, DT_REG, S_IFDIR, S_IFMT, S_IFREG, major, minor
+from sentry.fs import dcache, lent
+from sentry.fs.dentry import Path
+from sentry.fs.gofer.ahead import Ahead, Foreseen, Foresight, Order
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
 from sentry.fs.inode import CACHE_REVALIDATE, CHANGED, LIVE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Listing = dict[bytes, tuple[int, ...]]
+    from collections.abc import Callable, Iterable
+
     from gofer.messages import Attr
-    from sentry.fs.dentry import Path
     from sentry.fs.file import File
     from sentry.fs.gofer.client import Client
     from sentry.kernel.credentials import Credentials
@@ -51,6 +54,8 @@ RECENT_HANDLES = 64
 MANY_INODES = 3072
 #: What attributes can be at most: a server may say anything.
 _MAX32, _MAX64 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF
+#: From how many files on those are opened that are in a directory when it is listed.
+AHEAD_SURE = 8
 #: How much of what directories hold is kept, over all of a tree: some 500 bytes a name.
 LISTED_NAMES, LISTED_DIRECTORIES = 16384, 1024
 _SETATTR = {
@@ -79,6 +84,8 @@ class GoferFilesystem(Filesystem):
         #: Directories (by number) that were listed, oldest first, and how many names of each are kept.
         self.listed: dict[int, int] = {}
         self._listed_names = 0
+        self.ahead, self.ahead_lists = Ahead(), Ahead()
+        self.foresight = Foresight()
         self.lock = Mutex()
         self._inodes: dict[int, ref[GoferInode]] = {}
         self._shrink_at = MANY_INODES
@@ -117,14 +124,14 @@ class GoferFilesystem(Filesystem):
             self._listed_names -= self.listed.pop(inode.ino, 0)
         self.client.clunk(inode.fid)
 
-    def knows(self, ino: int) -> bool:
-        """Whether there is an inode of this number now."""
-        known = self._inodes.get(ino)
-        return known is not None and known() is not None
+    def known_of(self, directory: Inode) -> Iterable[bytes]:
+        assert isinstance(directory, GoferInode)
+        inodes, listing = self._inodes, directory.listing
+        return () if listing is None else [name for ino, _, name in listing.brief if ino in inodes]
 
     def keep_listing(self, inode: GoferInode, listing: Listing | None) -> None:
         """Remember what is in a directory, or that it is too much; old listings go when they are many."""
-        count = len(listing or ())
+        count = 0 if listing is None else len(listing.brief)
         self._listed_names += count - self.listed.pop(inode.ino, 0)
         inode.listing = listing
         self.listed[inode.ino] = count
@@ -134,7 +141,7 @@ class GoferFilesystem(Filesystem):
             known = self._inodes.get(ino)
             old = None if known is None else known()
             if old is not None:
-                old.listing = None
+                old.listing = old.order = old.below = old.opened = None
 
     def keep_handle(self, inode: GoferInode, access: int) -> None:
         """`inode.handles[access]` was used just now; the one unused for longest goes when they are many."""
@@ -167,7 +174,18 @@ class GoferInode(Inode):
     """`c.flags` has LIVE while the attributes are true, CHANGED since the file was written to last: whoever
     writes to it (the engine, too) takes the first and sets the second."""
 
-    __slots__ = ("__weakref__", "fid", "handles", "listing", "names", "place", "target")
+    __slots__ = (
+        "__weakref__",
+        "below",
+        "fid",
+        "handles",
+        "listing",
+        "names",
+        "opened",
+        "order",
+        "place",
+        "target",
+    )
     fs: GoferFilesystem
     fixed_link = True
     #: The attributes of a LIVE file need not be asked for again.
@@ -179,8 +197,13 @@ class GoferInode(Inode):
         self.fid = fid
         #: Directory and name, in a fixed tree.
         self.place: tuple[GoferInode, bytes] | None = None
-        #: All that is in this directory: name → fields of LISTED (gofer/messages.py), where that is known.
+        #: All that is in this directory, where that is known.
         self.listing: Listing | None = None
+        #: Which of its files are likely to be opened next.
+        self.order: Order | None = None
+        self.below: Order | None = None
+        #: Files that came along with the listing, until they are lent.
+        self.opened: Foreseen | None = None
         #: Access mode → host descriptor.
         self.handles: dict[int, Handle] = {}
         #: Names of the extended attributes, once asked; the target of a symbolic link, once asked.
@@ -241,19 +264,24 @@ class GoferInode(Inode):
     async def lookup(self, name: bytes) -> Inode:
         return self.lookup_now(name) or self.fs.adopt(*await self._walk(name))
 
+    def listing_data(self) -> bytes | None:
+        return None if self.listing is None else self.listing.data
+
     def lookup_now(self, name: bytes) -> GoferInode | None:
         """`lookup` for names that a listing tells all about; None: ask.  SysError(ENOENT)."""
         if self.listing is None:
             return None
-        fields = self.listing.get(name)
-        if fields is None:
-            raise SysError(errno.ENOENT)
         try:
-            attr = listed_attr(fields)
+            attr = self.listing.attr(name)
+        except KeyError:
+            raise SysError(errno.ENOENT) from None
         except ProtocolError:
             return None
         if attr is None:
             return None
+        return self._listed(name, attr)
+
+    def _listed(self, name: bytes, attr: Attr) -> GoferInode:
         inode = self.fs.adopt(-1, attr)
         if inode.fid < 0 and inode.place is None:
             inode.place = self, name
@@ -274,22 +302,81 @@ class GoferInode(Inode):
             raise SysError(error or errno.EIO)
         return fid, attrs[-1]
 
+    async def route(self) -> tuple[int, list[bytes]]:
+        """A fid, and the names that lead from there to this directory."""
+        names: list[bytes] = []
+        inode = self
+        while inode.fid < 0 and inode.place is not None:
+            inode, name = inode.place
+            names.append(name)
+        if len(names) > MAX_WALK:
+            return await self.named(), []
+        names.reverse()
+        return inode.fid, names
+
     async def _list(self) -> Listing | None:
-        """All that is in this directory of a fixed tree; None: that is too much for one message."""
+        """All that is in this directory of a fixed tree; None: that is too much for one message.
+
+        Of directories that will be listed next the same is asked for.
+        """
         fs = self.fs
         if self.listing is not None or self.ino in fs.listed:
             return self.listing
-        if self.fid < 0 and self.place is not None:
-            above, name = self.place
-            fid, attr, listing = await fs.client.list_attrs(await above.named(), [name])
-            if self.fid >= 0:
-                fs.client.clunk(fid)
-            else:
-                self._same(fid, attr)
+        foreseen = fs.foresight.take(self.ino)
+        if foreseen is None:
+            foreseen = await self._ask_listings()
+            if self.listing is not None:
+                return self.listing
+        if foreseen is None:
+            fs.keep_listing(self, None)
+            return None
+        foreseen.used = True
+        fs.keep_listing(self, foreseen.listing)
+        if foreseen.files:
+            self.opened = foreseen
+        return foreseen.listing
+
+    async def _ask_listings(self) -> Foreseen | None:
+        fs, client = self.fs, self.fs.client
+        above, name = self.place or (None, b"")
+        files = fs.ahead.start if fs.ahead.start >= AHEAD_SURE else 0
+        if above is None or above.listing is None:
+            fid, path = await self.route()
+            listed = await client.list_dirs(fid, path, files=files)
+            names, inos = [name], [self.ino]
         else:
-            _, _, listing = await fs.client.list_attrs(self.fid)
-        fs.keep_listing(self, listing)
-        return listing
+            listing = above.listing
+            if above.below is None:
+                above.below = Order(listing, DT_DIR)
+            likely = [(other, listing.ino(other)) for other in above.below.after(name, fs.ahead_lists)]
+            names, inos = [name], [self.ino]
+            for other, ino in likely:
+                if ino not in fs.foresight and ino not in fs.listed:
+                    names.append(other)
+                    inos.append(ino)
+            fid, path = await above.route()
+            listed = await client.list_dirs(fid, path, names, files=files)
+        first, *others = [None if found is None else Foreseen(found, *opened) for _, found, *opened in listed]
+        for ino, foreseen in zip(inos[1:], others, strict=False):
+            if foreseen is not None:
+                fs.foresight.add(ino, foreseen)
+        fs.ahead_lists.came([foreseen for foreseen in others if foreseen is not None])
+        if listed[0][0]:
+            raise SysError(listed[0][0])
+        return first
+
+    def lend(self, place: Path) -> None:
+        """The engine has learnt what is in this directory, at `place`: lend it the files that came along."""
+        opened, self.opened = self.opened, None
+        if opened is None:
+            return
+        files, opened.files = opened.files, ()
+        listing = opened.listing
+        batch = lent.lend(place, listing.data, opened.at, files, self.finder(listing, place))
+        if self.order is None:
+            self.order = Order(listing, DT_REG)
+            self.order.came(len(files), self.fs.ahead)
+            self.fs.ahead.came([] if batch is None else [batch])
 
     async def _made(self, name: bytes, uid: int, gid: int) -> Inode:
         """What was just created as `name`, owned as far as the server may."""
@@ -379,7 +466,7 @@ class GoferInode(Inode):
         if self.fs.fixed:
             known = await self._list()
             if known is not None:
-                return [(fields[0], fields[13], name) for name, fields in known.items()]
+                return known.brief
         client = self.fs.client
         fid, _ = await client.walk(await self.named(), ())
         listing: list[tuple[int, int, bytes]] = []
@@ -397,13 +484,13 @@ class GoferInode(Inode):
         finally:
             client.clunk(fid)
 
-    async def handle(self, access: int) -> Handle:
-        """The host descriptor for O_RDONLY, O_WRONLY or O_RDWR."""
+    async def handle(self, access: int, path: Path | None = None) -> Handle:
+        """The host descriptor for O_RDONLY, O_WRONLY or O_RDWR; `path`: what is opened, if anything is."""
         handle = self.handles.get(access)
         if handle is None:
             client = self.fs.client
             if self.fid < 0 and self.place is not None and access == os.O_RDONLY:
-                opened = await self._open_by_name(*self.place)
+                opened = await self._open_by_name(*self.place, path)
                 if opened >= 0:
                     handle = self.handles.setdefault(access, Handle(client, opened))
                     self.fs.keep_handle(self, access)
@@ -424,12 +511,40 @@ class GoferInode(Inode):
         self.fs.keep_handle(self, access)
         return handle
 
-    async def _open_by_name(self, above: GoferInode, name: bytes) -> int:
-        """Open a regular file of a fixed tree for reading without a fid of its own; -1: it takes one."""
-        (fd,) = await self.fs.client.open_files(await above.named(), [name])
-        if fd < 0 and fd != -errno.EXDEV:
-            raise SysError(-fd)
-        return max(fd, -1)
+    async def _open_by_name(self, above: GoferInode, name: bytes, path: Path | None) -> int:
+        """Open a regular file of a fixed tree for reading without a fid of its own; -1: it takes one.
+
+        Files that will be opened next come along, and are lent to the engine.
+        """
+        listing, place = above.listing, None
+        names = [name]
+        if listing is not None and path is not None and path.dentry.parent is not None:
+            directory = path.dentry.parent
+            place = Path(path.mount, directory)
+            if above.order is None:
+                above.order = Order(listing, DT_REG)
+            names += [
+                other for other in above.order.after(name, self.fs.ahead) if lent.free(directory, other)
+            ]
+        first, *fds = await self.fs.client.open_files(*await above.route(), names)
+        if listing is not None and place is not None and fds:
+            at = [listing.at[other] for other in names[1:]]
+            batch = lent.lend(place, listing.data, at, fds, above.finder(listing, place))
+            self.fs.ahead.came([] if batch is None else [batch])
+        if first < 0 and first != -errno.EXDEV:
+            raise SysError(-first)
+        return max(first, -1)
+
+    def finder(self, listing: Listing, place: Path) -> Callable[[bytes], Inode]:
+        """How to get, without asking, the inodes of files in this directory as they show at `place`."""
+        over = place.inode.fs.over
+
+        def find(name: bytes) -> Inode:
+            attr = listing.attr(name)
+            assert attr is not None  # the engine has learnt it
+            return over(self._listed(name, attr))
+
+        return find
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         kind = self.mode & S_IFMT
@@ -437,7 +552,7 @@ class GoferInode(Inode):
             return SnapshotDirectory(self, flags, path)
         if kind != S_IFREG:
             return await super().open(path, flags, cred)
-        return HostFile(self, flags, path, await self.handle(flags & O_ACCMODE))
+        return HostFile(self, flags, path, await self.handle(flags & O_ACCMODE, path))
 
     async def listxattr(self) -> list[bytes]:
         names = self.names
