@@ -21,6 +21,8 @@ struct vnode {
     int64_t size, blocks; /* bytes; units of 512 bytes */
     int64_t atime, mtime, ctime, btime;
     uint32_t flags; /* VNODE_* */
+    uint32_t guarded; /* flock(2) locks, or somebody who waits for a lock of either kind: all of it is Python's */
+    struct record_locks *locks; /* NULL: there are none */
 };
 
 /* vfile.kind: who serves it.  Everything that the engine does not know is VFILE_PYTHON. */
@@ -43,24 +45,30 @@ struct vfile {
     uint32_t flags; /* O_*, as F_GETFL shows them */
     uint32_t kind;  /* VFILE_* */
     int32_t host_fd;
-    int32_t reserved;
+    uint32_t refs; /* descriptors, and whoever else in Python holds it */
+    uint32_t closing; /* CLOSE_*: what its last close needs */
+    uint32_t reserved;
     void *object; /* of the kind: pipe, eventfd… */
     struct vmount *mount; /* where a directory was opened (dcache.h), for paths that begin there; NULL: unknown */
     struct dnode *dnode;
 
     /* Parked calls hold their file: what was closed meanwhile ends with the call (engine/parking.c). */
     uint32_t holds;
-    uint32_t closed; /* Python's last reference is gone, but `holds` was not 0 */
-    struct vfile *next_dropped;
+    uint32_t closed; /* the last reference is gone, but `holds` was not 0 */
+    struct vfile *next_dropped; /* in one of the two lists that Python takes from */
 
     /* A file that was closed and is kept for the next open (engine/fast_open.c). */
     uint32_t spare; /* SPARE_*, 0 for all others */
     struct vfile *next_spare; /* of the same dnode */
 };
 
+/* vfile.closing */
+#define CLOSE_AT_ONCE 0 /* Python has to see it when it happens: it wakes, tells or ends something */
+#define CLOSE_LATER 1   /* nobody notices before Python runs next (vfile_take) */
+
 /* vfile.spare */
 #define SPARE_IDLE 1 /* nobody has it open */
-#define SPARE_OPEN 2 /* it is open at one number, which Python has not seen */
+#define SPARE_OPEN 2 /* it is open, and Python has not seen it */
 #define SPARE_LAST 3 /* likewise, and it must not be kept again: Python closes it */
 
 /* Of all tables of the sandbox together, where RLIMIT_NOFILE limits one: each costs the Sentry's memory. */
@@ -107,14 +115,53 @@ struct fd_table {
     uint32_t lowest;  /* no free number is below this one */
     uint32_t highest; /* the highest number that there ever was */
     uint32_t limit;   /* RLIMIT_NOFILE at most */
-    uint32_t spares;  /* how many numbers Python has not seen: vfile.spare is set there */
+    uint32_t used;    /* how many numbers are open */
+    uint64_t owner;   /* of its POSIX locks: an odd number, never used again */
 };
+
+/* engine/fdtable.c; numbers given are below `size`.  None of these touches a file but its `refs`. */
+/* The lowest free number from `from` on, which may be one that the table has no room for yet. */
+uint32_t fd_table_free(struct fd_table *table, uint32_t from);
+/* The next open number from `from` on, with FD_CLOEXEC if `cloexec`; -1: no more. */
+int64_t fd_table_next(const struct fd_table *table, uint32_t from, int cloexec);
+/* Let `f`, a reference to which passes, be at the free number `fd`. */
+void fd_table_put(struct fd_table *table, uint32_t fd, struct vfile *f, int cloexec);
+/* Free the open number `fd`: its file, a reference to which passes. */
+struct vfile *fd_table_take(struct fd_table *table, uint32_t fd);
+/* Let the empty `to`, which has room, have what `from` has. */
+void fd_table_copy(struct fd_table *to, const struct fd_table *from);
+/* A descriptor in the table `owner` is closed: 1 when that is all, or with `later` all until Python runs next; else
+ * the file is as before, and Python has to do it. */
+int vfile_close(struct vfile *f, uint64_t owner, int later);
+/* The next file whose last reference went away while nobody had to know. */
+struct vfile *vfile_take_closed(void);
 
 /* engine/fast_open.c */
 void vfile_keep(struct vfile *f, struct vmount *mount, struct dnode *d);
 void vfile_unkeep(struct vfile *f);
-/* The next number from `from` on that Python has not seen, or -1. */
-int64_t fd_table_next_spare(const struct fd_table *table, uint32_t from);
+
+/* engine/locks.c: POSIX locks and OFD locks (sentry/fs/locks.py).  `owner`: fd_table.owner, or the address of the
+ * vfile; a range includes both ends. */
+#define LOCKS_MOST 4096 /* of one file: a guest could let the list grow without end */
+#define LOCK_READ 0  /* F_RDLCK */
+#define LOCK_WRITE 1 /* F_WRLCK */
+#define LOCK_NONE 2  /* F_UNLCK */
+struct record_lock {
+    uint64_t owner;
+    int64_t start, end;
+    int32_t pid; /* as F_GETLK tells it */
+    int32_t kind;
+};
+struct record_locks {
+    uint32_t count, room;
+    struct record_lock *lock; /* in no order; those of one owner never overlap */
+};
+/* The first lock of somebody else that `wanted` can't be had beside, NULL: it can. */
+const struct record_lock *locks_conflict(const struct vnode *node, const struct record_lock *wanted);
+/* Put `wanted` over its owner's locks, whether it can be had or not: 0, or -ENOLCK. */
+int locks_set(struct vnode *node, const struct record_lock *wanted);
+/* Drop all of an owner's: how many these were. */
+uint32_t locks_release(struct vnode *node, uint64_t owner);
 /* cdef end */
 
 #endif

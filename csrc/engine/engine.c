@@ -285,16 +285,17 @@ int epoll_nap(struct engine *e, struct epoll_event *events, int max, int64_t tim
                        &e->wait_mask);
 }
 
-/* Something for Python: traps, and queues that were woken, of which it must hear before it looks at the traps. */
+/* Something for Python: traps, and queues that were woken and files that were closed, of which it must hear before it
+ * looks at the traps. */
 bool engine_has_report(const struct engine *e)
 {
-    return !list_empty(&e->ready) || queue_pending();
+    return !list_empty(&e->ready) || queue_pending() || closed_pending();
 }
 
 int engine_report(struct engine *e, struct engine_event *events, int max)
 {
     int n = 0;
-    if (n < max && queue_pending())
+    if (n < max && (queue_pending() || closed_pending()))
         events[n++] = (struct engine_event){.what = EVENT_WOKEN};
     while (n < max && !list_empty(&e->ready)) {
         struct thread *t = of_link(e->ready.next);

@@ -24,7 +24,7 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_readlinkat] = fast_readlinkat,
     [SYS_open] = fast_open,
     [SYS_openat] = fast_openat,
-    [SYS_close] = fast_close,
+    [SYS_close] = fast_close,       [SYS_dup] = fast_dup,       [SYS_dup2] = fast_dup2, [SYS_dup3] = fast_dup3,
     [SYS_read] = fast_read,         [SYS_write] = fast_write,   [SYS_pread64] = fast_pread,
     [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
     [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,

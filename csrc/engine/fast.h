@@ -105,14 +105,18 @@ int fast_trap(struct engine *e, struct thread *t);
 /* The handlers, one file a family; fast.c has the table. */
 fast_handler fast_statx, fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
 fast_handler fast_readlink, fast_readlinkat;
-fast_handler fast_open, fast_openat, fast_close;
+fast_handler fast_open, fast_openat;
+fast_handler fast_close, fast_dup, fast_dup2, fast_dup3, fast_fcntl;
+
+/* fast_fd.c: a free number from `from` on that the engine may give, -1: ask Python. */
+int call_number(struct call *c, uint32_t from);
 
 /* fast_path.c: a walk with the rights of the caller, and to go with it from (dirfd, path at addr): 0, -errno, or
  * WALK_PASS, also for an empty path. */
 struct path_walk call_walk_of(const struct call *c, uint32_t flags);
 int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr);
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
-fast_handler fast_lseek, fast_fstat, fast_fcntl;
+fast_handler fast_lseek, fast_fstat;
 fast_handler fast_sigreturn, fast_sigaction, fast_tgkill, fast_tkill;
 fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise;
 

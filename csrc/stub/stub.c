@@ -53,7 +53,7 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 
 enum {
     NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
-    NR_sched_yield = 24, NR_getpid = 39, NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
+    NR_sched_yield = 24, NR_getpid = 39, NR_fcntl = 72, NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
     NR_clock_gettime = 228, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
     NR_getcpu = 309, NR_statx = 332, NR_faccessat2 = 439,
@@ -328,6 +328,13 @@ static void prefetch(struct record *r)
         from = g->rsi;
         size = g->rdx;
         if (size > RECORD_WINDOW_SIZE)
+            return;
+        size -= copy_in(window_of(r), from, size);
+        break;
+    case NR_fcntl:
+        from = g->rdx;
+        size = 32; /* struct flock, of the six lock commands */
+        if ((g->rsi & ~32ull) - (g->rsi & 32 ? 4 : 5) > 2)
             return;
         size -= copy_in(window_of(r), from, size);
         break;

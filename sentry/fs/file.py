@@ -17,7 +17,7 @@ from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs import spare
 from sentry.fs.locks import posix_release, release_file
 from sentry.kernel.wait import WaitQueue
-from sentry.platform.queue import hold_until_free
+from sentry.platform import queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +30,22 @@ if TYPE_CHECKING:
 
 #: As the offset of `pwrite`: behind the last byte, without moving the position (RWF_APPEND).
 APPEND = -1
-_new = ffi.new
+_new, _cast = ffi.new, ffi.cast
 _VFILE = ffi.typeof("struct vfile *")
+CLOSE_LATER: int = lib.CLOSE_LATER
+#: struct vfile * → the File, of all that Python has put into a descriptor table (fdtable.py) or met there.
+installed: dict[Any, File] = {}
+
+
+def file_of(vfile: Any) -> File:
+    """The File at a number of a descriptor table."""
+    file = installed.get(vfile)
+    if file is None:
+        file = installed[vfile] = spare.adopt(vfile)
+    return file
+
+
+queue.set_end(lambda vfile: file_of(vfile).closed())
 
 
 def _set_pos(file: File, pos: int) -> None:
@@ -46,12 +60,15 @@ class File:
     """What a descriptor refers to.  Shared by dup and fork; `refs` counts descriptors (and other
     holders, such as mappings); the last `put` calls `release`."""
 
-    __slots__ = ("_claim", "c", "inode", "owner", "path", "queue", "refs", "watches")
+    __slots__ = ("_claim", "c", "inode", "owner", "path", "queue", "watches")
     #: Access mode and status flags as F_GETFL shows them (creation flags removed).
     flags: Field = property(attrgetter("c.flags"), _set_flags)  # type: ignore[assignment]
     pos: Field = property(attrgetter("c.pos"), _set_pos)  # type: ignore[assignment]
+    refs: Field = property(attrgetter("c.refs"))  # type: ignore[assignment]
     #: Which of the engine's fast paths serve it (VFILE_*).
     fast_kind: int = lib.VFILE_PYTHON
+    #: What the engine does with its last close: CLOSE_LATER where nobody can tell when `release` runs.
+    fast_closing: int = lib.CLOSE_AT_ONCE
     #: Whether paths may begin here (the dirfd of an *at call), and the engine should know where that is.
     fast_start = False
 
@@ -66,7 +83,8 @@ class File:
         self.path = path
         if path is not None and self.fast_start:
             c.mount, c.dnode = path.mount.c, path.dentry.c
-        self.refs = 1
+        c.refs = 1
+        c.closing = self.fast_closing
         #: Woken with poll bits whenever readiness may have changed.
         self.queue = WaitQueue()
         #: Whoever F_SETOWN named, and the like; see syscalls/descriptors.py.
@@ -92,25 +110,33 @@ class File:
         return flags & O_ACCMODE in (1, 2) and not flags & O_PATH
 
     def get(self) -> File:
-        self.refs += 1
+        self.c.refs += 1
         return self
 
     def put(self) -> None:
-        self.refs -= 1
-        if self.refs == 0:
-            for watch in list(self.watches or ()):
+        c = self.c
+        c.refs -= 1
+        if not c.refs:
+            self.closed()
+
+    def closed(self) -> None:
+        """The last reference is gone."""
+        c = self.c
+        installed.pop(c, None)
+        if self.watches:
+            for watch in list(self.watches):
                 watch.detach()
-            if self.inode.locks is not None:
-                release_file(self.inode, self)
-            if self._claim > 0:
-                self.inode.writers -= 1
-            elif self._claim:
-                self.inode.texts -= 1
-            self._claim = 0
-            if spare.limit and spare.keep(self):
-                return
-            if not hold_until_free(self.c, self.release):
-                self.release()
+        if c.node.locks or self.inode.locks is not None:
+            release_file(self.inode, self)
+        if self._claim > 0:
+            self.inode.writers -= 1
+        elif self._claim:
+            self.inode.texts -= 1
+        self._claim = 0
+        if spare.limit and spare.keep(self):
+            return
+        if not queue.hold_until_free(c, self.release):
+            self.release()
 
     def claim_write(self) -> None:
         """This file was opened for writing: nobody may execute it meanwhile (ETXTBSY)."""
@@ -124,12 +150,17 @@ class File:
             self._claim = -1
 
     def release(self) -> None:
-        """The last reference is gone."""
+        """Nobody can use the file any more."""
 
-    def flush(self, task: Any) -> None:
-        """A descriptor of `task` was closed (other references may remain): POSIX locks end here."""
-        if self.inode.locks is not None:
-            posix_release(self.inode, task.files)
+    @property
+    def lock_owner(self) -> int:
+        """The owner of its OFD locks (locks.py)."""
+        return int(_cast("uintptr_t", self.c))
+
+    def flush(self, owner: int) -> None:
+        """A descriptor of the table `owner` was closed (other references may remain): POSIX locks end."""
+        if self.c.node.locks:
+            posix_release(self.inode, owner)
 
     def poll(self) -> int:
         """The poll bits that hold now."""
@@ -199,6 +230,7 @@ class PathFile(File):
     """What O_PATH opens: a place, without access to what is there."""
 
     __slots__ = ()
+    fast_closing = CLOSE_LATER
     fast_start = True
 
     def poll(self) -> int:

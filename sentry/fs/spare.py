@@ -1,12 +1,12 @@
 """Spare files: regular files that were closed, kept to be opened again at the same place without Python.
 
 The last `put` of a File hands it to `keep`.  From then on the engine may open and close it
-(csrc/engine/fast_open.c): SPARE_OPEN is a file at a descriptor that Python has not seen yet.  When
+(csrc/engine/fast_open.c): SPARE_OPEN is a file at descriptors that Python has not seen yet.  When
 a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.
 
 Whatever takes the right away to open the very same description once more calls a `forget`: the name
-goes or means something else, the data moves, locks appear (whose end a close has to see), the mount
-goes.  What is open then stays open, and is Python's to close.
+goes or means something else, the data moves, flock(2) locks appear (whose end a close has to see), the
+mount goes.  What is open then stays open, and is Python's to close.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def keep(file: File) -> bool:
     inode, dentry = file.inode, path.dentry
     if dentry.inode is not inode or not dentry.c or not dentry.c.flags & _HASHED:
         return False
-    if inode.caching != CACHE_EXACT or inode.locks is not None or file.owner is not None:
+    if inode.caching != CACHE_EXACT or inode.c.guarded or file.owner is not None:
         return False
     if not inode.may_reopen(file):
         return False
@@ -76,11 +76,10 @@ def keep(file: File) -> bool:
 
 
 def adopt(c: Any) -> File:
-    """The File of a descriptor that the engine made, with the reference that the descriptor is."""
+    """The File of a descriptor that the engine made (and which has a reference by that)."""
     file = _spares.pop(c)
     lib.vfile_unkeep(c)
     c.spare = 0
-    file.refs = 1
     return file
 
 

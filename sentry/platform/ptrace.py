@@ -38,7 +38,7 @@ from sentry.platform.base import (
     Thread,
     Trap,
 )
-from sentry.platform.queue import drain
+from sentry.platform.queue import drain, drain_closed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -509,6 +509,7 @@ class PtracePlatform(Platform):
 
     def _call_back(self, ready: list[tuple[int, int]], traps: list[Trap]) -> None:
         try:
+            drain_closed()
             drain()
             for token, events in ready:
                 watch = self._watches.get(token & 0xFFFF_FFFF)

@@ -22,7 +22,7 @@ from sentry.abi.fcntl import (
     SEEK_SET,
 )
 from sentry.fs.dirfile import SnapshotDirectory
-from sentry.fs.file import APPEND, File
+from sentry.fs.file import APPEND, CLOSE_LATER, File
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class HostFile(File):
     """An open regular file whose bytes are the host's."""
 
     __slots__ = ("handle",)
+    fast_closing = CLOSE_LATER
 
     def __init__(self, inode: Inode, flags: int, path: Path | None, handle: Handle) -> None:
         super().__init__(inode, flags, path)

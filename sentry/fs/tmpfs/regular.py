@@ -31,7 +31,7 @@ from sentry.abi.fcntl import (
     SEEK_SET,
 )
 from sentry.abi.mman import PAGE_SIZE
-from sentry.fs.file import APPEND, File
+from sentry.fs.file import APPEND, CLOSE_LATER, File
 from sentry.fs.inode import LIVE
 from sentry.fs.tmpfs.node import TmpfsInode
 from sentry.kernel.wait import yield_now
@@ -380,6 +380,7 @@ class RegularFile(File):
 
     __slots__ = ("node",)
     fast_kind = lib.VFILE_TMPFS
+    fast_closing = CLOSE_LATER
 
     def __init__(self, inode: RegularInode, flags: int, path: Path | None = None) -> None:
         super().__init__(inode, flags, path)
