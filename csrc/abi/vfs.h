@@ -22,6 +22,7 @@ struct vnode {
     int64_t atime, mtime, ctime, btime;
     uint32_t flags; /* VNODE_* */
     uint32_t guarded; /* flock(2) locks, or somebody who waits for a lock of either kind: all of it is Python's */
+    uint32_t ours; /* attributes need only be written here: there is no other file system to be told */
     struct record_locks *locks; /* NULL: there are none */
 };
 
@@ -49,7 +50,7 @@ struct vfile {
     uint32_t closing; /* CLOSE_*: what its last close needs */
     uint32_t reserved;
     void *object; /* of the kind: pipe, eventfd… */
-    struct vmount *mount; /* where a directory was opened (dcache.h), for paths that begin there; NULL: unknown */
+    struct vmount *mount; /* where it was opened (dcache.h); NULL: unknown */
     struct dnode *dnode;
 
     /* Parked calls hold their file: what was closed meanwhile ends with the call (engine/parking.c). */
@@ -84,10 +85,12 @@ struct tmpfs_quota {
     int64_t left;
 };
 
+#define TMPFS_INLINE 16384 /* longer files are memfds */
+
 /* What a regular file of a tmpfs holds (sentry/fs/tmpfs/regular.py): in `bytes` while it is small. */
 struct tmpfs_data {
     struct vnode *node;    /* whose size this is */
-    uint8_t *bytes;        /* [room]; zeroes from `length` on */
+    uint8_t *bytes;        /* [room], allocated; zeroes from `length` on */
     uint32_t length, room; /* 0 with a memfd */
     int64_t pages;         /* it counts for in its file system's limit */
     int32_t host_fd;       /* the memfd, or -1 */
@@ -101,6 +104,10 @@ struct tmpfs_data {
 
 /* engine/tmpfs.c: before the memfd gets shorter, or is closed. */
 void tmpfs_unmap(struct tmpfs_data *data);
+/* Let `bytes` be `length` <= TMPFS_INLINE long, new ones zeroes: 0 or -ENOMEM. */
+int tmpfs_resize(struct tmpfs_data *data, uint32_t length);
+/* Forget all that is in memory here: the file ends, or a memfd has it. */
+void tmpfs_free(struct tmpfs_data *data);
 
 /* fd_table.flags */
 #define TABLE_FEW 2 /* some task that uses it has, or had, an RLIMIT_NOFILE below 64 */
@@ -143,9 +150,9 @@ void vfile_unkeep(struct vfile *f);
 /* engine/locks.c: POSIX locks and OFD locks (sentry/fs/locks.py).  `owner`: fd_table.owner, or the address of the
  * vfile; a range includes both ends. */
 #define LOCKS_MOST 4096 /* of one file: a guest could let the list grow without end */
-#define LOCK_READ 0  /* F_RDLCK */
-#define LOCK_WRITE 1 /* F_WRLCK */
-#define LOCK_NONE 2  /* F_UNLCK */
+#define LOCK_SHARED 0  /* F_RDLCK */
+#define LOCK_EXCLUSIVE 1 /* F_WRLCK */
+#define LOCK_CLEAR 2  /* F_UNLCK */
 struct record_lock {
     uint64_t owner;
     int64_t start, end;
@@ -156,7 +163,8 @@ struct record_locks {
     uint32_t count, room;
     struct record_lock *lock; /* in no order; those of one owner never overlap */
 };
-/* The first lock of somebody else that `wanted` can't be had beside, NULL: it can. */
+/* The lock of somebody else that `wanted` can't be had beside, for LOCK_CLEAR one of its own there; the first one of its
+ * owner.  NULL: there is none. */
 const struct record_lock *locks_conflict(const struct vnode *node, const struct record_lock *wanted);
 /* Put `wanted` over its owner's locks, whether it can be had or not: 0, or -ENOLCK. */
 int locks_set(struct vnode *node, const struct record_lock *wanted);

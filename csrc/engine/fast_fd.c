@@ -105,7 +105,7 @@ static bool lock_range(const struct vfile *f, const struct flock *flock, struct 
 static int test_lock(struct call *c, const struct vfile *f, struct flock flock, const struct record_lock *lock)
 {
     const struct record_lock *found = locks_conflict(f->node, lock);
-    if (lock->kind == LOCK_NONE)
+    if (lock->kind == LOCK_CLEAR && lock->owner != (uintptr_t)f)
         return FAST_PASS;
     flock.l_type = F_UNLCK;
     if (found) {
@@ -137,9 +137,9 @@ static int lock_call(struct call *c, struct vfile *f, int command, bool ofd)
     lock.pid = ofd ? -1 : c->t->g.task_tgid;
     if (command == F_GETLK)
         return test_lock(c, f, flock, &lock);
-    if ((lock.kind == LOCK_READ && !vfile_readable(f)) || (lock.kind == LOCK_WRITE && !vfile_writable(f)))
+    if ((lock.kind == LOCK_SHARED && !vfile_readable(f)) || (lock.kind == LOCK_EXCLUSIVE && !vfile_writable(f)))
         return call_return(c, -EBADF);
-    if (locks_conflict(f->node, &lock))
+    if (lock.kind != LOCK_CLEAR && locks_conflict(f->node, &lock))
         return command == F_SETLK ? call_return(c, -EAGAIN) : FAST_PASS;
     r = locks_set(f->node, &lock);
     return r < 0 ? FAST_PASS : call_return(c, 0);

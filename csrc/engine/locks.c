@@ -17,19 +17,29 @@ static bool touches(const struct record_lock *a, const struct record_lock *b)
     return (b->end == INT64_MAX || a->start <= b->end + 1) && (a->end == INT64_MAX || b->start <= a->end + 1);
 }
 
+/* F_OFD_GETLK asks with F_UNLCK for the locks of its own file (Linux 6.5). */
+static bool in_the_way(const struct record_lock *lock, const struct record_lock *wanted)
+{
+    if (!overlaps(lock, wanted))
+        return false;
+    if (wanted->kind == LOCK_CLEAR)
+        return lock->owner == wanted->owner;
+    return lock->owner != wanted->owner && (lock->kind == LOCK_EXCLUSIVE || wanted->kind == LOCK_EXCLUSIVE);
+}
+
 const struct record_lock *locks_conflict(const struct vnode *node, const struct record_lock *wanted)
 {
     const struct record_locks *locks = node->locks;
+    const struct record_lock *found = NULL;
     uint32_t i;
-    if (!locks || wanted->kind == LOCK_NONE)
-        return NULL;
-    for (i = 0; i < locks->count; i++) {
+    for (i = 0; locks && i < locks->count; i++) {
         const struct record_lock *lock = locks->lock + i;
-        if (lock->owner != wanted->owner && overlaps(lock, wanted) &&
-            (lock->kind == LOCK_WRITE || wanted->kind == LOCK_WRITE))
-            return lock;
+        if (!in_the_way(lock, wanted))
+            continue;
+        if (!found || (lock->owner == found->owner && lock->start < found->start))
+            found = lock;
     }
-    return NULL;
+    return found;
 }
 
 static void tidy(struct vnode *node)
@@ -65,7 +75,7 @@ static bool make_room(struct vnode *node)
 /* How many locks there would be: LOCKS_MOST may not be exceeded by adding one. */
 static uint32_t count_after(const struct record_locks *locks, const struct record_lock *wanted)
 {
-    uint32_t count = wanted->kind != LOCK_NONE, i;
+    uint32_t count = wanted->kind != LOCK_CLEAR, i;
     for (i = 0; i < locks->count; i++) {
         const struct record_lock *lock = locks->lock + i;
         if (lock->owner != wanted->owner || !touches(lock, wanted))
@@ -98,7 +108,7 @@ static uint32_t cut(const struct record_lock *old, const struct record_lock *new
 /* In place: of the locks that `new` touches only one can be cut in two, and its second half goes to the end. */
 static void replace(struct record_locks *locks, struct record_lock new)
 {
-    struct record_lock left[2], last = {.kind = LOCK_NONE};
+    struct record_lock left[2], last = {.kind = LOCK_CLEAR};
     uint32_t i, kept = 0, pieces;
     for (i = 0; i < locks->count; i++) {
         const struct record_lock old = locks->lock[i];
@@ -117,9 +127,9 @@ static void replace(struct record_locks *locks, struct record_lock new)
                 last = left[1];
         }
     }
-    if (last.kind != LOCK_NONE)
+    if (last.kind != LOCK_CLEAR)
         locks->lock[kept++] = last;
-    if (new.kind != LOCK_NONE)
+    if (new.kind != LOCK_CLEAR)
         locks->lock[kept++] = new;
     locks->count = kept;
 }
@@ -127,7 +137,7 @@ static void replace(struct record_locks *locks, struct record_lock new)
 int locks_set(struct vnode *node, const struct record_lock *wanted)
 {
     uint32_t count;
-    if (wanted->kind == LOCK_NONE && !node->locks)
+    if (wanted->kind == LOCK_CLEAR && !node->locks)
         return 0;
     if (!make_room(node)) {
         tidy(node);

@@ -104,7 +104,7 @@ async def posix_lock(
     would wait for each other, SysError(ENOLCK) for too many; Interrupted ends the wait.
     """
     lock = _lock(owner, start, end, pid, kind)
-    while blocker := lib.locks_conflict(inode.c, lock):
+    while kind != F_UNLCK and (blocker := lib.locks_conflict(inode.c, lock)):
         if not wait:
             raise SysError(errno.EAGAIN)
         other: int = blocker.owner

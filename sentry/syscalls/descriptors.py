@@ -309,7 +309,7 @@ async def _lock(task: Task, file: File, cmd: int, arg: int) -> int:
     start, length = (int.from_bytes(data[i : i + 8], "little", signed=True) for i in (8, 16))
     ofd = cmd in (F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW)
     testing = cmd in (F_GETLK, F_OFD_GETLK)
-    if ofd and int.from_bytes(data[24:28], "little"):
+    if cmd == F_GETLK and kind not in (F_RDLCK, F_WRLCK):
         raise SysError(errno.EINVAL)
     if whence == SEEK_SET:
         base = 0
@@ -320,16 +320,21 @@ async def _lock(task: Task, file: File, cmd: int, arg: int) -> int:
         base = file.inode.size
     else:
         raise SysError(errno.EINVAL)
-    if kind not in (F_RDLCK, F_WRLCK) and (kind != F_UNLCK or testing):
-        raise SysError(errno.EINVAL)
     first, last = locks.lock_range(base, start, length)
+    if kind not in (F_RDLCK, F_WRLCK, F_UNLCK):
+        raise SysError(errno.EINVAL)
+    named = ofd and data[24:28] != bytes(4)  # l_pid has to be 0
     owner = file.lock_owner if ofd else task.files.owner
     if testing:
+        if named:
+            raise SysError(errno.EINVAL)
         found = locks.posix_test(file.inode, owner, kind, first, last)
         task.mm.write(arg, _pack_lock(found, data))
         return 0
     if (kind == F_RDLCK and not file.readable) or (kind == F_WRLCK and not file.writable):
         raise SysError(errno.EBADF)
+    if named:
+        raise SysError(errno.EINVAL)
     pid = -1 if ofd else task.group.tgid
     waits = cmd in (F_SETLKW, F_OFD_SETLKW)
     await locks.posix_lock(file.inode, owner, kind, first, last, pid=pid, wait=waits, ofd=ofd)

@@ -112,6 +112,7 @@ class HostFile(File):
 
     __slots__ = ("handle",)
     fast_closing = CLOSE_LATER
+    fast_start = True
 
     def __init__(self, inode: Inode, flags: int, path: Path | None, handle: Handle) -> None:
         super().__init__(inode, flags, path)
