@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_MSIZE = 1 << 20
 MIN_MSIZE = 4096
 MAX_WALK = 16
+MAX_NAMES = 64
 #: Offsets and sizes are loff_t on the host: beyond this they are malformed.
 MAX_OFFSET = (1 << 63) - 1
 
@@ -176,18 +177,20 @@ def _get_count(buf: bytes, pos: int, limit: int) -> tuple[int, int]:
     return count, pos + 2
 
 
-def _put_list(put: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+def _put_list(put: Callable[[Any], bytes], limit: int = MAX_WALK) -> Callable[[Any], bytes]:
     def put_list(values: Any) -> bytes:
-        if len(values) > MAX_WALK:
+        if len(values) > limit:
             raise ProtocolError("too many elements", errno.EINVAL)
         return _U16.pack(len(values)) + b"".join([put(value) for value in values])
 
     return put_list
 
 
-def _get_list(get: Callable[[bytes, int], tuple[Any, int]]) -> Callable[[bytes, int], tuple[Any, int]]:
+def _get_list(
+    get: Callable[[bytes, int], tuple[Any, int]], limit: int = MAX_WALK
+) -> Callable[[bytes, int], tuple[Any, int]]:
     def get_list(buf: bytes, pos: int) -> tuple[Any, int]:
-        count, pos = _get_count(buf, pos, MAX_WALK)
+        count, pos = _get_count(buf, pos, limit)
         values = []
         for _ in range(count):
             value, pos = get(buf, pos)
@@ -249,12 +252,23 @@ def _get_attr(buf: bytes, pos: int) -> tuple[Attr, int]:
     return Attr(qid, mode, uid, gid, nlink, rdev, size, blksize, blocks, *times), end
 
 
+def make_attr(path: int, mode: int, *rest: int) -> Attr:
+    """Attr of a mode and uid gid nlink rdev size blksize blocks atime mtime ctime; ProtocolError."""
+    nlink, rdev, size, blksize, blocks = rest[2:7]
+    if mode > 0xFFFF or blksize > 0xFFFF_FFFF or max(nlink, rdev, size, blocks) > MAX_OFFSET:
+        raise ProtocolError("bad attributes")
+    form = mode & 0o170000
+    kind = QTDIR if form == 0o040000 else QTSYMLINK if form == 0o120000 else QTFILE
+    return Attr(Qid((kind, 0, path)), mode, *rest)
+
+
 # Every other field type: (encode, decode).
 _VARIABLE: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes, int], tuple[Any, int]]]] = {
     "string": (_put_string, _get_string),
     "name": (_put_name, _get_name),
     "path": (_put_path, _get_path),
     "names": (_put_list(_put_name), _get_list(_get_name)),
+    "manynames": (_put_list(_put_name, MAX_NAMES), _get_list(_get_name, MAX_NAMES)),
     "qid": (put_qid, get_qid),
     "qids": (_put_list(put_qid), _get_list(get_qid)),
     "attr": (_put_attr, _get_attr),

@@ -110,6 +110,9 @@ class FidTable:
             raise SysError(errno.EBADF)
         return fid
 
+    def find(self, number: int) -> Fid | None:
+        return self._fids.get(number)
+
     def check_new(self, number: int) -> None:
         """Whether `number` may be added.  SysError(EBADF, EMFILE)."""
         if number in self._fids or number == 0xFFFFFFFF:

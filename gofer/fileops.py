@@ -41,13 +41,13 @@ from sentry.abi.fcntl import AT_REMOVEDIR, NAME_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from gofer.fids import Fid, FidTable
     from gofer.localfs import LocalFS
 
-    Reply = Message | tuple[Message, int]
+    Reply = Message | tuple[Message, int | Sequence[int]]
 
 UTIME_NOW = (0, (1 << 30) - 1)
 UTIME_OMIT = (0, (1 << 30) - 2)

@@ -22,7 +22,7 @@ from _struct import Struct
 from fcntl import fcntl
 
 from gofer._native import ffi, lib
-from gofer.messages import QTDIR, QTFILE, QTSYMLINK, Attr, Qid, encode_dirent
+from gofer.messages import MAX_MSIZE, MAX_OPENFILES, QTDIR, QTFILE, QTSYMLINK, Attr, Qid, encode_dirent
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     F_DUPFD_CLOEXEC,
@@ -31,6 +31,10 @@ from sentry.abi.fcntl import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
 
@@ -94,7 +98,7 @@ def devtmpfs_devices() -> frozenset[int]:
 class LocalFS:
     """The host's files.  Methods raise OSError (host) or SysError (ours)."""
 
-    __slots__ = ("_buffer", "_devices", "_hidden", "proc_fd")
+    __slots__ = ("_all", "_at", "_buffer", "_devices", "_fds", "_hidden", "_listing", "proc_fd")
 
     def __init__(self, proc_fd: int, hidden_devices: frozenset[int] = frozenset()) -> None:
         #: O_PATH (or directory) descriptor of /proc/self/fd.
@@ -103,6 +107,10 @@ class LocalFS:
         #: st_dev to whether it is a pseudo file system.
         self._hidden: dict[int, bool] = dict.fromkeys(hidden_devices, True)
         self._buffer = ffi.new("unsigned char[]", 32768)
+        self._listing: Any = None
+        self._all = ffi.new("int *")
+        self._fds = ffi.new("int[]", MAX_OPENFILES)
+        self._at = ffi.new("uint16_t[]", MAX_OPENFILES)
 
     def is_hidden(self, fd: int, dev: int) -> bool:
         hidden = self._hidden.get(dev)
@@ -211,6 +219,40 @@ class LocalFS:
         if not data and not complete:
             raise SysError(errno.EINVAL)
         return data, offset if complete and data else -1
+
+    def listdir(self, fd: int, dev: int, limit: int, files: int) -> tuple[bytes, bool, list[int], bytes]:
+        """What is in the directory `fd`, with attributes: (at most `limit` bytes of entries, all or none;
+        whether all; up to `files` opened files; their indices as u16)."""
+        if self._listing is None:
+            self._listing = ffi.new("unsigned char[]", MAX_MSIZE)
+        self.qid_path(dev, 0)
+        index = self._devices.get(dev, -1)
+        limit = max(0, min(limit, MAX_MSIZE))
+        size = check(lib.gofer_list(fd, dev, index, self._listing, limit, self._all))
+        if not self._all[0]:
+            return b"", False, [], b""
+        count = 0
+        if files:
+            count = lib.gofer_open_listed(
+                self.proc_fd,
+                fd,
+                self._listing,
+                size,
+                dev,
+                RESOLVE,
+                min(files, MAX_OPENFILES),
+                self._fds,
+                self._at,
+            )
+        return (
+            bytes(ffi.buffer(self._listing, size)), True, list(self._fds[0:count]),
+            bytes(ffi.buffer(self._at, 2 * count)),
+        )  # fmt: skip
+
+    def open_file(self, dir_fd: int, name: bytes, dev: int) -> int:
+        """The regular file `name` on the directory's own device `dev`, opened for reading; or minus errno."""
+        result: int = lib.gofer_open_file(self.proc_fd, dir_fd, name, dev, RESOLVE)
+        return result
 
     def _convert(self, raw: bytes, dev: int, limit: int) -> tuple[bytes, int, bool]:
         """struct linux_dirent64[] to 9P entries: (entries, offset behind the last one, all of them?)."""

@@ -12,18 +12,26 @@ settled on `9P2000.L.sentry`:
 - Tlcreatefd: creates (never follows) a regular file in directory `dfid`; `newfid` names it; the
   descriptor comes as with Tlopenfd.
 - Treopen: carries a descriptor of a memfd and gets an O_RDONLY reopening of the same file back.
+- Tlistdirs: lists directories with the attributes of what is in them: those called `names` in the directory
+  that `path` leads to from `fid`, or that one itself (no names).  Each is told whole or not at all, in
+  at most `size` bytes together; `data` is described at DIRECTORY, and may stop early, but for the first.
+  Up to `files` regular files of each are opened for reading, and their descriptors come along.
+- Topenfiles: opens the regular files `names` of the directory that `path` leads to from `fid` for reading.
+  `errors` has a u32 for each, 0 where the file's descriptor is among the `fds` that come along, in
+  the order of the names.  EXDEV: not a regular file, or on another device than the directory.
 
-At most one descriptor travels with a message, attached to its first byte.
+Descriptors are attached to the first byte of their message: one, or `fds` of them.
 """
 
 from __future__ import annotations
 
 import errno
-from _struct import Struct
+from _struct import Struct, unpack_from
 
 from gofer.codec import (
     HEADER,
     MAX_MSIZE,
+    MAX_NAMES,
     MAX_OFFSET,
     MAX_WALK,
     MIN_MSIZE,
@@ -36,6 +44,7 @@ from gofer.codec import (
     Qid,
     check_name,
     get_qid,
+    make_attr,
     put_qid,
 )
 
@@ -67,6 +76,9 @@ SETATTR_ALL = 0x1FF
 LOCK_SUCCESS = 0
 LOCK_BLOCKED = 1
 LOCK_ERROR = 2
+
+#: Descriptors that one message carries at most.
+MAX_OPENFILES = MAX_NAMES
 
 
 # fmt: off
@@ -141,6 +153,10 @@ class Tlcreatefd(Message, type=204, fields="dfid:u32 newfid:u32 name:name flags:
 class Rlcreatefd(Message, type=205, fields="attr:attr iounit:u32 hasfd:bool"): ...
 class Treopen(Message, type=206): ...
 class Rreopen(Message, type=207, fields="hasfd:bool"): ...
+class Tlistdirs(Message, type=208, fields="fid:u32 path:names names:manynames size:u32 files:u8"): ...
+class Rlistdirs(Message, type=209, fields="data:data fds:u8"): ...
+class Topenfiles(Message, type=210, fields="fid:u32 path:names names:manynames"): ...
+class Ropenfiles(Message, type=211, fields="errors:data fds:u8"): ...
 # fmt: on
 
 
@@ -208,6 +224,80 @@ def decode_dirents(data: bytes) -> list[tuple[Qid, int, int, bytes]]:
             raise ProtocolError("bad directory entry")
         entries.append((qid, offset, kind, check_name(data[end:pos], dots=True)))
     return entries
+
+
+#: An entry of a listing (Rlistdirs), its name behind it: qid path, nlink rdev size blocks, atime mtime ctime
+#: in nanoseconds, mode uid gid blksize, the name's length, DT_ type, and whether more is known.
+LISTED = Struct("<5Q3q4IHBB")
+
+
+#: What stands before each directory's entries in Rlistdirs.data: errno (0, or the rest is 0), bytes of
+#: entries, whether they are all (else there are none), and how many files were opened, whose entries'
+#: indices (u16) come next.
+DIRECTORY = Struct("<IIBB")
+
+
+def decode_directories(data: bytes) -> list[tuple[int, Listing | None, tuple[int, ...]]]:
+    """Rlistdirs.data: (errno, listing or None when it is too large, indices of opened files) of each."""
+    directories: list[tuple[int, Listing | None, tuple[int, ...]]] = []
+    pos, total = 0, len(data)
+    while pos < total:
+        if pos + DIRECTORY.size > total:
+            raise ProtocolError("short directory")
+        error, size, complete, opened = DIRECTORY.unpack_from(data, pos)
+        pos += DIRECTORY.size
+        start = pos + 2 * opened
+        end = start + size
+        if end > total:
+            raise ProtocolError("short directory")
+        at = unpack_from(f"<{opened}H", data, pos)
+        listing = Listing(data[start:end]) if complete and not error else None
+        if opened and (listing is None or max(at) >= len(listing.brief) or len(set(at)) != opened):
+            raise ProtocolError("bad index")
+        directories.append((error, listing, at))
+        pos = end
+    return directories
+
+
+class Listing:
+    """What Rlistdirs tells of a directory; ProtocolError for names that can't be, or stand there twice."""
+
+    __slots__ = ("_at", "brief", "data")
+
+    def __init__(self, data: bytes) -> None:
+        #: As it came.
+        self.data = data
+        #: (qid path, DT_ type, name) in the server's order.
+        self.brief: list[tuple[int, int, bytes]] = []
+        self._at: dict[bytes, int] = {}
+        pos, total = 0, len(data)
+        head, unpack = LISTED.size, LISTED.unpack_from
+        while pos < total:
+            if pos + head > total:
+                raise ProtocolError("short entry")
+            fields = unpack(data, pos)
+            end = pos + head + fields[12]
+            name = data[pos + head : end]
+            if end > total or fields[13] > 15:
+                raise ProtocolError("bad entry")
+            self.brief.append((fields[0], fields[13], name))
+            self._at[check_name(name)] = pos
+            pos = end
+        if len(self._at) != len(self.brief):
+            raise ProtocolError("a name twice")
+
+    def ino(self, name: bytes) -> int:
+        ino: int = LISTED.unpack_from(self.data, self._at[name])[0]
+        return ino
+
+    def attr(self, name: bytes) -> Attr | None:
+        """The attributes of `name`; None: it has to be walked to.  KeyError, ProtocolError."""
+        path, nlink, rdev, size, blocks, atime, mtime, ctime, mode, uid, gid, blksize, _, _, known = (
+            LISTED.unpack_from(self.data, self._at[name])
+        )
+        if not known:
+            return None
+        return make_attr(path, mode, uid, gid, nlink, rdev, size, blksize, blocks, atime, mtime, ctime)
 
 
 # mypy's word for a re-export: `sentry` imports only this module.  (Messages need no mention.)

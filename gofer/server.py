@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
-from _struct import Struct
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET
+from _struct import Struct, pack
+from time import monotonic_ns
 
 from gofer.messages import HEADER, Message, ProtocolError, Rlerror, Treopen, decode_request
 from sentry.abi.errors import SysError
@@ -19,23 +20,31 @@ from sentry.abi.errors import SysError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from gofer.session import Session
 
 _INT = Struct("=i")
 _RECEIVE = 65536
+_ROOM = CMSG_SPACE(_INT.size)
+#: Longer than most clients take from a reply to the next request.
+_SPIN_NS = 150_000
 #: Descriptors in the air: the protocol sends one at a time and waits for the reply.
 _MAX_PENDING_FDS = 16
 
 
 class Server:
-    __slots__ = ("_fds", "_pending", "log", "session", "sock")
+    __slots__ = ("_fds", "_pending", "_spin", "log", "session", "sock")
 
-    def __init__(self, sock: socket, session: Session, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, sock: socket, session: Session, log: Callable[[str], None], spin: bool = False
+    ) -> None:
+        """`spin`: wait for the next request awake for a moment, because there is a CPU to spare."""
         self.sock = sock
         self.session = session
         self.log = log
+        self._spin = spin
         self._pending = b""
         self._fds: list[int] = []
 
@@ -53,7 +62,7 @@ class Server:
 
     def _receive(self) -> bool:
         """Receive once and answer every whole frame; False at the end of the connection."""
-        data, ancillary, _, _ = self.sock.recvmsg(_RECEIVE, CMSG_SPACE(_INT.size), MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = self._wait()
         for level, kind, payload in ancillary:
             if level == SOL_SOCKET and kind == SCM_RIGHTS:
                 for (fd,) in _INT.iter_unpack(payload[: len(payload) & ~3]):
@@ -75,13 +84,26 @@ class Server:
             self._drop_fds()
         return True
 
+    def _wait(self) -> Any:
+        """The next bytes.  Whoever has just asked asks again, mostly, and waking a sleeper takes longer than
+        answering."""
+        if self._spin:
+            until = monotonic_ns() + _SPIN_NS
+            while monotonic_ns() < until:
+                try:
+                    return self.sock.recvmsg(_RECEIVE, _ROOM, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
+                except BlockingIOError:
+                    os.sched_yield()
+        return self.sock.recvmsg(_RECEIVE, _ROOM, MSG_CMSG_CLOEXEC)
+
     def _drop_fds(self) -> None:
         while self._fds:
             os.close(self._fds.pop())
 
     def _serve_frame(self, frame: bytes) -> None:
         tag = HEADER.unpack_from(frame)[2]
-        received = reply_fd = -1
+        received = -1
+        fds: Sequence[int] = ()
         try:
             try:
                 _, message = decode_request(frame)
@@ -89,7 +111,8 @@ class Server:
                     received = self._fds.pop(0)
                 reply = self.session.handle(message, received)
                 if not isinstance(reply, Message):
-                    reply, reply_fd = reply
+                    reply, sent = reply
+                    fds = (sent,) if isinstance(sent, int) else sent
                 out = reply.encode(tag)
                 if len(out) > self.session.msize:
                     raise SysError(errno.EMSGSIZE)
@@ -98,15 +121,15 @@ class Server:
             except Exception as exc:
                 self.log(f"bug while serving {_describe(frame)}: {exc.__class__.__name__}: {exc}")
                 out = Rlerror(errno.EIO).encode(tag)
-            self._send(out, reply_fd)
+            self._send(out, fds)
         finally:
-            for fd in (received, reply_fd):
+            for fd in (received, *fds):
                 if fd >= 0:
                     os.close(fd)
 
-    def _send(self, out: bytes, fd: int) -> None:
-        if fd >= 0:
-            sent = self.sock.sendmsg([out], [(SOL_SOCKET, SCM_RIGHTS, _INT.pack(fd))])
+    def _send(self, out: bytes, fds: Sequence[int]) -> None:
+        if fds:
+            sent = self.sock.sendmsg([out], [(SOL_SOCKET, SCM_RIGHTS, pack(f"={len(fds)}i", *fds))])
             out = out[sent:]
         if out:
             self.sock.sendall(out)

@@ -21,6 +21,7 @@ from gofer.fids import Export, Fid, FidTable
 from gofer.fileops import FileOps
 from gofer.localfs import WRITE_FLAGS, LocalFS
 from gofer.messages import (
+    DIRECTORY,
     EXTENSION,
     IOHDRSZ,
     LOCK_BLOCKED,
@@ -28,6 +29,7 @@ from gofer.messages import (
     LOCK_SUCCESS,
     MAX_MSIZE,
     MAX_OFFSET,
+    MAX_OPENFILES,
     MIN_MSIZE,
     NOFID,
     NONUNAME,
@@ -44,9 +46,11 @@ from gofer.messages import (
     Rlcreate,
     Rlcreatefd,
     Rlerror,
+    Rlistdirs,
     Rlock,
     Rlopen,
     Rlopenfd,
+    Ropenfiles,
     Rread,
     Rreaddir,
     Rreopen,
@@ -66,7 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    Reply = Message | tuple[Message, int]
+    Reply = Message | tuple[Message, int | Sequence[int]]
 
 _FLOCK = "<hh4xqqi4x"  # struct flock: type whence start len pid
 
@@ -213,6 +217,81 @@ class Session(FileOps, Xattrs):
         if not msg.names:
             stats = [os.fstat(self.fid(msg.fid).path_fd)]
         return Rwalkgetattr(error, [self.fs.attr(st) for st in stats])
+
+    def reach(self, msg: Message) -> Fid:
+        """What `path` leads to from `fid`: itself, or one that is in no table, which the caller closes."""
+        start = fid = self.fid(msg.fid)
+        for name in msg.path:
+            try:
+                below, _ = self.child(fid, name)
+            finally:
+                if fid is not start:
+                    fid.close()
+            fid = below
+        return fid
+
+    def listdirs(self, msg: Message) -> Reply:
+        top = self.reach(msg)
+        room = min(msg.size, self.msize - IOHDRSZ)
+        data: list[bytes] = []
+        fds: list[int] = []
+        try:
+            for name in msg.names or (b"",):
+                most = min(msg.files, MAX_OPENFILES - len(fds))
+                complete = True
+                try:
+                    part, complete, opened = self.listing(top, name, room - DIRECTORY.size - 2 * most, most)
+                    fds += opened
+                except (SysError, OSError) as exc:
+                    part = DIRECTORY.pack(exc.errno or errno.EIO, 0, 0, 0)
+                data.append(part)
+                room -= len(part)
+                if not complete or room <= DIRECTORY.size:
+                    break
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        finally:
+            if top is not self.fids.find(msg.fid):
+                top.close()
+        return Rlistdirs(b"".join(data), len(fds)), fds
+
+    def listing(self, top: Fid, name: bytes, room: int, files: int) -> tuple[bytes, bool, list[int]]:
+        """DIRECTORY and entries of `name` in `top` (b"": of `top`), whether all, and its opened files."""
+        fid = self.child(top, name)[0] if name else top
+        try:
+            if fid.kind != S_IFDIR:
+                raise SysError(errno.ENOTDIR)
+            if fid.hidden:
+                return DIRECTORY.pack(0, 0, 1, 0), True, []
+            fd = self.fs.reopen(fid.path_fd, S_IFDIR, os.O_RDONLY)
+            try:
+                entries, complete, opened, at = self.fs.listdir(fd, os.fstat(fd).st_dev, room, files)
+            finally:
+                os.close(fd)
+        finally:
+            if fid is not top:
+                fid.close()
+        head = DIRECTORY.pack(0, len(entries), complete, len(opened))
+        return head + at + entries, complete, opened
+
+    def openfiles(self, msg: Message) -> Reply:
+        fid = self.reach(msg)
+        try:
+            if fid.kind != S_IFDIR:
+                raise SysError(errno.ENOTDIR)
+            dev = os.fstat(fid.path_fd).st_dev
+            results = [
+                -errno.ENOENT if fid.hidden else self.fs.open_file(fid.path_fd, name, dev)
+                for name in msg.names
+            ]
+        finally:
+            if fid is not self.fids.find(msg.fid):
+                fid.close()
+        fds = [result for result in results if result >= 0]
+        errors = pack(f"<{len(results)}I", *[max(0, -result) for result in results])
+        return Ropenfiles(errors, len(fds)), fds
 
     def clunk(self, msg: Message) -> Reply:
         fid = self.fids.remove(msg.fid)

@@ -10,6 +10,7 @@
 #ifndef SENTRY_DCACHE_H
 #define SENTRY_DCACHE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "vfs.h"
@@ -19,6 +20,7 @@
 #define DNODE_HASHED 1   /* stands in the table: no other dnode has this name there */
 #define DNODE_NEGATIVE 2 /* there is no such file */
 #define DNODE_EXACT 4    /* a directory of which the table tells the truth */
+#define DNODE_LEARNT 8   /* no Dentry is behind it: engine/learnt.c */
 
 /* A name in a directory (sentry/fs/dentry.py, Dentry). */
 struct dnode {
@@ -27,6 +29,7 @@ struct dnode {
     struct vnode *vnode;   /* NULL: negative, or unknown to the engine */
     struct vmount *mounts; /* that cover it, the newest first */
     struct vfile *spares;  /* files that were open here: engine/fast_open.c */
+    struct dnode *learnt;  /* names below that are DNODE_LEARNT */
     char *name;            /* brief, or allocated */
     char *link;            /* what the symbolic link says, NULL: not known, or not always the same */
     uint32_t hash, flags, refs, mounted;
@@ -75,6 +78,18 @@ void dnode_unhash(struct dnode *d);
 void dnode_move(struct dnode *d, struct dnode *parent, const char *name, uint32_t size);
 void dnode_set_link(struct dnode *d, const char *text, uint32_t size);
 
+/* engine/learnt.c: what a listing (Rlistdir.data) tells about names that Python does not know. */
+#define LEARNT_MAX 16384
+extern uint32_t learnt_count, learnt_limit;
+/* How many are new.  What has a dnode already, or several links, is left out; dir_nlink (unless 0) is what
+ * directories show. */
+uint32_t dnode_learn(struct dnode *dir, const uint8_t *listing, size_t size, uint64_t dev, uint32_t dir_nlink);
+/* The learnt dnode of a name, or NULL. */
+struct dnode *dnode_learnt(const struct dnode *dir, const char *name, uint32_t size);
+/* No file may be lent to it any more; likewise for all below `dir`. */
+void dnode_unlearn(struct dnode *d);
+void dnode_unlearn_all(struct dnode *dir);
+
 struct vmount *vmount_new(struct dnode *root, uint32_t flags, uint64_t id);
 void vmount_free(struct vmount *m);
 void vmount_set_flags(struct vmount *m, uint32_t flags);
@@ -107,6 +122,9 @@ int vnode_allowed(const struct vnode *v, const struct vcred *cred, uint32_t mask
 #define MNT_NODEV 4
 #define MNT_NOEXEC 8
 
+/* dnode_new in memory that is there already, all zeroes, and that free() takes. */
+int dnode_init(struct dnode *d, struct dnode *parent, const char *name, uint32_t size, struct vnode *v,
+               uint32_t flags);
 struct vmount *mount_over(const struct vmount *mount, const struct dnode *d);
 struct dnode *dnode_find(const struct dnode *parent, const char *name, uint32_t size);
 

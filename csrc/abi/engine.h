@@ -44,6 +44,7 @@ struct guest_hot {
     uint32_t ids[8];  /* by HOT_* */
     uint64_t sigmask;
     uint64_t pending; /* signals that would be delivered if they were not blocked */
+    uint64_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
 };
 
 #define HOT_PID 0
@@ -85,7 +86,7 @@ struct guest_thread {
     struct sighand *sighand; /* likewise; NULL: none on signals */
     int32_t task_tgid, task_tid; /* in the sandbox */
     uint32_t task_uid;
-    uint32_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
+    uint32_t reserved;
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;
 };
@@ -143,6 +144,16 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
                 const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
                 struct guest_thread **zygote);
 
+/* platform/boot.c: the same by a thread, for `trap` only.  NULL when there is none; what `filter` and `parts` point
+ * to must stay until the end. */
+struct boot_thread;
+struct boot_thread *ptrace_boot_begin(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,
+                                      const struct vdso_part *parts, int part_count);
+int ptrace_boot_end(struct boot_thread *b, uint64_t *vdso_start, uint64_t *vdso_elf, struct guest_thread **zygote);
+
+/* platform/vdso.c: where a function of the vDSO lies, relative to its ELF header; 0: it has none of that name. */
+uint64_t vdso_function(const void *elf, uint64_t size, const char *name);
+
 /* platform/platform.c: the same calls for either platform.  Before boot, say which one it is. */
 void engine_use_trap(struct engine *e);
 int guest_resume(struct engine *e, struct guest_thread *g);
@@ -159,6 +170,9 @@ int64_t guest_syscall(struct engine *e, struct guest_thread *g, uint64_t number,
 int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,
                         uint32_t wanted);
 int guest_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);
+/* A clone of the process that has private anonymous memory at `addr`. */
+int guest_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                     struct guest_thread **child);
 /* Bytes of private executable memory whose protection is `prot`, each aligned word by one store; behind it no
  * processor executes what was there before. */
 int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,

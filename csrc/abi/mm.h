@@ -4,8 +4,11 @@
  * specification and does everything else through the calls below.  Guest memory itself is the platform's.
  *
  * A mapping refers to Python objects (files, names) by number.  mm.c counts the mappings that refer to each;
- * the first reference is Python's to make (`mm_object_new`), and where the last one has gone, Python is told by
- * `mm_dead_object` and lets the object go.
+ * numbers are Python's to make (`mm_object_new`), and where the last reference has gone, Python is told by
+ * `mm_dead_object` and lets the object go.  Until then a file can be mapped again.  The engine may leave that for
+ * Python to find when it has the next trap: for that long, a file is not closed.
+ *
+ * A spare file (vfs.h) has a number as long as it is one, mapped or not: nobody needs be told of the last mapping.
  */
 #ifndef SENTRY_MM_H
 #define SENTRY_MM_H
@@ -44,6 +47,7 @@ struct mm {
     uint32_t state;     /* MM_* */
 };
 
+struct vfile;
 struct mm *mm_new(struct commit *commit);
 void mm_free(struct mm *mm);
 
@@ -51,6 +55,12 @@ void mm_free(struct mm *mm);
 uint32_t mm_object_new(void);
 void mm_object_get(uint32_t object);
 void mm_object_put(uint32_t object);
+/* How many references there are. */
+uint32_t mm_object_refs(uint32_t object);
+/* From now on `object` is the open file `f`, and f->number says so.  The file outlives its number. */
+void mm_object_bind(uint32_t object, struct vfile *f);
+/* Free the number of a file that was spare, if it is not mapped; 1: it is, and keeps it. */
+int mm_object_drop(uint32_t object);
 /* An object that nothing refers to any more, 0 if there is none.  Its number is free from now on. */
 uint32_t mm_dead_object(void);
 
@@ -61,6 +71,8 @@ int mm_is_free(const struct mm *mm, uint64_t start, uint64_t end);
 /* A place for `size` bytes, 0 if there is none: below mmap_base, or else anywhere; or the lowest, or highest, in
  * [low, high). */
 uint64_t mm_find_free(const struct mm *mm, uint64_t size);
+/* As mm_find_free; private anonymous memory of whole huge pages comes to lie where the host can use huge ones. */
+uint64_t mm_find_anon(const struct mm *mm, uint64_t size);
 uint64_t mm_find_low(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high);
 uint64_t mm_find_high(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high);
 /* Whether [start, end) shows `file` from `offset` on, privately, as it would if it were mapped anew; no code. */

@@ -1,7 +1,8 @@
 /* The record: memory that one host thread of a stub shares with the engine (platform `trap`).
  *
  *      0x00000  struct record: the control page
- *      0x01000  the stack of the stub's code, which is the thread's alternate signal stack as well
+ *      0x01000  the stack of the stub's code, which is the thread's alternate signal stack as well; at its far
+ *               end FP states on their way, where the thread was left by PATH_DIRECT
  *      0x10000  the window: bytes on their way between guest memory and the engine
  *
  * `state` says who owns the thread.  The stub stores TRAPPED or DONE, the engine everything else; whoever
@@ -28,18 +29,22 @@
 /* record.order_nr: a system call's number, or one of these */
 #define ORDER_CLONE 0x1000   /* flags, record of the child, its offset in the child's memfd, address of r->child */
 #define ORDER_CMPXCHG 0x1001 /* address, expected, new */
-#define ORDER_XSAVE 0x1002   /* to the window */
-#define ORDER_XRSTOR 0x1003  /* from the window */
-#define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window */
+#define ORDER_XSAVE 0x1002   /* to RECORD_FP_SAVED, unless that has been done */
 #define ORDER_EXIT 0x1005    /* end this thread */
 #define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store; pages of code around it, their protection */
+
+/* Far below what the stack needs: FP states, in XSAVE's format. */
+#define RECORD_FP_SAVED 0x1000 /* stub -> engine, if fp_saved */
+#define RECORD_FP_LOAD 0x5000  /* engine -> stub, if fp_load */
 
 #define RECORD_STACK_TOP 0x10000
 #define RECORD_WINDOW 0x10000
 #define RECORD_WINDOW_SIZE 0x10000
 
 #define BELL_FD 0 /* the only descriptor that a stub has */
-#define LENT_FD 5 /* the number of one that it is lent for an mmap */
+#define LENT_FD 5 /* the numbers of those that it is lent for mmap during an order: this and the next ones */
+#define LENT_MAX 4
+#define LEND_TOKEN 0xfffffff0 /* no descriptor: close() of it asks the Sentry to lend */
 #define KICK_SIGNAL 12
 
 #define R_STATE 0x00
@@ -80,13 +85,12 @@ struct shared_page {
     uint32_t overloaded; /* there are more threads than CPUs: don't spin */
     uint64_t spin;     /* how long to spin for an answer, in ticks of the time stamp counter */
     uint64_t one;      /* 1: what is written to the bell */
-    uint64_t clock_gettime; /* address of the vDSO's function, 0 for none */
-    uint64_t getcpu;
-};
-
-struct batch_call {
-    uint64_t nr, args[6];
-    int64_t result;
+    uint32_t engine_cpu; /* where the engine runs, or ran a moment ago */
+    uint32_t crowded;    /* others want the CPUs, too: who yields waits for a time slice; sleep instead */
+    uint32_t frame_size; /* what a signal frame takes of a stack, at most */
+    uint32_t reserved;
+    uint64_t clock_gettime;      /* address of the vDSO's function, 0 for none, */
+    uint64_t clock_gettime_code; /* and its first 8 bytes: a guest may have put something else there */
 };
 
 struct record {
@@ -112,14 +116,26 @@ struct record {
     uint32_t probed_size;
     uint32_t unpatched; /* calls that the stub has answered after a signal */
     uint32_t child;        /* who the last ORDER_CLONE has made, by the host's kernel */
-    uint32_t spare;
+    uint32_t cpu;          /* where the stub runs, or ran a moment ago */
     struct guest_regs regs;
-    uint64_t padding[5];
+    uint32_t fp_saved; /* PATH_DIRECT: the FP state of this trap stands at RECORD_FP_SAVED */
+    uint32_t fp_load;  /* PATH_DIRECT: the one at RECORD_FP_LOAD is loaded before the thread runs on */
+    uint64_t padding[3];
+    uint32_t order_lends; /* so many descriptors */
+    uint32_t pad;
     uint64_t order_nr;
     uint64_t order_args[6];
     int64_t order_result;
     struct guest_hot hot; /* what the stub answers by itself */
 };
+
+/* The CPU that this thread runs on: a limit that Linux leaves in the GDT for getcpu(3). */
+static inline uint32_t current_cpu(void)
+{
+    uint32_t value;
+    __asm__ volatile("lsl %1, %0" : "=r"(value) : "r"(0x7b));
+    return value & 0xfff;
+}
 
 #define ENGINE_COPY_FAULT 5 /* record.kind: the bytes for the guest could not be delivered */
 #endif

@@ -46,12 +46,12 @@ struct vfile {
     uint32_t flags; /* O_*, as F_GETFL shows them */
     uint32_t kind;  /* VFILE_* */
     int32_t host_fd;
-    uint32_t refs; /* descriptors, and whoever else in Python holds it */
+    uint32_t number; /* by which mappings refer to it (mm.h); 0: none do, and none can without Python */
+    uint32_t refs; /* descriptors, and whoever else holds it */
     uint32_t closing; /* CLOSE_*: what its last close needs */
-    uint32_t reserved;
     void *object; /* of the kind: pipe, eventfd… */
     struct vmount *mount; /* where it was opened (dcache.h); NULL: unknown */
-    struct dnode *dnode;
+    struct dnode *dnode;  /* likewise; of what has one, it is where paths may begin */
 
     /* Parked calls hold their file: what was closed meanwhile ends with the call (engine/parking.c). */
     uint32_t holds;
@@ -71,6 +71,7 @@ struct vfile {
 #define SPARE_IDLE 1 /* nobody has it open */
 #define SPARE_OPEN 2 /* it is open, and Python has not seen it */
 #define SPARE_LAST 3 /* likewise, and it must not be kept again: Python closes it */
+#define SPARE_MAPPED 4 /* it was closed, but there are mappings of it: not to be opened until they are gone */
 
 /* Of all tables of the sandbox together, where RLIMIT_NOFILE limits one: each costs the Sentry's memory. */
 #define MAX_DESCRIPTORS 524288
@@ -146,6 +147,8 @@ struct vfile *vfile_take_closed(void);
 /* engine/fast_open.c */
 void vfile_keep(struct vfile *f, struct vmount *mount, struct dnode *d);
 void vfile_unkeep(struct vfile *f);
+/* Nobody has the spare file open any more. */
+void vfile_settle(struct vfile *f);
 
 /* engine/locks.c: POSIX locks and OFD locks (sentry/fs/locks.py).  `owner`: fd_table.owner, or the address of the
  * vfile; a range includes both ends. */

@@ -121,7 +121,7 @@ struct engine {
     struct shared_page *shared;
     uint32_t cpus, kicked_count;
     uint64_t ticks_per_us;          /* of the time stamp counter */
-    uint64_t spin_until, next_look; /* ticks */
+    uint64_t spin_until, next_look, crowded_until; /* ticks */
     uint32_t fpstate_size, mxcsr_mask;
     uint64_t fp_features;
     uint8_t fp_software[48];
@@ -154,6 +154,7 @@ void thread_name(struct engine *e, struct thread *t, int pid);
 struct epoll_event;
 int epoll_nap(struct engine *e, struct epoll_event *events, int max, int64_t timeout_ns);
 bool engine_has_report(const struct engine *e);
+bool engine_has_rest(const struct engine *e);
 int engine_report(struct engine *e, struct engine_event *events, int max);
 struct thread *thread_new(struct engine *e, int pid);
 struct thread *thread_find(struct engine *e, int pid);

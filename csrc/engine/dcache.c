@@ -96,6 +96,7 @@ void dnode_hash(struct dnode *d)
         return;
     old = dnode_find(d->parent, d->name, d->name_size);
     dnode_unhash(old);
+    dnode_unlearn(old);
     if (hashed_count >= bucket_count)
         grow();
     d->hash = hash_of(d->parent, d->name, d->name_size);
@@ -135,25 +136,32 @@ static bool set_name(struct dnode *d, const char *name, uint32_t size)
 struct dnode *dnode_new(struct dnode *parent, const char *name, uint32_t size, struct vnode *v, uint32_t flags)
 {
     struct dnode *d = calloc(1, sizeof *d);
-    if (!d)
-        return NULL;
-    d->name = d->brief;
-    d->refs = 1;
-    if (!set_name(d, name, size)) {
+    if (d && !dnode_init(d, parent, name, size, v, flags)) {
         free(d);
         return NULL;
     }
+    return d;
+}
+
+int dnode_init(struct dnode *d, struct dnode *parent, const char *name, uint32_t size, struct vnode *v,
+               uint32_t flags)
+{
+    d->name = d->brief;
+    d->refs = 1;
+    if (!set_name(d, name, size))
+        return 0;
     d->parent = parent;
     if (parent)
         parent->refs++;
     dnode_bind(d, v, flags);
-    return d;
+    return 1;
 }
 
 void dnode_free(struct dnode *d)
 {
     if (!d)
         return;
+    dnode_unlearn_all(d);
     dnode_unhash(d);
     d->vnode = NULL;
     d->flags = 0;

@@ -1,5 +1,7 @@
-/* Fast paths on private anonymous memory: mmap, munmap, mprotect, brk and madvise as allocators make them.
+/* Fast paths on memory: mmap, munmap, mprotect, brk and madvise as allocators and dynamic linkers make them.
  * The twins are in sentry/mm/{mapping,growth,manager,advise}.py.
+ *
+ * A file can be mapped here if it has a number (csrc/abi/mm.h): it is mapped somewhere, or spare.
  *
  * Bookkeeping comes first; the order to the stub that follows fails only where the host is out of memory or
  * mappings, and then the range is left unmapped in both.  What is an error otherwise is passed on: Python finds it
@@ -7,6 +9,7 @@
  */
 #include "fast.h"
 #include "mman.h"
+#include "patch.h"
 #include "platform.h"
 
 #include <errno.h>
@@ -14,7 +17,10 @@
 #include <sys/syscall.h>
 
 #define PROT_RWX 7u
-#define MAP_TAKEN (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK | MAP_FIXED)
+#define FILE_END ((1ull << 63) - GUEST_PAGE)
+#define MAP_EITHER (MAP_NORESERVE | MAP_STACK | MAP_FIXED)
+#define MAP_TAKEN (MAP_PRIVATE | MAP_ANONYMOUS | MAP_EITHER)
+#define MAP_TAKEN_FILE (MAP_PRIVATE | MAP_SHARED | MAP_DENYWRITE | MAP_EXECUTABLE | MAP_EITHER)
 
 static uint64_t page_up(uint64_t size)
 {
@@ -45,16 +51,43 @@ static int64_t order(struct call *c, uint64_t nr, uint64_t a0, uint64_t a1, uint
     return r;
 }
 
-/* Whether Python has no part in the end of [start, end): it lets go of files and names, and knows what code is
- * patched. */
-static bool is_plain(const struct mm *mm, uint64_t start, uint64_t end)
+static int64_t order_file(struct call *c, uint64_t start, uint64_t size, uint32_t flags, int fd, uint64_t offset)
+{
+    struct guest_thread *g = &c->t->g;
+    const uint32_t state = g->state;
+    int64_t r;
+    g->state = THREAD_STOPPED;
+    r = guest_map_file(c->e, g, start, size, (int)(flags & PROT_RWX),
+                       MAP_FIXED | (flags & VM_SHARED ? MAP_SHARED : MAP_PRIVATE), fd, offset);
+    if (g->state == THREAD_STOPPED)
+        g->state = state;
+    return r;
+}
+
+/* Whether code in the mapping is, or may soon be, patched: see CodePatches.withdraw. */
+static bool is_patched(const struct call *c, const struct vma *v, uint64_t start, uint64_t end)
+{
+    const struct patch_table *patches = c->t->g.patches;
+    return v->flags & VM_EXEC && (v->name || (patches && patch_knows(patches, start, end)));
+}
+
+/* Whether the file can wait for Python when nothing maps it any more: nobody is to see that it isn't closed. */
+static bool can_wait(uint32_t file)
+{
+    const struct vfile *f = mm_object_file(file);
+    return f && (f->spare || (f->node && f->node->nlink));
+}
+
+/* Whether Python has no part in the end of [start, end), which shows `file` afterwards (0: none): it lets go of files
+ * and names, and knows what code is patched. */
+static bool is_plain(const struct call *c, const struct mm *mm, uint64_t start, uint64_t end, uint32_t file)
 {
     uint32_t i, files = 0, least = UINT32_MAX;
     for (i = mm_index(mm, start); i < mm->count && mm->vmas[i].start < end; i++) {
         const struct vma *v = mm->vmas + i;
-        if (v->name || v->flags & VM_EXEC)
+        if (v->name || is_patched(c, v, start, end))
             return false;
-        if (!v->file)
+        if (!v->file || v->file == file || can_wait(v->file))
             continue;
         files++;
         if (mm_object_refs(v->file) < least)
@@ -63,24 +96,68 @@ static bool is_plain(const struct mm *mm, uint64_t start, uint64_t end)
     return !files || least > files;
 }
 
-/* 0: the mapping is made; the host's -errno: it is not; 1: Python has to do it. */
-static int64_t map_anon(struct call *c, struct mm *mm, uint64_t start, uint64_t size, uint32_t flags)
+/* What is noted down of [start, end) could not be made: the host's -errno. */
+static int64_t unmake(struct call *c, struct mm *mm, uint64_t start, uint64_t size, int64_t r)
 {
-    const int host_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | (flags & VM_NORESERVE ? MAP_NORESERVE : 0);
-    int64_t r;
-    if (!is_plain(mm, start, start + size) || mm_map(mm, start, start + size, flags, 0, 0, 0) < 0)
-        return 1;
-    r = order(c, SYS_mmap, start, size, flags & PROT_RWX, (uint64_t)host_flags);
-    if (r >= 0)
-        return 0;
     mm_remove(mm, start, start + size, 1);
     order(c, SYS_munmap, start, size, 0, 0);
     return r;
 }
 
-/* Where a mapping goes, 0: Python has to say (get_unmapped_area). */
-static uint64_t place(const struct mm *mm, uint64_t addr, uint64_t size, uint64_t flags)
+/* 0: the mapping is made; the host's -errno: it is not; 1: Python has to do it. */
+static int64_t map_anon(struct call *c, struct mm *mm, uint64_t start, uint64_t size, uint32_t flags)
 {
+    const int host_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | (flags & VM_NORESERVE ? MAP_NORESERVE : 0);
+    int64_t r;
+    if (!is_plain(c, mm, start, start + size, 0) || mm_map(mm, start, start + size, flags, 0, 0, 0) < 0)
+        return 1;
+    r = order(c, SYS_mmap, start, size, flags & PROT_RWX, (uint64_t)host_flags);
+    return r < 0 ? unmake(c, mm, start, size, r) : 0;
+}
+
+/* The host's descriptor to map `f` by (File.host_mapping), and fewer VM_MAY bits where it must not get what they say;
+ * -1: Python has to look. */
+static int host_descriptor(const struct vfile *f, uint32_t *flags)
+{
+    const uint32_t wished = *flags;
+    const struct tmpfs_data *data;
+    if (!f || !f->number || !f->mount || !vfile_readable(f))
+        return -1;
+    if (f->mount->flags & MNT_NOEXEC)
+        *flags &= ~VM_MAYEXEC;
+    if (wished & VM_SHARED && !vfile_writable(f))
+        *flags &= ~VM_MAYWRITE;
+    if (wished & ~(*flags >> 4) & PROT_RWX)
+        return -1;
+    if (f->kind == VFILE_REGULAR)
+        return f->host_fd;
+    if (f->kind != VFILE_TMPFS)
+        return -1;
+    data = f->object;
+    if (!(data->flags & TMPFS_MAPPED) ||
+        (wished & VM_SHARED && (data->flags & TMPFS_SEALABLE || !(*flags & VM_MAYWRITE))))
+        return -1;
+    return data->host_fd;
+}
+
+/* As map_anon. */
+static int64_t map_file(struct call *c, struct mm *mm, uint64_t start, uint64_t size, uint32_t flags, uint32_t file,
+                        int fd, uint64_t offset)
+{
+    /* So dynamic linkers make a library's segments, after having mapped all of it. */
+    const bool there = !(flags & VM_SHARED) && mm_is_pristine(mm, start, start + size, file, offset);
+    int64_t r;
+    if (!is_plain(c, mm, start, start + size, file) || mm_map(mm, start, start + size, flags, file, offset, 0) < 0)
+        return 1;
+    r = there ? order(c, SYS_mprotect, start, size, flags & PROT_RWX, 0)
+              : order_file(c, start, size, flags, fd, offset);
+    return r < 0 ? unmake(c, mm, start, size, r) : 0;
+}
+
+/* Where a mapping goes, 0: Python has to say (get_unmapped_area). */
+static uint64_t place(const struct mm *mm, uint64_t wish, uint64_t size, uint64_t flags)
+{
+    uint64_t addr = wish;
     if (flags & MAP_FIXED)
         return unaligned(addr) || addr < MMAP_MIN_ADDR || addr > GUEST_TOP - size ? 0 : addr;
     addr &= ~(GUEST_PAGE - 1);
@@ -88,25 +165,38 @@ static uint64_t place(const struct mm *mm, uint64_t addr, uint64_t size, uint64_
         addr = MMAP_MIN_ADDR;
     if (addr && addr <= GUEST_TOP - size && mm_is_free(mm, addr, addr + size))
         return addr;
-    return mm_find_free(mm, size);
+    return wish || !(flags & MAP_ANONYMOUS) ? mm_find_free(mm, size) : mm_find_anon(mm, size);
 }
 
 int fast_mmap(struct call *c)
 {
     struct mm *mm = call_mm(c);
-    uint64_t size = page_up(c->args[1]), flags = c->args[3], start;
+    const uint64_t size = page_up(c->args[1]), flags = c->args[3], offset = c->args[5];
+    const bool anonymous = flags & MAP_ANONYMOUS;
+    const struct vfile *f = NULL;
     uint32_t vm_flags = (c->args[2] & PROT_RWX) | VM_MAYALL;
+    uint64_t start;
     int64_t r;
-    if (!mm || flags & ~(uint64_t)MAP_TAKEN || (flags & (MAP_PRIVATE | MAP_ANONYMOUS)) != (MAP_PRIVATE | MAP_ANONYMOUS))
+    int fd = -1;
+    if (!mm || flags & ~(uint64_t)(anonymous ? MAP_TAKEN : MAP_TAKEN_FILE) || !(flags & MAP_PRIVATE) == !(flags & MAP_SHARED))
         return FAST_PASS;
-    if (!c->args[1] || !size || size > GUEST_TOP || c->args[5])
-        return FAST_PASS;
-    start = place(mm, c->args[0], size, flags);
-    if (!start)
+    if (!c->args[1] || !size || size > GUEST_TOP || unaligned(offset) ||
+        (!anonymous && offset > FILE_END - size))
         return FAST_PASS;
     if (flags & MAP_NORESERVE && !mm->commit->limit)
         vm_flags |= VM_NORESERVE;
-    r = map_anon(c, mm, start, size, vm_flags);
+    if (flags & MAP_SHARED)
+        vm_flags |= VM_SHARED;
+    if (!anonymous) {
+        f = call_file(c, c->args[4]);
+        fd = host_descriptor(f, &vm_flags);
+        if (fd < 0)
+            return FAST_PASS;
+    }
+    start = place(mm, c->args[0], size, flags);
+    if (!start)
+        return FAST_PASS;
+    r = f ? map_file(c, mm, start, size, vm_flags, f->number, fd, offset) : map_anon(c, mm, start, size, vm_flags);
     if (r > 0)
         return FAST_PASS;
     return call_return(c, r < 0 ? r : (int64_t)start);
@@ -120,7 +210,7 @@ int fast_munmap(struct call *c)
     if (!mm || unaligned(addr) || !size || addr > GUEST_TOP || size > GUEST_TOP - addr)
         return FAST_PASS;
     size = page_up(size);
-    if (!is_plain(mm, addr, addr + size))
+    if (!is_plain(c, mm, addr, addr + size, 0))
         return FAST_PASS;
     r = mm_unmap(mm, addr, addr + size);
     if (r < 0)
@@ -128,11 +218,11 @@ int fast_munmap(struct call *c)
     return call_return(c, r ? order(c, SYS_munmap, addr, size, 0, 0) : 0);
 }
 
-static bool has_code(const struct mm *mm, uint64_t start, uint64_t end)
+static bool has_patches(const struct call *c, const struct mm *mm, uint64_t start, uint64_t end)
 {
     uint32_t i;
     for (i = mm_index(mm, start); i < mm->count && mm->vmas[i].start < end; i++)
-        if (mm->vmas[i].flags & VM_EXEC)
+        if (is_patched(c, mm->vmas + i, start, end))
             return true;
     return false;
 }
@@ -144,7 +234,7 @@ int fast_mprotect(struct call *c)
     int64_t r;
     if (!mm || unaligned(addr) || prot & ~(uint64_t)PROT_RWX || end <= addr || end > GUEST_TOP)
         return FAST_PASS;
-    if (has_code(mm, addr, end))
+    if (has_patches(c, mm, addr, end))
         return FAST_PASS;
     if (mm_check_protect(mm, addr, end, (uint32_t)prot, &done, &charged) < 0) {
         mm->commit->used -= (int64_t)charged;
@@ -171,7 +261,7 @@ int fast_brk(struct call *c)
     old_end = page_up(mm->brk);
     end = page_up(addr);
     if (end < old_end) {
-        if (!is_plain(mm, end, old_end))
+        if (!is_plain(c, mm, end, old_end, 0))
             return FAST_PASS;
         if (mm_unmap(mm, end, old_end) < 0)
             return FAST_PASS;

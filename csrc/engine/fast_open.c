@@ -49,7 +49,7 @@ static int install(struct call *c, struct vfile *f, uint32_t flags)
     if (fd < 0)
         return FAST_PASS;
     f->spare = SPARE_OPEN;
-    f->refs = 1;
+    f->refs++;
     f->pos = 0;
     f->flags = (flags & OPEN_KEPT) | OPEN_LARGEFILE;
     fd_table_put(c->t->g.files, (uint32_t)fd, f, flags & O_CLOEXEC);

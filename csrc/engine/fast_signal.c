@@ -1,4 +1,4 @@
-/* Fast paths on signals: actions, and a signal to oneself whose handler runs at once (raise(3)).
+/* Fast paths on signals: actions, and a signal to oneself: one whose handler runs at once (raise(3)), or that is ignored.
  * The twins are in sentry/syscalls/signals.py and sentry/kernel/{signals,task}.py. */
 #include "fast.h"
 #include "sighand.h"
@@ -50,7 +50,7 @@ int fast_sigaction(struct call *c)
             return FAST_PASS;
         new.flags &= KNOWN;
         new.mask &= ~UNBLOCKABLE;
-        if (ignores(&new, signo) && !ignores(a, signo)) /* what is pending has to be thrown away */
+        if (ignores(&new, signo)) /* what is pending, as it may be even if it was ignored before, has to be thrown away */
             return FAST_PASS;
         if (c->out_size) /* call_in may have used the same memory */
             memcpy(c->out, a, sizeof *a);
@@ -60,37 +60,23 @@ int fast_sigaction(struct call *c)
 }
 
 /* The signal goes to the caller, nothing else is pending, and a handler takes it. */
-static int raise_signal(struct call *c, int32_t signo)
+static int run_handler(struct call *c, int32_t signo, int32_t code)
 {
     struct guest_thread *g = &c->t->g;
-    const struct signal_action *a;
+    const struct signal_action *a = g->sighand->actions + signo;
     struct signal_frame s = {0};
-    struct guest_regs *r = &g->regs;
-    uint64_t mask = g->hot->sigmask & ~UNBLOCKABLE, rax = r->rax;
-    int32_t head[6];
-    if (!g->sighand || signo < 1 || signo > 31 || BIT(signo) & (mask | STOPS_OR_CONTINUES))
+    uint64_t mask = g->hot->sigmask & ~UNBLOCKABLE;
+    const int32_t head[6] = {signo, 0, code, 0, g->task_tgid, (int32_t)g->task_uid};
+    if (!(a->flags & RESTORER) || a->flags & SA_RESETHAND || g->hot->altstack)
         return FAST_PASS;
-    a = g->sighand->actions + signo;
-    if (g->hot->pending || a->handler <= HANDLER_IGNORE || !(a->flags & RESTORER) || a->flags & SA_RESETHAND ||
-        g->altstack)
-        return FAST_PASS;
-    head[0] = signo;
-    head[1] = 0;
-    head[2] = SI_TKILL;
-    head[3] = 0;
-    head[4] = g->task_tgid;
-    head[5] = (int32_t)g->task_uid;
     memcpy(s.info, head, sizeof head);
     s.handler = a->handler;
     s.restorer = a->restorer;
     s.mask = mask;
-    s.stack = r->rsp - 128; /* the red zone */
+    s.stack = g->regs.rsp - 128; /* the red zone */
     s.alt_flags = SS_DISABLE;
-    r->rax = 0; /* what the call returns, once the handler has */
-    if (guest_push_frame(c->e, g, &s) < 0) {
-        r->rax = rax;
+    if (call_push_frame(c, &s) < 0)
         return FAST_PASS;
-    }
     mask |= a->mask;
     if (!(a->flags & SA_NODEFER))
         mask |= BIT(signo);
@@ -98,12 +84,38 @@ static int raise_signal(struct call *c, int32_t signo)
     return FAST_JUMP;
 }
 
+/* A signal to the calling thread, which may send it (who may not signal himself?).  Those that stop or end a process,
+ * that have to wait, or that wait already, are Python's. */
+static int signal_self(struct call *c, int32_t signo, int32_t code)
+{
+    struct guest_thread *g = &c->t->g;
+    const struct signal_action *a;
+    if (signo == 0)
+        return call_return(c, 0);
+    if (!g->sighand || signo < 1 || signo > 31 || g->task_tgid == 1 || g->hot->pending ||
+        BIT(signo) & (g->hot->sigmask | STOPS_OR_CONTINUES))
+        return FAST_PASS;
+    a = g->sighand->actions + signo;
+    if (ignores(a, signo))
+        return code == SI_TKILL ? call_return(c, 0) : FAST_PASS; /* another thread may block it, and keep it */
+    return a->handler == HANDLER_DEFAULT ? FAST_PASS : run_handler(c, signo, code);
+}
+
+/* The process's first thread gets what it doesn't block, whoever else there is. */
+int fast_kill(struct call *c)
+{
+    const struct guest_thread *g = &c->t->g;
+    if (!g->task_tid || g->task_tid != g->task_tgid || (int32_t)c->args[0] != g->task_tgid)
+        return FAST_PASS;
+    return signal_self(c, (int32_t)c->args[1], SI_USER);
+}
+
 int fast_tgkill(struct call *c)
 {
     const struct guest_thread *g = &c->t->g;
     if (!g->task_tid || (int32_t)c->args[0] != g->task_tgid || (int32_t)c->args[1] != g->task_tid)
         return FAST_PASS;
-    return raise_signal(c, (int32_t)c->args[2]);
+    return signal_self(c, (int32_t)c->args[2], SI_TKILL);
 }
 
 int fast_tkill(struct call *c)
@@ -111,5 +123,5 @@ int fast_tkill(struct call *c)
     const struct guest_thread *g = &c->t->g;
     if (!g->task_tid || (int32_t)c->args[0] != g->task_tid)
         return FAST_PASS;
-    return raise_signal(c, (int32_t)c->args[1]);
+    return signal_self(c, (int32_t)c->args[1], SI_TKILL);
 }

@@ -3,6 +3,7 @@
  *
  * The last close of a file is Python's.  Where nobody can tell it from a later one (CLOSE_LATER) the engine goes on
  * at once and Python hears of it before it sees the next call. */
+#include "mm.h"
 #include "waiter.h"
 
 #include <string.h>
@@ -71,6 +72,11 @@ void fd_table_copy(struct fd_table *to, const struct fd_table *from)
     descriptor_count += to->used;
 }
 
+void vfile_settle(struct vfile *f)
+{
+    f->spare = f->number && mm_object_refs(f->number) ? SPARE_MAPPED : SPARE_IDLE;
+}
+
 int vfile_close(struct vfile *f, uint64_t owner, int later)
 {
     if (f->node->guarded)
@@ -85,7 +91,7 @@ int vfile_close(struct vfile *f, uint64_t owner, int later)
     if (--f->refs)
         return 1;
     if (f->spare == SPARE_OPEN) {
-        f->spare = SPARE_IDLE;
+        vfile_settle(f);
         return 1;
     }
     f->next_dropped = NULL;

@@ -5,14 +5,20 @@
  */
 #include "mm.h"
 #include "mman.h"
+#include "vfs.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+struct object {
+    uint32_t refs;      /* of a free number: the next free one */
+    struct vfile *file; /* NULL: something else */
+};
+
 static struct {
-    uint32_t *refs; /* [room]; of a free number: the next free one */
+    struct object *all; /* [room] */
     uint32_t room, first_free;
     uint32_t *dead; /* [dead_count] */
     uint32_t dead_count;
@@ -21,17 +27,17 @@ static struct {
 static bool objects_grow(void)
 {
     uint32_t room = objects.room ? 2 * objects.room : 64, i;
-    uint32_t *refs = realloc(objects.refs, room * sizeof *refs);
+    struct object *all = realloc(objects.all, room * sizeof *all);
     uint32_t *dead;
-    if (refs)
-        objects.refs = refs;
+    if (all)
+        objects.all = all;
     dead = realloc(objects.dead, room * sizeof *dead);
     if (dead)
         objects.dead = dead;
-    if (!refs || !dead)
+    if (!all || !dead)
         return false;
     for (i = room - 1; i >= objects.room && i > 0; i--) {
-        refs[i] = objects.first_free;
+        all[i] = (struct object){.refs = objects.first_free};
         objects.first_free = i;
     }
     objects.room = room;
@@ -44,15 +50,45 @@ uint32_t mm_object_new(void)
     if (!objects.first_free && !objects_grow())
         return 0;
     object = objects.first_free;
-    objects.first_free = objects.refs[object];
-    objects.refs[object] = 1;
+    objects.first_free = objects.all[object].refs;
+    objects.all[object].refs = 1;
     return object;
+}
+
+void mm_object_bind(uint32_t object, struct vfile *f)
+{
+    objects.all[object].file = f;
+    f->number = object;
+}
+
+static void free_number(uint32_t object)
+{
+    struct object *o = objects.all + object;
+    if (o->file)
+        o->file->number = 0;
+    o->file = NULL;
+    o->refs = objects.first_free;
+    objects.first_free = object;
+}
+
+int mm_object_drop(uint32_t object)
+{
+    if (object && objects.all[object].refs)
+        return 1;
+    if (object)
+        free_number(object);
+    return 0;
+}
+
+static bool is_spare(const struct object *o)
+{
+    return o->file && o->file->spare;
 }
 
 void mm_object_get(uint32_t object)
 {
     uint32_t i;
-    if (!object || objects.refs[object]++)
+    if (!object || objects.all[object].refs++ || is_spare(objects.all + object))
         return;
     /* Dead, but Python has not been told yet: back to life. */
     for (i = 0; objects.dead[i] != object; i++)
@@ -62,8 +98,13 @@ void mm_object_get(uint32_t object)
 
 void mm_object_put(uint32_t object)
 {
-    if (object && --objects.refs[object] == 0)
+    struct object *o = objects.all + object;
+    if (!object || --o->refs)
+        return;
+    if (!is_spare(o))
         objects.dead[objects.dead_count++] = object;
+    else if (o->file->spare == SPARE_MAPPED)
+        o->file->spare = SPARE_IDLE;
 }
 
 uint32_t mm_dead_object(void)
@@ -72,14 +113,23 @@ uint32_t mm_dead_object(void)
     if (!objects.dead_count)
         return 0;
     object = objects.dead[--objects.dead_count];
-    objects.refs[object] = objects.first_free;
-    objects.first_free = object;
+    free_number(object);
     return object;
+}
+
+bool mm_has_dead(void)
+{
+    return objects.dead_count != 0;
 }
 
 uint32_t mm_object_refs(uint32_t object)
 {
-    return objects.refs[object];
+    return objects.all[object].refs;
+}
+
+struct vfile *mm_object_file(uint32_t object)
+{
+    return objects.all[object].file;
 }
 
 struct mm *mm_new(struct commit *commit)
@@ -274,6 +324,13 @@ uint64_t mm_find_free(const struct mm *mm, uint64_t size)
 {
     uint64_t addr = mm_find_high(mm, size, MMAP_MIN_ADDR, mm->mmap_base);
     return addr ? addr : mm_find_low(mm, size, LEGACY_BASE, mm->top);
+}
+
+/* __thp_get_unmapped_area, also in what it does with a place that is aligned by itself. */
+uint64_t mm_find_anon(const struct mm *mm, uint64_t size)
+{
+    uint64_t addr = size & (HUGE_PAGE - 1) ? 0 : mm_find_free(mm, size + HUGE_PAGE);
+    return addr ? (addr + HUGE_PAGE) & ~(HUGE_PAGE - 1) : mm_find_free(mm, size);
 }
 
 int mm_is_pristine(const struct mm *mm, uint64_t start, uint64_t end, uint32_t file, uint64_t offset)

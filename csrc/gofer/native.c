@@ -11,6 +11,8 @@
 #include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -49,6 +51,147 @@ int gofer_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, ui
 int gofer_getdents(int fd, void *buf, size_t size)
 {
     return result(syscall(SYS_getdents64, fd, buf, size));
+}
+
+#define LIST_BUFFER 32768
+#define MAX_SECONDS 9000000000ll /* as in gofer/codec.py */
+
+struct linux_dirent64 {
+    uint64_t ino;
+    int64_t off;
+    uint16_t reclen;
+    uint8_t type;
+    char name[];
+};
+
+/* An entry of a listing (gofer/messages.py, LISTED), its name behind it. */
+struct listed {
+    uint64_t path, nlink, rdev, size, blocks;
+    int64_t atime, mtime, ctime;
+    uint32_t mode, uid, gid, blksize;
+    uint16_t name_size;
+    uint8_t type, known;
+} __attribute__((packed));
+
+static int64_t nanoseconds(const struct timespec *t)
+{
+    int64_t s = t->tv_sec;
+    if (s > MAX_SECONDS)
+        s = MAX_SECONDS;
+    if (s < -MAX_SECONDS)
+        s = -MAX_SECONDS;
+    return s * 1000000000 + t->tv_nsec;
+}
+
+/* gofer/localfs.py, qid_path. */
+static uint64_t qid_path(uint64_t dev, int64_t index, uint64_t ino)
+{
+    uint64_t mixed = ino * 0x9E3779B97F4A7C15u + dev * 0xC2B2AE3D27D4EB4Fu;
+    if (index >= 0 && ino >> 48 == 0)
+        return (uint64_t)index << 48 | ino;
+    return 1ull << 63 | (mixed ^ mixed >> 29);
+}
+
+/* What lies on another device, or is gone by now, has no attributes here: it has to be walked to. */
+static void describe(int fd, uint64_t dev, int64_t index, const struct linux_dirent64 *d, struct listed *e)
+{
+    struct stat st;
+    memset(e, 0, sizeof *e);
+    e->type = d->type;
+    e->path = qid_path(dev, index, d->ino);
+    if (fstatat(fd, d->name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || st.st_dev != dev)
+        return;
+    e->known = 1;
+    e->path = qid_path(dev, index, st.st_ino);
+    e->nlink = st.st_nlink;
+    e->rdev = st.st_rdev;
+    e->size = (uint64_t)st.st_size;
+    e->blocks = (uint64_t)st.st_blocks;
+    e->atime = nanoseconds(&st.st_atim);
+    e->mtime = nanoseconds(&st.st_mtim);
+    e->ctime = nanoseconds(&st.st_ctim);
+    e->mode = st.st_mode;
+    e->uid = st.st_uid;
+    e->gid = st.st_gid;
+    e->blksize = (uint32_t)st.st_blksize;
+}
+
+int gofer_list(int fd, uint64_t dev, int64_t index, void *out, size_t room, int *complete)
+{
+    static char buffer[LIST_BUFFER] __attribute__((aligned(8)));
+    char *at = out;
+    long size, pos;
+
+    *complete = 0;
+    while ((size = syscall(SYS_getdents64, fd, buffer, sizeof buffer)) > 0) {
+        for (pos = 0; pos < size;) {
+            const struct linux_dirent64 *d = (const struct linux_dirent64 *)(buffer + pos);
+            size_t name_size = strlen(d->name);
+            struct listed entry;
+            pos += d->reclen;
+            if (!strcmp(d->name, ".") || !strcmp(d->name, ".."))
+                continue;
+            if (sizeof entry + name_size > room)
+                return (int)(at - (char *)out);
+            describe(fd, dev, index, d, &entry);
+            entry.name_size = (uint16_t)name_size;
+            memcpy(at, &entry, sizeof entry);
+            memcpy(at + sizeof entry, d->name, name_size);
+            at += sizeof entry + name_size;
+            room -= sizeof entry + name_size;
+        }
+    }
+    if (size < 0)
+        return -errno;
+    *complete = 1;
+    return (int)(at - (char *)out);
+}
+
+int gofer_open_file(int proc_fd, int dirfd, const char *name, uint64_t dev, uint64_t resolve)
+{
+    struct stat st;
+    char link[16];
+    int fd, path_fd = gofer_openat2(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, resolve);
+
+    if (path_fd < 0)
+        return path_fd;
+    if (fstat(path_fd, &st) < 0) {
+        fd = -errno;
+    } else if (!S_ISREG(st.st_mode) || st.st_dev != dev) {
+        fd = -EXDEV;
+    } else {
+        snprintf(link, sizeof link, "%d", path_fd);
+        fd = gofer_openat2(proc_fd, link, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0, 0);
+    }
+    close(path_fd);
+    return fd;
+}
+
+int gofer_open_listed(int proc_fd, int dirfd, const void *listing, size_t size, uint64_t dev, uint64_t resolve,
+                      int most, int *fds, uint16_t *at)
+{
+    const char *pos = listing, *end = pos + size;
+    int count = 0, index;
+
+    for (index = 0; pos < end && count < most && index <= UINT16_MAX; index++) {
+        struct listed entry;
+        char name[256];
+        memcpy(&entry, pos, sizeof entry);
+        if (entry.known && S_ISREG(entry.mode) && entry.name_size < sizeof name) {
+            int fd;
+            memcpy(name, pos + sizeof entry, entry.name_size);
+            name[entry.name_size] = 0;
+            fd = gofer_open_file(proc_fd, dirfd, name, dev, resolve);
+            if (fd == -EMFILE || fd == -ENFILE)
+                break;
+            if (fd >= 0) {
+                at[count] = (uint16_t)index;
+                fds[count++] = fd;
+            }
+        }
+        pos += sizeof entry + entry.name_size;
+    }
+    return count;
 }
 
 int64_t gofer_fs_type(int fd)

@@ -78,6 +78,12 @@ int guest_clone(struct engine *e, struct guest_thread *g, int thread, struct gue
     return CHOOSE(e, clone)(e, g, thread, child);
 }
 
+int guest_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                     struct guest_thread **child)
+{
+    return CHOOSE(e, clone_with)(e, g, addr, size, prot, child);
+}
+
 int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,
                      int prot)
 {

@@ -25,6 +25,8 @@
 
 #define SPIN_NS 50000ull
 #define STUB_SPIN_NS 50000ull
+#define CROWDED_NS 1000000ull
+#define CROWDED_FOR_NS 50000000ull
 #define LOOK_NS 200000ull /* between two looks at descriptors and deaths while traps keep coming */
 #define KICK_AGAIN_NS 100000000ull
 #define KICKS_DEADLY 20 /* counted, not timed: the whole sandbox may have been frozen meanwhile */
@@ -41,6 +43,19 @@ void trap_store_state(struct thread *t, uint32_t state)
     __atomic_store_n(&r->state, state, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&r->sleeping, __ATOMIC_SEQ_CST))
         syscall(SYS_futex, &r->state, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* Let the others on this CPU run.  Between us and a stub that is microseconds; where somebody else computes it is a
+ * time slice, and a sleeper comes back sooner than who yields. */
+void trap_yield(struct engine *e)
+{
+    uint64_t before = ticks(), now;
+    sched_yield();
+    now = ticks();
+    if (now - before < CROWDED_NS * e->ticks_per_us / 1000)
+        return;
+    e->crowded_until = now + CROWDED_FOR_NS * e->ticks_per_us / 1000;
+    e->shared->crowded = 1;
 }
 
 /* How long a tick is, and from there how long to spin. */
@@ -196,6 +211,20 @@ static int resume_served(struct engine *e, struct guest_thread *g)
     return 0;
 }
 
+/* A fast path has changed all registers. */
+static void jump(struct engine *e, struct thread *t)
+{
+    if (t->g.state == THREAD_DEAD) {
+        thread_set_ready(e, t, ENGINE_DEAD);
+        return;
+    }
+    regs_sanitize(&t->record->regs, &t->g.regs);
+    if (!t->delivering)
+        t->record->out_size = 0;
+    t->record->kick = 0; /* no kick was under way */
+    go(e, t);
+}
+
 /* A fast path may serve it: then it is already running again.  Not after a kick, which go() would forget. */
 static void take(struct engine *e, struct thread *t, bool fast)
 {
@@ -231,9 +260,7 @@ static void take(struct engine *e, struct thread *t, bool fast)
         }
         if (verdict == FAST_JUMP) {
             e->running_count--;
-            if (t->g.state != THREAD_DEAD)
-                t->g.state = THREAD_STOPPED;
-            trap_resume(e, &t->g);
+            jump(e, t);
             return;
         }
         if (verdict == FAST_PARK) {
@@ -246,18 +273,22 @@ static void take(struct engine *e, struct thread *t, bool fast)
     thread_set_ready(e, t, kind);
 }
 
-/* Look at every running thread once; how many are running and not asleep in the host's kernel. */
-static uint32_t scan(struct engine *e)
+/* Look at every running thread once; how many are running and not asleep in the host's kernel.  `beside`: one of them
+ * on our CPU. */
+static uint32_t scan(struct engine *e, bool *beside)
 {
     struct link *l, *next;
     uint32_t awake = 0;
+    *beside = false;
     for (l = e->running.next; l != &e->running; l = next) {
         struct thread *t = of_link(l);
         next = l->next;
         if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED)
             take(e, t, true);
-        if (t->g.state == THREAD_RUNNING && !t->record->blocked)
+        if (t->g.state == THREAD_RUNNING && !t->record->blocked) {
             awake++;
+            *beside = *beside || trap_is_beside(e, t);
+        }
         /* A fast path that waited for its stub may have seen another one die: the rest is for the next scan. */
         if (next != &e->running && of_link(next)->g.state != THREAD_RUNNING)
             break;
@@ -397,9 +428,10 @@ static int sleep_until(struct engine *e, struct engine_event *events, int room, 
     int64_t nap = -1, parked;
     int n;
     uint64_t now;
+    bool beside;
     __atomic_store_n(&e->shared->sleeping, 1, __ATOMIC_SEQ_CST);
-    scan(e);
-    if (engine_has_report(e) || parking_nap() == 0) {
+    scan(e, &beside);
+    if (engine_has_rest(e) || parking_nap() == 0) {
         __atomic_store_n(&e->shared->sleeping, 0, __ATOMIC_RELEASE);
         return 0;
     }
@@ -428,7 +460,8 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
     if (room < 1)
         return -EINVAL;
     for (;;) {
-        uint32_t awake = scan(e), served = e->served;
+        bool beside;
+        uint32_t awake = scan(e, &beside), served = e->served;
         uint64_t now = ticks();
         parking_run(e);
         bool due = now >= next_look;
@@ -449,15 +482,19 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             continue; /* by parking_run: what it let go is running */
         if (due && !endless && now_ns() >= deadline)
             break;
-        if (e->one_cpu || awake == 0 || awake >= e->cpus || now >= e->spin_until) {
+        if (e->shared->crowded && now >= e->crowded_until)
+            e->shared->crowded = 0;
+        if (awake == 0 || awake >= e->cpus || now >= e->spin_until || (beside && e->shared->crowded)) {
             n = sleep_until(e, events, room, deadline, endless);
             if (n < 0)
                 return n;
             trap_collect_deaths(e);
-            if (n > 0 || engine_has_report(e) || (!endless && now_ns() >= deadline))
+            if (n > 0 || engine_has_rest(e) || (!endless && now_ns() >= deadline))
                 break;
             /* The bell: whoever rang is likely to ring again soon. */
             e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;
+        } else if (beside) {
+            trap_yield(e);
         } else {
             __builtin_ia32_pause();
         }

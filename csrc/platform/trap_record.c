@@ -104,6 +104,9 @@ void record_copy(struct record *to, const struct record *from, uint64_t address)
     to->state = RECORD_BIRTH;
     to->sleeping = to->engine_waits = to->kick = to->blocked = 0;
     to->out_size = to->in_size = 0;
+    to->fp_saved = 0;
+    if (from->fp_load)
+        memcpy((char *)to + RECORD_FP_LOAD, (const char *)from + RECORD_FP_LOAD, RECORD_FP_LOAD - RECORD_FP_SAVED);
     to->self = address;
     if (from->path != PATH_SIGNAL || frame < address + 0x1000 || frame >= address + RECORD_STACK_TOP)
         return;

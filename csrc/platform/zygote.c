@@ -19,6 +19,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -33,6 +34,7 @@
      PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 #define STACK_READ 4096
 #define EXEC_TRIES 4
+#define FRAME_REST 640 /* of a signal frame: what is not FP state, with the gaps for alignment */
 /* SECCOMP_IOCTL_NOTIF_SET_FLAGS and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, which older headers lack. */
 #define NOTIF_SET_FLAGS _IOW('!', 4, uint64_t)
 #define NOTIF_SYNC_WAKE_UP 1ul
@@ -209,6 +211,21 @@ static int move_vdso(struct boot *b, const struct vdso_part *parts, int count, u
     return 0;
 }
 
+/* The stub calls the vDSO for programs that make a system call of what they could have had there. */
+static void share_clock(struct boot *b, const struct vdso_part *parts, int count, uint64_t elf)
+{
+    const uint8_t *own = (const uint8_t *)getauxval(AT_SYSINFO_EHDR);
+    struct shared_page *shared = b->e->shared;
+    int i;
+    for (i = 0; own && i < count; i++) {
+        uint64_t at = parts[i].offset ? 0 : vdso_function(own, parts[i].size, "__vdso_clock_gettime");
+        if (!at)
+            continue;
+        memcpy(&shared->clock_gettime_code, own + at, sizeof shared->clock_gettime_code);
+        shared->clock_gettime = elf + at;
+    }
+}
+
 /* Install the filter; its listener comes over to the Sentry and is closed in the stub. */
 static int install_filter(struct boot *b, const void *filter, uint32_t size)
 {
@@ -343,6 +360,7 @@ static int learn_fpstate(struct boot *b)
     if (size < 576)
         return size < 0 ? size : -ENOSYS;
     e->fpstate_size = (uint32_t)size;
+    e->shared->frame_size = (uint32_t)size + FRAME_REST;
     memcpy(&e->mxcsr_mask, state + 28, sizeof e->mxcsr_mask);
     if (!e->mxcsr_mask)
         e->mxcsr_mask = 0xffbf;
@@ -402,6 +420,8 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
         r = (int)call(&b, SYS_close_range, e->trap ? BELL_FD + 1 : 0, ~0u, 0, 0, 0);
     if (r == 0)
         r = move_vdso(&b, parts, part_count, vdso_start, vdso_elf);
+    if (r == 0 && e->trap)
+        share_clock(&b, parts, part_count, *vdso_elf);
     if (r == 0)
         r = install_filter(&b, filter, filter_size);
     if (r == 0)

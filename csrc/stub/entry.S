@@ -80,13 +80,8 @@ leave:
         cmp     $1, %eax
         jne     leave_iret
 
-leave_direct:
-        .globl  window_direct_start
-window_direct_start:
-        cmpl    $0, R_KICK(%rbx)
-        jne     kicked
-        pushq   R_EFLAGS(%rbx)
-        popfq
+/* All but rsp and rbx, which is the record. */
+        .macro  load_registers
         mov     R_R15(%rbx), %r15
         mov     R_R14(%rbx), %r14
         mov     R_R13(%rbx), %r13
@@ -101,6 +96,16 @@ window_direct_start:
         mov     R_RDX(%rbx), %rdx
         mov     R_RSI(%rbx), %rsi
         mov     R_RDI(%rbx), %rdi
+        .endm
+
+leave_direct:
+        .globl  window_direct_start
+window_direct_start:
+        cmpl    $0, R_KICK(%rbx)
+        jne     kicked
+        pushq   R_EFLAGS(%rbx)
+        popfq
+        load_registers
         mov     R_RSP(%rbx), %rsp
         mov     R_RBX(%rbx), %rbx
         jmp     *%gs:R_RIP
@@ -118,20 +123,7 @@ leave_iret:
 window_iret_start:
         cmpl    $0, R_KICK(%rbx)
         jne     kicked
-        mov     R_R15(%rbx), %r15
-        mov     R_R14(%rbx), %r14
-        mov     R_R13(%rbx), %r13
-        mov     R_R12(%rbx), %r12
-        mov     R_RBP(%rbx), %rbp
-        mov     R_R11(%rbx), %r11
-        mov     R_R10(%rbx), %r10
-        mov     R_R9(%rbx), %r9
-        mov     R_R8(%rbx), %r8
-        mov     R_RAX(%rbx), %rax
-        mov     R_RCX(%rbx), %rcx
-        mov     R_RDX(%rbx), %rdx
-        mov     R_RSI(%rbx), %rsi
-        mov     R_RDI(%rbx), %rdi
+        load_registers
         mov     R_RBX(%rbx), %rbx
         iretq
         .globl  window_iret_end
@@ -149,17 +141,31 @@ window_signal_start:
 window_signal_end:
         ud2
 
-/* rbx: the record.  The guest's context stands in it whole (and in the frame), so this is a trap. */
-        .globl  kicked
-kicked:
+/* The stub's stack, as it was when the guest was left; rbx: the record. */
+        .macro  fresh_stack
         lea     RECORD_STACK_TOP(%rbx), %rsp
         cmpl    $PATH_SIGNAL, R_PATH(%rbx)
         jne     1f
         mov     R_FRAME(%rbx), %rsp
         sub     $256, %rsp
         and     $-16, %rsp
-1:      mov     %rbx, %rdi
+1:
+        .endm
+
+/* rbx: the record.  The guest's context stands in it whole (and in the frame), so this is a trap. */
+        .globl  kicked
+kicked:
+        fresh_stack
+        mov     %rbx, %rdi
         call    stub_kicked
+        jmp     leave
+
+/* The same for a call whose answer failed half-way. */
+        .globl  abandoned
+abandoned:
+        fresh_stack
+        mov     %rbx, %rdi
+        call    stub_abandoned
         jmp     leave
 
 /* long stub_futex(record, addr, op, value, timeout, addr2, value3): the host's futex(2), or -EINTR where a kick
@@ -241,6 +247,18 @@ store_start:
 store_end:
         ret
 
+/* long stub_is_code(addr, code): whether these 8 bytes stand there, or -1 for a fault. */
+        .globl  stub_is_code
+stub_is_code:
+        xor     %eax, %eax
+        .globl  code_start
+code_start:
+        cmp     (%rdi), %rsi
+        .globl  code_end
+code_end:
+        sete    %al
+        ret
+
 /* long stub_cmpxchg(addr, expected, new): the old value, or -1 for a fault. */
         .globl  stub_cmpxchg
 stub_cmpxchg:
@@ -294,8 +312,7 @@ stub_clone:
         pop     %rbx
         ret
 
-/* No stack yet: the record that it is to lie in is mapped first.  This mmap is the first thing that the
- * engine sees of a new thread, and tells it the thread's id. */
+/* No stack yet: the record that it is to lie in is mapped first, from the descriptor that came with the clone. */
 newborn:
         mov     %rbx, %rdi
         mov     $RECORD_SIZE, %esi
@@ -315,13 +332,7 @@ newborn:
         mov     $MADV_DONTFORK, %edx
         mov     $SYS_madvise, %eax
         syscall
-        lea     RECORD_STACK_TOP(%rbx), %rsp
-        cmpl    $PATH_SIGNAL, R_PATH(%rbx)
-        jne     1f
-        mov     R_FRAME(%rbx), %rsp /* the frame has been copied from the parent's record */
-        sub     $256, %rsp
-        and     $-16, %rsp
-1:
+        fresh_stack             /* with a frame: that has been copied from the parent's record */
         /* Where the zygote starts, too. */
         .globl  stub_newborn_entry
 stub_newborn_entry:

@@ -32,8 +32,10 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define EXPORT __attribute__((used))
 
 #define EINTR 4
+#define EBADF 9
 #define ENOSYS 38
 #define SIGTRAP 5
+#define UNBLOCKABLE (1ull << 8 | 1ull << 18) /* SIGKILL, SIGSTOP */
 #define SIGSEGV 11
 #define SIGSYS 31
 #define SI_KERNEL 0x80
@@ -41,22 +43,32 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define EFLAGS_TF 0x100
 #define CODE_SELECTOR 0x33
 #define DATA_SELECTOR 0x2b
+#define CLOCK_REALTIME 0
+#define CLOCK_MONOTONIC 1
+#define CLOCK_MONOTONIC_RAW 4
+#define CLOCK_REALTIME_COARSE 5
+#define CLOCK_MONOTONIC_COARSE 6
+#define CLOCK_BOOTTIME 7
+#define CLOCK_TAI 11
+#define SS_DISABLE 2
+#define EFLAGS_RESTORED 0x50dd5 /* by rt_sigreturn, as on Linux */
+#define RED_ZONE 128
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
 #define FUTEX_PRIVATE 128
 #define FUTEX_CLOCK_REALTIME 256
 #define SS_SIZE (RECORD_STACK_TOP - 0x1000)
-#define MAP_ANONYMOUS 0x20
+#define CLONE_FILES 0x400
 #define PROT_RWX 7
 #define SITE_PERIOD 8
 #define YIELDS 24
 
 enum {
-    NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_pwrite64 = 18, NR_access = 21,
-    NR_sched_yield = 24, NR_getpid = 39, NR_fcntl = 72, NR_readlink = 89, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
-    NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_time = 201, NR_futex = 202,
-    NR_clock_gettime = 228, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
-    NR_getcpu = 309, NR_statx = 332, NR_faccessat2 = 439,
+    NR_read = 0, NR_mmap = 9, NR_mprotect = 10, NR_epoll_wait = 232, NR_epoll_pwait = 281, NR_write = 1, NR_open = 2, NR_close = 3, NR_stat = 4, NR_lstat = 6, NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_pwrite64 = 18, NR_access = 21,
+    NR_sched_yield = 24, NR_getpid = 39, NR_kill = 62, NR_fcntl = 72, NR_readlink = 89, NR_gettimeofday = 96, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
+    NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_tkill = 200, NR_time = 201, NR_futex = 202,
+    NR_clock_gettime = 228, NR_tgkill = 234, NR_openat = 257, NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269,
+    NR_statx = 332, NR_faccessat2 = 439,
 };
 
 struct siginfo {
@@ -71,18 +83,35 @@ struct ucontext {
     uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
     uint16_t cs, gs, fs, ss;
     uint64_t err, trapno, oldmask, cr2;
-    uint64_t fpstate;
+    struct fpstate *fpstate;
+    uint64_t reserved[8];
+    uint64_t sigmask;
 };
+
+/* As XSAVE writes it, with the kernel's struct _fpx_sw_bytes inside. */
+struct fpstate {
+    uint8_t before_mxcsr[24];
+    uint32_t mxcsr;
+    uint8_t registers[436];
+    uint32_t magic1, extended_size;
+    uint64_t features;
+    uint32_t size, padding[7];
+    uint64_t present; /* the header begins */
+    uint64_t zero[7];
+};
+
+#define FP_MAGIC1 0x46505853
 
 extern const char stub_start[], window_direct_start[], window_direct_end[], window_iret_start[], window_iret_end[],
     window_signal_start[], window_signal_end[], window_futex_start[], window_futex_end[], stub_futex_abort[],
     kicked[], copy_start[], copy_end[], string_start[], string_end[], cmpxchg_start[], cmpxchg_end[],
-    probe_start[], probe_end[], store_start[], store_end[],
+    probe_start[], probe_end[], store_start[], store_end[], code_start[], code_end[], abandoned[],
     xrstor_start[], xrstor_end[], stub_fault[];
 uint64_t stub_copy(void *to, const void *from, uint64_t size);
 int64_t stub_copy_string(void *to, const void *from, uint64_t size);
 int64_t stub_probe(uint64_t addr);
 int64_t stub_store(uint64_t addr, uint64_t value);
+int64_t stub_is_code(uint64_t addr, uint64_t code);
 int64_t stub_cmpxchg(uint64_t addr, uint32_t expected, uint32_t wanted);
 int64_t stub_xrstor(const void *area);
 int64_t stub_clone(uint64_t flags, uint64_t child, uint64_t offset, uint64_t parent_tid);
@@ -179,7 +208,6 @@ static bool signals_wait(const struct record *r, uint64_t mask)
 /* rt_sigprocmask(how, set, old, 8); false: the kernel has to do it. */
 static bool do_sigprocmask(struct record *r, int64_t *result)
 {
-    const uint64_t never = 1ull << 8 | 1ull << 18; /* SIGKILL, SIGSTOP */
     uint64_t mask = r->hot.sigmask, old = mask, bits;
     struct guest_regs *g = &r->regs;
     if (g->r10 != 8)
@@ -187,7 +215,7 @@ static bool do_sigprocmask(struct record *r, int64_t *result)
     if (g->rsi) {
         if (copy_in(&bits, g->rsi, 8))
             return false;
-        bits &= ~never;
+        bits &= ~UNBLOCKABLE;
         switch ((int32_t)g->rdi) {
         case 0:
             mask |= bits;
@@ -218,16 +246,56 @@ static bool do_sigprocmask(struct record *r, int64_t *result)
     return true;
 }
 
-/* Only clocks that the vDSO reads without a call. */
-static bool do_clock_gettime(struct record *r, int64_t *result)
+struct timespec {
+    int64_t sec, nsec;
+};
+
+/* By the vDSO, as long as it is where it was: it lies in the guest's memory.  If it is torn away meanwhile, the
+ * fault ends up in stub_abandoned; if it wants to make a system call, that fails (stub_signal). */
+static bool read_clock(uint32_t clock, struct timespec *now)
 {
     int64_t (*function)(uint64_t, void *) = (int64_t (*)(uint64_t, void *))shared->clock_gettime;
-    uint64_t clock = (uint32_t)r->regs.rdi, spec[2];
-    if (!function || !(clock <= 1 || (clock >= 4 && clock <= 7)))
-        return false;
-    if (function(clock, spec) != 0 || copy_out(r->regs.rsi, spec, sizeof spec))
+    return function && stub_is_code(shared->clock_gettime, shared->clock_gettime_code) == 1 &&
+           function(clock, now) == 0;
+}
+
+/* Clocks that are the same for everybody. */
+static bool do_clock_gettime(struct record *r, int64_t *result)
+{
+    const uint32_t everybodys = 1 << CLOCK_REALTIME | 1 << CLOCK_MONOTONIC | 1 << CLOCK_MONOTONIC_RAW |
+                                1 << CLOCK_REALTIME_COARSE | 1 << CLOCK_MONOTONIC_COARSE | 1 << CLOCK_BOOTTIME |
+                                1 << CLOCK_TAI;
+    uint32_t clock = (uint32_t)r->regs.rdi;
+    struct timespec now;
+    if (clock >= 32 || !(everybodys & 1u << clock) || !read_clock(clock, &now) ||
+        copy_out(r->regs.rsi, &now, sizeof now))
         return false;
     *result = 0;
+    return true;
+}
+
+static bool do_gettimeofday(struct record *r, int64_t *result)
+{
+    const uint64_t utc = 0; /* struct timezone */
+    struct timespec now;
+    if (!read_clock(CLOCK_REALTIME, &now))
+        return false;
+    now.nsec = (int64_t)((uint64_t)now.nsec / 1000);
+    if (r->regs.rdi && copy_out(r->regs.rdi, &now, sizeof now))
+        return false;
+    if (r->regs.rsi && copy_out(r->regs.rsi, &utc, sizeof utc))
+        return false;
+    *result = 0;
+    return true;
+}
+
+/* Linux tells the second of the last tick, which may still be the one before. */
+static bool do_time(struct record *r, int64_t *result)
+{
+    struct timespec now;
+    if (!read_clock(CLOCK_REALTIME_COARSE, &now) || (r->regs.rdi && copy_out(r->regs.rdi, &now.sec, sizeof now.sec)))
+        return false;
+    *result = now.sec;
     return true;
 }
 
@@ -248,6 +316,52 @@ static bool do_futex(struct record *r, int64_t *result)
         r->interrupted = 1;
         return false;
     }
+    return true;
+}
+
+/* The FP state of the guest's frame goes into ours, from where the kernel restores it.  A state that the CPU might
+ * refuse is looked at by the engine. */
+static bool load_fpstate(struct record *r, uint64_t from)
+{
+    struct fpstate *to = ((struct ucontext *)r->frame)->fpstate, *s = (struct fpstate *)window_of(r);
+    uint64_t size = to->size, i;
+    if (to->magic1 != FP_MAGIC1 || size < sizeof *s || size > RECORD_WINDOW_SIZE || copy_in(s, from, size) ||
+        s->magic1 != FP_MAGIC1 || s->size != size || s->extended_size < size || s->mxcsr & ~0xffffu)
+        return false;
+    s->present &= s->features;
+    if (s->present & ~to->features)
+        return false;
+    for (i = 0; i < 7; i++)
+        if (s->zero[i])
+            return false;
+    stub_copy(to, s, offsetof(struct fpstate, magic1));
+    stub_copy(&to->present, &s->present, size - offsetof(struct fpstate, present));
+    return true;
+}
+
+/* rt_sigreturn(): back from a handler that was entered without an alternate stack. */
+static bool do_sigreturn(struct record *r)
+{
+    struct guest_regs *g = &r->regs;
+    struct ucontext u;
+    uint64_t old = r->hot.sigmask, mask;
+    if (r->path != PATH_SIGNAL || r->hot.forced || r->hot.altstack || !(r->hot.known & 1u << HOT_SIGMASK) ||
+        copy_in(&u, g->rsp, sizeof u) || (uint32_t)u.stack[1] != SS_DISABLE || !is_guests(u.rip, 0) ||
+        u.eflags & EFLAGS_TF)
+        return false;
+    mask = u.sigmask & ~UNBLOCKABLE;
+    if (signals_wait(r, mask) || !load_fpstate(r, (uint64_t)u.fpstate))
+        return false;
+    r->hot.sigmask = mask;
+    fence();
+    if (signals_wait(r, mask)) {
+        r->hot.sigmask = old;
+        return false;
+    }
+    g->r8 = u.r8, g->r9 = u.r9, g->r10 = u.r10, g->r11 = u.r11, g->r12 = u.r12, g->r13 = u.r13, g->r14 = u.r14;
+    g->r15 = u.r15, g->rdi = u.rdi, g->rsi = u.rsi, g->rbp = u.rbp, g->rbx = u.rbx, g->rdx = u.rdx, g->rax = u.rax;
+    g->rcx = u.rcx, g->rsp = u.rsp, g->rip = u.rip;
+    g->eflags = (g->eflags & ~(uint64_t)EFLAGS_RESTORED) | (u.eflags & EFLAGS_RESTORED);
     return true;
 }
 
@@ -285,6 +399,10 @@ static bool answer(struct record *r, int64_t *result)
         return true;
     case NR_clock_gettime:
         return do_clock_gettime(r, result);
+    case NR_gettimeofday:
+        return do_gettimeofday(r, result);
+    case NR_time:
+        return do_time(r, result);
     case NR_futex:
         return do_futex(r, result);
     }
@@ -306,6 +424,23 @@ static void probe(struct record *r, uint64_t addr, uint64_t size)
     r->probed_size = (uint32_t)size;
 }
 
+/* The guest's FP state, which nothing here changes. */
+static void save_fp(struct record *r)
+{
+    if (r->fp_saved)
+        return;
+    __asm__ volatile("xsave64 (%0)" ::"r"((uint8_t *)r + RECORD_FP_SAVED), "a"(-1), "d"(-1) : "memory");
+    set(&r->fp_saved, 1);
+}
+
+/* For a signal to oneself: the state that goes into its frame, and room for the frame. */
+static void prepare_frame(struct record *r)
+{
+    if (r->path == PATH_DIRECT)
+        save_fp(r);
+    probe(r, r->regs.rsp - RED_ZONE - shared->frame_size, shared->frame_size);
+}
+
 /* Put into the window what the engine will want to see. */
 static void prefetch(struct record *r)
 {
@@ -322,6 +457,11 @@ static void prefetch(struct record *r)
     case NR_epoll_pwait:
         if ((uint32_t)g->rdx < 1024)
             probe(r, g->rsi, 12 * (uint32_t)g->rdx);
+        return;
+    case NR_kill:
+    case NR_tkill:
+    case NR_tgkill:
+        prepare_frame(r);
         return;
     case NR_write:
     case NR_pwrite64:
@@ -392,55 +532,33 @@ static bool is_engines_turn(uint32_t state)
 /* Until the engine has changed the state. */
 static uint32_t await_engine(struct record *r)
 {
-    uint32_t state = get(&r->state), i;
-    uint64_t end;
+    uint32_t state = get(&r->state), i, yields = 0;
+    uint64_t end = 0;
+    while (is_engines_turn(state) && state != RECORD_PARKED && yields < YIELDS && !get(&shared->overloaded)) {
+        uint64_t now = ticks();
+        if (end == 0)
+            end = now + shared->spin;
+        set(&r->cpu, current_cpu());
+        if (now >= end || get(&shared->sleeping) || r->cpu == get(&shared->engine_cpu)) {
+            if (get(&shared->crowded))
+                break;
+            host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
+            yields += now >= end;
+            state = get(&r->state);
+        }
+        for (i = 0; i < 16 && is_engines_turn(state = get(&r->state)) && state != RECORD_PARKED; i++)
+            __asm__ volatile("pause");
+    }
     if (!is_engines_turn(state))
         return state;
-    if (!get(&shared->overloaded)) {
-        end = ticks() + shared->spin;
-        do {
-            for (i = 0; i < 16; i++) {
-                state = get(&r->state);
-                if (!is_engines_turn(state))
-                    return state;
-                if (state == RECORD_PARKED)
-                    goto sleep;
-                __asm__ volatile("pause");
-            }
-            if (get(&shared->sleeping))
-                break;
-        } while (ticks() < end);
-    }
-    for (i = 0; i < YIELDS; i++) {
-        host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
-        state = get(&r->state);
-        if (!is_engines_turn(state))
-            return state;
-        if (state == RECORD_PARKED)
-            break;
-    }
-sleep:
+    if (r->path == PATH_DIRECT)
+        save_fp(r); /* so that nobody has to be woken for it */
     set(&r->sleeping, 1);
     fence();
     while (is_engines_turn(state = get(&r->state)))
         host_call(NR_futex, (uint64_t)&r->state, FUTEX_WAIT, state, 0, 0, 0);
     set(&r->sleeping, 0);
     return state;
-}
-
-static void run_batch(struct record *r)
-{
-    struct batch_call *call = (struct batch_call *)window_of(r);
-    uint64_t i, count = r->order_args[0];
-    r->order_result = 0;
-    for (i = 0; i < count && i < RECORD_WINDOW_SIZE / sizeof *call; i++, call++) {
-        call->result =
-            host_call(call->nr, call->args[0], call->args[1], call->args[2], call->args[3], call->args[4], call->args[5]);
-        if (call->result < 0 && call->result > -4096) {
-            r->order_result = call->result;
-            return;
-        }
-    }
 }
 
 /* Others may execute the page all the while.  The second mprotect takes a right away, so every CPU that runs a
@@ -455,26 +573,37 @@ static int64_t store_code(const uint64_t *a)
     return result;
 }
 
+static void give_back(uint32_t lends)
+{
+    uint32_t i;
+    for (i = 0; i < lends && i < LENT_MAX; i++)
+        host_call(NR_close, LENT_FD + i, 0, 0, 0, 0, 0);
+}
+
 static void do_order(struct record *r)
 {
     const uint64_t *a = r->order_args;
-    bool notified;
+    uint32_t lends = r->order_lends;
+    if (lends && r->order_nr != ORDER_CLONE) {
+        int64_t lent = host_call(NR_close, LEND_TOKEN, 0, 0, 0, 0, 0);
+        if (lent != -EBADF) {
+            r->order_result = lent;
+            goto done;
+        }
+    }
     switch (r->order_nr) {
     case ORDER_CLONE:
+        /* Lent by the call itself.  A thread that shares them gives them back when it has its record. */
         r->order_result = stub_clone(a[0], a[1], a[2], a[3]);
+        if (r->order_result >= 0 && a[0] & CLONE_FILES)
+            lends = 0;
         break;
     case ORDER_CMPXCHG:
         r->order_result = stub_cmpxchg(a[0], (uint32_t)a[1], (uint32_t)a[2]);
         break;
     case ORDER_XSAVE:
-        __asm__ volatile("xsave64 (%0)" ::"r"(window_of(r)), "a"(-1), "d"(-1) : "memory");
+        save_fp(r);
         r->order_result = 0;
-        break;
-    case ORDER_XRSTOR:
-        r->order_result = stub_xrstor(window_of(r));
-        break;
-    case ORDER_BATCH:
-        run_batch(r);
         break;
     case ORDER_STORE:
         r->order_result = store_code(a);
@@ -484,10 +613,9 @@ static void do_order(struct record *r)
     default:
         r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
-    notified = r->order_nr == ORDER_CLONE || (r->order_nr == NR_mmap && !(a[3] & MAP_ANONYMOUS));
+done:
+    give_back(lends);
     tell(r, RECORD_DONE);
-    if (notified) /* the engine may wait for this very CPU */
-        host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
 }
 
 /* Serve the engine until it lets the thread go. */
@@ -513,7 +641,10 @@ static void serve(struct record *r)
 static void trap(struct record *r, uint32_t kind)
 {
     r->kind = kind;
+    if (kind != ENGINE_SYSCALL)
+        r->fp_saved = 0;
     r->regs.fs_base = get_fs();
+    set(&r->cpu, current_cpu());
     set(&r->state, RECORD_TRAPPED);
     ring();
     serve(r);
@@ -524,6 +655,8 @@ static void take_call(struct record *r)
 {
     int64_t result;
     uint64_t nr = r->regs.orig_rax;
+    if (nr == NR_rt_sigreturn && do_sigreturn(r))
+        return;
     if (answer(r, &result)) {
         if (r->path == PATH_SIGNAL && ++r->unpatched % SITE_PERIOD == 0) {
             /* Worth a jump instead of a signal?  The engine counts.  The registers are as they were. */
@@ -533,6 +666,7 @@ static void take_call(struct record *r)
         r->regs.rax = (uint64_t)result;
         return;
     }
+    r->fp_saved = 0;
     prefetch(r);
     trap(r, ENGINE_SYSCALL);
 }
@@ -616,7 +750,8 @@ static bool fix_fault(struct ucontext *u)
     if (within(u->rip, copy_start, copy_end))
         u->rip = (uint64_t)copy_end;
     else if (within(u->rip, string_start, string_end) || within(u->rip, cmpxchg_start, cmpxchg_end) ||
-             within(u->rip, probe_start, probe_end) || within(u->rip, store_start, store_end) || within(u->rip, xrstor_start, xrstor_end))
+             within(u->rip, probe_start, probe_end) || within(u->rip, store_start, store_end) || within(u->rip, code_start, code_end) ||
+             within(u->rip, xrstor_start, xrstor_end))
         u->rip = (uint64_t)stub_fault;
     else
         return false;
@@ -660,6 +795,10 @@ EXPORT int stub_signal(int signo, const struct siginfo *info, struct ucontext *u
     } else if (r->busy && signo == SIGSYS) {
         u->rax = (uint64_t)-ENOSYS; /* the vDSO, called by us, wants to make a real call */
         return 0;
+    } else if (r->busy && !ours) {
+        u->rbx = (uint64_t)r; /* the vDSO is there no more */
+        u->rip = (uint64_t)abandoned;
+        return 0;
     }
     r->busy = 1;
     r->path = PATH_SIGNAL;
@@ -697,6 +836,13 @@ EXPORT void stub_kicked(struct record *r)
     trap(r, ENGINE_KICKED);
 }
 
+/* A call that could not be answered here after all; nothing of it has happened. */
+EXPORT void stub_abandoned(struct record *r)
+{
+    r->fp_saved = 0;
+    trap(r, ENGINE_SYSCALL);
+}
+
 /* The last C code before the guest: 0 by rt_sigreturn, 1 by loading registers, 2 by iret. */
 EXPORT int stub_prepare_leave(struct record *r)
 {
@@ -705,6 +851,10 @@ EXPORT int stub_prepare_leave(struct record *r)
     if (get(&r->kick)) {
         trap(r, ENGINE_KICKED);
         gs = g->gs_base ? g->gs_base : (uint64_t)r;
+    }
+    if (r->fp_load) {
+        r->fp_load = 0;
+        stub_xrstor((const uint8_t *)r + RECORD_FP_LOAD);
     }
     if (get_fs() != g->fs_base)
         __asm__ volatile("wrfsbase %0" ::"r"(g->fs_base));
@@ -724,10 +874,13 @@ EXPORT int stub_prepare_leave(struct record *r)
 EXPORT void stub_newborn(struct record *r)
 {
     uint64_t stack[3] = {(uint64_t)r + 0x1000, 0, SS_SIZE};
+    const uint64_t *a = r->order_args;
     r->self = (uint64_t)r;
     r->busy = 1;
     __asm__ volatile("wrgsbase %0" ::"r"((uint64_t)r));
-    r->order_result = host_call(NR_sigaltstack, (uint64_t)stack, 0, 0, 0, 0, 0);
+    host_call(NR_sigaltstack, (uint64_t)stack, 0, 0, 0, 0, 0);
+    if (r->order_nr)
+        r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     tell(r, RECORD_DONE);
     serve(r);
 }

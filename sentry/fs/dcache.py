@@ -19,7 +19,7 @@ from sys import getrefcount
 
 from sentry._engine import lib
 from sentry.abi.errors import SysError
-from sentry.fs import spare
+from sentry.fs import lent, spare
 from sentry.fs.dentry import Dentry
 from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER
 
@@ -95,6 +95,8 @@ def _insert(dentry: Dentry) -> None:
     if old is not None:
         _cached.pop(old, None)
         _unhash(old.c)
+    if parent.c.learnt:
+        lent.claim(parent, dentry)
     parent.children[dentry.name] = dentry
     _hash(dentry.c)
     _cached[dentry] = None
@@ -140,6 +142,9 @@ def removed(dentry: Dentry) -> None:
     parent = dentry.parent
     dentry.deleted = True
     spare.forget_dentry(dentry)
+    if dentry.c.learnt:
+        lent.forget(lambda loan: loan.path.dentry is dentry)
+        lib.dnode_unlearn_all(dentry.c)
     for child in dentry.children.values():
         _cached.pop(child, None)
         _unhash(child.c)
@@ -205,6 +210,13 @@ def note_link(dentry: Dentry, target: bytes) -> None:
     inode = dentry.inode
     if inode is not None and inode.fixed_link:
         lib.dnode_set_link(dentry.c, target, len(target))
+
+
+def _insert_lent(parent: Dentry, name: bytes, inode: Inode) -> None:
+    _insert(Dentry(parent, name, inode))
+
+
+lent.Hooks.insert = _insert_lent
 
 
 def shrink() -> None:

@@ -97,6 +97,8 @@ class SnapshotDirectory(DirectoryFile):
         if listing is None or self.pos == 0:
             # (ino, DT_ type, name) without "." and "..".
             listing = self._listing = await self.inode.snapshot()
+            if self.path is not None and not self.path.dentry.deleted:
+                self.inode.learn(self.path)
         first = cursor - 2
         return [
             (ino, first + index + 3, kind, name)

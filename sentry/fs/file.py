@@ -45,7 +45,15 @@ def file_of(vfile: Any) -> File:
     return file
 
 
-queue.set_end(lambda vfile: file_of(vfile).closed())
+def drain_closed() -> None:
+    """End the files that the engine has closed since the last time, before anybody sees the next trap."""
+    while vfile := lib.vfile_take_closed():
+        file = file_of(vfile)
+        if not vfile.refs:  # else it turned out to be mapped
+            file.closed()
+
+
+queue.and_then.append(drain_closed)
 
 
 def _set_pos(file: File, pos: int) -> None:
@@ -72,9 +80,11 @@ class File:
     #: Whether the engine should know where it was opened: for paths that begin there, and for a mount's flags.
     fast_start = False
 
-    def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
+    def __init__(self, inode: Inode, flags: int, path: Path | None = None, c: Any = None) -> None:
         #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.
-        c: Any = _new(_VFILE)
+        if c is None:
+            c = _new(_VFILE)
+            c.refs = 1
         self.c = c
         self.inode = inode
         c.node = inode.c
@@ -83,7 +93,6 @@ class File:
         self.path = path
         if path is not None and self.fast_start:
             c.mount, c.dnode = path.mount.c, path.dentry.c
-        c.refs = 1
         c.closing = self.fast_closing
         #: Woken with poll bits whenever readiness may have changed.
         self.queue = WaitQueue()
@@ -117,7 +126,10 @@ class File:
         c = self.c
         c.refs -= 1
         if not c.refs:
-            self.closed()
+            if not c.spare:
+                self.closed()
+            elif c.spare == lib.SPARE_OPEN:
+                lib.vfile_settle(c)  # the engine closed it while we held it
 
     def closed(self) -> None:
         """The last reference is gone."""

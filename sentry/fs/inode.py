@@ -22,6 +22,7 @@ from sentry.fs import special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from sentry.fs.dentry import Path
@@ -95,6 +96,15 @@ class Filesystem:
     def options(self) -> bytes:
         """What /proc/mounts shows behind ro or rw, b"" or with a comma in front."""
         return b""
+
+    def over(self, lower: Any) -> Inode:
+        """How a file of the file system below this one (an overlay), or of this one, shows here."""
+        inode: Inode = lower
+        return inode
+
+    def known_of(self, directory: Inode) -> Iterable[bytes]:
+        """The names in `directory.listing_data()` of files that have an Inode."""
+        return ()
 
     async def sync(self) -> None:
         """syncfs(2)."""
@@ -235,6 +245,16 @@ class Inode:
     async def snapshot(self) -> list[tuple[int, int, bytes]]:
         """For SnapshotDirectory: (ino, DT_ type, name) of all, without "." and ".."."""
         raise SysError(errno.ENOTDIR)
+
+    def listing_data(self) -> bytes | None:
+        """What is in this directory as Rlistdir.data (gofer/messages.py), as long as that never changes."""
+        return None
+
+    def learn(self, place: Path) -> None:
+        """This directory, at `place`, was listed: let the engine know about what is in it."""
+
+    def lend(self, place: Path) -> None:
+        """The engine has learnt what is in this directory, at `place`."""
 
     async def readlink(self) -> bytes:
         raise SysError(errno.EINVAL)

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
 
 
-async def attach(client: Client, aname: bytes, exclusive: bool) -> GoferFilesystem:
-    """The Gofer's export `aname` as a file system."""
+async def attach(client: Client, aname: bytes, exclusive: bool, fixed: bool = False) -> GoferFilesystem:
+    """The Gofer's export `aname` as a file system; `exclusive` and `fixed` as there."""
     fid, _ = await client.attach(aname)
     attr = await client.getattr(fid)
-    return GoferFilesystem(client, fid, attr, exclusive)
+    return GoferFilesystem(client, fid, attr, exclusive, fixed)
 
 
 async def build_root(
@@ -50,7 +50,7 @@ async def build_root(
     """A namespace whose root is the Gofer's export `aname`, with a writable overlay of at most
     `tmpfs_limit` bytes (0: no limit) or as it is."""
     registry.TMPFS_DEFAULTS.update(limit_bytes=tmpfs_limit, reopen_readonly=reopen_readonly)
-    lower = await attach(client, aname, exclusive=True)
+    lower = await attach(client, aname, exclusive=True, fixed=overlay)
     fs: Filesystem = lower
     root: Inode = lower.root
     if overlay:

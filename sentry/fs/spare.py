@@ -2,7 +2,9 @@
 
 The last `put` of a File hands it to `keep`.  From then on the engine may open and close it
 (csrc/engine/fast_open.c): SPARE_OPEN is a file at descriptors that Python has not seen yet.  When
-a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.
+a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.  The engine may
+map it, too (fast_mm.c), and then it can't be opened again before all mappings are gone: SPARE_MAPPED is one
+that is mapped and not open.  `refs` of a spare File is 0, but for what Python does at the moment, and the descriptors of an open one.
 
 Whatever takes the right away to open the very same description once more calls a `forget`: the name
 goes or means something else, the data moves, flock(2) locks appear (whose end a close has to see), the
@@ -14,9 +16,11 @@ from __future__ import annotations
 from sentry._engine import ffi, lib
 from sentry.abi.fcntl import O_ACCMODE, O_PATH
 from sentry.fs.inode import CACHE_EXACT
+from sentry.mm.vma import end_loan, lend_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sentry.fs.dentry import Dentry, Mount
@@ -26,17 +30,25 @@ if TYPE_CHECKING:
 IDLE: int = lib.SPARE_IDLE
 OPEN: int = lib.SPARE_OPEN
 LAST: int = lib.SPARE_LAST
+MAPPED: int = lib.SPARE_MAPPED
 _KINDS = (lib.VFILE_REGULAR, lib.VFILE_TMPFS)
 _HASHED: int = lib.DNODE_HASHED
 NULL = ffi.NULL
 #: How many of one place: as many opens of it at the same time need no Python.
-MAX_ALIKE = 4
+MAX_ALIKE = 16
 #: How many are kept when fast paths are on.
 MAX_SPARES = 128
 #: 0: none are, as while nobody would open them.
 limit = 0
 #: struct vfile * → its File, the one closed longest ago first; those that are open, too.
 _spares: dict[Any, File] = {}
+
+
+class Lent:
+    """What lent.py does: make a spare of the file `c`; take back the files for which that holds."""
+
+    adopt: Callable[[Any], None]
+    forget: Callable[[Callable[[Any], bool]], None]
 
 
 def enable(on: bool) -> None:
@@ -72,25 +84,43 @@ def keep(file: File) -> bool:
         _end(oldest)
     _spares[c] = file
     lib.vfile_keep(c, path.mount.c, dentry.c)
+    lend_number(file)
     return True
 
 
 def adopt(c: Any) -> File:
     """The File of a descriptor that the engine made (and which has a reference by that)."""
+    if c not in _spares:
+        Lent.adopt(c)
     file = _spares.pop(c)
     lib.vfile_unkeep(c)
     c.spare = 0
+    if end_loan(file):
+        c.refs += 1
     return file
+
+
+def give(file: File, state: int) -> None:
+    """`file` was lent (lent.py) and is a spare from now on: `state`, where LAST is open and not kept."""
+    c, path = file.c, file.path
+    _spares[c] = file
+    if state != LAST and path is not None:
+        lib.vfile_keep(c, path.mount.c, path.dentry.c)
+    c.spare = state
 
 
 def _end(c: Any) -> None:
     """Give up the spare `c`, now or when it is closed."""
     lib.vfile_unkeep(c)
-    if c.spare != IDLE:
+    if c.spare not in (IDLE, MAPPED):
         c.spare = LAST
         return
     c.spare = 0
-    _spares.pop(c).release()
+    file = _spares.pop(c)
+    if end_loan(file):
+        c.refs += 1
+    else:
+        file.release()
 
 
 def forget_dentry(dentry: Dentry) -> None:
@@ -109,8 +139,10 @@ def forget_mount(mount: Mount) -> None:
     for c, file in list(_spares.items()):
         if file.path is not None and file.path.mount is mount:
             _end(c)
+    Lent.forget(lambda loan: loan.path.mount is mount)
 
 
 def forget_all() -> None:
+    Lent.forget(lambda loan: True)
     for c in list(_spares):
         _end(c)

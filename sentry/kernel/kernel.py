@@ -32,6 +32,7 @@ from sentry.kernel.group import ProcessGroup, Session, ThreadGroup
 from sentry.kernel.rlimits import default_limits
 from sentry.kernel.signals import SigHand, Signals
 from sentry.kernel.task import Task
+from sentry.kernel.templates import Templates
 from sentry.kernel.wait import Scheduler
 
 TYPE_CHECKING = False
@@ -74,6 +75,7 @@ class Kernel:
         self.scheduler = Scheduler()
         self.signals = Signals(self)
         self.futexes = Futexes()
+        self.templates = Templates(self)
         self.tasks: dict[int, Task] = {}
         self.groups: dict[int, ThreadGroup] = {}
         self.processes_by_pgid: dict[int, ProcessGroup] = {}

@@ -31,7 +31,7 @@ from sentry.abi.fcntl import PATH_MAX
 from sentry.abi.mman import MMAP_MIN_ADDR, PAGE_MASK, PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE, VM_MAYALL
 from sentry.abi.resource import RLIMIT_STACK
 from sentry.mm.layout import ELF_DYN_BASE, Layout
-from sentry.mm.stack import build_stack, make_stack
+from sentry.mm.stack import build_stack, make_stack, stack_size
 from sentry.mm.state import page_up
 from sentry.platform.base import GUEST_TOP
 
@@ -281,6 +281,20 @@ async def read_interpreter(file: File) -> Image:
         raise SysError(errno.ELIBBAD if error.errno == errno.ENOEXEC else error.errno) from None
 
 
+class Place:
+    """Where an image and its interpreter have been mapped."""
+
+    __slots__ = ("base", "bias", "entry", "start")
+
+    def __init__(self, bias: int, base: int, start: int, entry: int) -> None:
+        #: Load bias of the program; of its interpreter (AT_BASE).
+        self.bias = bias
+        self.base = base
+        #: Where the program begins (AT_ENTRY), and where the first thread does.
+        self.start = start
+        self.entry = entry
+
+
 async def load_program(
     mm: MemoryManager, image: Image, argv: list[bytes], envp: list[bytes], cred: Credentials, execfn: bytes,
     random16: bytes, secure: bool | None = None, randomize: bool = True,
@@ -290,13 +304,18 @@ async def load_program(
     Keeps a reference to `image.file` as `mm.exe`.  `secure` is AT_SECURE, by default whether the ids
     differ; `randomize` False is ADDR_NO_RANDOMIZE.  `mm.limit` has to be set before.
     """
-    stack_limit = mm.limit(RLIMIT_STACK)
-    mm.layout = layout = Layout(mm.top, stack_limit, randomize)
+    mm.layout = Layout(mm.top, mm.limit(RLIMIT_STACK), randomize)
     mm.owner = execfn.rsplit(b"/", 1)[-1]
+    size = stack_size(argv, envp, execfn, mm.limit(RLIMIT_STACK))
+    place = await map_image(mm, image)
+    make_stack(mm, size, image.headers.exec_stack, False)
+    return enter_program(mm, image, place, argv, envp, cred, execfn, random16, secure, randomize)
+
+
+async def map_image(mm: MemoryManager, image: Image) -> Place:
+    """Map a program and its interpreter into `mm`, which has its layout."""
     headers = image.headers
-    make_stack(mm, argv, envp, execfn, headers.exec_stack)
-    bias = await _map_program(mm, image, layout)
-    _set_bounds(mm, headers, bias, layout)
+    bias = await _map_program(mm, image, mm.layout)
     start = entry = headers.entry + bias & _U64
     base = 0
     if image.interpreter is not None:
@@ -304,13 +323,27 @@ async def load_program(
         entry = image.interpreter.headers.entry + base & _U64
     if entry >= GUEST_TOP:
         raise SysError(errno.EINVAL)
+    return Place(bias, base, start, entry)
+
+
+def enter_program(
+    mm: MemoryManager, image: Image, place: Place, argv: list[bytes], envp: list[bytes], cred: Credentials,
+    execfn: bytes, random16: bytes, secure: bool | None, randomize: bool,
+) -> Entry:  # fmt: skip
+    """Fill in what one run of a mapped program has for itself: the stack's contents, the heap's place.
+
+    The stack is there.
+    """
+    headers = image.headers
+    mm.owner = execfn.rsplit(b"/", 1)[-1]
+    _set_bounds(mm, headers, place.bias, mm.layout)
     mm.exe = image.file.get()
-    phdr = headers.phdr + bias if headers.phdr else 0
+    phdr = headers.phdr + place.bias if headers.phdr else 0
     stack = build_stack(
         mm, argv, envp, execfn, random16, cred, secure, randomize,
-        phdr=phdr & _U64, phnum=headers.phnum, base=base & _U64, entry=start,
+        phdr=phdr & _U64, phnum=headers.phnum, base=place.base & _U64, entry=place.start,
     )  # fmt: skip
-    return Entry(entry, stack)
+    return Entry(place.entry, stack)
 
 
 async def _map_program(mm: MemoryManager, image: Image, layout: Layout) -> int:

@@ -28,6 +28,10 @@ def random_below(limit: int) -> int:
     return int.from_bytes(os.urandom(8), "little") % limit
 
 
+def _draw(randomize: bool) -> tuple[int, ...]:
+    return _WORDS.unpack(os.urandom(_WORDS.size)) if randomize else (0, 0, 0, 0)
+
+
 class Layout:
     """The bases of one program.  `randomize` False gives the same ones each time (personality(2))."""
 
@@ -35,12 +39,21 @@ class Layout:
 
     def __init__(self, top: int, stack_limit: int, randomize: bool) -> None:
         """`top`: the first address above what may be used (the vDSO's beginning, or GUEST_TOP)."""
-        draws: tuple[int, ...] = _WORDS.unpack(os.urandom(_WORDS.size)) if randomize else (0, 0, 0, 0)
-        stack_random = draws[0] % _STACK_RANDOM_PAGES * PAGE_SIZE
-        self.stack_top = (top - stack_random) & ~PAGE_MASK
+        draws = _draw(randomize)
+        self._place_own(top, draws)
         gap = stack_limit + STACK_GUARD + (_STACK_RANDOM_PAGES + 1) * PAGE_SIZE
         gap = min(max(gap, _MIN_GAP), _MAX_GAP)
         mmap_random = draws[1] % (1 << _MMAP_RANDOM_BITS) * PAGE_SIZE
         self.mmap_base = (top - gap - mmap_random) & ~PAGE_MASK
         self.pie_base = ELF_DYN_BASE + draws[2] % (1 << _MMAP_RANDOM_BITS) * PAGE_SIZE
+
+    def _place_own(self, top: int, draws: tuple[int, ...]) -> None:
+        self.stack_top = (top - draws[0] % _STACK_RANDOM_PAGES * PAGE_SIZE) & ~PAGE_MASK
         self.brk_random = draws[3] % (_BRK_RANDOM // PAGE_SIZE) * PAGE_SIZE
+
+    def again(self, top: int, randomize: bool) -> Layout:
+        """For another run: the same bases for mappings, others for stack and heap."""
+        layout = Layout.__new__(Layout)
+        layout.mmap_base, layout.pie_base = self.mmap_base, self.pie_base
+        layout._place_own(top, _draw(randomize))
+        return layout

@@ -8,6 +8,7 @@ from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MAP_32BIT,
+    MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
@@ -23,6 +24,7 @@ from sentry.abi.mman import (
     MAP_TYPE,
     MMAP_MIN_ADDR,
     PAGE_MASK,
+    PAGE_SIZE,
     PROT_EXEC,
     PROT_RWX,
     PROT_WRITE,
@@ -50,7 +52,8 @@ if TYPE_CHECKING:
 #: MAP_POPULATE beyond this is left to the faults.
 _POPULATE_LIMIT = 64 << 20
 _MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23
-_U64 = 1 << 64
+#: No file is longer than this, in whole pages.
+_FILE_END = (1 << 63) - PAGE_SIZE
 
 
 class Mapping(AddressState):
@@ -69,8 +72,6 @@ class Mapping(AddressState):
         size = page_up(size)
         if not 0 < size <= GUEST_TOP:
             raise SysError(errno.ENOMEM)
-        if offset + size > _U64:
-            raise SysError(errno.EOVERFLOW)
         self.check_count()
         if flags & MAP_FIXED_NOREPLACE:
             flags |= MAP_FIXED
@@ -81,6 +82,8 @@ class Mapping(AddressState):
         self.check_lock(vm_flags, size)
         host_fd = None
         if file is not None:
+            if offset + size > _FILE_END:
+                raise SysError(errno.EOVERFLOW)
             vm_flags = self._check_file(file, prot, flags, vm_flags)
             shared = bool(vm_flags & VM_SHARED)
             host_fd = await file.host_mapping(shared, shared and bool(vm_flags & VM_MAYWRITE))
@@ -151,6 +154,7 @@ class Mapping(AddressState):
             if flags & MAP_FIXED_NOREPLACE and self.tree.overlapping(addr, addr + size):
                 raise SysError(errno.EEXIST)
             return addr
+        anywhere = not addr
         addr &= ~PAGE_MASK
         if addr:
             addr = max(addr, MMAP_MIN_ADDR)
@@ -160,6 +164,8 @@ class Mapping(AddressState):
         found: int
         if flags & MAP_32BIT:
             found = lib.mm_find_low(self.c, size, LOW_BEGIN, LOW_END)
+        elif anywhere and flags & (MAP_ANONYMOUS | MAP_TYPE) == MAP_ANONYMOUS | MAP_PRIVATE:
+            found = lib.mm_find_anon(self.c, size)
         else:
             found = self.find_free(size)
         if not found:

@@ -14,6 +14,7 @@ import errno
 
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
+from sentry.platform import queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,32 @@ def take_number(thing: Any) -> int:
     _objects[made] = thing
     if type(thing) is not bytes:
         thing.get()
+        vfile = getattr(thing, "c", None)
+        if vfile is not None:
+            lib.mm_object_bind(made, vfile)
+            if thing.path is not None:
+                vfile.mount = thing.path.mount.c
     return made
+
+
+def lend_number(file: Any) -> None:
+    """`file` is spare from now on (fs/spare.py): the engine may map it, and need not tell of it."""
+    number: int = lib.mm_object_new()
+    if number:
+        _numbers[file] = number
+        _objects[number] = file
+        lib.mm_object_bind(number, file.c)
+        lib.mm_object_put(number)
+
+
+def end_loan(file: Any) -> bool:
+    """`file` is spare no more.  Whether it is mapped; then a reference to it belongs to its mappings."""
+    if lib.mm_object_drop(file.c.number):
+        return True
+    number = _numbers.pop(file, 0)
+    if number:
+        del _objects[number]
+    return False
 
 
 def let_go() -> None:
@@ -56,6 +82,9 @@ def let_go() -> None:
         del _numbers[thing]
         if type(thing) is not bytes:
             thing.put()
+
+
+queue.and_then.append(let_go)
 
 
 class Vma:

@@ -5,8 +5,8 @@ object; a wake-up from either side reaches both.  What C has woken is written do
 `drain`, which the platform calls whenever the engine says so, and which runs after every wake-up by
 Python, since that may have reached an epoll set in C whose own sleepers are Python's.
 
-`hold_until_free` and `drain_closed` are the other half of a file's life: a parked call holds its file, and a
-file that is closed meanwhile ends when the call does; and the engine closes files whose end nobody notices.
+`hold_until_free` is the other half of a file's life: a parked call holds its file, and a file that is closed
+meanwhile ends when the call does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _waiting: dict[Any, SharedQueue] = {}
 #: What to do when the last parked call lets go of a file.
 _held: dict[Any, Callable[[], None]] = {}
 _mask = ffi.new("uint32_t *")
-_end: Callable[[Any], None]
+#: What else is to be done before Python sees the next trap, whenever C has something to tell.
+and_then: list[Callable[[], None]] = []
 
 
 class SharedQueue(WaitQueue):
@@ -74,18 +75,6 @@ def drain() -> None:
             queue.tell(_mask[0])
     while file := lib.vfile_take():
         _held.pop(file)()
-
-
-def set_end(end: Callable[[Any], None]) -> None:
-    """Call `end` for each struct vfile whose last descriptor the engine has closed (fs/file.py)."""
-    global _end
-    _end = end
-
-
-def drain_closed() -> None:
-    """End the files that the engine has closed since the last time: before anybody sees the next trap."""
-    while file := lib.vfile_take_closed():
-        _end(file)
 
 
 def hold_until_free(vfile: Any, release: Callable[[], None]) -> bool:

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from _struct import Struct
 
-from sentry.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE
+from sentry.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED
 from sentry.abi.syscall_nr import SYS
 from sentry.platform.base import GUEST_TOP
 
-#: csrc/abi/stub.h: STUB_SIZE, and BELL_FD of csrc/abi/record.h.
+#: csrc/abi/stub.h: STUB_SIZE, and the others of csrc/abi/record.h.
 STUB_SIZE = 0x4000
 BELL_FD = 0
+LENT_FD, LENT_MAX = 5, 4
+LEND_TOKEN = 0xFFFF_FFF0
 
 ALLOW = 0x7FFF_0000
 NOTIFY = 0x7FC0_0000
@@ -31,7 +33,7 @@ NR, ARCH, IP_LOW, IP_HIGH = 0, 4, 8, 12
 
 PLAIN = (
     "rt_sigreturn", "restart_syscall", "sigaltstack", "sched_yield", "exit", "exit_group", "munmap",
-    "mprotect", "madvise", "close",
+    "mprotect", "madvise",
 )  # fmt: skip
 #: Seen by the Sentry first.
 CHECKED = ("clone", "mremap")
@@ -95,7 +97,7 @@ def trap_filter() -> bytes:
     p.load(IP_LOW)
     p.at_least((GUEST_TOP & 0xFFFF_FFFF) + STUB_SIZE, yes="trap")
     p.load(NR)
-    for name in ("futex", "mmap", "write"):
+    for name in ("futex", "mmap", "write", "close"):
         p.equal(getattr(SYS, name), yes=name)
     for name in PLAIN:
         p.equal(getattr(SYS, name), yes="allow")
@@ -117,6 +119,9 @@ def trap_filter() -> bytes:
     p.load(_low(0))
     p.equal(BELL_FD, yes="allow2")
     p.answer(TRAP)
+    p.label("close")
+    p.load(_low(0))
+    p.equal(LEND_TOKEN, yes="notify2", no="allow2")
     p.label("mmap")
     # Private anonymous memory: no huge-page pool, nothing locked, nothing shared.
     p.load(_low(3) + 4)
@@ -124,8 +129,13 @@ def trap_filter() -> bytes:
     p.load(_low(3))
     p.mask(0xFFFF_FFFF & ~(MAP_FIXED | MAP_NORESERVE))
     p.equal(MAP_PRIVATE | MAP_ANONYMOUS, yes="allow2")
-    p.mask(MAP_ANONYMOUS)
-    p.equal(0, yes="notify2")
+    # Files that the Sentry has lent.
+    p.equal(MAP_PRIVATE, yes="lent")
+    p.equal(MAP_SHARED, no="trap2")
+    p.label("lent")
+    p.load(_low(4))
+    p.at_least(LENT_FD, no="trap2")
+    p.at_least(LENT_FD + LENT_MAX, no="allow2")
     p.label("trap2")
     p.answer(TRAP)
     p.label("allow2")

@@ -54,7 +54,7 @@ from sentry.kernel.clone import CloneArgs
 from sentry.kernel.clone import clone as make_task
 from sentry.kernel.group import ProcessGroup, Session
 from sentry.kernel.task import NO_RESULT
-from sentry.kernel.wait import block
+from sentry.kernel.wait import Interrupted, block
 from sentry.syscalls.args import read_extensible
 from sentry.syscalls.limits import pack_rusage
 from sentry.syscalls.table import ERESTARTNOINTR, ERESTARTSYS, syscall
@@ -206,6 +206,11 @@ def _find(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | None:
 
 
 async def _wait(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | None:
+    """What `_find` finds, as soon as there is something; None with WNOHANG.
+
+    A child that has ended comes before a signal: its own SIGCHLD, above all, interrupts nothing.
+    """
+    interrupted: Interrupted | None = None
     while True:
         found = _find(task, wanted)
         if found is not None:
@@ -218,7 +223,12 @@ async def _wait(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | N
             return found
         if wanted.options & WNOHANG:
             return None
-        await block((task.group.child_queue, 1))
+        if interrupted is not None:
+            raise interrupted
+        try:
+            await block((task.group.child_queue, 1))
+        except Interrupted as error:
+            interrupted = error
 
 
 def _child_rusage(child: ThreadGroup) -> bytes:

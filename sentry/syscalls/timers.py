@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from time import monotonic_ns, time_ns
+from time import clock_gettime_ns, monotonic_ns, time_ns
 
 from sentry.abi import time as t
 from sentry.abi.errors import SysError
@@ -97,8 +97,8 @@ def gettimeofday(task: Task, tv: Addr, tz: Addr) -> None:
 
 @syscall(SYS.time)
 def time(task: Task, tloc: Addr) -> int:
-    """time(2)."""
-    now = time_ns() // t.NS
+    """time(2): the second of the last tick, as Linux has it."""
+    now = clock_gettime_ns(t.CLOCK_REALTIME_COARSE) // t.NS
     if tloc:
         task.mm.write_u64(tloc, now)
     return now

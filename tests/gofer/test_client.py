@@ -210,6 +210,70 @@ def test_wrong_descriptors_are_refused(world: World, tmp_path: Any) -> None:
     assert count_fds() == before
 
 
+def test_many_descriptors_are_counted_and_checked(world: World, tmp_path: Any) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    before = count_fds()
+    good, bad = os.open(path, os.O_RDONLY), os.open(path, os.O_RDWR)
+    none = struct.pack("3I", 0, errno.EACCES, 0)
+
+    def ask(reply: m.Message, *fds: int) -> Any:
+        job = world.spawn(world.client.open_files(1, [], [b"a", b"b", b"c"]))
+        world.reply(world.request()[0], reply, *fds)
+        return world.finish(job)[0]
+
+    outcome = ask(m.Ropenfiles(none, 2), bad, good)
+    assert outcome[1][:2] == [-errno.EIO, -errno.EACCES] and os.read(outcome[1][2], 9) == b"x"
+    os.close(outcome[1][2])
+    assert is_error(ask(m.Ropenfiles(none[:8], 2), good, good), errno.EIO) and world.deaths == 1
+    for fd in (good, bad):
+        os.close(fd)
+    assert count_fds() < before  # the socket has gone, too
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_other_than_the_promised_number_of_descriptors(world: World, tmp_path: Any, count: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    before = count_fds()
+    fd = os.open(path, os.O_RDONLY)
+    job = world.spawn(world.client.open_files(1, [], [b"a", b"b"]))
+    world.reply(world.request()[0], m.Ropenfiles(bytes(8), 2), *[fd] * count)
+    outcome: Any = world.finish(job)[0]
+    os.close(fd)
+    if count == 1:
+        assert is_error(outcome, errno.EIO) and world.deaths == 1
+    else:
+        for received in outcome[1]:
+            os.close(received)
+        assert count_fds() == before
+
+
+ENTRY = m.LISTED.pack(*[0] * 12, 1, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"x", m.DIRECTORY.pack(0, 1, 1, 0) + b"x", m.DIRECTORY.pack(0, 85, 1, 0) + ENTRY + b"/",
+        m.DIRECTORY.pack(0, 83, 1, 0) + bytes(83), m.DIRECTORY.pack(0, 170, 1, 0) + (ENTRY + b"a") * 2,
+        m.DIRECTORY.pack(0, 0, 1, 1) + bytes(2), m.DIRECTORY.pack(2, 85, 1, 1) + bytes(2) + ENTRY + b"a",
+        m.DIRECTORY.pack(0, 85, 1, 1) + b"\1\0" + ENTRY + b"a", m.DIRECTORY.pack(2, 0, 0, 0) * 2,
+        m.DIRECTORY.pack(0, 0xFFFFFFFF, 1, 255),
+    ],
+)  # fmt: skip
+def test_listings_that_cannot_be(world: World, tmp_path: Any, data: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    before = count_fds()
+    fd = os.open(path, os.O_RDONLY)
+    job = world.spawn(world.client.list_dirs(1, []))
+    world.reply(world.request()[0], m.Rlistdirs(data, 1), fd)
+    assert is_error(world.finish(job)[0], errno.EIO) and world.deaths == 1
+    os.close(fd)
+    assert count_fds() < before
+
+
 def test_another_file_for_a_reopen(world: World) -> None:
     ours, other = os.memfd_create("a"), os.memfd_create("b")
     twin = os.open(f"/proc/self/fd/{other}", os.O_RDONLY)

@@ -50,6 +50,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "name": names,
     "path": st.binary(min_size=1, max_size=4095).filter(lambda path: b"\0" not in path),
     "names": st.lists(names, max_size=16).map(tuple),
+    "manynames": st.lists(names, max_size=64).map(tuple),
     "qid": qids,
     "qids": st.lists(qids, max_size=16).map(tuple),
     "attr": attrs,

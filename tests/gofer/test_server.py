@@ -136,6 +136,7 @@ def test_any_request_on_any_fid(gofer: Any, sock: socket.socket) -> None:
         "name": lambda: rng.choice(names),
         "path": lambda: rng.choice((b"/", b"x" * 4095)),
         "names": lambda: rng.choices(names, k=rng.randrange(3)),
+        "manynames": lambda: rng.choices(names, k=rng.randrange(65)),
         "data": lambda: bytes(rng.randrange(20)),
     }
     requests = [cls for cls in m.REPLY_OF if cls not in (m.Tversion, m.Treopen)]

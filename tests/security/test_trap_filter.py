@@ -57,17 +57,19 @@ def expected(nr: int, args: tuple[int, ...] = ()) -> str:
     a = [*args, *[0] * (6 - len(args))]
     if nr in {
         SYS.rt_sigreturn, SYS.restart_syscall, SYS.sigaltstack, SYS.sched_yield, SYS.exit, SYS.exit_group,
-        SYS.munmap, SYS.mprotect, SYS.madvise, SYS.close,
+        SYS.munmap, SYS.mprotect, SYS.madvise,
     }:  # fmt: skip
         return "allow"
     if nr in {SYS.clone, SYS.mremap}:
         return "notify"
     if nr == SYS.mmap:
-        flags = a[3]
-        if not flags & 0x20 and flags >> 32 == 0:
-            return "notify"
+        flags, fd = a[3], a[4] & 0xFFFF_FFFF
+        if flags & ~(0x10 | 0x4000) in {0x1, 0x2}:
+            return "allow" if 5 <= fd < 9 else "trap"
         private = flags & 0xF == 2 and flags & 0x20
         return "allow" if private and not flags & ~(0x2 | 0x10 | 0x20 | 0x4000) else "trap"
+    if nr == SYS.close:
+        return "notify" if a[0] & 0xFFFF_FFFF == 0xFFFF_FFF0 else "allow"
     if nr == SYS.futex:  # nothing with priority inheritance, nothing that takes a second lock
         command = a[1] & 0xFFFF_FFFF & ~(128 | 256)
         return "allow" if command in {0, 1, 3, 4, 5, 9, 10} else "trap"
@@ -102,10 +104,16 @@ def test_other_architectures() -> None:
 def test_every_flag_of_mmap() -> None:
     for bits in (*range(64), *(1 << shift for shift in range(6, 64))):
         for flags in (bits, bits | 0x22, bits | 0x32, bits | 0x11, bits | 0x12, bits | 0x4022):
-            for fd in (0, 5, 2**64 - 1):
+            for fd in (*range(12), 2**31, 2**32 + 5, 2**64 - 1):
                 args = (0x1000, 4096, 3, flags, fd, 0)
                 assert answer(SYS.mmap, GUEST_TOP, args) == expected(SYS.mmap, args), hex(flags)
                 assert answer(SYS.mmap, 0x40_0000, args) == "trap"
+
+
+def test_every_descriptor_of_close() -> None:
+    for fd in (*range(1024), 2**31, 2**32 - 32, *range(2**32 - 17, 2**32 + 16), 2**64 - 16, 2**64 - 1):
+        assert answer(SYS.close, GUEST_TOP, (fd,)) == expected(SYS.close, (fd,)), fd
+        assert answer(SYS.close, 0x40_0000, (fd,)) == "trap"
 
 
 def test_every_operation_of_futex() -> None:

@@ -108,6 +108,20 @@ def test_hints_and_order(mm):
     consistent(mm)
 
 
+def test_huge_pages_fit(mm):
+    """Private memory of whole huge pages is aligned to them, side by side, where nobody says where."""
+    huge = 2 << 20
+    run(mm.map(0, 4096, RW, ANON))
+    first = run(mm.map(0, 2 * huge, RW, ANON))
+    assert first % huge == 0
+    assert run(mm.map(0, huge, RW, ANON)) == first - huge
+    odd = run(mm.map(0, huge + PAGE_SIZE, RW, ANON))
+    assert odd % huge and run(mm.map(BASE + 1, huge, RW, ANON)) == BASE
+    file = HostFile(data=b"x" * 4096)
+    assert run(mm.map(0, huge, 1, MAP_PRIVATE, file)) % huge
+    consistent(mm)
+
+
 def test_file_modes(mm):
     reader, writer = HostFile(data=b"x" * 8192), HostFile(data=b"y" * 8192, writable=True)
     fails(errno.EACCES, mm.map, 0, 4096, RW, MAP_SHARED, reader)

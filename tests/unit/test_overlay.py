@@ -10,6 +10,8 @@ import pytest
 from vfs_support import ROOT, Gofer, outcome, run
 
 from sentry.fs import dcache, modify, setup
+from sentry.fs.gofer import inode as gofer_inode
+from sentry.fs.gofer.client import Client
 from sentry.fs.opening import open_file
 from sentry.fs.walk import walk
 
@@ -33,6 +35,20 @@ def fs(host):
     namespace = run(setup.build_root(gofer.client, ROOT, True, gofer.client.reopen_readonly, 64 << 20))
     yield setup.context(namespace)
     gofer.close()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The requests that go to the Gofer, by type."""
+    requests = []
+    submit = Client._submit
+
+    def note(self, message, *rest):
+        requests.append(message.__class__.__name__)
+        return submit(self, message, *rest)
+
+    monkeypatch.setattr(Client, "_submit", note)
+    return requests
 
 
 def snapshot(path):
@@ -246,3 +262,43 @@ class TestBind:
         fs.root.mount.fs.client._die()
         assert run(file.pread(5, 0)) == b"lower"
         assert outcome(walk(fs, ROOT, b"/dir/large")) == errno.errorcode[errno.EIO]
+
+
+def test_a_listed_directory_needs_no_more_questions(fs, host, asked):
+    assert names(fs, b"/dir") == [b"file", b"large", b"sub"]
+    del asked[:]
+    for name in (b"file", b"large", b"sub"):
+        inode = run(walk(fs, ROOT, b"/dir/" + name)).inode
+        stat = (host / "dir" / name.decode()).lstat()
+        assert (inode.mode, inode.ino, inode.mtime) == (stat.st_mode, stat.st_ino, stat.st_mtime_ns)
+        if name != b"sub":
+            assert (inode.size, inode.nlink) == (stat.st_size, stat.st_nlink)
+    assert outcome(walk(fs, ROOT, b"/dir/no")) == "ENOENT"
+    assert asked == []
+    assert content(fs, b"/dir/file") == b"lower"
+    assert names(fs, b"/dir/sub") == []
+    assert [name for name in asked if name != "Tclunk"] == ["Topenfiles", "Tlistdirs"]
+    assert run(walk(fs, ROOT, b"/twin")).inode is run(walk(fs, ROOT, b"/dir/file")).inode
+
+
+def test_changes_win_over_a_listing(fs, host):
+    assert names(fs, b"/dir") == [b"file", b"large", b"sub"]
+    run(modify.chmod(run(walk(fs, ROOT, b"/dir/file")), 0o600, ROOT))
+    run(modify.unlink(run(walk(fs, ROOT, b"/dir")), b"large", False, ROOT))
+    opened(fs, b"/dir/new", os.O_CREAT | os.O_WRONLY).put()
+    forget()
+    assert names(fs, b"/dir") == [b"file", b"new", b"sub"]
+    assert run(walk(fs, ROOT, b"/dir/file")).inode.mode & 0o777 == 0o600
+    assert run(walk(fs, ROOT, b"/twin")).inode.mode & 0o777 == 0o600
+    assert outcome(walk(fs, ROOT, b"/dir/large")) == "ENOENT"
+
+
+def test_listings_are_bounded(fs, host, asked, monkeypatch):
+    monkeypatch.setattr(gofer_inode, "LISTED_NAMES", 4)
+    assert names(fs, b"/dir") == [b"file", b"large", b"sub"]
+    assert names(fs, b"/") == [b"dir", b"empty", b"link", b"twin"]
+    del asked[:]
+    assert run(walk(fs, ROOT, b"/dir/file")).inode.size == 5
+    assert asked  # forgotten
+    del asked[:]
+    assert outcome(walk(fs, ROOT, b"/no")) == "ENOENT" and asked == []

@@ -131,6 +131,75 @@ class Client(Transport):
         self._free_fids.append(new)
         return None, list(reply.attrs), errno_of(reply.ecode)
 
+    async def list_dirs(
+        self,
+        fid: int,
+        path: Sequence[bytes],
+        names: Sequence[bytes] = (),
+        size: int = m.MAX_MSIZE,
+        files: int = 0,
+    ) -> list[tuple[int, m.Listing | None, dict[bytes, int]]]:
+        """List the directories `names` in the one that `path` leads to from `fid`, or that one itself.
+
+        (errno, listing, descriptors of opened files) of each; 0 and no listing: it is too large for `size`
+        bytes.  There may be fewer than names, but not none.  Only for an `extended` server, as `open_files`.
+        """
+        size = min(size, self.msize - m.IOHDRSZ)
+        call = await self._answered(self._submit(m.Tlistdirs(fid, path, names, size, files)))
+        assert call.reply is not None
+        fds = [self._checked(fd) for fd in call.fds]
+        try:
+            directories = m.decode_directories(call.reply.data)
+            if not 1 <= len(directories) <= max(1, len(names)) or sum(len(d[2]) for d in directories) != len(
+                fds
+            ):
+                raise ProtocolError("wrong number of directories or files")
+        except ProtocolError:
+            self._give_up(fds)
+            raise SysError(errno.EIO) from None
+        result: list[tuple[int, m.Listing | None, dict[bytes, int]]] = []
+        each = iter(fds)
+        for error, listing, at in directories:
+            opened = {}
+            for index in at:
+                if (fd := next(each)) >= 0 and listing is not None:
+                    opened[listing.brief[index][2]] = fd
+            result.append((errno_of(error) if error else 0, listing, opened))
+        return result
+
+    async def open_files(self, fid: int, path: Sequence[bytes], names: Sequence[bytes]) -> list[int]:
+        """Open regular files of the directory that `path` leads to from `fid` for reading: a descriptor or
+        minus errno for each.
+
+        At most MAX_OPENFILES names.  -EXDEV: it has to be opened by its own fid.
+        """
+        call = await self._answered(self._submit(m.Topenfiles(fid, path, names)))
+        assert call.reply is not None
+        fds, errors = iter(call.fds), memoryview(call.reply.errors)
+        if len(errors) == 4 * len(names):
+            codes = errors.cast("I")
+            if sum(not code for code in codes) == len(call.fds):
+                return [self._checked(next(fds)) if not code else -errno_of(code) for code in codes]
+        self._give_up(call.fds)
+        raise SysError(errno.EIO)
+
+    def _give_up(self, fds: Sequence[int]) -> None:
+        """The server breaks the protocol."""
+        self._die()
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+
+    def _checked(self, fd: int) -> int:
+        """`fd`, or minus errno when it did not come, or is no regular file that is open for reading."""
+        if fd < 0:
+            return -errno.ENFILE
+        try:
+            self._check_file(fd, os.O_RDONLY)
+        except SysError as error:
+            return -error.errno
+        return fd
+
     async def _walkgetattr_plain(
         self, fid: int, names: Sequence[bytes]
     ) -> tuple[int | None, list[Attr], int]:

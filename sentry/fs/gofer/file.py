@@ -21,6 +21,7 @@ from sentry.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
+from sentry.fs import lent
 from sentry.fs.dirfile import SnapshotDirectory
 from sentry.fs.file import APPEND, CLOSE_LATER, File
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from sentry.fs.dentry import Path
-    from sentry.fs.gofer.client import Client
     from sentry.fs.inode import Inode
 
     class Pool(Protocol):
@@ -52,7 +52,7 @@ class Handle:
 
     __slots__ = ("_client", "fd", "fid")
 
-    def __init__(self, client: Client, fd: int, fid: int = -1) -> None:
+    def __init__(self, client: Any, fd: int, fid: int = -1) -> None:
         self._client = client
         self.fd = fd
         self.fid = fid
@@ -65,7 +65,8 @@ class Handle:
 
     async def pread(self, size: int, offset: int) -> bytes:
         if self.fd < 0:
-            return await self._client.read(self.fid, offset, size)
+            data: bytes = await self._client.read(self.fid, offset, size)
+            return data
         try:
             if pool is None:
                 return os.pread(self.fd, size, offset)
@@ -88,7 +89,8 @@ class Handle:
 
     async def pwrite(self, data: bytes, offset: int) -> int:
         if self.fd < 0:
-            return await self._client.write(self.fid, offset, data)
+            count: int = await self._client.write(self.fid, offset, data)
+            return count
         try:
             return os.pwrite(self.fd, data, offset)
         except OSError as error:
@@ -114,8 +116,8 @@ class HostFile(File):
     fast_closing = CLOSE_LATER
     fast_start = True
 
-    def __init__(self, inode: Inode, flags: int, path: Path | None, handle: Handle) -> None:
-        super().__init__(inode, flags, path)
+    def __init__(self, inode: Inode, flags: int, path: Path | None, handle: Handle, c: Any = None) -> None:
+        super().__init__(inode, flags, path, c)
         self.handle = handle
         if handle.fd >= 0:
             self.c.host_fd = handle.fd
@@ -205,5 +207,11 @@ class HostFile(File):
         # One handle an access mode: it was opened exactly as the guest opened the file.
         return self.handle.fd
 
+
+def _lent_file(c: Any, inode: Inode, path: Path, loan: lent.Loan) -> File:
+    return HostFile(inode, c.flags, path, Handle(None, loan.take_fd()), c)
+
+
+lent.Hooks.make_file = _lent_file
 
 __all__ = ["Handle", "HostFile", "SnapshotDirectory", "host_error"]

@@ -2,7 +2,9 @@
 
 An inode holds one fid from its first lookup until nobody refers to it, and is found again by its
 qid, so hard links are one inode here too.  `exclusive` trees are changed by nobody but us: attributes
-and names are asked for once.  Shared ones (binds) are asked again at each look.
+and names are asked for once.  Shared ones (binds) are asked again at each look.  A `fixed` tree (below
+an overlay) is changed by nobody at all: what a listing of a directory tells about its files is believed
+for as long as it is kept, and an inode that comes from there gets its fid when it first needs one.
 
 No operation here leaves a fid behind when it fails: either an inode owns it or it is clunked.
 """
@@ -14,6 +16,7 @@ import os
 from _weakref import ref
 
 from gofer.messages import (
+    MAX_WALK,
     SETATTR_ATIME,
     SETATTR_ATIME_SET,
     SETATTR_GID,
@@ -22,19 +25,24 @@ from gofer.messages import (
     SETATTR_MTIME_SET,
     SETATTR_SIZE,
     SETATTR_UID,
+    Listing,
+    ProtocolError,
 )
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHANGE
-from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, major, minor
-from sentry.fs import dcache
+from sentry.abi.stat import DT_DIR, DT_REG, S_IFDIR, S_IFMT, S_IFREG, major, minor
+from sentry.fs import dcache, lent
+from sentry.fs.dentry import Path
+from sentry.fs.gofer.ahead import Ahead, Foreseen, Foresight, Order
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
 from sentry.fs.inode import CACHE_REVALIDATE, CHANGED, LIVE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from gofer.messages import Attr
-    from sentry.fs.dentry import Path
     from sentry.fs.file import File
     from sentry.fs.gofer.client import Client
     from sentry.kernel.credentials import Credentials
@@ -46,6 +54,10 @@ RECENT_HANDLES = 64
 MANY_INODES = 3072
 #: What attributes can be at most: a server may say anything.
 _MAX32, _MAX64 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF
+#: From how many files on those are opened that are in a directory when it is listed.
+AHEAD_SURE = 8
+#: How much of what directories hold is kept, over all of a tree: some 500 bytes a name.
+LISTED_NAMES, LISTED_DIRECTORIES = 16384, 1024
 _SETATTR = {
     "mode": SETATTR_MODE,
     "uid": SETATTR_UID,
@@ -62,10 +74,18 @@ class GoferFilesystem(Filesystem):
     type_name = b"9p"
     magic = V9FS_MAGIC
 
-    def __init__(self, client: Client, root_fid: int, root_attr: Attr, exclusive: bool = True) -> None:
+    def __init__(
+        self, client: Client, root_fid: int, root_attr: Attr, exclusive: bool = True, fixed: bool = False
+    ) -> None:
         super().__init__()
         self.client = client
         self.exclusive = exclusive
+        self.fixed = fixed and exclusive and client.extended
+        #: Directories (by number) that were listed, oldest first, and how many names of each are kept.
+        self.listed: dict[int, int] = {}
+        self._listed_names = 0
+        self.ahead, self.ahead_lists = Ahead(), Ahead()
+        self.foresight = Foresight()
         self.lock = Mutex()
         self._inodes: dict[int, ref[GoferInode]] = {}
         self._shrink_at = MANY_INODES
@@ -74,12 +94,18 @@ class GoferFilesystem(Filesystem):
         self.root = self.adopt(root_fid, root_attr)
 
     def adopt(self, fid: int, attr: Attr) -> GoferInode:
-        """The inode of `fid`: a known one (the fid is clunked) or a new one (which keeps the fid)."""
+        """The inode of `fid`: a known one (the fid is clunked) or a new one (which keeps the fid).
+
+        Without a fid (-1) a new one needs a `place`.
+        """
         key = attr.qid.path
         known = self._inodes.get(key)
         inode = None if known is None else known()
         if inode is not None and inode.mode & S_IFMT == attr.mode & S_IFMT:
-            self.client.clunk(fid)
+            if fid >= 0 and inode.fid < 0:
+                inode.fid = fid
+            else:
+                self.client.clunk(fid)
             if not self.exclusive:
                 inode.take(attr)
             return inode
@@ -95,7 +121,27 @@ class GoferFilesystem(Filesystem):
         known = self._inodes.get(inode.ino)
         if known is not None and known() in (None, inode):
             del self._inodes[inode.ino]
+            self._listed_names -= self.listed.pop(inode.ino, 0)
         self.client.clunk(inode.fid)
+
+    def known_of(self, directory: Inode) -> Iterable[bytes]:
+        assert isinstance(directory, GoferInode)
+        inodes, listing = self._inodes, directory.listing
+        return () if listing is None else [name for ino, _, name in listing.brief if ino in inodes]
+
+    def keep_listing(self, inode: GoferInode, listing: Listing | None) -> None:
+        """Remember what is in a directory, or that it is too much; old listings go when they are many."""
+        count = 0 if listing is None else len(listing.brief)
+        self._listed_names += count - self.listed.pop(inode.ino, 0)
+        inode.listing = listing
+        self.listed[inode.ino] = count
+        while self._listed_names > LISTED_NAMES or len(self.listed) > LISTED_DIRECTORIES:
+            ino = next(iter(self.listed))
+            self._listed_names -= self.listed.pop(ino)
+            known = self._inodes.get(ino)
+            old = None if known is None else known()
+            if old is not None:
+                old.listing = old.order = old.below = old.opened = None
 
     def keep_handle(self, inode: GoferInode, access: int) -> None:
         """`inode.handles[access]` was used just now; the one unused for longest goes when they are many."""
@@ -128,7 +174,18 @@ class GoferInode(Inode):
     """`c.flags` has LIVE while the attributes are true, CHANGED since the file was written to last: whoever
     writes to it (the engine, too) takes the first and sets the second."""
 
-    __slots__ = ("__weakref__", "fid", "handles", "names", "target")
+    __slots__ = (
+        "__weakref__",
+        "below",
+        "fid",
+        "handles",
+        "listing",
+        "names",
+        "opened",
+        "order",
+        "place",
+        "target",
+    )
     fs: GoferFilesystem
     fixed_link = True
     #: The attributes of a LIVE file need not be asked for again.
@@ -136,7 +193,17 @@ class GoferInode(Inode):
 
     def __init__(self, fs: GoferFilesystem, fid: int, attr: Attr) -> None:
         super().__init__(fs, attr.qid.path, attr.mode)
+        #: -1: none yet, see `named`.
         self.fid = fid
+        #: Directory and name, in a fixed tree.
+        self.place: tuple[GoferInode, bytes] | None = None
+        #: All that is in this directory, where that is known.
+        self.listing: Listing | None = None
+        #: Which of its files are likely to be opened next.
+        self.order: Order | None = None
+        self.below: Order | None = None
+        #: Files that came along with the listing, until they are lent.
+        self.opened: Foreseen | None = None
         #: Access mode → host descriptor.
         self.handles: dict[int, Handle] = {}
         #: Names of the extended attributes, once asked; the target of a symbolic link, once asked.
@@ -158,6 +225,25 @@ class GoferInode(Inode):
         self.btime = min(attr.mtime, attr.ctime)
         c.flags = self._trusted
 
+    async def named(self) -> int:
+        """The fid."""
+        if self.fid < 0:
+            assert self.place is not None
+            above, name = self.place
+            fid, attr = await above._walk(name)
+            if self.fid >= 0:
+                self.fs.client.clunk(fid)
+            else:
+                self._same(fid, attr)
+        return self.fid
+
+    def _same(self, fid: int, attr: Attr) -> None:
+        """Take `fid`, which was found where this file was; SysError(ESTALE) if it is another one."""
+        if attr.qid.path != self.ino or attr.mode & S_IFMT != self.mode & S_IFMT:
+            self.fs.client.clunk(fid)
+            raise SysError(errno.ESTALE)
+        self.fid = fid
+
     async def refresh(self) -> None:
         if not self.c.flags & LIVE:
             await self._reload()
@@ -165,7 +251,7 @@ class GoferInode(Inode):
     async def _reload(self) -> None:
         c = self.c
         c.flags = 0
-        attr = await self.fs.client.getattr(self.fid)
+        attr = await self.fs.client.getattr(await self.named())
         changed = c.flags & CHANGED
         self.take(attr)
         if changed:
@@ -176,18 +262,121 @@ class GoferInode(Inode):
         self.c.flags = CHANGED
 
     async def lookup(self, name: bytes) -> Inode:
-        client = self.fs.client
+        return self.lookup_now(name) or self.fs.adopt(*await self._walk(name))
+
+    def listing_data(self) -> bytes | None:
+        return None if self.listing is None else self.listing.data
+
+    def lookup_now(self, name: bytes) -> GoferInode | None:
+        """`lookup` for names that a listing tells all about; None: ask.  SysError(ENOENT)."""
+        if self.listing is None:
+            return None
         try:
-            fid, attrs, error = await client.walkgetattr(self.fid, [name])
-        except SysError as exc:
-            fid, attrs, error = None, [], exc.errno
+            attr = self.listing.attr(name)
+        except KeyError:
+            raise SysError(errno.ENOENT) from None
+        except ProtocolError:
+            return None
+        if attr is None:
+            return None
+        return self._listed(name, attr)
+
+    def _listed(self, name: bytes, attr: Attr) -> GoferInode:
+        inode = self.fs.adopt(-1, attr)
+        if inode.fid < 0 and inode.place is None:
+            inode.place = self, name
+        return inode
+
+    async def _walk(self, name: bytes) -> tuple[int, Attr]:
+        """Ask for the entry `name`: (its fid, its attributes)."""
+        client = self.fs.client
+        if self.mode & S_IFMT != S_IFDIR:
+            raise SysError(errno.ENOTDIR)
+        above = await self.named()
+        fid, attrs, error = await client.walkgetattr(above, [name])
         if error == errno.EMFILE:
             # The server holds a descriptor for each of our inodes: let go of what nobody uses.
             dcache.shrink()
-            fid, attrs, error = await client.walkgetattr(self.fid, [name])
+            fid, attrs, error = await client.walkgetattr(above, [name])
         if fid is None:
             raise SysError(error or errno.EIO)
-        return self.fs.adopt(fid, attrs[-1])
+        return fid, attrs[-1]
+
+    async def route(self) -> tuple[int, list[bytes]]:
+        """A fid, and the names that lead from there to this directory."""
+        names: list[bytes] = []
+        inode = self
+        while inode.fid < 0 and inode.place is not None:
+            inode, name = inode.place
+            names.append(name)
+        if len(names) > MAX_WALK:
+            return await self.named(), []
+        names.reverse()
+        return inode.fid, names
+
+    async def _list(self) -> Listing | None:
+        """All that is in this directory of a fixed tree; None: that is too much for one message.
+
+        Of directories that will be listed next the same is asked for.
+        """
+        fs = self.fs
+        if self.listing is not None or self.ino in fs.listed:
+            return self.listing
+        foreseen = fs.foresight.take(self.ino)
+        if foreseen is None:
+            foreseen = await self._ask_listings()
+            if self.listing is not None:
+                return self.listing
+        if foreseen is None:
+            fs.keep_listing(self, None)
+            return None
+        foreseen.flags = 1
+        fs.keep_listing(self, foreseen.listing)
+        if foreseen.files:
+            self.opened = foreseen
+        return foreseen.listing
+
+    async def _ask_listings(self) -> Foreseen | None:
+        fs, client = self.fs, self.fs.client
+        above, name = self.place or (None, b"")
+        files = fs.ahead.start if fs.ahead.start >= AHEAD_SURE else 0
+        if above is None or above.listing is None:
+            fid, path = await self.route()
+            listed = await client.list_dirs(fid, path, files=files)
+            names, inos = [name], [self.ino]
+        else:
+            listing = above.listing
+            if above.below is None:
+                above.below = Order(listing, DT_DIR)
+            likely = [(other, listing.ino(other)) for other in above.below.after(name, fs.ahead_lists)]
+            names, inos = [name], [self.ino]
+            for other, ino in likely:
+                if ino not in fs.foresight and ino not in fs.listed:
+                    names.append(other)
+                    inos.append(ino)
+            fid, path = await above.route()
+            listed = await client.list_dirs(fid, path, names, files=files)
+        first, *others = [None if found is None else Foreseen(found, opened) for _, found, opened in listed]
+        for ino, foreseen in zip(inos[1:], others, strict=False):
+            if foreseen is not None:
+                fs.foresight.add(ino, foreseen)
+        fs.ahead_lists.came([foreseen for foreseen in others if foreseen is not None])
+        if listed[0][0]:
+            raise SysError(listed[0][0])
+        return first
+
+    def lend(self, place: Path) -> None:
+        """The engine has learnt what is in this directory, at `place`: lend it the files that came along."""
+        opened, self.opened = self.opened, None
+        if opened is None:
+            return
+        files, opened.files = opened.files, {}
+        find = self.finder(opened.listing, place)
+        batch = [lent.lend(place, name, opened.listing.ino(name), fd, find) for name, fd in files.items()]
+        if self.order is None:
+            self.order = Order(opened.listing, DT_REG)
+            self.order.came(len(batch), self.fs.ahead)
+            self.fs.ahead.came([c for c in batch if c is not None])
 
     async def _made(self, name: bytes, uid: int, gid: int) -> Inode:
         """What was just created as `name`, owned as far as the server may."""
@@ -268,14 +457,18 @@ class GoferInode(Inode):
     async def readlink(self) -> bytes:
         target = self.target
         if target is None:
-            target = await self.fs.client.readlink(self.fid)
+            target = await self.fs.client.readlink(await self.named())
             if self.fs.exclusive:
                 self.target = target
         return target
 
     async def snapshot(self) -> list[tuple[int, int, bytes]]:
+        if self.fs.fixed:
+            known = await self._list()
+            if known is not None:
+                return known.brief
         client = self.fs.client
-        fid, _ = await client.walk(self.fid, ())
+        fid, _ = await client.walk(await self.named(), ())
         listing: list[tuple[int, int, bytes]] = []
         try:
             await client.open_fd(fid, os.O_RDONLY | O_DIRECTORY)
@@ -291,12 +484,18 @@ class GoferInode(Inode):
         finally:
             client.clunk(fid)
 
-    async def handle(self, access: int) -> Handle:
-        """The host descriptor for O_RDONLY, O_WRONLY or O_RDWR."""
+    async def handle(self, access: int, path: Path | None = None) -> Handle:
+        """The host descriptor for O_RDONLY, O_WRONLY or O_RDWR; `path`: what is opened, if anything is."""
         handle = self.handles.get(access)
         if handle is None:
             client = self.fs.client
-            fid = self.fid
+            if self.fid < 0 and self.place is not None and access == os.O_RDONLY:
+                opened = await self._open_by_name(*self.place, path)
+                if opened >= 0:
+                    handle = self.handles.setdefault(access, Handle(client, opened))
+                    self.fs.keep_handle(self, access)
+                    return handle
+            fid = await self.named()
             if client.extended:
                 fd, _, _ = await client.open_fd(fid, access)
             else:
@@ -312,18 +511,56 @@ class GoferInode(Inode):
         self.fs.keep_handle(self, access)
         return handle
 
+    async def _open_by_name(self, above: GoferInode, name: bytes, path: Path | None) -> int:
+        """Open a regular file of a fixed tree for reading without a fid of its own; -1: it takes one.
+
+        Files that will be opened next come along, and are lent to the engine.
+        """
+        listing, place = above.listing, None
+        names = [name]
+        if listing is not None and path is not None and path.dentry.parent is not None:
+            directory = path.dentry.parent
+            place = Path(path.mount, directory)
+            if above.order is None:
+                above.order = Order(listing, DT_REG)
+            names += [
+                other for other in above.order.after(name, self.fs.ahead) if lent.free(directory, other)
+            ]
+        first, *fds = await self.fs.client.open_files(*await above.route(), names)
+        if listing is not None and place is not None and fds:
+            find = above.finder(listing, place)
+            batch = []
+            for other, fd in zip(names[1:], fds, strict=True):
+                if fd >= 0:
+                    batch.append(lent.lend(place, other, listing.ino(other), fd, find))
+            self.fs.ahead.came([c for c in batch if c is not None])
+        if first < 0 and first != -errno.EXDEV:
+            raise SysError(-first)
+        return max(first, -1)
+
+    def finder(self, listing: Listing, place: Path) -> Callable[[bytes], Inode]:
+        """How to get, without asking, the inodes of files in this directory as they show at `place`."""
+        over = place.inode.fs.over
+
+        def find(name: bytes) -> Inode:
+            attr = listing.attr(name)
+            assert attr is not None  # the engine has learnt it
+            return over(self._listed(name, attr))
+
+        return find
+
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         kind = self.mode & S_IFMT
         if kind == S_IFDIR:
             return SnapshotDirectory(self, flags, path)
         if kind != S_IFREG:
             return await super().open(path, flags, cred)
-        return HostFile(self, flags, path, await self.handle(flags & O_ACCMODE))
+        return HostFile(self, flags, path, await self.handle(flags & O_ACCMODE, path))
 
     async def listxattr(self) -> list[bytes]:
         names = self.names
         if names is None:
-            names = await self.fs.client.xattr_list(self.fid)
+            names = await self.fs.client.xattr_list(await self.named())
             if self.fs.exclusive:
                 self.names = names
         return names
@@ -333,15 +570,15 @@ class GoferInode(Inode):
             raise SysError(errno.EOPNOTSUPP)
         if self.fs.exclusive and name not in await self.listxattr():
             raise SysError(errno.ENODATA)
-        return await self.fs.client.xattr_get(self.fid, name)
+        return await self.fs.client.xattr_get(await self.named(), name)
 
     async def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
         self.names = None
-        await self.fs.client.xattr_set(self.fid, name, value, flags)
+        await self.fs.client.xattr_set(await self.named(), name, value, flags)
 
     async def removexattr(self, name: bytes) -> None:
         self.names = None
-        await self.fs.client.xattr_remove(self.fid, name)
+        await self.fs.client.xattr_remove(await self.named(), name)
 
 
 class SharedInode(GoferInode):

@@ -29,8 +29,18 @@ from _struct import Struct
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from select import EPOLLIN, EPOLLOUT, POLLIN, POLLOUT
 from select import poll as new_poll
+from time import monotonic_ns
 
-from gofer.messages import HEADER, MIN_MSIZE, REPLY_OF, Message, ProtocolError, Rlerror, decode_reply
+from gofer.messages import (
+    HEADER,
+    MAX_OPENFILES,
+    MIN_MSIZE,
+    REPLY_OF,
+    Message,
+    ProtocolError,
+    Rlerror,
+    decode_reply,
+)
 from sentry.abi.errors import SysError
 from sentry.kernel.wait import WaitQueue, block
 
@@ -49,10 +59,11 @@ PATIENCE_MS = 2
 MAX_CALLS = 1024
 MAX_TAG = 0xFFFE
 _RECEIVE = 65536
-_MAX_PENDING_FDS = 4
+_MAX_PENDING_FDS = MAX_OPENFILES + 4
 #: In place of a descriptor that the host dropped on its way, for want of a free number.
 _DROPPED = -1
 _INT = Struct("=i")
+_ANCILLARY = CMSG_SPACE(_INT.size * MAX_OPENFILES)
 
 
 def errno_of(ecode: int) -> int:
@@ -63,7 +74,7 @@ def errno_of(ecode: int) -> int:
 class Call:
     """A request under way."""
 
-    __slots__ = ("abandoned", "clunks", "done", "fd", "queue", "reply", "want")
+    __slots__ = ("abandoned", "clunks", "done", "fd", "fds", "queue", "reply", "want")
 
     def __init__(self, want: type[Message]) -> None:
         self.want = want
@@ -72,6 +83,8 @@ class Call:
         self.reply: Message | None = None
         #: The descriptor that came along; None: none; _DROPPED.
         self.fd: int | None = None
+        #: Those that came with a message that has `fds`, _DROPPED among them.
+        self.fds: list[int] = []
         #: Who waits; None while nobody does.
         self.queue: WaitQueue | None = None
         #: Nobody will come for the reply.
@@ -93,6 +106,8 @@ class Transport:
         self._poll = new_poll()
         self._poll.register(sock_fd, POLLIN)
         self._patience = PATIENCE_MS
+        #: How long to wait for a reply awake: where there is a CPU to spare, sleeping takes longer.
+        self.spin_ns = 0
         self._calls: dict[int, Call] = {}
         self._free_tags: list[int] = []
         self._next_tag = 0
@@ -126,7 +141,12 @@ class Transport:
         """The same with `fd` sent along: (descriptor that came with the reply, reply)."""
         while len(self._calls) >= MAX_CALLS and not self.dead:
             await block((self._call_ended, 1), interruptible=False)
-        call = self._submit(message, fd, tag)
+        call = await self._answered(self._submit(message, fd, tag))
+        assert call.reply is not None
+        return call.fd, call.reply
+
+    async def _answered(self, call: Call) -> Call:
+        """Wait for the reply, which is no Rlerror then."""
         for _ in range(16):  # a bound, in case the traffic is all for others
             if call.done or not self._turn():
                 break
@@ -143,7 +163,7 @@ class Transport:
             raise SysError(errno_of(call.reply.ecode))
         if call.fd == _DROPPED:
             raise SysError(errno.ENFILE)
-        return call.fd, call.reply
+        return call
 
     def _submit(self, message: Message, fd: int = -1, tag: int = -1) -> Call:
         """Send a request.  SysError for what cannot be said in the protocol (a name that is too long)."""
@@ -173,7 +193,11 @@ class Transport:
         """Wait shortly for the socket and serve it; False when nothing came."""
         if self.dead:
             return False
-        ready = self._poll.poll(self._patience)
+        poll = self._poll.poll
+        until = monotonic_ns() + self.spin_ns
+        while not (ready := poll(0)) and monotonic_ns() < until:
+            pass
+        ready = ready or poll(self._patience)
         if ready:
             self._on_ready(ready[0][1])
         return bool(ready)
@@ -234,20 +258,19 @@ class Transport:
     def _receive(self) -> None:
         try:
             data, ancillary, flags, _ = self._sock.recvmsg(
-                _RECEIVE, CMSG_SPACE(_INT.size), MSG_DONTWAIT | MSG_CMSG_CLOEXEC
+                _RECEIVE, _ANCILLARY, MSG_DONTWAIT | MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return
         except OSError:
             self._die()
             return
-        got_fd = False
         for level, kind, payload in ancillary:
             if level == SOL_SOCKET and kind == SCM_RIGHTS:
                 for (fd,) in _INT.iter_unpack(payload[: len(payload) & ~3]):
                     self._fds.append(fd)
-                    got_fd = True
-        if flags & MSG_CTRUNC and not got_fd:
+        if flags & MSG_CTRUNC:
+            # Some are missing behind those that came: which, and how many, the reply will tell.
             self._fds.append(_DROPPED)
         if not data or len(self._fds) > _MAX_PENDING_FDS or not self._take_frames(data):
             self._die()
@@ -282,6 +305,13 @@ class Transport:
             if not self._fds:
                 return False
             call.fd = self._fds.pop(0)
+        elif "fds" in reply.FIELDS:
+            call.fds, self._fds = self._fds[: reply.fds], self._fds[reply.fds :]
+            if call.fds and call.fds[-1] == _DROPPED:
+                call.fds += [_DROPPED] * (reply.fds - len(call.fds))
+            if len(call.fds) != reply.fds:
+                self._fds += call.fds
+                return False
         del self._calls[tag]
         if tag < MAX_TAG:
             self._free_tags.append(tag)
@@ -289,8 +319,10 @@ class Transport:
             self._free_fids.append(call.clunks)
         call.reply = reply
         call.done = True
-        if call.abandoned and call.fd is not None and call.fd >= 0:
-            os.close(call.fd)
+        if call.abandoned:
+            for fd in (call.fd, *call.fds):
+                if fd is not None and fd >= 0:
+                    os.close(fd)
         if call.queue is not None:
             call.queue.wake()
         self._call_ended.wake()

@@ -40,6 +40,7 @@ OVERLAYFS_MAGIC = 0x794C7630
 #: New files are numbered from here on, beyond the numbers of usual lower file systems.
 FIRST_INO = 1 << 48
 COPY_CHUNK = 1 << 20
+_learn = lib.dnode_learn
 
 
 class OverlayFilesystem(Tmpfs):
@@ -299,6 +300,16 @@ class OverlayDirectory(_Over, DirectoryInode):
         lower = await self.lower.snapshot()
         listing += [entry for entry in lower if entry[2] not in gone and entry[2] not in mine]
         return listing
+
+    def learn(self, place: Path) -> None:
+        lower, c = self.lower, place.dentry.c
+        data = lower.listing_data()
+        if data is None or place.dentry.inode is not self or not _learn(c, data, len(data), self.fs.dev, 1):
+            return
+        for names in (self._entries, self.whiteouts, lower.fs.known_of(lower)):
+            for name in names:
+                lib.dnode_unlearn(lib.dnode_learnt(c, name, len(name)))
+        lower.lend(place)
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         return SnapshotDirectory(self, flags, path)

@@ -250,6 +250,7 @@ static void unordered_one(long i)
     case 7: host(SYS_mmap, (long)record, RECORD_SIZE, 3, 0x11, 5, 0); break;
     case 8: host(SYS_mmap, RECORDS_BASE, RECORD_SIZE, 3, 0x11, 5, 0); break;
     case 9: host(SYS_mmap, 0x10000000, 4096, 3, 0x11, 0, 0); break;
+    case 10: host(SYS_close, 0xfffffff0, 0, 0, 0, 0, 0); CHECK(result == -EPERM); break;
     default: host(SYS_mmap, 0x10000000, 4096, 3, 0x1, 5, 0);
     }
     CHECK(result < 0);
@@ -258,7 +259,7 @@ static void unordered_one(long i)
 
 static void unordered(void)
 {
-    for (long i = 0; i < 11; i++)
+    for (long i = 0; i < 12; i++)
         alone(unordered_one, i);
 }
 
@@ -269,7 +270,7 @@ static void *one_kind(void *kind)
         if (kind)
             host(SYS_mremap, (long)record_here(), RECORD_SIZE, 2 * RECORD_SIZE, 1, 0, 0);
         else
-            host(SYS_mmap, RECORDS_BASE, RECORD_SIZE, 3, 0x11, 5, 0);
+            host(SYS_close, 0xfffffff0, 0, 0, 0, 0, 0);
 }
 
 /* Refused calls in a flood, while an honest thread has to have answers. */
@@ -342,9 +343,47 @@ static void lent_one(long i)
     }
 }
 
+static long lent_maps;
+
+/* While a file that may only be read is lent, nobody gets it writable. */
+static void *map_lent(void *kind)
+{
+    catch_all();
+    for (;;) {
+        char *at = (char *)0x10000000;
+        if (host(SYS_mmap, (long)at, 4096, 3, 0x11, 5, 0) == (long)at) {
+            CHECK(kind); /* a record of a child's */
+            memset(at, 0xff, 4096);
+            lent_maps++;
+        }
+        if (!kind && host(SYS_mmap, (long)at, 4096, 1, 0x11, 5, 0) == (long)at) {
+            CHECK(host(SYS_mprotect, (long)at, 4096, 3, 0, 0, 0) == -EACCES);
+            lent_maps++;
+        }
+    }
+    return NULL;
+}
+
+static void lent_map_one(long kind)
+{
+    pthread_t thread;
+    int fd = open("/etc/passwd", O_RDONLY);
+    pthread_create(&thread, NULL, map_lent, (void *)kind);
+    for (int k = 0; k < 100000 && lent_maps < 20; k++) {
+        if (!kind)
+            mmap((void *)0x20000000, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
+        else if (fork() == 0)
+            _exit(0);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+    }
+}
+
 static void lent(void)
 {
     alone(lent_one, 0);
+    alone(lent_map_one, 0);
+    alone(lent_map_one, 1);
 }
 
 /* Records. */

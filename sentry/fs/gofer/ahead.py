@@ -1,0 +1,134 @@
+"""What to ask for ahead: whoever opens a directory's files one after the other gets the next ones, too, and
+whoever lists its directories one after the other gets the next ones' listings.
+
+"One after the other" is by the order of the listing (find, grep -r, tar) or by name (git add, a shell's
+`*`).  The window doubles as long as that goes on, like a disk's readahead; a new directory begins with what
+was right for the last one, unless most of that was for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from gofer.messages import Listing
+
+FIRST, MOST = 4, 48
+#: Listings that came ahead and were not used yet, and descriptors among them.
+MAX_FORESEEN, MAX_FORESEEN_FILES = 96, 128
+
+
+class Ahead:
+    """What a file system's readers have been seen to do."""
+
+    __slots__ = ("_batch", "start")
+
+    def __init__(self) -> None:
+        #: How many to ask for ahead at the first use of a directory.
+        self.start = 0
+        #: What came ahead last: struct vfiles that were lent, or Foreseen.
+        self._batch: list[Any] = []
+
+    def came(self, batch: list[Any]) -> None:
+        self._batch = batch
+
+    def learn(self, window: int) -> None:
+        """`window` were asked for ahead, and rightly so."""
+        self.start = min(max(self.start, window * 2, FIRST), MOST)
+
+    def judge(self) -> None:
+        """Another directory's turn: was the last one's worth it?"""
+        batch, self._batch = self._batch, []
+        used = 0
+        for item in batch:
+            used += item.flags != 0  # opening a struct vfile sets some
+        if 2 * used < len(batch):
+            self.start //= 4
+
+
+class Order:
+    """A directory's entries of one type (DT_…), and where its readers are."""
+
+    __slots__ = ("_expected", "_names", "_rank", "_window")
+
+    def __init__(self, listing: Listing, kind: int) -> None:
+        listed = [name for _, other, name in listing.brief if other == kind]
+        #: By listing and by name.
+        self._names = (listed, sorted(listed))
+        self._rank = [{name: i for i, name in enumerate(names)} for names in self._names]
+        self._expected = [-1, -1]
+        self._window = -1
+
+    def came(self, count: int, ahead: Ahead) -> None:
+        """The first `count` came along with the listing."""
+        ahead.judge()
+        self._window = count
+        self._expected = [count, count]
+
+    def after(self, name: bytes, ahead: Ahead) -> list[bytes]:
+        """`name` is used: the likely next ones, to be asked for with it."""
+        at = [rank.get(name, -1) for rank in self._rank]
+        if at[0] < 0:
+            return []
+        which = 0
+        if self._window < 0:
+            ahead.judge()
+            self._window = ahead.start
+        else:
+            for which in (0, 1):
+                if 0 <= at[which] - self._expected[which] <= self._window + 1:
+                    self._window = min(max(self._window * 2, FIRST), MOST)
+                    ahead.learn(self._window // 2)
+                    break
+            else:
+                which = self._window = 0
+        names = self._names[which][at[which] + 1 : at[which] + 1 + self._window]
+        self._expected = [i + 1 for i in at]
+        self._expected[which] += len(names)
+        return names
+
+
+class Foreseen:
+    """A directory's listing that came before anybody asked, and descriptors of its first files."""
+
+    __slots__ = ("files", "flags", "listing")
+
+    def __init__(self, listing: Listing, files: dict[bytes, int]) -> None:
+        self.listing = listing
+        #: Name → descriptor; closed with this, unless taken out.
+        self.files = files
+        #: Not 0: it was used.
+        self.flags = 0
+
+    def __del__(self) -> None:
+        for fd in self.files.values():
+            os.close(fd)
+
+
+class Foresight:
+    """Listings that came ahead, by the directory's number."""
+
+    __slots__ = ("_files", "_seen")
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Foreseen] = {}
+        self._files = 0
+
+    def __contains__(self, ino: int) -> bool:
+        return ino in self._seen
+
+    def add(self, ino: int, foreseen: Foreseen) -> None:
+        self.take(ino)
+        self._seen[ino] = foreseen
+        self._files += len(foreseen.files)
+        while len(self._seen) > MAX_FORESEEN or self._files > MAX_FORESEEN_FILES:
+            self.take(next(iter(self._seen)))
+
+    def take(self, ino: int) -> Foreseen | None:
+        foreseen = self._seen.pop(ino, None)
+        if foreseen is not None:
+            self._files -= len(foreseen.files)
+        return foreseen

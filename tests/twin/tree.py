@@ -1,0 +1,186 @@
+"""Run by test_tree.py, natively and in sandboxes: looks at a tree that was there before, and changes of it.
+
+    tree.py SEED STEPS DIRECTORY
+
+Directories are listed and their files read one after the other, so that names come from listings and files
+are opened ahead; in between, names, attributes and contents change.  Everything seen is printed, behind a ~
+where an overlay differs: who had a file open before it was changed goes on reading the old one.
+"""
+
+import errno
+import fcntl
+import mmap
+import os
+import random
+import sys
+import zlib
+
+chance = random.Random(int(sys.argv[1]))
+os.chdir(sys.argv[3])
+os.umask(0o22)
+kept = []  # (descriptor, what it was opened as)
+
+
+def attributes(st):
+    kind = st.st_mode & 0o170000
+    if kind == 0o040000:
+        return oct(st.st_mode), st.st_uid, st.st_gid
+    # Those of a changed file are now's.
+    return oct(st.st_mode), st.st_uid, st.st_gid, st.st_nlink, st.st_size
+
+
+def directories():
+    return sorted(path for path, _, _ in os.walk("."))
+
+
+def files():
+    return sorted(os.path.join(path, name) for path, _, names in os.walk(".") for name in names)
+
+
+def some(names):
+    return chance.choice(names) if names else "none"
+
+
+def read_all():
+    """Like grep -r in one directory."""
+    top = some(directories())
+    names = os.listdir(top)
+    if chance.randrange(2):
+        names.sort()
+    seen, held = [], []
+    salt, room = chance.randrange(8), len(kept) < 20
+    dirfd = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    for name in names:
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dirfd)
+        except OSError as error:
+            seen.append((name, errno.errorcode[error.errno]))
+            continue
+        try:
+            seen.append((name, attributes(os.fstat(fd)), sum(os.read(fd, 100)) if not is_dir(fd) else "dir"))
+        finally:
+            if zlib.crc32(name.encode()) % 8 == salt and room:
+                held.append((fd, os.path.join(top, name)))
+            else:
+                os.close(fd)
+    os.close(dirfd)
+    # What happens next may not depend on the order of the listing.
+    kept.extend(sorted(held, key=lambda item: item[1]))
+    print("read", top, sorted(seen, key=str))
+
+
+def is_dir(fd):
+    return os.fstat(fd).st_mode & 0o170000 == 0o040000
+
+
+def stat_all():
+    top = some(directories())
+    print(
+        "stat", top, sorted((name, attributes(os.lstat(os.path.join(top, name)))) for name in os.listdir(top))
+    )
+
+
+def stat_tree():
+    print("all", [(name, attributes(os.lstat(name))) for name in files()])
+
+
+def chmod():
+    os.chmod(some(files()), chance.choice((0o600, 0o644, 0o755)))
+
+
+def append():
+    with open(some(files()), "ab") as file:
+        file.write(b"more %d" % chance.randrange(1000))
+
+
+def truncate():
+    os.truncate(some(files()), chance.randrange(40))
+
+
+def replace():
+    name = some(files())
+    with open(name + "~", "wb") as file:
+        file.write(b"new")
+    os.rename(name + "~", name)
+
+
+def rename():
+    os.rename(some(files()), os.path.join(some(directories()), f"moved{chance.randrange(5)}"))
+
+
+def rename_directory():
+    os.rename(some(directories()[1:]), os.path.join(some(directories()), f"dir{chance.randrange(5)}"))
+
+
+def unlink():
+    os.unlink(some(files()))
+
+
+def link():
+    os.link(some(files()), os.path.join(some(directories()), f"link{chance.randrange(9)}"))
+
+
+def missing():
+    print("missing", os.path.exists(os.path.join(some(directories()), f"no{chance.randrange(3)}")))
+
+
+def empty():
+    """Remove a directory with all that is in it, and maybe make it again."""
+    top = some(directories()[1:])
+    if top == "none":
+        return
+    for path, names, leaves in os.walk(top, topdown=False):
+        for name in leaves:
+            os.unlink(os.path.join(path, name))
+        for name in names:
+            os.rmdir(os.path.join(path, name))
+    os.rmdir(top)
+    if chance.randrange(2):
+        os.mkdir(top)
+        print("empty", os.listdir(top))
+
+
+def use_kept():
+    for fd, name in kept[:]:
+        print("kept", name, attributes(os.fstat(fd)))
+        what = chance.randrange(8)
+        if is_dir(fd):
+            what = 7
+        if what == 0:
+            print("~", sum(os.pread(fd, 50, 3)), os.lseek(fd, 0, os.SEEK_CUR))
+        elif what == 1 and os.fstat(fd).st_size:
+            with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as view:
+                print("~ mapped", sum(view[:100]))
+        elif what == 2:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        elif what == 3:
+            print("~ dup", os.read(os.dup(fd), 7))
+        elif what == 4:
+            os.fchmod(fd, 0o640)
+        elif what == 5:
+            print(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")) == os.path.basename(name))
+        elif what == 7:
+            os.close(fd)
+            kept.remove((fd, name))
+
+
+def fork():
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        print("child", [(name, attributes(os.fstat(fd))) for fd, name in kept])
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+LOOKS = [read_all, read_all, read_all, stat_all, stat_tree, missing, use_kept]
+CHANGES = [
+    chmod, append, truncate, replace, rename, rename_directory, unlink, link, empty, fork,
+]  # fmt: skip
+for number in range(int(sys.argv[2])):
+    step = chance.choice(LOOKS if number < 12 or chance.randrange(3) else CHANGES)
+    try:
+        step()
+    except OSError as error:
+        print(step.__name__, errno.errorcode[error.errno])
