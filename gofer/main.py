@@ -87,13 +87,14 @@ def prepare(
     _redirect_stdio(log, [sock_fd, status_fd, proc_fd, *keep_fds, *[export.fd for export in exports]])
     keep = [0, 1, 2, sock_fd, status_fd, *keep_fds]
     limit = set_limits()
+    spin = len(os.sched_getaffinity(0)) > 1
     proc_fd, applied = confine(exports, proc_fd, keep, seccomp, parent_pid)
     session = Session(
         LocalFS(proc_fd, hidden), exports, pass_fds=sock.family == AF_UNIX and sock.type == SOCK_STREAM,
         max_fids=max(64, limit - _SPARE_FDS),
     )  # fmt: skip
     gc.freeze()
-    return Server(sock, session, log), [f"{limit} descriptors, no core dumps", *applied]
+    return Server(sock, session, log, spin), [f"{limit} descriptors, no core dumps", *applied]
 
 
 def open_exports(exports: Sequence[Export]) -> None:

@@ -40,10 +40,13 @@ struct guest_regs {
  * `trap` it lies in memory that the guest can write. */
 struct guest_hot {
     uint32_t forced;  /* every call has to be seen by the Sentry */
-    uint32_t known;   /* which of `ids` are true: bits by HOT_*; HOT_SIGMASK: the mask may be changed there */
+    uint32_t known;   /* which are true: bits by HOT_*; HOT_SIGMASK: the mask may be changed there */
     uint32_t ids[8];  /* by HOT_* */
     uint64_t sigmask;
     uint64_t pending; /* signals that would be delivered if they were not blocked */
+    uint64_t clear_tid, robust_list; /* where the program wants to be told of the end of its threads */
+    uint64_t limits[32]; /* RLIMIT_*: soft, hard */
+    uint64_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
 };
 
 #define HOT_PID 0
@@ -54,6 +57,8 @@ struct guest_hot {
 #define HOT_GID 5
 #define HOT_EGID 6
 #define HOT_SIGMASK 7
+#define HOT_TELL 8   /* clear_tid and robust_list may be changed there */
+#define HOT_LIMITS 9
 
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
@@ -85,7 +90,7 @@ struct guest_thread {
     struct sighand *sighand; /* likewise; NULL: none on signals */
     int32_t task_tgid, task_tid; /* in the sandbox */
     uint32_t task_uid;
-    uint32_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
+    uint32_t reserved;
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;
 };
@@ -143,6 +148,13 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
                 const struct vdso_part *parts, int part_count, uint64_t *vdso_start, uint64_t *vdso_elf,
                 struct guest_thread **zygote);
 
+/* platform/boot.c: the same by a thread, for `trap` only.  NULL when there is none; what `filter` and `parts` point
+ * to must stay until the end. */
+struct boot_thread;
+struct boot_thread *ptrace_boot_begin(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,
+                                      const struct vdso_part *parts, int part_count);
+int ptrace_boot_end(struct boot_thread *b, uint64_t *vdso_start, uint64_t *vdso_elf, struct guest_thread **zygote);
+
 /* platform/vdso.c: where a function of the vDSO lies, relative to its ELF header; 0: it has none of that name. */
 uint64_t vdso_function(const void *elf, uint64_t size, const char *name);
 
@@ -162,6 +174,9 @@ int64_t guest_syscall(struct engine *e, struct guest_thread *g, uint64_t number,
 int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,
                         uint32_t wanted);
 int guest_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);
+/* A clone of the process that has private anonymous memory at `addr`. */
+int guest_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                     struct guest_thread **child);
 /* Bytes of private executable memory whose protection is `prot`, each aligned word by one store; behind it no
  * processor executes what was there before. */
 int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,

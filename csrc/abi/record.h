@@ -30,7 +30,6 @@
 #define ORDER_CLONE 0x1000   /* flags, record of the child, its offset in the child's memfd, address of r->child */
 #define ORDER_CMPXCHG 0x1001 /* address, expected, new */
 #define ORDER_XSAVE 0x1002   /* to RECORD_FP_SAVED, unless that has been done */
-#define ORDER_BATCH 0x1004   /* count; struct batch_call[count] in the window, until one fails */
 #define ORDER_EXIT 0x1005    /* end this thread */
 #define ORDER_STORE 0x1006   /* address, 8 bytes to be put there by one store; pages of code around it, their protection */
 
@@ -88,13 +87,10 @@ struct shared_page {
     uint64_t one;      /* 1: what is written to the bell */
     uint32_t engine_cpu; /* where the engine runs, or ran a moment ago */
     uint32_t crowded;    /* others want the CPUs, too: who yields waits for a time slice; sleep instead */
+    uint32_t frame_size; /* what a signal frame takes of a stack, at most */
+    uint32_t reserved;
     uint64_t clock_gettime;      /* address of the vDSO's function, 0 for none, */
     uint64_t clock_gettime_code; /* and its first 8 bytes: a guest may have put something else there */
-};
-
-struct batch_call {
-    uint64_t nr, args[6];
-    int64_t result;
 };
 
 struct record {

@@ -33,7 +33,7 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_mmap] = fast_mmap,         [SYS_munmap] = fast_munmap, [SYS_mprotect] = fast_mprotect,
     [SYS_rt_sigreturn] = fast_sigreturn, [SYS_rt_sigaction] = fast_sigaction,
     [SYS_kill] = fast_kill,         [SYS_tgkill] = fast_tgkill,     [SYS_tkill] = fast_tkill,
-    [SYS_brk] = fast_brk,           [SYS_madvise] = fast_madvise,
+    [SYS_brk] = fast_brk,           [SYS_madvise] = fast_madvise, [SYS_mremap] = fast_mremap,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */
@@ -109,10 +109,11 @@ static bool deliver(struct call *c)
         return true;
     if (t->record) {
         const struct record *r = t->record;
+        uint64_t before = c->out_addr - r->probed_addr;
         if (!is_guest_range(c->out_addr, c->out_size))
             return false;
         /* What can't be taken back is only done where the stub has found that the memory is there. */
-        if (c->undo && (c->out_addr != r->probed_addr || c->out_size > r->probed_size))
+        if (c->undo && (before > RECORD_WINDOW_SIZE || before + c->out_size > r->probed_size))
             return false;
         t->record->out_addr = c->out_addr;
         t->record->out_size = c->out_size;
@@ -163,16 +164,17 @@ static struct call call_of(struct engine *e, struct thread *t)
 static int serve(struct call *c)
 {
     int verdict = handlers[c->nr](c);
-    if (verdict != FAST_DONE)
+    if (verdict != FAST_DONE && verdict != FAST_JUMP)
         return verdict;
     if (!deliver(c)) {
         if (c->undo)
             c->undo(c);
         return FAST_PASS;
     }
-    c->t->g.regs.rax = (uint64_t)c->result;
+    if (verdict == FAST_DONE)
+        c->t->g.regs.rax = (uint64_t)c->result;
     c->e->fast_count++;
-    return FAST_DONE;
+    return verdict;
 }
 
 int fast_trap(struct engine *e, struct thread *t)

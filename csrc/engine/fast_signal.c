@@ -50,7 +50,7 @@ int fast_sigaction(struct call *c)
             return FAST_PASS;
         new.flags &= KNOWN;
         new.mask &= ~UNBLOCKABLE;
-        if (ignores(&new, signo) && !ignores(a, signo)) /* what is pending has to be thrown away */
+        if (ignores(&new, signo)) /* what is pending, as it may be even if it was ignored before, has to be thrown away */
             return FAST_PASS;
         if (c->out_size) /* call_in may have used the same memory */
             memcpy(c->out, a, sizeof *a);
@@ -65,22 +65,18 @@ static int run_handler(struct call *c, int32_t signo, int32_t code)
     struct guest_thread *g = &c->t->g;
     const struct signal_action *a = g->sighand->actions + signo;
     struct signal_frame s = {0};
-    struct guest_regs *r = &g->regs;
-    uint64_t mask = g->hot->sigmask & ~UNBLOCKABLE, rax = r->rax;
+    uint64_t mask = g->hot->sigmask & ~UNBLOCKABLE;
     const int32_t head[6] = {signo, 0, code, 0, g->task_tgid, (int32_t)g->task_uid};
-    if (!(a->flags & RESTORER) || a->flags & SA_RESETHAND || g->altstack)
+    if (!(a->flags & RESTORER) || a->flags & SA_RESETHAND || g->hot->altstack)
         return FAST_PASS;
     memcpy(s.info, head, sizeof head);
     s.handler = a->handler;
     s.restorer = a->restorer;
     s.mask = mask;
-    s.stack = r->rsp - 128; /* the red zone */
+    s.stack = g->regs.rsp - 128; /* the red zone */
     s.alt_flags = SS_DISABLE;
-    r->rax = 0; /* what the call returns, once the handler has */
-    if (guest_push_frame(c->e, g, &s) < 0) {
-        r->rax = rax;
+    if (call_push_frame(c, &s) < 0)
         return FAST_PASS;
-    }
     mask |= a->mask;
     if (!(a->flags & SA_NODEFER))
         mask |= BIT(signo);

@@ -74,17 +74,18 @@ static int set_fp(struct engine *e, struct guest_thread *g, const uint8_t *state
     return r;
 }
 
-int guest_push_frame(struct engine *e, struct guest_thread *g, const struct signal_frame *s)
+#define FRAME_MAX (sizeof(struct frame) + 128 + XSTATE_MAX + 4)
+
+/* What goes to `*where`, with `size` bytes of FP `state`: its size, or -EAGAIN. */
+static int build(const struct guest_thread *g, const struct signal_frame *s, uint8_t *state, int size, uint8_t *buffer,
+                 uint64_t *where)
 {
-    static uint8_t buffer[sizeof(struct frame) + 128 + XSTATE_MAX + 4];
-    static uint8_t state[XSTATE_MAX];
-    struct guest_regs *r = &g->regs;
+    const struct guest_regs *r = &g->regs;
     struct frame *f = (struct frame *)buffer;
-    uint64_t fp, at, total;
+    uint64_t fp, at;
     uint32_t magic2 = FP_MAGIC2, i;
     struct fp_software software;
     const struct mm *mm = g->mm;
-    int size = get_fp(e, g, state);
     if (size < FXSAVE_SIZE + 64 || !mm)
         return -EAGAIN;
     if (s->stack < (uint64_t)size + sizeof *f + 4096 || s->stack > GUEST_TOP)
@@ -110,9 +111,13 @@ int guest_push_frame(struct engine *e, struct guest_thread *g, const struct sign
     memcpy(state + FP_SOFTWARE, &software, sizeof software);
     memcpy(buffer + (fp - at), state, (size_t)size);
     memcpy(buffer + (fp - at) + size, &magic2, sizeof magic2);
-    total = fp - at + (uint64_t)size + sizeof magic2;
-    if (memory_write(g->tgid, at, buffer, total) != (int64_t)total)
-        return -EAGAIN;
+    *where = at;
+    return (int)(fp - at) + size + (int)sizeof magic2;
+}
+
+static void enter_handler(struct guest_thread *g, const struct signal_frame *s, uint64_t at)
+{
+    struct guest_regs *r = &g->regs;
     r->rdi = s->info[0] | (uint64_t)s->info[1] << 8;
     r->rsi = at + offsetof(struct frame, info);
     r->rdx = at + offsetof(struct frame, head);
@@ -120,6 +125,48 @@ int guest_push_frame(struct engine *e, struct guest_thread *g, const struct sign
     r->rsp = at;
     r->rip = s->handler;
     r->eflags &= ~EFLAGS_HANDLER_CLEARS;
+}
+
+int guest_push_frame(struct engine *e, struct guest_thread *g, const struct signal_frame *s)
+{
+    static uint8_t buffer[FRAME_MAX], state[XSTATE_MAX];
+    uint64_t at;
+    int size = build(g, s, state, get_fp(e, g, state), buffer, &at);
+    if (size < 0 || memory_write(g->tgid, at, buffer, (uint64_t)size) != size)
+        return -EAGAIN;
+    enter_handler(g, s, at);
+    return 0;
+}
+
+static struct guest_regs before;
+static uint64_t mask_before;
+
+static void undo_frame(struct call *c)
+{
+    c->t->g.regs = before;
+    c->t->g.hot->sigmask = mask_before;
+}
+
+int call_push_frame(struct call *c, const struct signal_frame *s)
+{
+    static uint8_t state[XSTATE_MAX];
+    struct guest_thread *g = &c->t->g;
+    uint64_t at;
+    int size;
+    before = g->regs;
+    mask_before = g->hot->sigmask;
+    size = get_fp(c->e, g, state); /* no order: the stub has saved it before it came */
+    g->regs.rax = 0;
+    _Static_assert(FRAME_MAX <= CALL_WINDOW, "a frame fits");
+    size = build(g, s, state, size, c->out, &at);
+    if (size < 0) {
+        g->regs = before;
+        return size;
+    }
+    enter_handler(g, s, at);
+    c->out_addr = at;
+    c->out_size = (uint32_t)size;
+    c->undo = undo_frame;
     return 0;
 }
 
@@ -153,7 +200,7 @@ int fast_sigreturn(struct call *c)
     } u;
     int size;
     _Static_assert(sizeof u == UCONTEXT_SIZE, "without padding");
-    if (g->altstack || call_in(c, r->rsp, &u, sizeof u) < 0)
+    if (g->hot->altstack || call_in(c, r->rsp, &u, sizeof u) < 0)
         return FAST_PASS;
     u.mask &= ~UNBLOCKABLE;
     if (!u.context.fp || u.head.stack_flags != SS_DISABLE || g->hot->pending & ~u.mask)

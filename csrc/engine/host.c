@@ -3,14 +3,19 @@
  * Everything here is raw syscall(2): what the C library adds (caches, locks, path lookups) is what
  * a process that is about to lose its privileges does not want.
  */
+#define _GNU_SOURCE
 #include "host.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -104,6 +109,41 @@ int host_signalfd(unsigned long mask) {
     uint64_t set = mask;
     /* SFD_CLOEXEC | SFD_NONBLOCK are O_CLOEXEC | O_NONBLOCK. */
     return (int)checked(syscall(SYS_signalfd4, -1, &set, sizeof set, 02000000 | 04000));
+}
+
+int host_files_are(const char *root, const char *names, const long long *marks, size_t count) {
+    int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    size_t i;
+
+    for (i = 0; directory >= 0 && i < count; i++, names += strlen(names) + 1) {
+        struct stat st;
+
+        if (fstatat(directory, names, &st, 0) < 0 || st.st_size != marks[2 * i + 1] ||
+            st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec != marks[2 * i])
+            break;
+    }
+    if (directory >= 0)
+        close(directory);
+    return directory >= 0 && i == count;
+}
+
+void *host_map_file(const char *path, size_t *size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    void *bytes = MAP_FAILED;
+    struct stat st;
+
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &st) == 0 && st.st_size > 0) {
+        *size = (size_t)st.st_size;
+        bytes = mmap(NULL, *size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    }
+    close(fd);
+    return bytes == MAP_FAILED ? NULL : bytes;
+}
+
+void host_unmap(void *bytes, size_t size) {
+    munmap(bytes, size);
 }
 
 void host_quiet_malloc(void) {

@@ -15,6 +15,7 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 static uint64_t end_of(uint64_t entry)
@@ -237,6 +238,21 @@ int ptrace_clone(struct engine *e, struct guest_thread *g, int thread, struct gu
     born->g.regs = g->regs;
     *child = &born->g;
     return 0;
+}
+
+int ptrace_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                      struct guest_thread **child)
+{
+    int64_t r = ptrace_clone(e, g, 0, child);
+    if (r < 0)
+        return (int)r;
+    r = ptrace_syscall(e, *child, SYS_mmap, addr, size, (uint64_t)prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                       ~0ull, 0);
+    if (r >= 0)
+        return 0;
+    guest_kill(e, *child);
+    ptrace_forget(e, *child);
+    return (int)r;
 }
 
 /* End a thread that is not its process's leader (a leader is parked instead: process_vm_* on a dead

@@ -16,7 +16,7 @@ int guest_resume(struct engine *e, struct guest_thread *g)
     return CHOOSE(e, resume)(e, g);
 }
 
-/* Stored before the caller looks at the signal mask: see do_sigprocmask in csrc/stub/stub.c. */
+/* Stored before the caller looks at the signal mask: see do_sigprocmask in csrc/stub/answer.c. */
 void guest_set_pending(struct guest_thread *g, uint64_t bits)
 {
     __atomic_store_n(&g->hot->pending, bits, __ATOMIC_SEQ_CST);
@@ -76,6 +76,12 @@ int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr,
 int guest_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child)
 {
     return CHOOSE(e, clone)(e, g, thread, child);
+}
+
+int guest_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                     struct guest_thread **child)
+{
+    return CHOOSE(e, clone_with)(e, g, addr, size, prot, child);
 }
 
 int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,

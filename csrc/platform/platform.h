@@ -15,6 +15,8 @@
     int64_t name##_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,      \
                              uint32_t wanted);                                                                \
     int name##_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **child);      \
+    int name##_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,   \
+                          struct guest_thread **child);                                                       \
     int name##_exit_thread(struct engine *e, struct guest_thread *g);                                         \
     int64_t name##_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot, \
                             int flags, int host_fd, uint64_t offset)

@@ -211,6 +211,20 @@ static int resume_served(struct engine *e, struct guest_thread *g)
     return 0;
 }
 
+/* A fast path has changed all registers. */
+static void jump(struct engine *e, struct thread *t)
+{
+    if (t->g.state == THREAD_DEAD) {
+        thread_set_ready(e, t, ENGINE_DEAD);
+        return;
+    }
+    regs_sanitize(&t->record->regs, &t->g.regs);
+    if (!t->delivering)
+        t->record->out_size = 0;
+    t->record->kick = 0; /* no kick was under way */
+    go(e, t);
+}
+
 /* A fast path may serve it: then it is already running again.  Not after a kick, which go() would forget. */
 static void take(struct engine *e, struct thread *t, bool fast)
 {
@@ -246,9 +260,7 @@ static void take(struct engine *e, struct thread *t, bool fast)
         }
         if (verdict == FAST_JUMP) {
             e->running_count--;
-            if (t->g.state != THREAD_DEAD)
-                t->g.state = THREAD_STOPPED;
-            trap_resume(e, &t->g);
+            jump(e, t);
             return;
         }
         if (verdict == FAST_PARK) {

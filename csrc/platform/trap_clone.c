@@ -126,13 +126,17 @@ static int64_t clone_order(struct engine *e, struct thread *t, struct thread *ch
         kill_lost_child(e, 0); /* it may say that there is no child when there is one */
     if (r >= 0)
         r = trap_await_done(e, child);
-    else if (clone.made && thread && r == -EPERM)
+    else if (clone.made && thread && r == -EPERM) {
         kill(t->g.tgid, SIGKILL);
+        r = -ESRCH;
+    }
     return r;
 }
 
-/* Make one more thread of g's process (thread != 0), or a copy-on-write clone of the process. */
-static int clone_once(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
+/* Make one more thread of g's process (thread != 0), or a copy-on-write clone of the process.  `first`: arguments of an
+ * mmap that the child makes before it says that it is there. */
+static int clone_once(struct engine *e, struct guest_thread *g, int thread, const uint64_t *first,
+                      struct guest_thread **result)
 {
     struct thread *t = of_guest(g), *child;
     int64_t r;
@@ -147,8 +151,15 @@ static int clone_once(struct engine *e, struct guest_thread *g, int thread, stru
     if (thread)
         child->leader = t->leader;
     r = make_child_record(t, child, thread);
+    if (r == 0) {
+        child->record->order_nr = first ? SYS_mmap : 0;
+        if (first)
+            memcpy(child->record->order_args, first, sizeof child->record->order_args);
+    }
     if (r == 0)
         r = clone_order(e, t, child, thread);
+    if (r >= 0 && first)
+        r = child->record->order_result;
     if (r < 0)
         goto fail;
     child->g.regs = g->regs;
@@ -174,13 +185,26 @@ fail:
 }
 
 /* A kick that was sent before the trap may interrupt a call that waits for our leave. */
-int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
+static int clone_tried(struct engine *e, struct guest_thread *g, int thread, const uint64_t *first,
+                       struct guest_thread **result)
 {
     int r, tries = 0;
     do
-        r = clone_once(e, g, thread, result);
+        r = clone_once(e, g, thread, first, result);
     while (r == -EINTR && tries++ < 8);
     return r;
+}
+
+int trap_clone(struct engine *e, struct guest_thread *g, int thread, struct guest_thread **result)
+{
+    return clone_tried(e, g, thread, NULL, result);
+}
+
+int trap_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
+                    struct guest_thread **result)
+{
+    const uint64_t first[6] = {addr, size, (uint64_t)prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~0ull, 0};
+    return clone_tried(e, g, 0, first, result);
 }
 
 /* End a thread that is not its process's leader. */

@@ -1,4 +1,5 @@
-/* FP state: in a signal frame it is memory of the record's stack; else it is in the thread's registers. */
+/* FP state: in a signal frame it is memory of the record's stack; else it is in the thread's registers, which a stub that
+ * goes to sleep has saved, or in the record, to be loaded before the thread runs on. */
 #include "trap.h"
 
 #include <errno.h>

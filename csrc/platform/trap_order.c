@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS 3000
-#define YIELDS 40
+#define SPIN_NS 100000ull
+#define YIELDS 24
 #define NAP_NS 20000000l
 /* Far more than any honest order takes: munmap of tens of gigabytes, say.  All others wait meanwhile, so whoever
  * has once met a stub that did not answer has less patience with the next. */
@@ -62,8 +62,8 @@ static bool may_answer(uint32_t state)
     return state == RECORD_ORDER || state == RECORD_DONE || state == RECORD_BIRTH;
 }
 
-/* Sleep a little, until `t` may have answered.  `n`: a call that will be reported, or has been, and is again if it was
- * interrupted. */
+/* Sleep a little, until `t` may have answered: 1 where nothing was heard of any stub.  `n`: a call that will be reported,
+ * or has been, and is again if it was interrupted. */
 static int nap(struct engine *e, struct thread *t, struct notified *n)
 {
     struct pollfd listener = {.fd = e->listener, .events = POLLIN};
@@ -76,28 +76,31 @@ static int nap(struct engine *e, struct thread *t, struct notified *n)
         if (ready > 0)
             return listener.revents & POLLIN ? notify_serve(e, n) : -ESRCH; /* POLLHUP: all stubs are dead */
         if (!n->made)
-            return 0;
+            return 1;
     }
     __atomic_store_n(&r->engine_waits, 1, __ATOMIC_SEQ_CST);
     state = state_of(t);
     if (state == RECORD_ORDER || state == RECORD_BIRTH)
         syscall(SYS_futex, &r->state, FUTEX_WAIT, state, &length, NULL, 0);
     r->engine_waits = 0;
-    return 0;
+    return 1;
 }
 
 static bool is_done_soon(struct engine *e, struct thread *t)
 {
-    int spins = 0, yields = 0;
+    uint64_t end = __builtin_ia32_rdtsc() + SPIN_NS * e->ticks_per_us / 1000;
+    int yields = 0, i;
     while (yields < YIELDS) {
-        if (state_of(t) == RECORD_DONE)
-            return true;
-        if (trap_is_beside(e, t) || ++spins > SPINS) {
+        bool late = __builtin_ia32_rdtsc() >= end;
+        if (late || trap_is_beside(e, t)) {
             if (e->shared->crowded)
                 break;
             trap_yield(e);
-            yields++;
-        } else {
+            yields += late;
+        }
+        for (i = 0; i < 16; i++) {
+            if (state_of(t) == RECORD_DONE)
+                return true;
             __builtin_ia32_pause();
         }
     }
@@ -121,7 +124,7 @@ static int await_done(struct engine *e, struct thread *t, struct notified *n)
             return await_done(e, t, n);
         if (state_of(t) == RECORD_DONE)
             return 0;
-        if (round % 16 == 0 && is_gone(e, t))
+        if ((r || round % 16 == 0) && is_gone(e, t))
             return -ESRCH;
         if (!may_answer(state_of(t)) || is_too_long(e, &patience)) {
             kill(t->g.tgid, SIGKILL);

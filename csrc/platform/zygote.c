@@ -34,6 +34,7 @@
      PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)
 #define STACK_READ 4096
 #define EXEC_TRIES 4
+#define FRAME_REST 640 /* of a signal frame: what is not FP state, with the gaps for alignment */
 /* SECCOMP_IOCTL_NOTIF_SET_FLAGS and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, which older headers lack. */
 #define NOTIF_SET_FLAGS _IOW('!', 4, uint64_t)
 #define NOTIF_SYNC_WAKE_UP 1ul
@@ -359,6 +360,7 @@ static int learn_fpstate(struct boot *b)
     if (size < 576)
         return size < 0 ? size : -ENOSYS;
     e->fpstate_size = (uint32_t)size;
+    e->shared->frame_size = (uint32_t)size + FRAME_REST;
     memcpy(&e->mxcsr_mask, state + 28, sizeof e->mxcsr_mask);
     if (!e->mxcsr_mask)
         e->mxcsr_mask = 0xffbf;

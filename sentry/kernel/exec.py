@@ -11,6 +11,7 @@ import errno
 import os
 
 from sentry.abi.errors import SysError
+from sentry.abi.resource import RLIMIT_STACK
 from sentry.abi.signal import SS_DISABLE
 from sentry.abi.stat import S_IFREG
 from sentry.fs import walk
@@ -20,12 +21,15 @@ from sentry.kernel.wait import block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
 from sentry.mm.patch import CodePatches
+from sentry.mm.stack import stack_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.dentry import Path
     from sentry.fs.file import File
     from sentry.kernel.task import Task
+    from sentry.kernel.templates import Template
+    from sentry.platform.base import Thread
 
 MAY_EXEC = 1
 ADDR_NO_RANDOMIZE = 0x0040000
@@ -104,7 +108,7 @@ async def execve(
             script = script_name or name
             argv = [interpreter, *([argument] if argument else []), script, *argv[1:]]
             name, script_name = interpreter, None
-            path = await walk.walk(task.fs, task.cred, interpreter)
+            path = await task.kernel.templates.walk(task, interpreter)
             file.put()
             file = await open_program(task, path)
         await _load(task, path, file, head, filename, argv, envp)
@@ -124,7 +128,7 @@ async def _load(
     opened = None
     paths = [path]
     if image.headers.interp is not None:
-        where = await walk.walk(task.fs, task.cred, image.headers.interp)
+        where = await kernel.templates.walk(task, image.headers.interp)
         opened = await open_program(task, where)
         paths.append(where)
     mm = None
@@ -132,24 +136,14 @@ async def _load(
         if opened is not None:
             image.interpreter = await elf.read_interpreter(opened)
         randomize = not task.sched.personality & ADDR_NO_RANDOMIZE
+        size = stack_size(argv, envp, filename, task.group.limit(RLIMIT_STACK))
         template = None
         if not secure:
             template = await kernel.templates.find(task, image, paths, randomize, open_program)
-        if template is not None:
-            try:
-                mm, thread = template.copy(kernel.commit, task.group, randomize)
-            except SysError:
-                kernel.templates.drop(template)
-                template = None
-        if mm is None:
-            thread = kernel.platform.new_address_space()
-            mm = MemoryManager(thread.space, kernel.commit, kernel.platform.vdso())
-            mm.act_for(task.group)
-        if kernel.platform.patched_entry and kernel.config.patch:
-            mm.patches = CodePatches(mm, kernel.platform.patched_entry)
+        mm, thread, place = _new_space(task, template, image, randomize, size)
         run = (argv, envp, cred, filename, os.urandom(16), secure, randomize)
-        if template is not None:
-            start = elf.enter_program(mm, image, template.place, *run)
+        if place is not None:
+            start = elf.enter_program(mm, image, place, *run)
         else:
             start = await elf.load_program(mm, image, *run)
         await _leave_other_threads(task)
@@ -168,6 +162,30 @@ async def _load(
     for register in _CLEARED:
         setattr(regs, register, 0)
     regs.rip, regs.rsp, regs.eflags, regs.cs, regs.ss = start.rip, start.rsp, USER_EFLAGS, USER_CS, USER_SS
+
+
+def _new_space(
+    task: Task, template: Template | None, image: elf.Image, randomize: bool, stack: int
+) -> tuple[MemoryManager, Thread, elf.Place | None]:
+    """A new address space and its thread: from `template`, with a stack and the image mapped at the place
+    that is returned, or empty."""
+    kernel = task.kernel
+    platform = kernel.platform
+    place = None
+    if template is not None:
+        try:
+            executable = image.headers.exec_stack
+            mm, thread = template.copy(kernel.commit, task.group, randomize, stack, executable)
+            place = template.place
+        except SysError:
+            kernel.templates.drop(template)  # its process may be dead
+    if place is None:
+        thread = platform.new_address_space()
+        mm = MemoryManager(thread.space, kernel.commit, platform.vdso())
+        mm.act_for(task.group)
+    if platform.patched_entry and kernel.config.patch:
+        mm.patches = CodePatches(mm, platform.patched_entry)
+    return mm, thread, place
 
 
 def _replace_memory(task: Task, mm: MemoryManager, thread: object, old_thread: object, old: object) -> None:

@@ -31,7 +31,7 @@ from sentry.abi.fcntl import PATH_MAX
 from sentry.abi.mman import MMAP_MIN_ADDR, PAGE_MASK, PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE, VM_MAYALL
 from sentry.abi.resource import RLIMIT_STACK
 from sentry.mm.layout import ELF_DYN_BASE, Layout
-from sentry.mm.stack import build_stack, make_stack
+from sentry.mm.stack import build_stack, make_stack, stack_size
 from sentry.mm.state import page_up
 from sentry.platform.base import GUEST_TOP
 
@@ -306,7 +306,9 @@ async def load_program(
     """
     mm.layout = Layout(mm.top, mm.limit(RLIMIT_STACK), randomize)
     mm.owner = execfn.rsplit(b"/", 1)[-1]
+    size = stack_size(argv, envp, execfn, mm.limit(RLIMIT_STACK))
     place = await map_image(mm, image)
+    make_stack(mm, size, image.headers.exec_stack, False)
     return enter_program(mm, image, place, argv, envp, cred, execfn, random16, secure, randomize)
 
 
@@ -328,10 +330,12 @@ def enter_program(
     mm: MemoryManager, image: Image, place: Place, argv: list[bytes], envp: list[bytes], cred: Credentials,
     execfn: bytes, random16: bytes, secure: bool | None, randomize: bool,
 ) -> Entry:  # fmt: skip
-    """Fill in what one run of a mapped program has for itself: the stack's contents, the heap's place."""
+    """Fill in what one run of a mapped program has for itself: the stack's contents, the heap's place.
+
+    The stack is there.
+    """
     headers = image.headers
     mm.owner = execfn.rsplit(b"/", 1)[-1]
-    make_stack(mm, argv, envp, execfn, headers.exec_stack)
     _set_bounds(mm, headers, place.bias, mm.layout)
     mm.exe = image.file.get()
     phdr = headers.phdr + place.bias if headers.phdr else 0

@@ -56,10 +56,13 @@ class MemoryManager(Growth):
             if exe is not None:
                 exe.put()
 
-    def fork(self, thread: Thread) -> tuple[MemoryManager, Thread]:
+    def fork(
+        self, thread: Thread, memory: tuple[int, int, int] | None = None
+    ) -> tuple[MemoryManager, Thread]:
         """A copy-on-write copy, and its only thread, cloned from `thread` (stopped, of this space).
 
-        SysError(ENOMEM, EAGAIN).  The copy has one user.
+        SysError(ENOMEM, EAGAIN).  The copy has one user.  Its host memory has `memory` (addr, size, PROT_*)
+        more, which the caller has to `book`.
         """
         child = MemoryManager.__new__(MemoryManager)
         child.commit = self.commit
@@ -69,7 +72,7 @@ class MemoryManager(Growth):
         if special < 0:
             self.check(special, self.total_vm)
         try:
-            child_thread = self.space.fork(thread)
+            child_thread = self.space.fork(thread, memory)
         except SysError:
             child.tree.clear()
             raise

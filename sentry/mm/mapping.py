@@ -24,6 +24,7 @@ from sentry.abi.mman import (
     MAP_TYPE,
     MMAP_MIN_ADDR,
     PAGE_MASK,
+    PAGE_SIZE,
     PROT_EXEC,
     PROT_RWX,
     PROT_WRITE,
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
 #: MAP_POPULATE beyond this is left to the faults.
 _POPULATE_LIMIT = 64 << 20
 _MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23
-_U64 = 1 << 64
+#: No file is longer than this, in whole pages.
+_FILE_END = (1 << 63) - PAGE_SIZE
 
 
 class Mapping(AddressState):
@@ -70,8 +72,6 @@ class Mapping(AddressState):
         size = page_up(size)
         if not 0 < size <= GUEST_TOP:
             raise SysError(errno.ENOMEM)
-        if offset + size > _U64:
-            raise SysError(errno.EOVERFLOW)
         self.check_count()
         if flags & MAP_FIXED_NOREPLACE:
             flags |= MAP_FIXED
@@ -82,6 +82,8 @@ class Mapping(AddressState):
         self.check_lock(vm_flags, size)
         host_fd = None
         if file is not None:
+            if offset + size > _FILE_END:
+                raise SysError(errno.EOVERFLOW)
             vm_flags = self._check_file(file, prot, flags, vm_flags)
             shared = bool(vm_flags & VM_SHARED)
             host_fd = await file.host_mapping(shared, shared and bool(vm_flags & VM_MAYWRITE))

@@ -13,7 +13,6 @@ from _struct import pack
 from sentry.abi import auxv as at
 from sentry.abi.errors import SysError
 from sentry.abi.mman import PAGE_MASK, PAGE_SIZE, VM_EXEC, VM_GROWSDOWN, VM_MAYALL, VM_READ, VM_WRITE
-from sentry.abi.resource import RLIMIT_STACK
 from sentry.mm.layout import random_below
 
 TYPE_CHECKING = False
@@ -48,20 +47,24 @@ def check_arguments(argv: list[bytes], envp: list[bytes], execfn: bytes, stack_l
         raise SysError(errno.E2BIG)
 
 
-def make_stack(
-    mm: MemoryManager, argv: list[bytes], envp: list[bytes], execfn: bytes, executable: bool
-) -> None:
-    """Map the stack, large enough for its first contents.  SysError(E2BIG, ENOMEM)."""
-    check_arguments(argv, envp, execfn, mm.limit(RLIMIT_STACK))
+def stack_size(argv: list[bytes], envp: list[bytes], execfn: bytes, stack_limit: int) -> int:
+    """How large the first stack is: enough for its first contents, and a little more.  SysError(E2BIG)."""
+    check_arguments(argv, envp, execfn, stack_limit)
     contents = sum(map(len, argv)) + sum(map(len, envp)) + 9 * (len(argv) + len(envp)) + len(execfn)
     contents = (contents + _TABLE_ROOM + 8192 + PAGE_MASK) & ~PAGE_MASK
-    limit = mm.limit(RLIMIT_STACK) & ~PAGE_MASK
-    size = max(min(contents + _STACK_EXPAND, limit), contents)
+    return max(min(contents + _STACK_EXPAND, stack_limit & ~PAGE_MASK), contents)
+
+
+def make_stack(mm: MemoryManager, size: int, executable: bool, is_there: bool) -> None:
+    """Map the stack, or only book one that `is_there`.  SysError(ENOMEM)."""
     flags = VM_READ | VM_WRITE | VM_MAYALL | VM_GROWSDOWN | (VM_EXEC if executable else 0)
     start = mm.layout.stack_top - size
     if mm.tree.overlapping(start, start + size):
         raise SysError(errno.ENOMEM)  # a program that wants to be where its stack is
-    mm.map_at(start, size, flags)
+    if is_there:
+        mm.book(start, size, flags)
+    else:
+        mm.map_at(start, size, flags)
 
 
 def build_stack(

@@ -221,10 +221,11 @@ class AddressSpace(ABC):
         raise SysError(errno.ENOSYS)
 
     @abstractmethod
-    def fork(self, thread: Thread) -> Thread:
+    def fork(self, thread: Thread, memory: tuple[int, int, int] | None = None) -> Thread:
         """Clone the address space copy-on-write: the only thread of the copy, stopped.
 
         `thread` (stopped, of this space) is the one cloned; the new thread has its registers and FP state.
+        The copy has private anonymous memory at `memory` (addr, size, PROT_*), too.
         """
 
     @abstractmethod

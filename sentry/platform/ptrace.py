@@ -119,7 +119,7 @@ class PtraceThread(Thread):
         self.hot = c.hot
         c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
         c.task_tid = 0
-        c.altstack = False
+        c.hot.altstack = 0
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -137,7 +137,7 @@ class PtraceThread(Thread):
         c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
 
     def set_altstack(self, there: bool) -> None:
-        self._c.altstack = there
+        self.hot.altstack = there
 
     def push_frame(
         self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
@@ -348,9 +348,16 @@ class PtraceSpace(AddressSpace):
         worker = self._worker()
         _check(lib.guest_write_code(self._engine, worker, addr, ffi.from_buffer(data), len(data), prot))
 
-    def fork(self, thread: Thread) -> PtraceThread:
+    def fork(self, thread: Thread, memory: tuple[int, int, int] | None = None) -> PtraceThread:
         assert isinstance(thread, PtraceThread)
-        c = self._platform._clone(thread._c, False)
+        if memory is None:
+            c = self._platform._clone(thread._c, False)
+        else:
+            addr, size, prot = memory
+            self._check_range(addr, size)
+            child = ffi.new("struct guest_thread **")
+            _check(lib.guest_clone_with(self._engine, thread._c, addr, size, prot, child))
+            c = child[0]
         return PtraceThread(self._platform, PtraceSpace(self._platform, c), c)
 
     def new_thread(self, like: Thread) -> PtraceThread:
@@ -393,6 +400,10 @@ class PtracePlatform(Platform):
         self._pin = pin
         self._engine: Any = ffi.NULL
         self._zygote: Any = None
+        #: Between `begin` and `finish`.
+        self._boot: Any = None
+        self._boot_parts: Any = None
+        self._booting: Any = None
         self._threads: dict[int, PtraceThread] = {}
         self._spaces: set[PtraceSpace] = set()
         self._watches: dict[int, tuple[int, Callable[[int], None]]] = {}
@@ -406,18 +417,41 @@ class PtracePlatform(Platform):
     def start(self) -> None:
         """Start the zygote.  OSError: EPERM where ptrace is forbidden, ENOEXEC where the stub can't run,
         EOPNOTSUPP where `trap` lacks something of the CPU."""
+        self.begin()
+        self.finish()
+
+    def begin(self) -> None:
+        """The first half of `start`, which `trap` can do while its caller does something else."""
         error = ffi.new("int *")
         self._engine = lib.engine_new(self._pin, error)
         if not self._engine:
             raise OSError(error[0], "engine: " + os.strerror(error[0]))
         self._choose()
         parts = _vdso_parts()
+        self._boot_parts = ffi.new("struct vdso_part[]", parts)
+        self._boot = (
+            self._engine,
+            self._stub_fd,
+            self._filter,
+            len(self._filter),
+            self._boot_parts,
+            len(parts),
+        )
+        self._booting = self._begin_boot()
+
+    def _begin_boot(self) -> Any:
+        """A boot under way, or NULL when `finish` has to do it: ptrace is one thread's matter."""
+        return ffi.NULL
+
+    def finish(self) -> None:
+        """The rest of `start`."""
         start, elf = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         zygote = ffi.new("struct guest_thread **")
-        program, size = self._filter, len(self._filter)
-        result = lib.ptrace_boot(
-            self._engine, self._stub_fd, program, size, parts, len(parts), start, elf, zygote
-        )
+        if self._booting:
+            result = lib.ptrace_boot_end(self._booting, start, elf, zygote)
+        else:
+            result = lib.ptrace_boot(*self._boot, start, elf, zygote)
+        self._boot = self._boot_parts = self._booting = None
         if result < 0:
             lib.engine_free(self._engine)
             self._engine = ffi.NULL

@@ -12,6 +12,10 @@ from sentry._engine import lib
 from sentry.platform.base import GUEST_TOP
 from sentry.platform.ptrace import PtracePlatform
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 #: Host system calls that this platform makes after `start`, for the Sentry's own seccomp filter.
 HOST_SYSCALLS = (
     "wait4",  # WNOHANG|__WALL, rusage NULL
@@ -48,6 +52,9 @@ class TrapPlatform(PtracePlatform):
 
     def __init__(self, stub_fd: int, filter_bytes: bytes) -> None:
         super().__init__(stub_fd, filter_bytes, pin=False)
+
+    def _begin_boot(self) -> Any:
+        return lib.ptrace_boot_begin(*self._boot)
 
     def _choose(self) -> None:
         lib.engine_use_trap(self._engine)

@@ -4,9 +4,11 @@
      └──── clone(NEW*) ───► pid 1 ── fork ──► Sentry ── fork, exec ──► stubs
                              └─ exec ──► reaper
 
-All children are forks of the one Python process that has everything imported, so they share its
-memory and start without a second interpreter; the Gofer is forked first, and confines itself while the
-CLI still imports the kernel.  Once both are running the CLI only supervises.
+All children are forks of the one Python process, so they start without a second interpreter.  They are
+forked as early as possible, while it is small: what only the Gofer or the Sentry needs they import
+themselves, at the same time, the Sentry from the bundle's memory, since it is somebody by then who may not
+read our files.  (Without a bundle the CLI imports all of it before.)  Once both are running the CLI only
+supervises.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from gofer.fids import Export
     from sentry.platform.base import Platform
+    from sentry.platform.ptrace import PtracePlatform
     from sentry.runtime.cgroup import MemoryGroup
     from sentry.runtime.config import Config
     from sentry.runtime.control import Control
@@ -93,7 +96,7 @@ class Plan:
     status_read_fd: int
     gofer_main: Callable[..., NoReturn]
     export_type: type[Export]
-    make_platform: Callable[[Plan], Platform]
+    make_platform: Callable[[Plan, PtracePlatform], Platform]
     start_threads: Callable[[], None]
     guest_main: Callable[[Config, Platform, int, Control, tuple[int, int, int]], int]
 
@@ -293,9 +296,8 @@ def start_first_process(plan: Plan) -> tuple[int, int]:
 
 
 def import_gofer(plan: Plan) -> None:
-    """Import the Gofer: a small part of the whole, so that it can start while the rest is imported."""
+    """Import the Gofer."""
     from gofer import main as gofer_main
-    from sentry.runtime import inside  # noqa: F401
 
     plan.gofer_main = gofer_main.run
     plan.export_type = gofer_main.Export
@@ -303,12 +305,23 @@ def import_gofer(plan: Plan) -> None:
 
 def import_kernel(plan: Plan) -> None:
     """Import what the Sentry will ever need."""
+    bundle.load_kernel()
     from sentry.runtime import confine, guest
 
     confine.preload()
     plan.guest_main = guest.main
     plan.make_platform = guest.make_platform
     plan.start_threads = guest.start_threads
+
+
+def import_from_files(plan: Plan) -> None:
+    """Import here what the Sentry would have to read files for."""
+    if bundle.is_whole():
+        bundle.import_library()
+        return
+    bundle.begin_kernel()
+    import_kernel(plan)
+    bundle.end_kernel()
 
 
 def let_go(plan: Plan) -> None:
@@ -343,14 +356,16 @@ def run(config: Config) -> int:
     sys.stdout = sys.stderr  # nobody prints from here on; buffers must not be written twice
 
     keeper = supervise.Supervisor(plan.cli_fd, signal_fd, config, terminal, plan.group, plan.status_read_fd)
+    if config.memory and plan.group is None:
+        from sentry.runtime.watch import MemoryWatch
+
+        keeper.watch = MemoryWatch(config.memory)
     try:
-        import_gofer(plan)
         keeper.gofer = start_gofer(plan)
-        import_kernel(plan)
-        gc.freeze()
-        gc.enable()
+        import_from_files(plan)
         keeper.reaper, lifeline = start_first_process(plan)
         let_go(plan)
+        bundle.forget()
         status = keeper.run()
         os.close(lifeline)
         bundle.renew()

@@ -75,6 +75,11 @@ def load_filter(program: bytes) -> None:
     check(lib.host_seccomp_load(raw, len(program) // SOCK_FILTER_SIZE, SECCOMP_FILTER_FLAG_TSYNC), "seccomp")
 
 
+def quiet_malloc() -> None:
+    """One heap for all threads, which never looks into /sys or /proc."""
+    lib.host_quiet_malloc()
+
+
 def set_limits() -> None:
     """No core dumps (they would write guest memory to the host's disk); as many files as we may have."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -147,7 +152,7 @@ def lock_down(program: bytes, debug: bool = False, start_threads: Callable[[], N
     Descriptors are the caller's matter: they must have been opened, and the rest closed, before.
     """
     tame_python(debug)
-    lib.host_quiet_malloc()
+    quiet_malloc()
     set_limits()
     drop_capabilities()
     no_new_privs()

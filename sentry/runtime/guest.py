@@ -6,8 +6,6 @@ Importing this module imports everything that the kernel can ever need.
 
 from __future__ import annotations
 
-import errno
-
 from sentry import syscalls
 from sentry.abi.epoll import EPOLLIN
 from sentry.abi.errors import SysError
@@ -27,9 +25,8 @@ from sentry.kernel.rlimits import default_limits
 from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
 from sentry.mm.commit import Commit
-from sentry.platform.ptrace import PtracePlatform
-from sentry.platform.trap import TrapPlatform
 from sentry.runtime import control as messages
+from sentry.runtime import zygote
 from sentry.runtime.errors import Fatal
 from sentry.runtime.host import Host
 from sentry.runtime.program import start_program
@@ -43,11 +40,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.platform.base import Platform
+    from sentry.platform.ptrace import PtracePlatform
     from sentry.runtime.boot import Plan
     from sentry.runtime.config import Config
     from sentry.runtime.control import Control
 
 KERNEL_RELEASE = b"6.12.0-sentry"
+
+#: Longer than the Gofer takes for most requests.
+SPIN_NS = 150_000
 
 #: Set by `make_platform`.
 _host: Host
@@ -57,31 +58,15 @@ _pool_fd = -1
 syscalls.load()
 
 
-def _start(plan: Plan) -> PtracePlatform:
-    """The platform that the user wants, or `ptrace` on a CPU that `trap` can't use."""
-    if plan.config.platform == "trap":
-        platform: PtracePlatform = TrapPlatform(plan.stub_fd, plan.filters["stub_trap"])
-        try:
-            platform.start()
-            return platform
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                raise
-        plan.config.platform = "ptrace"
-    platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
-    platform.start()
-    return platform
-
-
-def make_platform(plan: Plan) -> Platform:
-    """Start the platform: the last step that may execute a file or read the host's."""
+def make_platform(plan: Plan, platform: PtracePlatform) -> Platform:
+    """Finish the start of the platform: the last step that may execute a file or read the host's."""
     global _host
     _host = Host()
     if plan.config.strace:
         from sentry.syscalls import strace
 
         strace.load()
-    platform = _start(plan)
+    platform = zygote.finish(plan, platform)
     # A call that the engine answers is one that nobody can print.
     fast = plan.config.fastpath and not plan.config.strace
     platform.set_fast(fast)
@@ -111,6 +96,7 @@ class Guest:
 
             self.kernel.strace = Strace(self.kernel)
         self.client = Client(sock_fd, platform, self._gofer_died)
+        self.client.spin_ns = SPIN_NS if _host.cpus > 1 else 0
         if _pool_fd >= 0:
             gofer_file.pool = pool.Pool(_pool_fd, platform)
         self.tree = Tree(self.kernel, self.client)

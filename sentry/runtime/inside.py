@@ -19,7 +19,7 @@ import select
 from sentry._engine import ffi, lib
 from sentry.abi.mount import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
 from sentry.abi.prctl import PR_SET_DUMPABLE
-from sentry.runtime import confine, diagnose
+from sentry.runtime import boot, bundle, confine, diagnose
 from sentry.runtime.boot import NOBODY
 from sentry.runtime.control import Control
 from sentry.runtime.errors import Fatal
@@ -170,6 +170,9 @@ def _sentry_process(plan: Plan, control: Control, started: int, emptied: int) ->
         kept = (0, 1, 2, *plan.stdio, plan.control_fd, plan.sentry_sock)
         confine.close_all_but((*kept, plan.stub_fd, plan.procs_fd, started, emptied))
         platform = _start_platform(plan)
+        bundle.forget()
+        gc.freeze()
+        gc.enable()
         os.write(started, b"s")
         if os.read(emptied, 1) != b"e":
             os._exit(128)  # pid 1 could not make the empty root, and says so
@@ -192,19 +195,32 @@ def _sentry_process(plan: Plan, control: Control, started: int, emptied: int) ->
 
 
 def _start_platform(plan: Plan) -> Platform:
-    """Start the platform, whose stubs inherit a high oom_score_adj and the memory cgroup."""
+    """Import the kernel and start the platform; stubs inherit a high oom_score_adj and the memory cgroup."""
     # A change of uid has made us undumpable, and so our own files in /proc root's.
     lib.host_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     own_score = _set_oom_score(b"1000")
+    confine.quiet_malloc()  # before there is a second thread
+    bundle.open_kernel()
+    from sentry.runtime import zygote
+
     try:
-        platform = plan.make_platform(plan)
+        started = zygote.begin(plan)
     except OSError as error:
-        raise Fatal(diagnose.ptrace_refused(error.errno or 0, str(error.strerror or error))) from error
+        raise _no_platform(error) from error
+    boot.import_kernel(plan)
+    try:
+        platform = plan.make_platform(plan, started)
+    except OSError as error:
+        raise _no_platform(error) from error
     if own_score:
         _set_oom_score(own_score)
     _join_group(plan, platform)
     _limit_data(plan, platform)
     return platform
+
+
+def _no_platform(error: OSError) -> Fatal:
+    return Fatal(diagnose.ptrace_refused(error.errno or 0, str(error.strerror or error)))
 
 
 def _set_oom_score(score: bytes) -> bytes:
@@ -250,7 +266,8 @@ def gofer_process(plan: Plan) -> NoReturn:
     """The Gofer's process, up to its own main: a child of the CLI in the host's namespaces."""
     try:
         settle_signals()
-        gc.freeze()
+        boot.import_gofer(plan)
+        bundle.forget()
         gc.enable()
         exports = [plan.export_type(name, b"", not writable, fd) for name, fd, writable in plan.exports]
         writable = any(writable for _, _, writable in plan.exports)

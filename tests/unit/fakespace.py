@@ -164,9 +164,11 @@ class FakeSpace(AddressSpace):
             self.write(addr, new.to_bytes(4, "little"))
         return old
 
-    def fork(self, thread: Thread) -> Thread:
+    def fork(self, thread: Thread, memory: tuple[int, int, int] | None = None) -> Thread:
         copy = FakeSpace()
         copy.pages = {addr: page.copy() for addr, page in self.pages.items()}
+        if memory is not None:
+            copy.map_anon(*memory)
         return FakeThread(copy)
 
     def new_thread(self, like: Thread) -> Thread:

@@ -32,7 +32,14 @@ NEVER_CONFINED = {
 }
 #: Imports inside functions of modules that the Sentry uses, each with the reason why it may.
 LATE_FUNCTIONS = {
-    ("sentry/syscalls/__init__.py", "load"): "run when sentry.runtime.guest is imported, before any fork",
+    ("sentry/runtime/bundle.py", "_read"): "run by the CLI before any fork",
+    ("sentry/runtime/bundle.py", "install"): "run by the CLI before any fork",
+    ("sentry/runtime/bundle.py", "_unmap"): "the same module again",
+    (
+        "sentry/runtime/inside.py",
+        "_start_platform",
+    ): "before lock-down, and what it imports is small",
+    ("sentry/syscalls/__init__.py", "load"): "run when sentry.runtime.guest is imported, before lock-down",
     ("sentry/syscalls/strace.py", "load"): "for --strace only; run by make_platform before lock-down",
     ("sentry/runtime/guest.py", "make_platform"): "for --strace only; before lock-down",
     ("sentry/runtime/guest.py", "__init__"): "make_platform has loaded the module",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import sys
@@ -10,69 +11,148 @@ import pytest
 
 from sentry.runtime import bundle
 
+STATE = {
+    "OTHERS": ("bundled.other",), "_sources": {}, "_places": {}, "_kernel": [], "_kernel_place": (0, 0),
+    "_pending": {},
+    "_library": [], "_data": b"", "_base": 0, "_order": [], "_bounds": (0, 0),
+}  # fmt: skip
+#: In the order in which their imports end: a package that imports its parts itself comes after them.
+KERNEL = ["bundled.part", "bundled"]
+
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of two modules, whose bundle has been written."""
+    """A package of three modules, whose bundle has been written; two of them are the kernel."""
     (tmp_path / "bundled").mkdir()
-    (tmp_path / "bundled" / "__init__.py").write_text("NAME = 'package'\n")
-    (tmp_path / "bundled" / "part.py").write_text("from bundled import NAME\n\nVALUE = 1\n")
+    (tmp_path / "bundled" / "__init__.py").write_text("NAME = 'package'\nfrom bundled import part\n")
+    (tmp_path / "bundled" / "part.py").write_text("from bundled import NAME\nimport wave\n\nVALUE = 1\n")
+    (tmp_path / "bundled" / "other.py").write_text("VALUE = 5\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     for name, value in (
-        ("ROOT", str(tmp_path)), ("FILE", str(tmp_path / "file")), ("PACKAGES", ("bundled",)),
-        ("_lines", {}), ("_data", b""), ("_base", 0), ("_outdated", False),
-    ):  # fmt: skip
+        ("ROOT", str(tmp_path)),
+        ("FILE", str(tmp_path / "file")),
+        ("PACKAGES", ("bundled",)),
+    ):
         monkeypatch.setattr(bundle, name, value)
-    importlib.import_module("bundled.part")
-    bundle.renew()
-    forget()
+    reset(monkeypatch)
+    write()
+    reset(monkeypatch)
     yield tmp_path
     forget()
 
 
+def write():
+    """A run without a bundle."""
+    assert not bundle.install() and not bundle.is_whole()
+    sys.modules.pop("wave", None)
+    bundle.begin_kernel()
+    bundle.open_kernel()
+    bundle.load_kernel()
+    importlib.import_module("bundled.part")
+    bundle.end_kernel()
+    bundle.renew()
+
+
 def forget():
-    for name in ("bundled", "bundled.part"):
+    for name in ("bundled", "bundled.part", "bundled.other"):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
 
 
-def test_modules_come_from_the_bundle(package):
-    bundle.install()
-    part = importlib.import_module("bundled.part")
-    assert part.VALUE == 1 and part.NAME == "package"
+def reset(monkeypatch):
+    """As in a new process."""
+    for name, value in STATE.items():
+        monkeypatch.setattr(bundle, name, copy.copy(value))
+    sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in (bundle.Finder, bundle.Recorder)]
+    forget()
+
+
+def test_the_kernel_comes_from_the_bundle_and_opens_no_file(package, monkeypatch):
+    assert bundle.install() and bundle.is_whole() and bundle._kernel == KERNEL
+    sys.modules.pop("wave")
+    bundle.import_library()
+    assert "wave" in sys.modules
+    monkeypatch.setattr(sys, "path", [])
+    bundle.open_kernel()
+    bundle.load_kernel()
+    part, whole = sys.modules["bundled.part"], sys.modules["bundled"]
+    assert part.VALUE == 1 and part.NAME == "package" and whole.part is part
     assert part.__loader__ is bundle.Finder and part.__file__ == str(package / "bundled" / "part.py")
-    assert sys.modules["bundled"].__path__ == [str(package / "bundled")]
+    assert part.__package__ == "bundled" == whole.__package__ and part.__spec__.name == "bundled.part"
+    assert whole.__path__ == [str(package / "bundled")] and whole.__spec__.submodule_search_locations
+
+
+def test_others_come_from_the_bundle_one_by_one(package, monkeypatch):
+    bundle.install()
+    bundle.open_kernel()
+    bundle.load_kernel()
+    monkeypatch.setattr(sys, "path", [])
+    other = importlib.import_module("bundled.other")
+    assert other.VALUE == 5 and other.__loader__ is bundle.Finder
+    assert sys.modules["bundled"].other is other
+
+
+def test_nothing_is_written_when_all_came_from_it(package):
     before = os.stat(bundle.FILE).st_ino
+    bundle.install()
+    bundle.open_kernel()
+    bundle.load_kernel()
     bundle.renew()
     assert os.stat(bundle.FILE).st_ino == before
 
 
-def test_changed_source_counts(package):
-    source = package / "bundled" / "part.py"
-    source.write_text("VALUE = 22\n")
+def test_nothing_can_be_imported_once_it_is_forgotten(package, monkeypatch):
+    bundle.install()
+    bundle.open_kernel()
+    bundle.load_kernel()
+    bundle.forget()
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises((ImportError, EOFError)):
+        importlib.import_module("bundled.other")
+
+
+@pytest.mark.parametrize("name", ["part.py", "other.py", "__init__.py"])
+def test_one_changed_source_and_all_are_read(package, monkeypatch, name):
+    source = package / "bundled" / name
+    source.write_text(source.read_text() + "MORE = 22\n")
     os.utime(source, ns=(1, 1))
-    bundle.install()
+    write()
     part = importlib.import_module("bundled.part")
-    assert part.VALUE == 22 and part.__loader__ is not bundle.Finder
-    bundle.renew()
-    forget()
-    bundle.install()
-    part = importlib.import_module("bundled.part")
-    assert part.VALUE == 22 and part.__loader__ is bundle.Finder
+    assert part.__loader__ is not bundle.Finder
+    reset(monkeypatch)
+    assert bundle.install()
+    bundle.open_kernel()
+    bundle.load_kernel()
+    module = importlib.import_module("bundled." + name.removesuffix(".py").replace("__init__", "part"))
+    assert module.__loader__ is bundle.Finder
+    assert name == "__init__.py" or module.MORE == 22
+
+
+def test_a_source_that_is_gone(package):
+    os.unlink(package / "bundled" / "other.py")
+    assert not bundle.install()
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 7, b"\xff" * 64, b"\x08\0\0\0\0\0\0\0garbage!"])
 def test_damaged_file_is_no_file(package, damage):
     (package / "file").write_bytes(damage or (package / "file").read_bytes()[:-1])
-    bundle.install()
+    assert not bundle.install()
     assert importlib.import_module("bundled.part").__loader__ is not bundle.Finder
 
 
 def test_nothing_is_written_where_bytecode_is_not(package, monkeypatch):
     os.unlink(bundle.FILE)
-    importlib.import_module("bundled.part")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    bundle.renew()
+    write()
     assert not os.path.exists(bundle.FILE)
+
+
+def test_it_holds_no_descriptor(package):
+    """The Sentry closes what it does not know, and others get the number."""
+    before = os.listdir("/proc/self/fd")
+    assert bundle.install()
+    assert os.listdir("/proc/self/fd") == before
+    bundle.forget()
+    assert os.listdir("/proc/self/fd") == before

@@ -228,10 +228,10 @@ def vdso_symbol(image, wanted):
 
 
 def test_vsyscall_page_is_a_system_call(guest):
-    trap = guest.run(CALL_RAX + SYSCALL, rax=0xFFFF_FFFF_FF60_0400, rdi=0)
+    trap = guest.run(CALL_RAX + SYSCALL, rax=0xFFFF_FFFF_FF60_0800, rdi=0, rsi=0, rdx=0)
     if trap.kind == base.FAULT:
         pytest.skip("this host has no vsyscall page")
-    assert trap.kind == base.SYSCALL and guest.regs.orig_rax == 201 and guest.regs.rip == CODE + 2
+    assert trap.kind == base.SYSCALL and guest.regs.orig_rax == 309 and guest.regs.rip == CODE + 2
     guest.regs.rax = 77
     guest.thread.resume()
     assert guest.trap().kind == base.SYSCALL and guest.regs.orig_rax == 77

@@ -8,16 +8,20 @@ from __future__ import annotations
 import errno
 
 import pytest
-from sentry._engine import lib
+from fakespace import FakeSpace
+from sentry._engine import ffi, lib
 from vfs_support import ROOT, FakeTask, run, tmpfs_context
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import F_WRLCK, O_CREAT, O_RDONLY, O_RDWR
 from sentry.fs import dcache, modify, spare
 from sentry.fs.dentry import Dentry, Mount, Path
+from sentry.fs.file import File
 from sentry.fs.locks import posix_lock
 from sentry.fs.opening import open_file
 from sentry.fs.tmpfs.inode import Tmpfs
+from sentry.mm import Commit, MemoryManager
+from sentry.mm.vma import let_go, take_number
 
 
 @pytest.fixture(autouse=True)
@@ -161,3 +165,75 @@ def test_numbers_that_the_engine_has_given_are_taken(fs):
     assert info.value.errno == errno.EMFILE
     new.put()
     task.files.close_all(task)
+
+
+def map_it(mm, file, size=4096):
+    """What the engine does when it maps `file`."""
+    start = lib.mm_find_free(mm.c, size)
+    assert lib.mm_map(mm.c, start, start + size, 0x71, file.c.number, 0, 0) == 0
+    return start, start + size
+
+
+def test_mapped_spares_are_not_opened_and_come_back(fs):
+    make(fs)
+    file = close_one(fs)
+    task, mm = FakeTask(fs), MemoryManager(FakeSpace(), Commit())
+    engine_open(task.files, file, 5)
+    where = map_it(mm, file)
+    assert mm.tree.at(where[0]).file is file
+    lib.mm_object_get(file.c.number)  # a child's
+    file.c.spare = spare.MAPPED  # closed by the engine
+    task.files._room[5], task.files.c.spares = ffi.NULL, 0
+    lib.descriptor_count -= 1
+    assert close_one(fs) is not file
+    file.get().put()
+    mm.unmap(where[0], 4096)
+    assert file.c.spare == spare.MAPPED
+    lib.mm_object_put(file.c.number)
+    assert file.c.spare == spare.IDLE and file.refs == 0
+
+
+def test_python_takes_a_mapped_spare(fs):
+    """One reference is its descriptor's, one its mappings'."""
+    make(fs)
+    file = close_one(fs)
+    task, mm = FakeTask(fs), MemoryManager(FakeSpace(), Commit())
+    engine_open(task.files, file, 5)
+    where = map_it(mm, file)
+    assert task.files.get(5) is file and file.refs == 2 and not file.c.spare
+    task.files.close(5, task)
+    assert mm.tree.at(where[0]).file is file and file.refs == 1
+    mm.unmap(where[0], 4096)
+    assert file.refs == 0 and file.c.spare == spare.IDLE
+
+
+def test_given_up_while_mapped(fs):
+    make(fs)
+    file = close_one(fs)
+    mm = MemoryManager(FakeSpace(), Commit())
+    where = map_it(mm, file)
+    file.c.spare = spare.MAPPED
+    ended = []
+    run(modify.unlink(fs.root, b"f", False, ROOT))
+    assert (file.c.spare, file.refs) == (0, 1) and mm.tree.at(where[0]).file is file
+    File.release, release = lambda file: ended.append(file), File.release
+    mm.unmap(where[0], 4096)
+    File.release = release
+    assert ended == [file] and file.c.number == 0
+
+
+def test_a_file_that_only_waits_for_python_can_be_mapped_again(fs):
+    make(fs)
+    file, mm = run(open_file(fs, ROOT, b"/f", O_RDWR)), MemoryManager(FakeSpace(), Commit())
+    number = take_number(file)
+    where = map_it(mm, file)
+    lib.mm_object_put(number)
+    lib.mm_remove(mm.c, *where, 1)  # by the engine, which does not tell
+    assert (file.c.number, file.refs) == (number, 2)
+    where = map_it(mm, file)
+    let_go()
+    assert (file.c.number, file.refs) == (number, 2)
+    lib.mm_remove(mm.c, *where, 1)
+    let_go()
+    assert (file.c.number, file.refs) == (0, 1)
+    file.put()

@@ -29,6 +29,7 @@ from _struct import Struct
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from select import EPOLLIN, EPOLLOUT, POLLIN, POLLOUT
 from select import poll as new_poll
+from time import monotonic_ns
 
 from gofer.messages import (
     HEADER,
@@ -105,6 +106,8 @@ class Transport:
         self._poll = new_poll()
         self._poll.register(sock_fd, POLLIN)
         self._patience = PATIENCE_MS
+        #: How long to wait for a reply awake: where there is a CPU to spare, sleeping takes longer.
+        self.spin_ns = 0
         self._calls: dict[int, Call] = {}
         self._free_tags: list[int] = []
         self._next_tag = 0
@@ -190,7 +193,11 @@ class Transport:
         """Wait shortly for the socket and serve it; False when nothing came."""
         if self.dead:
             return False
-        ready = self._poll.poll(self._patience)
+        poll = self._poll.poll
+        until = monotonic_ns() + self.spin_ns
+        while not (ready := poll(0)) and monotonic_ns() < until:
+            pass
+        ready = ready or poll(self._patience)
         if ready:
             self._on_ready(ready[0][1])
         return bool(ready)
