@@ -384,8 +384,11 @@ class GoferInode(Inode):
             if foreseen is not None:
                 fs.foresight.add(ino, foreseen)
         fs.ahead_lists.came([foreseen for foreseen in others if foreseen is not None])
-        if listed[0][0]:
-            raise SysError(listed[0][0])
+        error = listed[0][0]
+        if error in (errno.EMFILE, errno.ENFILE):
+            dcache.shrink()
+        elif error:
+            raise SysError(error)
         return first
 
     def lend(self, place: Path) -> None:
@@ -554,7 +557,9 @@ class GoferInode(Inode):
             at = [listing.at[other] for other in names[1:]]
             batch = lent.lend(place, listing.data, at, fds, above.finder(listing, place))
             self.fs.ahead.came([] if batch is None else [batch])
-        if first < 0 and first != -errno.EXDEV:
+        if first in (-errno.EMFILE, -errno.ENFILE):
+            dcache.shrink()
+        elif first < 0 and first != -errno.EXDEV:
             raise SysError(-first)
         return max(first, -1)
 
