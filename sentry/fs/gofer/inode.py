@@ -59,8 +59,8 @@ _MAX32, _MAX64 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF
 WALKS, EARLY_SIZE, EARLY_BYTES = 2, 16384, 32768
 #: From how many files on those are opened that are in a directory when it is listed.
 AHEAD_SURE = 8
-#: How much of what directories hold is kept, over all of a tree: some 500 bytes a name.
-LISTED_NAMES, LISTED_DIRECTORIES = 16384, 1024
+#: How much of what directories hold is kept, over all of a tree: up to a kilobyte a name.
+LISTED_NAMES, LISTED_DIRECTORIES = 8192, 1024
 _SETATTR = {
     "mode": SETATTR_MODE,
     "uid": SETATTR_UID,
