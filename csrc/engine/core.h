@@ -61,7 +61,8 @@ struct thread {
     bool spread;           /* may run on every CPU (engine/placement.c) */
     bool brisk;            /* its last trap came within BRISK_NS of the resume */
     uint8_t quick;         /* of a spread thread: traps in a row within QUICK_NS of the resume */
-    uint64_t resumed_at;   /* CLOCK_MONOTONIC, ns */
+    uint8_t burst;         /* on `trap`: calls in a row that the engine has answered */
+    uint64_t resumed_at;   /* CLOCK_MONOTONIC, ns; on `trap` ticks */
     bool kicked;           /* while it ran, and that was not reported yet: it must not park */
     struct parking parking;
 
@@ -154,6 +155,7 @@ void thread_name(struct engine *e, struct thread *t, int pid);
 struct epoll_event;
 int epoll_nap(struct engine *e, struct epoll_event *events, int max, int64_t timeout_ns);
 bool engine_has_report(const struct engine *e);
+bool engine_has_rest(const struct engine *e);
 int engine_report(struct engine *e, struct engine_event *events, int max);
 struct thread *thread_new(struct engine *e, int pid);
 struct thread *thread_find(struct engine *e, int pid);

@@ -13,7 +13,7 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import SEEK_CUR, SEEK_SET
 from sentry.abi.stat import DT_DIR
-from sentry.fs.file import File
+from sentry.fs.file import CLOSE_LATER, File
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class DirectoryFile(File):
     __slots__ = ()
 
     fast_start = True
+    fast_closing = CLOSE_LATER
     pollable = False
     seekable = True
 
