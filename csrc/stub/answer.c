@@ -2,6 +2,12 @@
 #include "inside.h"
 
 #define EINTR 4
+#define ENOSYS 38
+#define RLIM_NLIMITS 16
+#define ROBUST_HEAD_SIZE 24
+#define GETRANDOM_MAX 256
+#define ARCH_SET_FS 0x1002
+#define USER_END 0x7ffffffff000
 #define CLOCK_REALTIME 0
 #define CLOCK_MONOTONIC 1
 #define CLOCK_MONOTONIC_RAW 4
@@ -134,8 +140,48 @@ static bool answer_id(struct record *r, int which, int64_t *result)
     return true;
 }
 
+static bool do_tell(struct record *r, uint64_t *where, int64_t *result, int64_t value)
+{
+    if (!(r->hot.known & 1u << HOT_TELL))
+        return false;
+    *where = r->regs.rdi;
+    *result = value;
+    return true;
+}
+
+/* getrlimit(resource, old) and prlimit64(0, resource, NULL, old). */
+static bool do_limit(struct record *r, uint64_t resource, uint64_t to, int64_t *result)
+{
+    resource = (uint32_t)resource;
+    if (!(r->hot.known & 1u << HOT_LIMITS) || resource >= RLIM_NLIMITS || !to ||
+        copy_out(to, r->hot.limits + 2 * resource, 16))
+        return false;
+    *result = 0;
+    return true;
+}
+
+/* A few bytes: more could be interrupted. */
+static bool do_getrandom(const struct record *r, int64_t *result)
+{
+    const struct guest_regs *g = &r->regs;
+    if (g->rsi > GETRANDOM_MAX || !is_guests(g->rdi, g->rsi))
+        return false;
+    *result = host_call(NR_getrandom, g->rdi, g->rsi, g->rdx, 0, 0, 0);
+    return *result != -EINTR;
+}
+
+static bool do_arch_prctl(const struct record *r, int64_t *result)
+{
+    if ((uint32_t)r->regs.rdi != ARCH_SET_FS || r->regs.rsi >= USER_END)
+        return false;
+    __asm__ volatile("wrfsbase %0" ::"r"(r->regs.rsi));
+    *result = 0;
+    return true;
+}
+
 bool answer(struct record *r, int64_t *result)
 {
+    const struct guest_regs *g = &r->regs;
     if (r->hot.forced)
         return r->regs.orig_rax == NR_futex && do_futex(r, result);
     switch (r->regs.orig_rax) {
@@ -166,6 +212,21 @@ bool answer(struct record *r, int64_t *result)
         return do_time(r, result);
     case NR_futex:
         return do_futex(r, result);
+    case NR_set_tid_address:
+        return do_tell(r, &r->hot.clear_tid, result, r->hot.ids[HOT_TID]);
+    case NR_set_robust_list:
+        return g->rsi == ROBUST_HEAD_SIZE && do_tell(r, &r->hot.robust_list, result, 0);
+    case NR_getrlimit:
+        return do_limit(r, g->rdi, g->rsi, result);
+    case NR_prlimit64:
+        return !(uint32_t)g->rdi && !g->rdx && do_limit(r, g->rsi, g->r10, result);
+    case NR_getrandom:
+        return do_getrandom(r, result);
+    case NR_arch_prctl:
+        return do_arch_prctl(r, result);
+    case NR_rseq:
+        *result = -ENOSYS;
+        return true;
     }
     return false;
 }

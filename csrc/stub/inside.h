@@ -17,7 +17,8 @@ enum {
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_tkill = 200, NR_time = 201,
     NR_futex = 202, NR_clock_gettime = 228, NR_epoll_wait = 232, NR_tgkill = 234, NR_openat = 257,
     NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269, NR_epoll_pwait = 281, NR_statx = 332,
-    NR_faccessat2 = 439,
+    NR_faccessat2 = 439, NR_getrlimit = 97, NR_arch_prctl = 158, NR_set_tid_address = 218, NR_set_robust_list = 273,
+    NR_prlimit64 = 302, NR_getrandom = 318, NR_rseq = 334,
 };
 
 struct siginfo {
