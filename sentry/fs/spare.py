@@ -45,10 +45,10 @@ _spares: dict[Any, File] = {}
 
 
 class Lent:
-    """What lent.py does: make a spare of the file `c`; take back the files for which that holds."""
+    """What lent.py does: make a spare of the file `c`; take files back, with their names or without."""
 
     adopt: Callable[[Any], None]
-    forget: Callable[[Callable[[Any], bool]], None]
+    forget: Callable[[Callable[[Any], bool] | None], None]
 
 
 def enable(on: bool) -> None:
@@ -139,10 +139,10 @@ def forget_mount(mount: Mount) -> None:
     for c, file in list(_spares.items()):
         if file.path is not None and file.path.mount is mount:
             _end(c)
-    Lent.forget(lambda loan: loan.path.mount is mount)
+    Lent.forget(lambda batch: batch.path.mount is mount)
 
 
 def forget_all() -> None:
-    Lent.forget(lambda loan: True)
+    Lent.forget(None)
     for c in list(_spares):
         _end(c)

@@ -24,6 +24,8 @@ pytest_plugins = ["platform_harness"]
 
 NATIVE = Path(__file__).parent / "native" / "vdso.c"
 INT3 = b"\xcc"
+#: csrc/abi/stub.h
+PATCHED = base.GUEST_TOP + 40
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 
 
@@ -42,6 +44,22 @@ def answered(guest: Guest, number: int, *args: int) -> int | None:
         return None
     assert trap.kind == base.FAULT, trap.kind
     return int(guest.regs.rax)
+
+
+def patched(number: int) -> bytes:
+    """Code that makes a call as from a patched site."""
+    code = b"\x48\xb9" + struct.pack("<Q", PATCHED) + b"\x49\x89\xcd"  # mov $PATCHED,%rcx; mov %rcx,%r13
+    code += b"\x9f\x0f\x90\xc0" + b"\x41\xbb" + struct.pack("<I", number)  # lahf; seto %al; mov $…,%r11d
+    return code + b"\x48\x8d\x0d\x03\0\0\0" + b"\x41\xff\xe5"  # lea after(%rip),%rcx; jmp *%r13
+
+
+def test_fs_base_by_instruction_across_an_answer(guest):
+    """Nobody has told the record of it when the answer comes."""
+    wrfsbase, rdfsbase = bytes.fromhex("f3480faed7"), bytes.fromhex("f3480faec7")
+    for code in (SYSCALL, patched(SYS.sched_yield)):
+        assert guest.call(wrfsbase + code + rdfsbase, rax=SYS.sched_yield, rdi=DATA) == DATA
+        assert guest.regs.fs_base == DATA
+        guest.regs.fs_base = 0
 
 
 WALL_CLOCKS = [
