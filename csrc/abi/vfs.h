@@ -21,6 +21,9 @@ struct vnode {
     int64_t size, blocks; /* bytes; units of 512 bytes */
     int64_t atime, mtime, ctime, btime;
     uint32_t flags; /* VNODE_* */
+    uint32_t guarded; /* flock(2) locks, or somebody who waits for a lock of either kind: all of it is Python's */
+    uint32_t ours; /* attributes need only be written here: there is no other file system to be told */
+    struct record_locks *locks; /* NULL: there are none */
 };
 
 /* vfile.kind: who serves it.  Everything that the engine does not know is VFILE_PYTHON. */
@@ -40,18 +43,21 @@ struct dnode;
 struct vfile {
     struct vnode *node;
     int64_t pos;
+    int64_t dir_end; /* of a directory: the position where its listing ends; 0: not known */
     uint32_t flags; /* O_*, as F_GETFL shows them */
     uint32_t kind;  /* VFILE_* */
     int32_t host_fd;
     uint32_t number; /* by which mappings refer to it (mm.h); 0: none do, and none can without Python */
+    uint32_t refs; /* descriptors, and whoever else holds it */
+    uint32_t closing; /* CLOSE_*: what its last close needs */
     void *object; /* of the kind: pipe, eventfd… */
     struct vmount *mount; /* where it was opened (dcache.h); NULL: unknown */
     struct dnode *dnode;  /* likewise; of what has one, it is where paths may begin */
 
     /* Parked calls hold their file: what was closed meanwhile ends with the call (engine/parking.c). */
     uint32_t holds;
-    uint32_t closed; /* Python's last reference is gone, but `holds` was not 0 */
-    struct vfile *next_dropped;
+    uint32_t closed; /* the last reference is gone, but `holds` was not 0 */
+    struct vfile *next_dropped; /* in one of the two lists that Python takes from */
 
     /* A file that was closed and is kept for the next open (engine/fast_open.c). */
     uint32_t spare; /* SPARE_*, 0 for all others */
@@ -59,9 +65,13 @@ struct vfile {
     uint32_t batch;           /* not 0: Python has lent it (sentry/fs/lent.py) */
 };
 
+/* vfile.closing */
+#define CLOSE_AT_ONCE 0 /* Python has to see it when it happens: it wakes, tells or ends something */
+#define CLOSE_LATER 1   /* nobody notices before Python runs next (vfile_take) */
+
 /* vfile.spare */
 #define SPARE_IDLE 1 /* nobody has it open */
-#define SPARE_OPEN 2 /* it is open at one number, which Python has not seen */
+#define SPARE_OPEN 2 /* it is open, and Python has not seen it */
 #define SPARE_LAST 3 /* likewise, and it must not be kept again: Python closes it */
 #define SPARE_MAPPED 4 /* it was closed, but there are mappings of it: not to be opened until they are gone */
 
@@ -78,10 +88,12 @@ struct tmpfs_quota {
     int64_t left;
 };
 
+#define TMPFS_INLINE 16384 /* longer files are memfds */
+
 /* What a regular file of a tmpfs holds (sentry/fs/tmpfs/regular.py): in `bytes` while it is small. */
 struct tmpfs_data {
     struct vnode *node;    /* whose size this is */
-    uint8_t *bytes;        /* [room]; zeroes from `length` on */
+    uint8_t *bytes;        /* [room], allocated; zeroes from `length` on */
     uint32_t length, room; /* 0 with a memfd */
     int64_t pages;         /* it counts for in its file system's limit */
     int32_t host_fd;       /* the memfd, or -1 */
@@ -95,6 +107,10 @@ struct tmpfs_data {
 
 /* engine/tmpfs.c: before the memfd gets shorter, or is closed. */
 void tmpfs_unmap(struct tmpfs_data *data);
+/* Let `bytes` be `length` <= TMPFS_INLINE long, new ones zeroes: 0 or -ENOMEM. */
+int tmpfs_resize(struct tmpfs_data *data, uint32_t length);
+/* Forget all that is in memory here: the file ends, or a memfd has it. */
+void tmpfs_free(struct tmpfs_data *data);
 
 /* fd_table.flags */
 #define TABLE_FEW 2 /* some task that uses it has, or had, an RLIMIT_NOFILE below 64 */
@@ -109,14 +125,56 @@ struct fd_table {
     uint32_t lowest;  /* no free number is below this one */
     uint32_t highest; /* the highest number that there ever was */
     uint32_t limit;   /* RLIMIT_NOFILE at most */
-    uint32_t spares;  /* how many numbers Python has not seen: vfile.spare is set there */
+    uint32_t used;    /* how many numbers are open */
+    uint64_t owner;   /* of its POSIX locks: an odd number, never used again */
 };
+
+/* engine/fdtable.c; numbers given are below `size`.  None of these touches a file but its `refs`. */
+/* The lowest free number from `from` on, which may be one that the table has no room for yet. */
+uint32_t fd_table_free(struct fd_table *table, uint32_t from);
+/* The next open number from `from` on, with FD_CLOEXEC if `cloexec`; -1: no more. */
+int64_t fd_table_next(const struct fd_table *table, uint32_t from, int cloexec);
+/* Let `f`, a reference to which passes, be at the free number `fd`. */
+void fd_table_put(struct fd_table *table, uint32_t fd, struct vfile *f, int cloexec);
+/* Free the open number `fd`: its file, a reference to which passes. */
+struct vfile *fd_table_take(struct fd_table *table, uint32_t fd);
+/* Let the empty `to`, which has room, have what `from` has. */
+void fd_table_copy(struct fd_table *to, const struct fd_table *from);
+/* A descriptor in the table `owner` is closed: 1 when that is all, or with `later` all until Python runs next; else
+ * the file is as before, and Python has to do it. */
+int vfile_close(struct vfile *f, uint64_t owner, int later);
+/* The next file whose last reference went away while nobody had to know. */
+struct vfile *vfile_take_closed(void);
 
 /* engine/fast_open.c */
 void vfile_keep(struct vfile *f, struct vmount *mount, struct dnode *d);
 void vfile_unkeep(struct vfile *f);
-/* The next number from `from` on that Python has not seen, or -1. */
-int64_t fd_table_next_spare(const struct fd_table *table, uint32_t from);
+/* Nobody has the spare file open any more. */
+void vfile_settle(struct vfile *f);
+
+/* engine/locks.c: POSIX locks and OFD locks (sentry/fs/locks.py).  `owner`: fd_table.owner, or the address of the
+ * vfile; a range includes both ends. */
+#define LOCKS_MOST 4096 /* of one file: a guest could let the list grow without end */
+#define LOCK_SHARED 0  /* F_RDLCK */
+#define LOCK_EXCLUSIVE 1 /* F_WRLCK */
+#define LOCK_CLEAR 2  /* F_UNLCK */
+struct record_lock {
+    uint64_t owner;
+    int64_t start, end;
+    int32_t pid; /* as F_GETLK tells it */
+    int32_t kind;
+};
+struct record_locks {
+    uint32_t count, room;
+    struct record_lock *lock; /* in no order; those of one owner never overlap */
+};
+/* The lock of somebody else that `wanted` can't be had beside, for LOCK_CLEAR one of its own there; the first one of its
+ * owner.  NULL: there is none. */
+const struct record_lock *locks_conflict(const struct vnode *node, const struct record_lock *wanted);
+/* Put `wanted` over its owner's locks, whether it can be had or not: 0, or -ENOLCK. */
+int locks_set(struct vnode *node, const struct record_lock *wanted);
+/* Drop all of an owner's: how many these were. */
+uint32_t locks_release(struct vnode *node, uint64_t owner);
 /* cdef end */
 
 #endif

@@ -154,6 +154,7 @@ void thread_name(struct engine *e, struct thread *t, int pid);
 struct epoll_event;
 int epoll_nap(struct engine *e, struct epoll_event *events, int max, int64_t timeout_ns);
 bool engine_has_report(const struct engine *e);
+bool engine_has_rest(const struct engine *e);
 int engine_report(struct engine *e, struct engine_event *events, int max);
 struct thread *thread_new(struct engine *e, int pid);
 struct thread *thread_find(struct engine *e, int pid);

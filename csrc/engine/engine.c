@@ -292,10 +292,16 @@ bool engine_has_report(const struct engine *e)
     return !list_empty(&e->ready) || queue_pending();
 }
 
+/* Or something that can wait for the next of these, but not for longer than the engine is awake. */
+bool engine_has_rest(const struct engine *e)
+{
+    return engine_has_report(e) || closed_pending();
+}
+
 int engine_report(struct engine *e, struct engine_event *events, int max)
 {
     int n = 0;
-    if (n < max && (queue_pending() || (!list_empty(&e->ready) && mm_has_dead())))
+    if (n < max && (queue_pending() || closed_pending() || (!list_empty(&e->ready) && mm_has_dead())))
         events[n++] = (struct engine_event){.what = EVENT_WOKEN};
     while (n < max && !list_empty(&e->ready)) {
         struct thread *t = of_link(e->ready.next);
@@ -312,7 +318,7 @@ static int64_t nap_length(struct engine *e, uint64_t deadline, bool endless)
     int64_t left;
     bool check = placement_wants_check(e);
     int64_t parked = parking_nap();
-    if (engine_has_report(e))
+    if (engine_has_rest(e))
         return 0;
     if (endless && !check)
         return parked;
@@ -369,7 +375,7 @@ static int wait_for_events(struct engine *e, int64_t timeout_ns, struct engine_e
             e->polled_at = now_ns();
             placement_check(e, e->polled_at);
         }
-        if (n > 0 || engine_has_report(e) || (!endless && now_ns() >= deadline))
+        if (n > 0 || engine_has_rest(e) || (!endless && now_ns() >= deadline))
             break;
     }
     if (n < 0)

@@ -16,6 +16,7 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_stat] = fast_stat,
     [SYS_lstat] = fast_lstat,
     [SYS_newfstatat] = fast_newfstatat,
+    [SYS_getdents64] = fast_getdents, [SYS_getdents] = fast_getdents,
     [SYS_statx] = fast_statx,
     [SYS_access] = fast_access,
     [SYS_faccessat] = fast_faccessat,
@@ -24,7 +25,11 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_readlinkat] = fast_readlinkat,
     [SYS_open] = fast_open,
     [SYS_openat] = fast_openat,
-    [SYS_close] = fast_close,
+    [SYS_chmod] = fast_chmod,       [SYS_fchmod] = fast_fchmod, [SYS_fchmodat] = fast_fchmodat,
+    [SYS_fchown] = fast_fchown,     [SYS_fchownat] = fast_fchownat, [SYS_utimensat] = fast_utimensat,
+    [SYS_fsync] = fast_fsync,       [SYS_fdatasync] = fast_fsync,
+    [SYS_fadvise64] = fast_fadvise, [SYS_ioctl] = fast_ioctl,
+    [SYS_close] = fast_close,       [SYS_dup] = fast_dup,       [SYS_dup2] = fast_dup2, [SYS_dup3] = fast_dup3,
     [SYS_read] = fast_read,         [SYS_write] = fast_write,   [SYS_pread64] = fast_pread,
     [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
     [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
@@ -242,6 +247,13 @@ void vnode_modified(struct vnode *node)
         return;
     clock_gettime(CLOCK_REALTIME, &ts);
     node->mtime = node->ctime = ts.tv_sec * 1000000000ll + ts.tv_nsec;
+}
+
+void vnode_changed(struct vnode *node)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    node->ctime = ts.tv_sec * 1000000000ll + ts.tv_nsec;
 }
 
 void engine_set_fast(struct engine *e, int on)

@@ -95,9 +95,10 @@ void parking_begin(struct engine *e, struct call *c);
 /* Try the call of a parked thread again. */
 void fast_retry(struct engine *e, struct thread *t);
 
-/* Write to `node` that it was read (or written) now. */
+/* Write to `node` that it was read (or written, or its attributes were set) now. */
 void vnode_accessed(struct vnode *node);
 void vnode_modified(struct vnode *node);
+void vnode_changed(struct vnode *node);
 
 /* fast.c: FAST_DONE when the thread may go on (regs.rax is set), FAST_PARK, or FAST_PASS. */
 int fast_trap(struct engine *e, struct thread *t);
@@ -105,14 +106,21 @@ int fast_trap(struct engine *e, struct thread *t);
 /* The handlers, one file a family; fast.c has the table. */
 fast_handler fast_statx, fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
 fast_handler fast_readlink, fast_readlinkat;
-fast_handler fast_open, fast_openat, fast_close;
+fast_handler fast_open, fast_openat;
+fast_handler fast_close, fast_dup, fast_dup2, fast_dup3, fast_fcntl;
+
+fast_handler fast_chmod, fast_fchmod, fast_fchmodat, fast_fchown, fast_fchownat, fast_utimensat;
+fast_handler fast_fsync, fast_fadvise, fast_ioctl;
+
+/* fast_fd.c: a free number from `from` on that the engine may give, -1: ask Python. */
+int call_number(struct call *c, uint32_t from);
 
 /* fast_path.c: a walk with the rights of the caller, and to go with it from (dirfd, path at addr): 0, -errno, or
  * WALK_PASS, also for an empty path. */
 struct path_walk call_walk_of(const struct call *c, uint32_t flags);
 int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr);
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
-fast_handler fast_lseek, fast_fstat, fast_fcntl;
+fast_handler fast_lseek, fast_fstat, fast_getdents;
 fast_handler fast_sigreturn, fast_sigaction, fast_kill, fast_tgkill, fast_tkill;
 fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise, fast_mremap;
 

@@ -1,7 +1,7 @@
 /* Fast paths on open files: positions, status, and the bytes of files in memory or on a host descriptor.
  *
- * The twins are in sentry/syscalls/file_io.py, open.py (fstat) and descriptors.py (fcntl), and below them the
- * files' own: sentry/fs/tmpfs/regular.py, fs/gofer/file.py, fs/dev/memory.py.  What is served here:
+ * The twins are in sentry/syscalls/file_io.py and open.py (fstat), and below them the files' own:
+ * sentry/fs/tmpfs/regular.py, fs/gofer/file.py, fs/dev/memory.py.  What is served here:
  *
  *     VFILE_NULL, VFILE_ZERO  everything
  *     VFILE_REGULAR           reads that the host's page cache answers at once; writes but O_APPEND ones
@@ -411,18 +411,4 @@ int fast_fstat(struct call *c)
 {
     const struct vfile *f = call_file(c, c->args[0]);
     return f ? call_stat(c, f->node, c->args[1]) : FAST_PASS;
-}
-
-int fast_fcntl(struct call *c)
-{
-    const struct vfile *f = call_file(c, c->args[0]);
-    if (!f)
-        return FAST_PASS;
-    switch ((int32_t)c->args[1]) {
-    case F_GETFD:
-        return call_return(c, c->t->g.files->cloexec[(uint32_t)c->args[0]] ? FD_CLOEXEC : 0);
-    case F_GETFL:
-        return call_return(c, f->flags);
-    }
-    return FAST_PASS;
 }

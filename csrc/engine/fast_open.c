@@ -1,11 +1,10 @@
-/* open(2) and close(2) of files that were open before: a spare file is taken out and put back.
+/* open(2) of files that were open before: a spare file is taken out, and put back when it is closed (fdtable.c).
  *
  * Python (sentry/fs/spare.py) keeps regular files that were closed, ready to be opened for reading at the same
  * place, and hangs them on the dnode of that place.  Opening one is: walk, check, set its flags and position,
  * and give it the lowest free number.  Python learns of it when it meets that number (FDTable), and is not needed if
- * the file is closed before that.  The twins are in sentry/fs/opening.py and sentry/kernel/fdtable.py. */
+ * the file is closed before that.  The twin is sentry/fs/opening.py. */
 #include "fast.h"
-#include "mman.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +13,6 @@
 #define OPEN_LARGEFILE 0100000u /* which libc defines as 0 */
 #define OPEN_KEPT (uint32_t)(O_NONBLOCK | O_NOFOLLOW)
 #define OPEN_SERVED (OPEN_KEPT | OPEN_LARGEFILE | (uint32_t)(O_CLOEXEC | O_NOCTTY))
-
-int64_t descriptor_count;
 
 void vfile_keep(struct vfile *f, struct vmount *mount, struct dnode *d)
 {
@@ -38,15 +35,6 @@ void vfile_unkeep(struct vfile *f)
     f->next_spare = NULL;
 }
 
-int64_t fd_table_next_spare(const struct fd_table *table, uint32_t from)
-{
-    uint32_t fd;
-    for (fd = from; fd < table->size; fd++)
-        if (table->files[fd] && table->files[fd]->spare)
-            return fd;
-    return -1;
-}
-
 static struct vfile *find_spare(const struct path_walk *w)
 {
     struct vfile *f = w->at->spares;
@@ -57,22 +45,14 @@ static struct vfile *find_spare(const struct path_walk *w)
 
 static int install(struct call *c, struct vfile *f, uint32_t flags)
 {
-    struct fd_table *table = c->t->g.files;
-    uint32_t fd = table->lowest;
-    while (fd < table->size && table->files[fd])
-        fd++;
-    if (fd >= table->size || fd >= table->limit || descriptor_count >= MAX_DESCRIPTORS)
+    int fd = call_number(c, 0);
+    if (fd < 0)
         return FAST_PASS;
     f->spare = SPARE_OPEN;
+    f->refs++;
     f->pos = 0;
     f->flags = (flags & OPEN_KEPT) | OPEN_LARGEFILE;
-    table->files[fd] = f;
-    table->cloexec[fd] = flags & O_CLOEXEC ? 1 : 0;
-    table->lowest = fd + 1;
-    if (fd > table->highest)
-        table->highest = fd;
-    table->spares++;
-    descriptor_count++;
+    fd_table_put(c->t->g.files, (uint32_t)fd, f, flags & O_CLOEXEC);
     return call_return(c, fd);
 }
 
@@ -104,21 +84,4 @@ int fast_open(struct call *c)
 int fast_openat(struct call *c)
 {
     return open_at(c, (int32_t)c->args[0], c->args[1], (uint32_t)c->args[2]);
-}
-
-int fast_close(struct call *c)
-{
-    struct fd_table *table = c->t->g.files;
-    uint32_t fd = (uint32_t)c->args[0];
-    struct vfile *f = call_file(c, fd);
-    if (!f || f->spare != SPARE_OPEN || f->holds)
-        return FAST_PASS;
-    table->files[fd] = NULL;
-    table->cloexec[fd] = 0;
-    if (fd < table->lowest)
-        table->lowest = fd;
-    table->spares--;
-    descriptor_count--;
-    f->spare = f->number && mm_object_refs(f->number) ? SPARE_MAPPED : SPARE_IDLE;
-    return call_return(c, 0);
 }

@@ -7,12 +7,15 @@
  */
 #include "tmpfs.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define PAGE_SIZE 4096
 #define MAX_SIZE 0x7ffffffffffff000ll
+#define SMALLEST_ROOM 64
 #define HOT 16                  /* uses before it is mapped */
 #define MAP_MOST (256ll << 20)  /* of one file, bytes */
 #define MAPS_MOST 1024          /* files */
@@ -107,6 +110,36 @@ int64_t tmpfs_read(struct tmpfs_data *data, uint8_t *buffer, uint32_t size, int6
     return done;
 }
 
+int tmpfs_resize(struct tmpfs_data *data, uint32_t length)
+{
+    uint32_t room = data->room ? data->room : SMALLEST_ROOM;
+    uint8_t *more;
+    if (length > TMPFS_INLINE)
+        return -ENOMEM;
+    while (room < length)
+        room *= 2;
+    if (room > data->room) {
+        more = realloc(data->bytes, room);
+        if (!more)
+            return -ENOMEM;
+        memset(more + data->room, 0, room - data->room);
+        data->bytes = more;
+        data->room = room;
+    }
+    if (length < data->length)
+        memset(data->bytes + length, 0, data->length - length);
+    data->length = length;
+    return 0;
+}
+
+void tmpfs_free(struct tmpfs_data *data)
+{
+    tmpfs_unmap(data);
+    free(data->bytes);
+    data->bytes = NULL;
+    data->length = data->room = 0;
+}
+
 /* May the file get bytes from `offset` to `end`, with what has been charged for so far or in advance?  Unless guests
  * have mapped it, it must be dense before and afterwards, or else nobody knows how many pages are new. */
 static bool may_grow(const struct tmpfs_data *data, int64_t offset, int64_t end)
@@ -136,11 +169,11 @@ int64_t tmpfs_write(struct tmpfs_data *data, const uint8_t *buffer, uint32_t siz
     if (end > MAX_SIZE || !may_grow(data, offset, end))
         return -1;
     if (data->host_fd < 0) {
-        if (end > data->room || data->node->size != data->length)
+        if (end > TMPFS_INLINE || data->node->size != data->length)
+            return -1;
+        if (end > data->length && tmpfs_resize(data, (uint32_t)end) < 0)
             return -1;
         memcpy(data->bytes + offset, buffer, size);
-        if (end > data->length)
-            data->length = (uint32_t)end;
     } else if (end <= data->node->size && (to = find(data, offset, end))) {
         memcpy(to, buffer, size);
     } else {

@@ -45,6 +45,8 @@ void queue_remove(struct waiter *w);
 void queue_notify(struct queue *q, uint32_t mask);
 /* Has Python something to take? */
 bool queue_pending(void);
+/* fdtable.c: has vfile_take_closed something? */
+bool closed_pending(void);
 
 /* pipe.c */
 bool pipe_merges(const struct pipe *p, uint32_t odd, int packet);

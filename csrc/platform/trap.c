@@ -431,7 +431,7 @@ static int sleep_until(struct engine *e, struct engine_event *events, int room, 
     bool beside;
     __atomic_store_n(&e->shared->sleeping, 1, __ATOMIC_SEQ_CST);
     scan(e, &beside);
-    if (engine_has_report(e) || parking_nap() == 0) {
+    if (engine_has_rest(e) || parking_nap() == 0) {
         __atomic_store_n(&e->shared->sleeping, 0, __ATOMIC_RELEASE);
         return 0;
     }
@@ -489,7 +489,7 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             if (n < 0)
                 return n;
             trap_collect_deaths(e);
-            if (n > 0 || engine_has_report(e) || (!endless && now_ns() >= deadline))
+            if (n > 0 || engine_has_rest(e) || (!endless && now_ns() >= deadline))
                 break;
             /* The bell: whoever rang is likely to ring again soon. */
             e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;

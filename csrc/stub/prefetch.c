@@ -65,6 +65,13 @@ void prefetch(struct record *r)
             return;
         size -= copy_in(window_of(r), from, size);
         break;
+    case NR_fcntl:
+        from = g->rdx;
+        size = 32; /* struct flock, of the six lock commands */
+        if ((g->rsi & ~32ull) - (g->rsi & 32 ? 4 : 5) > 2)
+            return;
+        size -= copy_in(window_of(r), from, size);
+        break;
     case NR_open:
     case NR_stat:
     case NR_lstat:

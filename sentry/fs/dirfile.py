@@ -13,7 +13,7 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import SEEK_CUR, SEEK_SET
 from sentry.abi.stat import DT_DIR
-from sentry.fs.file import File
+from sentry.fs.file import CLOSE_LATER, File
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class DirectoryFile(File):
     __slots__ = ()
 
     fast_start = True
+    fast_closing = CLOSE_LATER
     pollable = False
     seekable = True
 
@@ -98,6 +99,7 @@ class SnapshotDirectory(DirectoryFile):
             listing = self._listing = await self.inode.snapshot()
             if self.path is not None and not self.path.dentry.deleted:
                 self.inode.learn(self.path)
+            self.c.dir_end = len(listing) + 2
         first = cursor - 2
         return [
             (ino, first + index + 3, kind, name)

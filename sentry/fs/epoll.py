@@ -77,6 +77,7 @@ class Item:
             self._queue.add(self.entry)
         if file.watches is None:
             file.watches = {}
+            file.c.closing = lib.CLOSE_AT_ONCE
         file.watches[self] = None
 
     @property

@@ -17,7 +17,7 @@ from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.fs import spare
 from sentry.fs.locks import posix_release, release_file
 from sentry.kernel.wait import WaitQueue
-from sentry.platform.queue import hold_until_free
+from sentry.platform import queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +30,30 @@ if TYPE_CHECKING:
 
 #: As the offset of `pwrite`: behind the last byte, without moving the position (RWF_APPEND).
 APPEND = -1
-_new = ffi.new
+_new, _cast = ffi.new, ffi.cast
 _VFILE = ffi.typeof("struct vfile *")
+CLOSE_LATER: int = lib.CLOSE_LATER
+#: struct vfile * → the File, of all that Python has put into a descriptor table (fdtable.py) or met there.
+installed: dict[Any, File] = {}
+
+
+def file_of(vfile: Any) -> File:
+    """The File at a number of a descriptor table."""
+    file = installed.get(vfile)
+    if file is None:
+        file = installed[vfile] = spare.adopt(vfile)
+    return file
+
+
+def drain_closed() -> None:
+    """End the files that the engine has closed since the last time, before anybody sees the next trap."""
+    while vfile := lib.vfile_take_closed():
+        file = file_of(vfile)
+        if not vfile.refs:  # else it turned out to be mapped
+            file.closed()
+
+
+queue.and_then.append(drain_closed)
 
 
 def _set_pos(file: File, pos: int) -> None:
@@ -46,19 +68,23 @@ class File:
     """What a descriptor refers to.  Shared by dup and fork; `refs` counts descriptors (and other
     holders, such as mappings); the last `put` calls `release`."""
 
-    __slots__ = ("_claim", "c", "inode", "owner", "path", "queue", "refs", "watches")
+    __slots__ = ("_claim", "c", "inode", "owner", "path", "queue", "watches")
     #: Access mode and status flags as F_GETFL shows them (creation flags removed).
     flags: Field = property(attrgetter("c.flags"), _set_flags)  # type: ignore[assignment]
     pos: Field = property(attrgetter("c.pos"), _set_pos)  # type: ignore[assignment]
+    refs: Field = property(attrgetter("c.refs"))  # type: ignore[assignment]
     #: Which of the engine's fast paths serve it (VFILE_*).
     fast_kind: int = lib.VFILE_PYTHON
-    #: Whether paths may begin here (the dirfd of an *at call), and the engine should know where that is.
+    #: What the engine does with its last close: CLOSE_LATER where nobody can tell when `release` runs.
+    fast_closing: int = lib.CLOSE_AT_ONCE
+    #: Whether the engine should know where it was opened: for paths that begin there, and for a mount's flags.
     fast_start = False
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None, c: Any = None) -> None:
         #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.
         if c is None:
             c = _new(_VFILE)
+            c.refs = 1
         self.c = c
         self.inode = inode
         c.node = inode.c
@@ -67,7 +93,7 @@ class File:
         self.path = path
         if path is not None and self.fast_start:
             c.mount, c.dnode = path.mount.c, path.dentry.c
-        self.refs = 1
+        c.closing = self.fast_closing
         #: Woken with poll bits whenever readiness may have changed.
         self.queue = WaitQueue()
         #: Whoever F_SETOWN named, and the like; see syscalls/descriptors.py.
@@ -93,25 +119,36 @@ class File:
         return flags & O_ACCMODE in (1, 2) and not flags & O_PATH
 
     def get(self) -> File:
-        self.refs += 1
+        self.c.refs += 1
         return self
 
     def put(self) -> None:
-        self.refs -= 1
-        if self.refs == 0 and not self.c.spare:
-            for watch in list(self.watches or ()):
+        c = self.c
+        c.refs -= 1
+        if not c.refs:
+            if not c.spare:
+                self.closed()
+            elif c.spare == lib.SPARE_OPEN:
+                lib.vfile_settle(c)  # the engine closed it while we held it
+
+    def closed(self) -> None:
+        """The last reference is gone."""
+        c = self.c
+        installed.pop(c, None)
+        if self.watches:
+            for watch in list(self.watches):
                 watch.detach()
-            if self.inode.locks is not None:
-                release_file(self.inode, self)
-            if self._claim > 0:
-                self.inode.writers -= 1
-            elif self._claim:
-                self.inode.texts -= 1
-            self._claim = 0
-            if spare.limit and spare.keep(self):
-                return
-            if not hold_until_free(self.c, self.release):
-                self.release()
+        if c.node.locks or self.inode.locks is not None:
+            release_file(self.inode, self)
+        if self._claim > 0:
+            self.inode.writers -= 1
+        elif self._claim:
+            self.inode.texts -= 1
+        self._claim = 0
+        if spare.limit and spare.keep(self):
+            return
+        if not queue.hold_until_free(c, self.release):
+            self.release()
 
     def claim_write(self) -> None:
         """This file was opened for writing: nobody may execute it meanwhile (ETXTBSY)."""
@@ -125,12 +162,17 @@ class File:
             self._claim = -1
 
     def release(self) -> None:
-        """The last reference is gone."""
+        """Nobody can use the file any more."""
 
-    def flush(self, task: Any) -> None:
-        """A descriptor of `task` was closed (other references may remain): POSIX locks end here."""
-        if self.inode.locks is not None:
-            posix_release(self.inode, task.files)
+    @property
+    def lock_owner(self) -> int:
+        """The owner of its OFD locks (locks.py)."""
+        return int(_cast("uintptr_t", self.c))
+
+    def flush(self, owner: int) -> None:
+        """A descriptor of the table `owner` was closed (other references may remain): POSIX locks end."""
+        if self.c.node.locks:
+            posix_release(self.inode, owner)
 
     def poll(self) -> int:
         """The poll bits that hold now."""
@@ -200,6 +242,7 @@ class PathFile(File):
     """What O_PATH opens: a place, without access to what is there."""
 
     __slots__ = ()
+    fast_closing = CLOSE_LATER
     fast_start = True
 
     def poll(self) -> int:

@@ -1,66 +1,57 @@
 """File locks: POSIX record locks and OFD locks (fcntl(2)), and flock(2).
 
-The callers are the fcntl and flock handlers and File.put / File.flush:
+The callers are the fcntl and flock handlers and File.closed / File.flush:
 
     await posix_lock(inode, owner, kind, start, end, pid=tgid, wait=F_SETLKW)
-    posix_test(inode, owner, kind, start, end) -> RecordLock | None     (F_GETLK)
+    posix_test(inode, owner, kind, start, end) -> the lock in the way, or None (F_GETLK)
     posix_release(inode, owner)                                         (a close: flush)
     await flock(inode, file, kind, wait) ; flock_release(inode, file)   (a last put: release)
 
 `kind` is F_RDLCK, F_WRLCK or F_UNLCK; a range is `start` to `end`, both included, OFFSET_MAX for
 "to the end of the file" (see `lock_range` for l_whence/l_start/l_len).  The owner of a POSIX lock
-is the process's descriptor table (task.files), as on Linux; the owner of an OFD lock is the File,
-and its pid shows as -1.  POSIX and OFD locks conflict with one another; flock locks live apart.
+is the process's descriptor table (FDTable.owner), as on Linux; the owner of an OFD lock is the File
+(File.lock_owner), and its pid shows as -1.  POSIX and OFD locks conflict with one another; flock locks
+live apart, and belong to the File itself.
 
-All locks of a file hang off `Inode.locks`, None while there is none.
+Record locks stand in the inode's struct vnode (csrc/engine/locks.c), where the engine sets and tests them by
+itself; flock locks, and the queue of those who wait for either, in `Inode.locks`, None while there are none.
 """
 
 from __future__ import annotations
 
 import errno
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
-from sentry.abi.fcntl import F_RDLCK, F_UNLCK, F_WRLCK
+from sentry.abi.fcntl import F_RDLCK, F_UNLCK
 from sentry.fs import spare
 from sentry.kernel.wait import WaitQueue, block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.fs.file import File
     from sentry.fs.inode import Inode
 
 OFFSET_MAX = 0x7FFFFFFFFFFFFFFF
-#: How many record locks one file may have (a guest could otherwise grow the list without end).
-MAX_LOCKS = 4096
-
-
-class RecordLock:
-    """One locked range of an owner."""
-
-    __slots__ = ("end", "kind", "owner", "pid", "start")
-
-    def __init__(self, owner: object, kind: int, start: int, end: int, pid: int) -> None:
-        self.owner = owner
-        self.kind = kind
-        self.start = start
-        self.end = end
-        self.pid = pid
 
 
 class FileLocks:
-    """The locks of one inode, and who waits for them."""
+    """The flock locks of one inode, and who waits for a lock of either kind.  While there is one the
+    engine leaves all locks of the inode to us (`guarded`)."""
 
-    __slots__ = ("flocks", "queue", "records")
+    __slots__ = ("flocks", "queue")
 
-    def __init__(self) -> None:
-        #: Ordered by nothing; ranges of one owner never overlap.
-        self.records: list[RecordLock] = []
+    def __init__(self, inode: Inode) -> None:
         #: owner (File) → LOCK kind as F_RDLCK or F_WRLCK.
         self.flocks: dict[object, int] = {}
         self.queue = WaitQueue()
+        inode.c.guarded = 1
 
 
 #: POSIX owners asleep in posix_lock → the owner each waits for (for EDEADLK).
-_waiting: dict[object, object] = {}
+_waiting: dict[int, int] = {}
 
 
 def lock_range(whence_base: int, start: int, length: int) -> tuple[int, int]:
@@ -84,25 +75,19 @@ def lock_range(whence_base: int, start: int, length: int) -> tuple[int, int]:
     return start + length, start - 1
 
 
-def _conflict(locks: FileLocks, owner: object, kind: int, start: int, end: int) -> RecordLock | None:
-    for lock in locks.records:
-        overlaps = lock.start <= end and start <= lock.end and lock.owner is not owner
-        if overlaps and F_WRLCK in (kind, lock.kind):
-            return lock
-    return None
+def posix_test(inode: Inode, owner: int, kind: int, start: int, end: int) -> Any:
+    """The lock (struct record_lock) that stands in the way of such a lock, None if none does (F_GETLK)."""
+    return lib.locks_conflict(inode.c, _lock(owner, start, end, 0, kind)) or None
 
 
-def posix_test(inode: Inode, owner: object, kind: int, start: int, end: int) -> RecordLock | None:
-    """The lock that stands in the way of such a lock, if any (F_GETLK, F_OFD_GETLK)."""
-    if inode.locks is None or kind == F_UNLCK:
-        return None
-    return _conflict(inode.locks, owner, kind, start, end)
+def _lock(owner: int, start: int, end: int, pid: int, kind: int) -> Any:
+    return ffi.new("struct record_lock *", (owner, start, end, pid, kind))
 
 
-def _would_deadlock(owner: object, blocker: object) -> bool:
+def _would_deadlock(owner: int, blocker: int) -> bool:
     """Whether `blocker` (in turn) waits for `owner`."""
     for _ in range(len(_waiting) + 1):
-        if blocker is owner:
+        if blocker == owner:
             return True
         if blocker not in _waiting:
             return False
@@ -111,81 +96,53 @@ def _would_deadlock(owner: object, blocker: object) -> bool:
 
 
 async def posix_lock(
-    inode: Inode, owner: object, kind: int, start: int, end: int, *, pid: int, wait: bool, ofd: bool = False
+    inode: Inode, owner: int, kind: int, start: int, end: int, *, pid: int, wait: bool, ofd: bool = False
 ) -> None:
     """Set, change or (F_UNLCK) clear a record lock.
 
     SysError(EAGAIN) when it conflicts and `wait` is false, SysError(EDEADLK) for POSIX locks that
     would wait for each other, SysError(ENOLCK) for too many; Interrupted ends the wait.
     """
-    while True:
-        locks = inode.locks
-        if locks is None:
-            if kind == F_UNLCK:
-                return
-            locks = inode.locks = FileLocks()
-            spare.forget_inode(inode)
-        blocker = None if kind == F_UNLCK else _conflict(locks, owner, kind, start, end)
-        if blocker is None:
-            break
+    lock = _lock(owner, start, end, pid, kind)
+    while kind != F_UNLCK and (blocker := lib.locks_conflict(inode.c, lock)):
         if not wait:
             raise SysError(errno.EAGAIN)
-        if not ofd and _would_deadlock(owner, blocker.owner):
+        other: int = blocker.owner
+        if not ofd and _would_deadlock(owner, other):
             raise SysError(errno.EDEADLK)
+        if inode.locks is None:
+            inode.locks = FileLocks(inode)
         if not ofd:
-            _waiting[owner] = blocker.owner
+            _waiting[owner] = other
         try:
-            await block((locks.queue, 1))
+            await block((inode.locks.queue, 1))
         finally:
             _waiting.pop(owner, None)
-    _replace(locks, RecordLock(owner, kind, start, end, pid))
-    _tidy(inode, locks)
+            _tidy(inode)
+    error = lib.locks_set(inode.c, lock)
+    if error:
+        raise SysError(-error)
+    _wake(inode)
 
 
-def _replace(locks: FileLocks, new: RecordLock) -> None:
-    """Put `new` over its owner's locks: what it covers goes, neighbours of the same kind join it."""
-    kept: list[RecordLock] = []
-    for old in locks.records:
-        if old.owner is not new.owner or old.end < new.start - 1 or old.start > new.end + 1:
-            kept.append(old)
-        elif old.kind == new.kind:
-            new.start = min(new.start, old.start)
-            new.end = max(new.end, old.end)
-        else:
-            if old.start < new.start:
-                kept.append(RecordLock(old.owner, old.kind, old.start, min(old.end, new.start - 1), old.pid))
-            if old.end > new.end:
-                kept.append(RecordLock(old.owner, old.kind, max(old.start, new.end + 1), old.end, old.pid))
-    if new.kind != F_UNLCK:
-        kept.append(new)
-    if len(kept) > MAX_LOCKS and len(kept) > len(locks.records):
-        raise SysError(errno.ENOLCK)
-    locks.records = kept
+def _wake(inode: Inode) -> None:
+    """Locks have changed."""
+    if inode.locks is not None:
+        inode.locks.queue.wake()
 
 
-def _tidy(inode: Inode, locks: FileLocks) -> None:
-    """Wake the waiters after a change; drop the record of an inode without locks."""
-    if not locks.records and not locks.flocks and not locks.queue:
-        inode.locks = None
-    locks.queue.wake()
-
-
-def _users(owner: object) -> int:
-    """How many tasks use a descriptor table; 1 for any other owner."""
-    users: int = getattr(owner, "users", 1)
-    return users
-
-
-def posix_release(inode: Inode, owner: object) -> None:
-    """Drop every record lock of `owner` (any close of a file by a process does that: fcntl(2)), and of
-    descriptor tables that nobody uses any more: their last user is just ending."""
+def _tidy(inode: Inode) -> None:
+    """Drop the record of an inode that has no flock locks and nobody who waits."""
     locks = inode.locks
-    if locks is None:
-        return
-    kept = [lock for lock in locks.records if lock.owner is not owner and _users(lock.owner) > 0]
-    if len(kept) != len(locks.records):
-        locks.records = kept
-        _tidy(inode, locks)
+    if locks is not None and not locks.flocks and not locks.queue:
+        inode.locks = None
+        inode.c.guarded = 0
+
+
+def posix_release(inode: Inode, owner: int) -> None:
+    """Drop every record lock of `owner` (any close of a file by a process does that: fcntl(2))."""
+    if lib.locks_release(inode.c, owner):
+        _wake(inode)
 
 
 async def flock(inode: Inode, owner: object, kind: int, wait: bool) -> None:
@@ -198,14 +155,13 @@ async def flock(inode: Inode, owner: object, kind: int, wait: bool) -> None:
     if locks is not None and owner in locks.flocks:
         if locks.flocks[owner] == kind:
             return
-        del locks.flocks[owner]
-        _tidy(inode, locks)
+        flock_release(inode, owner)
     if kind == F_UNLCK:
         return
     while True:
         locks = inode.locks
         if locks is None:
-            locks = inode.locks = FileLocks()
+            locks = inode.locks = FileLocks(inode)
             spare.forget_inode(inode)
         held = locks.flocks
         if all(other is owner or (kind == F_RDLCK and held[other] == F_RDLCK) for other in held):
@@ -213,18 +169,21 @@ async def flock(inode: Inode, owner: object, kind: int, wait: bool) -> None:
             return
         if not wait:
             raise SysError(errno.EWOULDBLOCK)
-        await block((locks.queue, 1))
+        try:
+            await block((locks.queue, 1))
+        finally:
+            _tidy(inode)
 
 
 def flock_release(inode: Inode, owner: object) -> None:
     """Drop the flock lock of `owner`."""
     locks = inode.locks
     if locks is not None and locks.flocks.pop(owner, None) is not None:
-        _tidy(inode, locks)
+        locks.queue.wake()
+        _tidy(inode)
 
 
-def release_file(inode: Inode, file: object) -> None:
+def release_file(inode: Inode, file: File) -> None:
     """The open file description is gone: its flock and OFD locks end."""
-    if inode.locks is not None:
-        flock_release(inode, file)
-        posix_release(inode, file)
+    flock_release(inode, file)
+    posix_release(inode, file.lock_owner)

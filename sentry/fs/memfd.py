@@ -68,6 +68,7 @@ class MemfdInode(RegularInode):
         self._hold(_host_memfd())
         self.data.flags |= SEALABLE
         self.nlink = 0
+        self.c.ours = 0  # seals can forbid it
         self.link_text = b"/memfd:" + name + b" (deleted)"
         self._exec_sealed = exec_sealed
         self._sealable = bool(flags & (MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL))

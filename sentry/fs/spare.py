@@ -1,14 +1,14 @@
 """Spare files: regular files that were closed, kept to be opened again at the same place without Python.
 
 The last `put` of a File hands it to `keep`.  From then on the engine may open and close it
-(csrc/engine/fast_open.c): SPARE_OPEN is a file at a descriptor that Python has not seen yet.  When
+(csrc/engine/fast_open.c): SPARE_OPEN is a file at descriptors that Python has not seen yet.  When
 a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.  The engine may
 map it, too (fast_mm.c), and then it can't be opened again before all mappings are gone: SPARE_MAPPED is one
-that is mapped and not open.  `refs` of a spare File is 0, but for what Python does at the moment.
+that is mapped and not open.  `refs` of a spare File is 0, but for what Python does at the moment, and the descriptors of an open one.
 
 Whatever takes the right away to open the very same description once more calls a `forget`: the name
-goes or means something else, the data moves, locks appear (whose end a close has to see), the mount
-goes.  What is open then stays open, and is Python's to close.
+goes or means something else, the data moves, flock(2) locks appear (whose end a close has to see), the
+mount goes.  What is open then stays open, and is Python's to close.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def keep(file: File) -> bool:
     inode, dentry = file.inode, path.dentry
     if dentry.inode is not inode or not dentry.c or not dentry.c.flags & _HASHED:
         return False
-    if inode.caching != CACHE_EXACT or inode.locks is not None or file.owner is not None:
+    if inode.caching != CACHE_EXACT or inode.c.guarded or file.owner is not None:
         return False
     if not inode.may_reopen(file):
         return False
@@ -89,20 +89,20 @@ def keep(file: File) -> bool:
 
 
 def adopt(c: Any) -> File:
-    """The File of a descriptor that the engine made, with the reference that the descriptor is."""
+    """The File of a descriptor that the engine made (and which has a reference by that)."""
     if c not in _spares:
         Lent.adopt(c)
     file = _spares.pop(c)
     lib.vfile_unkeep(c)
     c.spare = 0
-    file.refs += 2 if end_loan(file) else 1
+    if end_loan(file):
+        c.refs += 1
     return file
 
 
 def give(file: File, state: int) -> None:
     """`file` was lent (lent.py) and is a spare from now on: `state`, where LAST is open and not kept."""
     c, path = file.c, file.path
-    file.refs = 0
     _spares[c] = file
     if state != LAST and path is not None:
         lib.vfile_keep(c, path.mount.c, path.dentry.c)
@@ -118,7 +118,7 @@ def _end(c: Any) -> None:
     c.spare = 0
     file = _spares.pop(c)
     if end_loan(file):
-        file.refs += 1
+        c.refs += 1
     else:
         file.release()
 

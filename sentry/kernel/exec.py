@@ -229,7 +229,7 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
     if task.files.users > 1:
         task.files.users -= 1
         task.set_files(task.files.copy())
-    task.files.close_on_exec(task)
+    task.files.close_on_exec()
     if group.sighand.users > 1:
         group.sighand.users -= 1
         group.sighand = group.sighand.copy()

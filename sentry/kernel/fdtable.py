@@ -1,7 +1,8 @@
 """Descriptor tables (struct files_struct): small integers to open file descriptions.
 
-Shared by tasks that were cloned with CLONE_FILES; `users` counts them.  What stands here stands in a struct
-fd_table, too, where the engine's fast paths look it up; a file leaves that one before anything of it ends.
+Shared by tasks that were cloned with CLONE_FILES; `users` counts them.  The numbers stand in a struct
+fd_table (csrc/abi/vfs.h), which the engine's fast paths change as well; a number holds a reference to its
+file's struct vfile, and fs/file.py knows which File that is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import errno
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_PATH
-from sentry.fs import spare
+from sentry.fs.file import file_of, installed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,34 +32,44 @@ SMALL = 32
 
 
 class FDTable:
-    __slots__ = ("_cloexec", "_cloexec_room", "_files", "_room", "c", "users")
+    __slots__ = ("_cloexec", "_files", "c", "users")
+    _next_owner = 1
 
     def __init__(self, room: int = SMALL) -> None:
-        self._files: dict[int, File] = {}
-        self._cloexec: set[int] = set()
         #: struct fd_table and what it points to.
         self.c: Any = _new(_TABLE)
-        self._room: Any = NULL
-        self._cloexec_room: Any = NULL
+        self._files: Any = NULL
+        self._cloexec: Any = NULL
         self._grow(room)
         self.c.limit = 0xFFFF_FFFF
+        self.c.owner = FDTable._next_owner
+        FDTable._next_owner += 2
         self.users = 1
 
     def _grow(self, room: int) -> None:
-        """Let the C table have room for `room` numbers."""
+        """Have room for `room` numbers."""
         files, cloexec, c = _new(_FILES, room), _new(_BYTES, room), self.c
         if c.size:
-            ffi.memmove(files, self._room, c.size * 8)
-            ffi.memmove(cloexec, self._cloexec_room, c.size)
-        self._room, self._cloexec_room = files, cloexec
+            ffi.memmove(files, self._files, c.size * 8)
+            ffi.memmove(cloexec, self._cloexec, c.size)
+        self._files, self._cloexec = files, cloexec
         c.files, c.cloexec, c.size = files, cloexec, room
 
-    def _show(self, fd: int, file: File, cloexec: bool) -> None:
-        """`file` has come to be at `fd`."""
-        if fd >= self.c.size:
-            self._grow(max(2 * self.c.size, fd + 1))
-        self._room[fd] = file.c
-        self._cloexec_room[fd] = cloexec
+    def _put(self, fd: int, file: File, cloexec: bool) -> None:
+        """`file`, whose reference passes, has come to be at the free number `fd`; SysError(ENFILE)."""
+        if lib.descriptor_count >= MAX_DESCRIPTORS:
+            raise SysError(errno.ENFILE)
+        c = self.c
+        if fd >= c.size:
+            self._grow(max(2 * c.size, fd + 1))
+        installed[file.c] = file
+        lib.fd_table_put(c, fd, file.c, cloexec)
+
+    @property
+    def owner(self) -> int:
+        """The owner of the POSIX locks of the tasks that use this table (fs/locks.py)."""
+        owner: int = self.c.owner
+        return owner
 
     def limit_sizes(self) -> None:
         """A task that uses this table has a finite RLIMIT_FSIZE: the engine leaves writes to us."""
@@ -72,106 +83,61 @@ class FDTable:
         if limit < 64:
             self.c.flags |= lib.TABLE_FEW
 
-    def _adopt(self, fd: int) -> File | None:
-        """The file at `fd` if the engine has opened it and we have not seen it (fs/spare.py)."""
-        c = self.c
-        if not c.spares or not 0 <= fd < c.size:
-            return None
-        vfile = self._room[fd]
-        if not vfile or not vfile.spare:
-            return None
-        file = self._files[fd] = spare.adopt(vfile)
-        if self._cloexec_room[fd]:
-            self._cloexec.add(fd)
-        c.spares -= 1
-        return file
-
-    def _adopt_all(self) -> None:
-        fd = 0
-        while self.c.spares and (fd := lib.fd_table_next_spare(self.c, fd)) >= 0:
-            self._adopt(fd)
-
     def get(self, fd: int) -> File:
         """The file of `fd` for input, output and the like; SysError(EBADF), also for O_PATH files."""
-        file = self._files.get(fd) or self._adopt(fd)
-        if file is None or file.flags & O_PATH:
+        file = self.get_any(fd)
+        if file.flags & O_PATH:
             raise SysError(errno.EBADF)
         return file
 
     def get_any(self, fd: int) -> File:
         """The file of `fd`, O_PATH ones too; SysError(EBADF)."""
-        file = self._files.get(fd) or self._adopt(fd)
-        if file is None:
+        try:
+            vfile = self._files[fd]
+        except IndexError:
+            raise SysError(errno.EBADF) from None
+        if not vfile:
             raise SysError(errno.EBADF)
-        return file
+        return installed.get(vfile) or file_of(vfile)
 
     def install(self, file: File, limit: int, cloexec: bool = False, minimum: int = 0) -> int:
         """Give `file` (whose reference passes to the table) the lowest free number from `minimum` on.
 
-        `limit` is RLIMIT_NOFILE; SysError(EMFILE), and the caller keeps the reference.
+        `limit` is RLIMIT_NOFILE; SysError(EMFILE, ENFILE), and the caller keeps the reference.
         """
-        c = self.c
-        if c.spares:
-            self._adopt_all()
-        lowest: int = c.lowest
-        fd = max(minimum, lowest)
-        files = self._files
-        while fd in files:
-            fd += 1
+        fd: int = lib.fd_table_free(self.c, min(minimum, limit))
         if fd >= limit:
             raise SysError(errno.EMFILE)
-        self._count(1)
-        files[fd] = file
-        if fd > c.highest:
-            c.highest = fd
-        if cloexec:
-            self._cloexec.add(fd)
-        self._show(fd, file, cloexec)
-        if minimum <= lowest:
-            c.lowest = fd + 1
+        self._put(fd, file, cloexec)
         return fd
 
-    def replace(self, fd: int, file: File, cloexec: bool, task: Any) -> None:
+    def replace(self, fd: int, file: File, cloexec: bool) -> None:
         """dup2: put `file` (reference passes, also on failure) at `fd`, closing what was there.
         SysError(ENFILE)."""
-        old = self._files.get(fd) or self._adopt(fd)
-        if old is None:
-            try:
-                self._count(1)
-            except SysError:
-                file.put()
-                raise
-        self._files[fd] = file
-        self.c.highest = max(self.c.highest, fd)
-        self._cloexec.discard(fd)
-        if cloexec:
-            self._cloexec.add(fd)
-        self._show(fd, file, cloexec)
+        c = self.c
+        old = lib.fd_table_take(c, fd) if fd < c.size and self._files[fd] else None
+        try:
+            self._put(fd, file, cloexec)
+        except SysError:
+            file.put()
+            raise
         if old is not None:
-            old.flush(task)
-            old.put()
+            self._drop(old)
 
-    def close(self, fd: int, task: Any) -> None:
-        file = self._files.pop(fd, None)
-        if file is None and self._adopt(fd) is not None:
-            file = self._files.pop(fd)
-        if file is None:
+    def close(self, fd: int) -> None:
+        if not self.is_open(fd):
             raise SysError(errno.EBADF)
-        self._room[fd] = NULL
-        self._count(-1)
-        self._cloexec.discard(fd)
-        if fd < self.c.lowest:
-            self.c.lowest = fd
-        file.flush(task)
-        file.put()
+        self._drop(lib.fd_table_take(self.c, fd))
 
-    @staticmethod
-    def _count(number: int) -> None:
-        """`number` (maybe negative) descriptors more; SysError(ENFILE)."""
-        total = lib.descriptor_count + number
-        if number > 0 and total > MAX_DESCRIPTORS:
-            raise SysError(errno.ENFILE)
-        lib.descriptor_count = total
+    def _drop(self, vfile: Any) -> None:
+        """A number is gone that had a reference to `vfile`."""
+        if not lib.vfile_close(vfile, self.c.owner, False):
+            file = file_of(vfile)
+            file.flush(self.owner)
+            file.put()
+
+    def is_open(self, fd: int) -> bool:
+        return 0 <= fd < self.c.size and bool(self._files[fd])
 
     @property
     def size(self) -> int:
@@ -181,53 +147,43 @@ class FDTable:
         return 64 if highest < 64 else 128 << (highest // 128).bit_length()
 
     def cloexec(self, fd: int) -> bool:
-        self._adopt(fd)
-        return fd in self._cloexec
+        return self.is_open(fd) and bool(self._cloexec[fd])
 
     def set_cloexec(self, fd: int, on: bool) -> None:
-        if fd not in self._files and self._adopt(fd) is None:
+        if not self.is_open(fd):
             raise SysError(errno.EBADF)
-        self._cloexec_room[fd] = on
-        if on:
-            self._cloexec.add(fd)
-        else:
-            self._cloexec.discard(fd)
+        self._cloexec[fd] = on
+
+    def numbers(self, cloexec: bool = False) -> list[int]:
+        """The open numbers, or those with FD_CLOEXEC, in order."""
+        found = []
+        fd: int = lib.fd_table_next(self.c, 0, cloexec)
+        while fd >= 0:
+            found.append(fd)
+            fd = lib.fd_table_next(self.c, fd + 1, cloexec)
+        return found
 
     def items(self) -> list[tuple[int, File]]:
-        self._adopt_all()
-        return sorted(self._files.items())
+        return [(fd, self.get_any(fd)) for fd in self.numbers()]
 
     def copy(self) -> FDTable:
         """fork: the same files under the same numbers.  See `check_copy`."""
-        self._adopt_all()
-        lib.descriptor_count += len(self._files)
-        highest = max(self._files, default=0)
         room = SMALL
-        while room <= highest:
+        while room <= self.c.highest and room < self.c.size:
             room *= 2
         new = FDTable(room)
-        count = min(room, self.c.size)
-        ffi.memmove(new._room, self._room, count * 8)
-        ffi.memmove(new._cloexec_room, self._cloexec_room, count)
-        new.c.flags = self.c.flags
-        new._files = dict(self._files)
-        new._cloexec = set(self._cloexec)
-        new.c.lowest, new.c.highest, new.c.limit = self.c.lowest, highest, self.c.limit
-        for file in new._files.values():
-            file.get()
+        lib.fd_table_copy(new.c, self.c)
         return new
 
     def check_copy(self) -> None:
         """SysError(ENFILE) when the sandbox has no room for a copy."""
-        if lib.descriptor_count + len(self._files) + self.c.spares > MAX_DESCRIPTORS:
+        if lib.descriptor_count + self.c.used > MAX_DESCRIPTORS:
             raise SysError(errno.ENFILE)
 
-    def close_on_exec(self, task: Any) -> None:
-        self._adopt_all()
-        for fd in sorted(self._cloexec):
-            self.close(fd, task)
+    def close_on_exec(self) -> None:
+        for fd in self.numbers(cloexec=True):
+            self.close(fd)
 
-    def close_all(self, task: Any) -> None:
-        self._adopt_all()
-        for fd in sorted(self._files):
-            self.close(fd, task)
+    def close_all(self) -> None:
+        for fd in self.numbers():
+            self.close(fd)

@@ -242,7 +242,7 @@ class Kernel:
         files = task.files
         files.users -= 1
         if files.users == 0:
-            files.close_all(task)
+            files.close_all()
         task.files = None  # type: ignore[assignment]
         task.fs.users -= 1
         group.dead_utime += task.utime_ns

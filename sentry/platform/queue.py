@@ -5,8 +5,8 @@ object; a wake-up from either side reaches both.  What C has woken is written do
 `drain`, which the platform calls whenever the engine says so, and which runs after every wake-up by
 Python, since that may have reached an epoll set in C whose own sleepers are Python's.
 
-`ready` and `hold_until_free` are the other half of a file's life: a parked call holds its file, and a file
-that is closed meanwhile ends when the call does.
+`hold_until_free` is the other half of a file's life: a parked call holds its file, and a file that is closed
+meanwhile ends when the call does.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class Tree:
             else:
                 os.close(fd)
                 file.get()
-            task.files.replace(number, file, False, task)
+            task.files.replace(number, file, False)
             if file.tty is not None and file.tty.session is None:
                 # The caller's terminal is the controlling one: job control, and ^C for the foreground job.
                 file.tty.acquire(task.group.session, task.group.pgrp)
@@ -131,7 +131,7 @@ class Tree:
         master, slave = kernel.dev.devpts.new_pair()
         host_in, host_out, host_err = stdio
         for number in range(3):
-            task.files.replace(number, slave if number == 0 else slave.get(), False, task)
+            task.files.replace(number, slave if number == 0 else slave.get(), False)
         tty = slave.tty
         tty.acquire(task.group.session, task.group.pgrp)
         kernel.dev.console = tty

@@ -82,7 +82,7 @@ _PATH_COMMANDS = (F_DUPFD, F_DUPFD_CLOEXEC, F_DUPFD_QUERY, F_GETFD, F_SETFD, F_G
 @syscall(SYS.close)
 def close(task: Task, fd: Fd) -> None:
     """close(2)."""
-    task.files.close(fd, task)
+    task.files.close(fd)
 
 
 @syscall(SYS.close_range)
@@ -95,12 +95,12 @@ def close_range(task: Task, first: UInt, last: UInt, flags: UInt) -> None:
         copy = task.files.copy()
         task.files.users -= 1
         task.set_files(copy)
-    for fd, _ in task.files.items():
+    for fd in task.files.numbers():
         if first <= fd <= last:
             if flags & CLOSE_RANGE_CLOEXEC:
                 task.files.set_cloexec(fd, True)
             else:
-                task.files.close(fd, task)
+                task.files.close(fd)
 
 
 @syscall(SYS.dup)
@@ -129,7 +129,7 @@ def dup3(task: Task, old: Fd, new: Fd, flags: UInt) -> int:
 def _dup_to(task: Task, old: int, new: int, cloexec: bool) -> int:
     if not 0 <= new < task.group.limit(RLIMIT_NOFILE):
         raise SysError(errno.EBADF)
-    task.files.replace(new, task.files.get_any(old).get(), cloexec, task)
+    task.files.replace(new, task.files.get_any(old).get(), cloexec)
     return new
 
 
@@ -309,7 +309,7 @@ async def _lock(task: Task, file: File, cmd: int, arg: int) -> int:
     start, length = (int.from_bytes(data[i : i + 8], "little", signed=True) for i in (8, 16))
     ofd = cmd in (F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW)
     testing = cmd in (F_GETLK, F_OFD_GETLK)
-    if ofd and int.from_bytes(data[24:28], "little"):
+    if cmd == F_GETLK and kind not in (F_RDLCK, F_WRLCK):
         raise SysError(errno.EINVAL)
     if whence == SEEK_SET:
         base = 0
@@ -320,31 +320,37 @@ async def _lock(task: Task, file: File, cmd: int, arg: int) -> int:
         base = file.inode.size
     else:
         raise SysError(errno.EINVAL)
-    if kind not in (F_RDLCK, F_WRLCK) and (kind != F_UNLCK or testing):
-        raise SysError(errno.EINVAL)
     first, last = locks.lock_range(base, start, length)
-    owner: Any = file if ofd else task.files
+    if kind not in (F_RDLCK, F_WRLCK, F_UNLCK):
+        raise SysError(errno.EINVAL)
+    named = ofd and data[24:28] != bytes(4)  # l_pid has to be 0
+    owner = file.lock_owner if ofd else task.files.owner
     if testing:
+        if named:
+            raise SysError(errno.EINVAL)
         found = locks.posix_test(file.inode, owner, kind, first, last)
         task.mm.write(arg, _pack_lock(found, data))
         return 0
     if (kind == F_RDLCK and not file.readable) or (kind == F_WRLCK and not file.writable):
         raise SysError(errno.EBADF)
+    if named:
+        raise SysError(errno.EINVAL)
     pid = -1 if ofd else task.group.tgid
     waits = cmd in (F_SETLKW, F_OFD_SETLKW)
     await locks.posix_lock(file.inode, owner, kind, first, last, pid=pid, wait=waits, ofd=ofd)
     return 0
 
 
-def _pack_lock(found: locks.RecordLock | None, asked: bytes) -> bytes:
+def _pack_lock(found: Any, asked: bytes) -> bytes:
     if found is None:
         return F_UNLCK.to_bytes(2, "little") + asked[2:]
     length = 0 if found.end >= locks.OFFSET_MAX else found.end - found.start + 1
-    return (
+    packed: bytes = (
         found.kind.to_bytes(2, "little") + SEEK_SET.to_bytes(2, "little") + bytes(4)
         + found.start.to_bytes(8, "little") + length.to_bytes(8, "little")
         + found.pid.to_bytes(4, "little", signed=True) + bytes(4)
     )  # fmt: skip
+    return packed
 
 
 @syscall(SYS.flock)

@@ -55,13 +55,13 @@ def _pipe(task: Task, addr: int, flags: int) -> None:
     try:
         second = task.install(writer, cloexec)
     except SysError:
-        task.files.close(first, task)
+        task.files.close(first)
         raise
     try:
         task.mm.write_u64(addr, first | second << 32)
     except SysError:
-        task.files.close(first, task)
-        task.files.close(second, task)
+        task.files.close(first)
+        task.files.close(second)
         raise
 
 

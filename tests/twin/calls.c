@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -38,6 +39,7 @@
 enum {
     RESET, OPEN, CLOSE, DUP, DUP2, READ, WRITE, PREAD, PWRITE, READV, WRITEV, LSEEK, FSTAT, FCNTL, TRUNCATE,
     CHMOD, MEMFD, PIPE, MAP, UNLINK, ALLOCATE, LIMIT, SENDFILE, CHILD, TIMES,
+    LOCK, DUPFD, DUP3, SYNC, ADVISE, TERMINAL, CHOWN,
 };
 
 static int slots[SLOTS];
@@ -154,6 +156,26 @@ static long in_child(int fd, long long size)
     return WEXITSTATUS(status);
 }
 
+/* fcntl's locks: command, type, whence, start, length, whether a child asks, whether the struct is somewhere bad. */
+static long lock(int fd)
+{
+    struct flock flock = {.l_type = (short)a[3], .l_whence = (short)a[4], .l_start = a[5], .l_len = a[6]};
+    pid_t self = getpid(), pid;
+    int status;
+    long n;
+    if (a[7] && (pid = fork())) {
+        waitpid(pid, &status, 0);
+        return WEXITSTATUS(status);
+    }
+    n = fcntl(fd, (int)a[2], a[8] ? (void *)address(a[8], 8) : &flock);
+    if (n == 0 && flock.l_pid > 0)
+        flock.l_pid = flock.l_pid == self;
+    given = hash(&flock, sizeof flock);
+    if (a[7])
+        _exit(n < 0 ? errno : 128 + (int)(given & 127));
+    return n;
+}
+
 /* May the call change the file itself?  Natively, no file or device of the host: these are read-only or no files. */
 static int is_ours(int fd)
 {
@@ -250,6 +272,21 @@ static long perform(void)
         return in_child(fd, a[2]);
     case TIMES:
         return is_ours(fd) ? futimens(fd, times) : 0;
+    case LOCK:
+        return lock(fd);
+    case DUPFD:
+        put(a[2], n = fcntl(fd, a[4] ? F_DUPFD_CLOEXEC : F_DUPFD, a[3]));
+        return n < 0 ? -1 : n >= a[3];
+    case DUP3:
+        return slots[a[2]] < 0 ? 0 : dup3(fd, slots[a[2]], (int)a[3]) < 0 ? -1 : fcntl(slots[a[2]], F_GETFD);
+    case SYNC:
+        return a[2] ? fdatasync(fd) : fsync(fd);
+    case ADVISE:
+        return syscall(SYS_fadvise64, fd, a[2], a[3], a[4]);
+    case TERMINAL:
+        return syscall(SYS_ioctl, fd, TCGETS, where);
+    case CHOWN:
+        return is_ours(fd) ? fchown(fd, a[2] ? getuid() : (uid_t)-1, a[3] ? getgid() : (gid_t)-1) : 0;
     }
     abort();
 }

@@ -13,14 +13,16 @@ import random
 (
     RESET, OPEN, CLOSE, DUP, DUP2, READ, WRITE, PREAD, PWRITE, READV, WRITEV, LSEEK, FSTAT, FCNTL, TRUNCATE,
     CHMOD, MEMFD, PIPE, MAP, UNLINK, ALLOCATE, LIMIT, SENDFILE, CHILD, TIMES,
-) = range(25)  # fmt: skip
+    LOCK, DUPFD, DUP3, SYNC, ADVISE, TERMINAL, CHOWN,
+) = range(32)  # fmt: skip
 
 SLOTS = 12
 #: How often each call is tried.
 WEIGHTS = {
     RESET: 1, OPEN: 14, CLOSE: 2, DUP: 3, DUP2: 1, READ: 22, WRITE: 18, PREAD: 14, PWRITE: 14, READV: 6,
     WRITEV: 6, LSEEK: 10, FSTAT: 6, FCNTL: 8, TRUNCATE: 4, CHMOD: 2, MEMFD: 2, PIPE: 2, MAP: 2, UNLINK: 1,
-    ALLOCATE: 2, LIMIT: 1, SENDFILE: 1, CHILD: 1, TIMES: 2,
+    ALLOCATE: 2, LIMIT: 1, SENDFILE: 1, CHILD: 1, TIMES: 2, LOCK: 12, DUPFD: 3,
+    DUP3: 1, SYNC: 2, ADVISE: 1, TERMINAL: 1, CHOWN: 1,
 }  # fmt: skip
 SIZES = [
     0, 1, 7, 100, 511, 1000, 4095, 4096, 4097, 5000, 8192, 12288, 16383, 16384, 16385, 20000, 65535, 65536,
@@ -37,6 +39,8 @@ O_CREAT, O_TRUNC, O_APPEND, O_NONBLOCK, O_DIRECTORY, O_NOATIME, O_PATH = (
     0o100, 0o1000, 0o2000, 0o4000, 0o200000, 0o1000000, 0o10000000,
 )  # fmt: skip
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_ADD_SEALS, F_GET_SEALS = 0, 1, 2, 3, 4, 1033, 1034
+F_GETLK, F_SETLK, F_OFD_GETLK, F_OFD_SETLK = 5, 6, 36, 37
+O_CLOEXEC = 0o2000000
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE = 1, 2
 HOST_FILES, DIRECTORY = (6, 7), 8
 
@@ -119,6 +123,17 @@ class Programs:
             argument = self.rng.choice([0, 1, 2, 4, 8, 15])
         return [FCNTL, self.fd(), command, argument]
 
+    def lock(self) -> list[int]:
+        """Never one that waits: nobody would let go of what it waits for."""
+        rng = self.rng
+        command = rng.choice([F_GETLK, F_SETLK, F_SETLK, F_OFD_GETLK, F_OFD_SETLK])
+        start = rng.choice([0, 0, 1, 10, 20, 30, 50, 100, -1, (1 << 63) - 1])
+        length = rng.choice([0, 1, 5, 10, 20, 50, -1, -10, (1 << 63) - 1])
+        kind = rng.choice([0, 0, 1, 1, 2, 2, 3, -1])
+        whence = rng.choice([0, 0, 0, 1, 1, 2, 3])
+        child = int(command in (F_GETLK, F_SETLK) and rng.random() < 0.1)
+        return [LOCK, self.fd(), command, kind, whence, start, length, child, rng.choice([0] * 15 + [4])]
+
     def vectors(self, kind: int) -> list[int]:
         count = self.rng.choice([0, 1, 1, 2, 2, 3, 4, -1])
         line = [kind, self.fd(), count, self.rng.choice([0] * 15 + [4])]
@@ -169,6 +184,22 @@ class Programs:
             return [kind, self.slot(), self.slot(), self.size() if rng.random() < 0.5 else 5000]
         if kind == CHILD:
             return [kind, self.slot(), rng.choice([1, 100, 5000])]
+        if kind == LOCK:
+            return self.lock()
+        if kind == DUPFD:
+            minimum = rng.choice([0, 0, 5, 20, 40, 100, 1 << 20, -1])
+            return [kind, fd, self.slot(), minimum, rng.choice([0, 1])]
+        if kind == DUP3:
+            return [kind, fd, self.slot(), rng.choice([0, O_CLOEXEC, O_NONBLOCK])]
+        if kind == SYNC:
+            return [kind, fd, rng.choice([0, 1])]
+        if kind == ADVISE:
+            offset, size = rng.choices([0, 4096, -1], k=2)
+            return [kind, fd, offset, size, rng.choice([0, 1, 2, 3, 4, 5, 9])]
+        if kind == TERMINAL:
+            return [kind, fd, *self.address()]
+        if kind == CHOWN:
+            return [kind, self.slot(), rng.choice([0, 1]), rng.choice([0, 1])]
         if kind == TIMES:
             return [kind, self.slot(), rng.choice([1000, 2000, 1 << 31]), rng.choice([1000, 2000])]
         return [kind, fd]

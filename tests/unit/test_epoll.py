@@ -73,7 +73,7 @@ def test_level_and_edge(task):
     assert wait(task, edge) == [(r, EPOLLIN)]
     task.do(task.files.get(r).read(9))
     assert wait(task, level) == []
-    task.files.close(w, task)
+    task.files.close(w)
     assert wait(task, level) == [(r, EPOLLHUP)] and wait(task, edge) == [(r, EPOLLHUP)]
 
 
@@ -83,7 +83,7 @@ def test_oneshot(task):
     ctl(task, epfd, EPOLL_CTL_ADD, w, EPOLLOUT | EPOLLONESHOT, 7)
     assert wait(task, epfd) == [(7, EPOLLOUT)]
     assert wait(task, epfd) == []
-    task.files.close(r, task)
+    task.files.close(r)
     assert wait(task, epfd) == []
     ctl(task, epfd, EPOLL_CTL_MOD, w, EPOLLOUT | EPOLLONESHOT, 8)
     assert wait(task, epfd) == [(8, EPOLLOUT | 8)]
@@ -121,9 +121,9 @@ def test_a_closed_file_leaves(task):
     _, w = pipe(task)
     ctl(task, epfd, EPOLL_CTL_ADD, w, EPOLLOUT)
     other = task.install(task.files.get(w).get())
-    task.files.close(w, task)
+    task.files.close(w)
     assert wait(task, epfd) == [(w, EPOLLOUT)]
-    task.files.close(other, task)
+    task.files.close(other)
     assert wait(task, epfd) == []
     assert task.files.get(epfd).items() == []
 

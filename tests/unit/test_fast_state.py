@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class FakeTask:
-    def __init__(self, files: FDTable) -> None:
-        self.files = files
-
-
 def seen(table: FDTable, fd: int) -> Any:
     return table.c.files[fd] if fd < table.c.size else ffi.NULL
 
@@ -27,7 +22,6 @@ def seen(table: FDTable, fd: int) -> Any:
 def test_tables_are_mirrored() -> None:
     inode = Tmpfs().new_regular(0o644, 0, 0)
     table = FDTable()
-    task = FakeTask(table)
     file = File(inode, 2)
     fd = table.install(file, 1024, cloexec=True)
     assert seen(table, fd) == file.c and table.c.cloexec[fd] == 1
@@ -38,11 +32,11 @@ def test_tables_are_mirrored() -> None:
     copy = table.copy()
     assert seen(copy, high) == file.c and seen(copy, 1) == ffi.NULL
     other = File(inode, 0)
-    table.replace(fd, other, False, task)
+    table.replace(fd, other, False)
     assert seen(table, fd) == other.c and seen(copy, fd) == file.c
-    table.close_all(task)
+    table.close_all()
     assert all(seen(table, number) == ffi.NULL for number in range(table.c.size))
-    copy.close_all(FakeTask(copy))
+    copy.close_all()
 
 
 def test_a_limit_of_sizes_stays_with_the_copies() -> None:

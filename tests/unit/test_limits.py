@@ -9,25 +9,11 @@ from sentry._engine import lib
 
 from sentry.abi.errors import SysError
 from sentry.abi.signal import SIGRTMIN, SIGUSR1, SigInfo, bit
+from sentry.fs.file import File
+from sentry.fs.inode import Filesystem, Inode
 from sentry.kernel import fdtable
 from sentry.kernel.fdtable import FDTable
 from sentry.kernel.signals import RLIMIT_SIGPENDING, SigHand, Signals, SigPending
-
-
-class FakeFile:
-    def __init__(self):
-        self.refs = 1
-        self.c = fdtable.NULL
-
-    def get(self):
-        self.refs += 1
-        return self
-
-    def put(self):
-        self.refs -= 1
-
-    def flush(self, task):
-        pass
 
 
 def refusal(call):
@@ -39,20 +25,20 @@ def refusal(call):
 def test_descriptors_of_all_tables_are_counted(monkeypatch):
     monkeypatch.setattr(fdtable, "MAX_DESCRIPTORS", 5)
     before, lib.descriptor_count = lib.descriptor_count, 0
-    table, file = FDTable(), FakeFile()
+    table, file = FDTable(), File(Inode(Filesystem(), 1, 0o100644), 0)
     for _ in range(2):
         table.install(file.get(), 100)
     table.check_copy()
     other = table.copy()
     assert refusal(table.check_copy) == errno.ENFILE
-    other.replace(50, file.get(), False, None)
-    other.replace(50, file.get(), False, None)
+    other.replace(50, file.get(), False)
+    other.replace(50, file.get(), False)
     refs = file.refs
-    assert refusal(lambda: other.replace(51, file.get(), False, None)) == errno.ENFILE
+    assert refusal(lambda: other.replace(51, file.get(), False)) == errno.ENFILE
     assert refusal(lambda: other.install(file, 100)) == errno.ENFILE
     assert file.refs == refs
-    other.close_all(None)
-    table.close_all(None)
+    other.close_all()
+    table.close_all()
     assert lib.descriptor_count == 0 and file.refs == 1
     lib.descriptor_count = before
 

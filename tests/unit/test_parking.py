@@ -131,7 +131,7 @@ class Process(Guest):
         assert trap.kind == base.SYSCALL and self.regs.orig_rax == END, self.regs.orig_rax
 
     def close(self, fd):
-        self.task.files.close(fd, self.task)
+        self.task.files.close(fd)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_python_hears_of_what_a_guest_writes(process):
 
 def test_two_threads_of_two_processes(process, platform):
     other = Process(platform)
-    other.task.files.replace(0, process.reader.get(), False, other.task)
+    other.task.files.replace(0, process.reader.get(), False)
     other.park(SYS.read, 0, DATA, 100)
     process.space.write(DATA, b"hello")
     process.begin(SYS.write, 1, DATA, 5)

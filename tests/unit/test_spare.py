@@ -17,7 +17,7 @@ from sentry.abi.fcntl import F_WRLCK, O_CREAT, O_RDONLY, O_RDWR
 from sentry.fs import dcache, modify, spare
 from sentry.fs.dentry import Dentry, Mount, Path
 from sentry.fs.file import File
-from sentry.fs.locks import posix_lock
+from sentry.fs.locks import flock
 from sentry.fs.opening import open_file
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.mm import Commit, MemoryManager
@@ -49,10 +49,8 @@ def close_one(fs, name=b"/f", flags=O_RDONLY):
 
 
 def engine_open(table, file, fd):
-    file.c.spare, file.c.pos = spare.OPEN, 0
-    table._room[fd] = file.c
-    table.c.spares += 1
-    lib.descriptor_count += 1
+    file.c.spare, file.c.pos, file.c.refs = spare.OPEN, 0, 1
+    lib.fd_table_put(table.c, fd, file.c, False)
 
 
 def test_the_last_close_keeps_a_file_and_an_open_number_gives_it_back(fs):
@@ -62,13 +60,13 @@ def test_the_last_close_keeps_a_file_and_an_open_number_gives_it_back(fs):
     task = FakeTask(fs)
     engine_open(task.files, file, 5)
     assert task.files.get(5) is file
-    assert (file.refs, file.c.spare, task.files.c.spares) == (1, 0, 0)
+    assert (file.refs, file.c.spare) == (1, 0)
     assert not file.path.dentry.c.spares
-    task.files.close(5, task)
+    task.files.close(5)
     assert file.c.spare == spare.IDLE
 
 
-def test_a_table_meets_all_of_them_before_it_is_copied_or_closed(fs):
+def test_tables_are_copied_and_closed_without_meeting_them(fs):
     task = FakeTask(fs)
     files = []
     for name in (b"/a", b"/b", b"/c"):
@@ -77,12 +75,13 @@ def test_a_table_meets_all_of_them_before_it_is_copied_or_closed(fs):
     before = lib.descriptor_count
     for fd, file in zip((0, 3, 30), files, strict=True):
         engine_open(task.files, file, fd)
-    task.files._cloexec_room[3] = 1
+    task.files._cloexec[3] = 1
     other = task.files.copy()
-    assert [(fd, file.refs) for fd, file in other.items()] == [(0, 2), (3, 2), (30, 2)]
+    assert other.numbers() == [0, 3, 30] and [file.refs for file in files] == [2, 2, 2]
+    assert all(file.c.spare == spare.OPEN for file in files)
     assert task.files.cloexec(3) and other.cloexec(3) and not other.cloexec(30)
-    other.close_all(task)
-    task.files.close_all(task)
+    other.close_all()
+    task.files.close_all()
     assert lib.descriptor_count == before
     assert all(file.c.spare == spare.IDLE for file in files)
 
@@ -100,7 +99,7 @@ def test_what_cannot_be_opened_alike_is_not_kept(fs):
     assert not close_one(fs).c.spare
 
 
-@pytest.mark.parametrize("what", ["unlink", "replace", "lock", "umount", "shrink"])
+@pytest.mark.parametrize("what", ["unlink", "replace", "flock", "umount", "shrink"])
 def test_given_up(fs, what):
     mount = None
     name = b"/f"
@@ -121,8 +120,8 @@ def test_given_up(fs, what):
         run(modify.unlink(fs.root, b"f", False, ROOT))
     elif what == "replace":
         run(modify.rename(fs.root, b"other", False, fs.root, b"f", False, 0, ROOT))
-    elif what == "lock":
-        run(posix_lock(idle.inode, object(), F_WRLCK, 0, 1, pid=1, wait=False))
+    elif what == "flock":
+        run(flock(idle.inode, object(), F_WRLCK, False))
     elif what == "umount":
         fs.namespace.detach(mount)
     else:
@@ -130,8 +129,8 @@ def test_given_up(fs, what):
     assert (idle.c.spare, opened.c.spare) == (0, spare.LAST)
     assert not idle.path.dentry.c.spares
     assert task.files.get(4) is opened
-    task.files.close(4, task)
-    if what in ("unlink", "replace", "lock"):
+    task.files.close(4)
+    if what in ("unlink", "replace", "flock"):
         assert not opened.c.spare
 
 
@@ -150,7 +149,7 @@ def test_only_so_many(fs, monkeypatch):
         assert close_one(fs, b"/%d" % i).c.spare
     assert len(spare._spares) == 6
     assert alike[0].c.spare == spare.OPEN
-    task.files.close(0, task)
+    task.files.close(0)
 
 
 def test_numbers_that_the_engine_has_given_are_taken(fs):
@@ -164,7 +163,7 @@ def test_numbers_that_the_engine_has_given_are_taken(fs):
         task.files.install(new.get(), 3)
     assert info.value.errno == errno.EMFILE
     new.put()
-    task.files.close_all(task)
+    task.files.close_all()
 
 
 def map_it(mm, file, size=4096):
@@ -183,8 +182,7 @@ def test_mapped_spares_are_not_opened_and_come_back(fs):
     assert mm.tree.at(where[0]).file is file
     lib.mm_object_get(file.c.number)  # a child's
     file.c.spare = spare.MAPPED  # closed by the engine
-    task.files._room[5], task.files.c.spares = ffi.NULL, 0
-    lib.descriptor_count -= 1
+    lib.fd_table_take(task.files.c, 5).refs -= 1
     assert close_one(fs) is not file
     file.get().put()
     mm.unmap(where[0], 4096)
@@ -201,7 +199,7 @@ def test_python_takes_a_mapped_spare(fs):
     engine_open(task.files, file, 5)
     where = map_it(mm, file)
     assert task.files.get(5) is file and file.refs == 2 and not file.c.spare
-    task.files.close(5, task)
+    task.files.close(5)
     assert mm.tree.at(where[0]).file is file and file.refs == 1
     mm.unmap(where[0], 4096)
     assert file.refs == 0 and file.c.spare == spare.IDLE

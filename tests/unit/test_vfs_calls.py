@@ -180,7 +180,7 @@ def test_a_file_closed_under_a_sleeping_reader(task):
     channel, scheduler = Channel(), Scheduler()
     fd = task.install(channel)
     job = start(scheduler, file_io.read(task, fd, BASE, 10))
-    task.files.close(fd, task)
+    task.files.close(fd)
     assert channel.refs == 1
     run(channel.write(b"late"))
     scheduler.run()
@@ -371,7 +371,7 @@ def test_mounting(task):
     assert outcome(mounts.mount(task, place, b"n", 0, 4096, 0)) is None
     assert isinstance(outcome(open_calls.open(task, b"n/inside", 0, 0)), int)
     assert outcome(paths.link(task, b"n/inside", b"m/other")) == "EXDEV"
-    task.files.close(fd, task)
+    task.files.close(fd)
     assert outcome(mounts.umount2(task, b"m", 2)) is None
     assert outcome(open_calls.open(task, b"m/inside", 0, 0)) == "ENOENT"
     assert outcome(mounts.umount2(task, b"m", 0)) == "EINVAL"
@@ -389,31 +389,33 @@ class TestLocks:
         return locks.posix_lock(inode, owner, kind, first, last, pid=1, wait=wait)
 
     def ranges(self, inode, owner):
-        found = inode.locks.records if inode.locks else []
-        return sorted((lock.start, lock.end, lock.kind) for lock in found if lock.owner is owner)
+        found = inode.c.locks
+        every = [found.lock[i] for i in range(found.count)] if found else []
+        return sorted((lock.start, lock.end, lock.kind) for lock in every if lock.owner == owner)
 
     def test_ranges_split_and_join(self, inode):
-        run(self.lock(inode, "a", F_WRLCK, 0, 99))
-        run(self.lock(inode, "a", F_UNLCK, 40, 49))
-        assert self.ranges(inode, "a") == [(0, 39, F_WRLCK), (50, 99, F_WRLCK)]
-        run(self.lock(inode, "a", F_RDLCK, 90, 120))
-        assert self.ranges(inode, "a") == [(0, 39, F_WRLCK), (50, 89, F_WRLCK), (90, 120, F_RDLCK)]
-        run(self.lock(inode, "a", F_WRLCK, 40, 49))
-        assert self.ranges(inode, "a") == [(0, 89, F_WRLCK), (90, 120, F_RDLCK)]
-        assert outcome(self.lock(inode, "b", F_RDLCK, 100, 130)) is None
-        assert outcome(self.lock(inode, "b", F_WRLCK, 120, 120)) == "EAGAIN"
-        assert locks.posix_test(inode, "b", F_WRLCK, 0, 0).owner == "a"
-        locks.posix_release(inode, "a")
-        locks.posix_release(inode, "b")
-        assert inode.locks is None
+        run(self.lock(inode, 1, F_WRLCK, 0, 99))
+        run(self.lock(inode, 1, F_UNLCK, 40, 49))
+        assert self.ranges(inode, 1) == [(0, 39, F_WRLCK), (50, 99, F_WRLCK)]
+        run(self.lock(inode, 1, F_RDLCK, 90, 120))
+        assert self.ranges(inode, 1) == [(0, 39, F_WRLCK), (50, 89, F_WRLCK), (90, 120, F_RDLCK)]
+        run(self.lock(inode, 1, F_WRLCK, 40, 49))
+        assert self.ranges(inode, 1) == [(0, 89, F_WRLCK), (90, 120, F_RDLCK)]
+        assert outcome(self.lock(inode, 2, F_RDLCK, 100, 130)) is None
+        assert outcome(self.lock(inode, 2, F_WRLCK, 120, 120)) == "EAGAIN"
+        assert locks.posix_test(inode, 2, F_WRLCK, 0, 0).owner == 1
+        assert locks.posix_test(inode, 1, F_WRLCK, 0, 0) is None
+        locks.posix_release(inode, 1)
+        locks.posix_release(inode, 2)
+        assert not inode.c.locks and inode.locks is None and not inode.c.guarded
 
     def test_waiting_and_deadlock(self, inode):
         other, scheduler = Inode(inode.fs, 2, 0o100644), Scheduler()
-        run(self.lock(inode, "a", F_WRLCK))
-        run(self.lock(other, "b", F_WRLCK))
-        job = start(scheduler, self.lock(inode, "b", F_WRLCK, wait=True))
-        assert outcome(self.lock(other, "a", F_WRLCK, wait=True)) == "EDEADLOCK"
-        run(self.lock(inode, "a", F_UNLCK))
+        run(self.lock(inode, 1, F_WRLCK))
+        run(self.lock(other, 2, F_WRLCK))
+        job = start(scheduler, self.lock(inode, 2, F_WRLCK, wait=True))
+        assert outcome(self.lock(other, 1, F_WRLCK, wait=True)) == "EDEADLOCK"
+        run(self.lock(inode, 1, F_UNLCK))
         scheduler.run()
         assert job.done and job.error is None
         assert not locks._waiting
@@ -429,7 +431,7 @@ class TestLocks:
         scheduler.run()
         assert job.done
         locks.flock_release(inode, "c")
-        assert inode.locks is None
+        assert inode.locks is None and not inode.c.guarded
 
     def test_ranges_of_struct_flock(self):
         assert locks.lock_range(0, 5, 0) == (5, locks.OFFSET_MAX)

@@ -161,7 +161,7 @@ class Twin(RuleBasedStateMachine):
             self._use(got, expected, offset, data)
         finally:
             os.close(expected)
-            self.task.files.close(got, self.task)
+            self.task.files.close(got)
 
     def _use(self, ours: int, theirs: int, offset: int, data: bytes) -> None:
         task = self.task
@@ -209,7 +209,7 @@ class Twin(RuleBasedStateMachine):
                 found[full] = describe(inode.mode, inode.nlink, inode.uid, inode.size)
                 if inode.is_dir:
                     found |= self.our_tree(full)
-        task.files.close(fd, task)
+        task.files.close(fd)
         return found
 
     @invariant()

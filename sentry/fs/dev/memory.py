@@ -8,7 +8,7 @@ import os
 from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.ioctl import RNDADDTOENTCNT, RNDGETENTCNT
-from sentry.fs.file import File
+from sentry.fs.file import CLOSE_LATER, File
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ MAX_CHUNK = 1 << 20
 class NullFile(File):
     __slots__ = ()
     fast_kind = lib.VFILE_NULL
+    fast_closing = CLOSE_LATER
     seekable = True
 
     @property

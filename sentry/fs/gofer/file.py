@@ -23,7 +23,7 @@ from sentry.abi.fcntl import (
 )
 from sentry.fs import lent
 from sentry.fs.dirfile import SnapshotDirectory
-from sentry.fs.file import APPEND, File
+from sentry.fs.file import APPEND, CLOSE_LATER, File
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class HostFile(File):
     """An open regular file whose bytes are the host's."""
 
     __slots__ = ("handle",)
+    fast_closing = CLOSE_LATER
+    fast_start = True
 
     def __init__(self, inode: Inode, flags: int, path: Path | None, handle: Handle, c: Any = None) -> None:
         super().__init__(inode, flags, path, c)

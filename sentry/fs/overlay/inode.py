@@ -104,6 +104,7 @@ class _Over(TmpfsInode):
     def _begin(self, lower: Inode) -> None:
         """Show the attributes of `lower`."""
         self.lower = lower  # type: ignore[misc]
+        self.c.ours = 0
         self.uid, self.gid, self.nlink, self.rdev = lower.uid, lower.gid, lower.nlink, lower.rdev
         self.mode, self.size, self.blksize, self.blocks = lower.mode, lower.size, lower.blksize, lower.blocks
         self.atime, self.mtime, self.ctime, self.btime = lower.atime, lower.mtime, lower.ctime, lower.btime
@@ -118,6 +119,7 @@ class _Over(TmpfsInode):
     def changed(self) -> None:
         if self.nlink > 0:
             self.fs.modified[id(self.lower)] = self
+            self.c.ours = 1
         else:
             self.fs.modified.pop(id(self.lower), None)
 

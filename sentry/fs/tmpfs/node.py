@@ -57,6 +57,7 @@ class TmpfsInode(Inode):
         super().__init__(fs, ino, mode, uid, gid)
         self.xattrs: dict[bytes, bytes] | None = None
         self._xattr_size = 0
+        self.c.ours = 1
         #: An O_TMPFILE file without a name, which link may still give it.
         self.linkable = False
 

@@ -31,7 +31,7 @@ from sentry.abi.fcntl import (
     SEEK_SET,
 )
 from sentry.abi.mman import PAGE_SIZE
-from sentry.fs.file import APPEND, File
+from sentry.fs.file import APPEND, CLOSE_LATER, File
 from sentry.fs.inode import LIVE
 from sentry.fs.tmpfs.node import TmpfsInode
 from sentry.kernel.wait import yield_now
@@ -44,17 +44,16 @@ if TYPE_CHECKING:
     from sentry.fs.tmpfs.inode import Tmpfs
     from sentry.kernel.credentials import Credentials
 
-INLINE_MAX = 16384
+INLINE_MAX: int = lib.TMPFS_INLINE
 MAX_SIZE = 0x7FFFFFFFFFFFF000
 _ALLOCATE_STEP = 16 << 20
 _MFD_CLOEXEC = 1
 _MFD_NOEXEC_SEAL = 8
 _memfd_flags = _MFD_CLOEXEC | _MFD_NOEXEC_SEAL
-_SMALLEST_ROOM = 64
 MAPPED: int = lib.TMPFS_MAPPED
 SEALABLE: int = lib.TMPFS_SEALABLE
 _new = ffi.new
-_DATA, _BYTES = ffi.typeof("struct tmpfs_data *"), ffi.typeof("uint8_t[]")
+_DATA = ffi.typeof("struct tmpfs_data *")
 
 
 def new_memfd() -> int:
@@ -72,7 +71,7 @@ def new_memfd() -> int:
 
 
 class RegularInode(TmpfsInode):
-    __slots__ = ("_bytes", "_twin", "data")
+    __slots__ = ("_twin", "data")
 
     def __init__(self, fs: Tmpfs, ino: int, mode: int, uid: int, gid: int) -> None:
         super().__init__(fs, ino, mode, uid, gid)
@@ -81,15 +80,13 @@ class RegularInode(TmpfsInode):
         self.data.node = self.c
         self.data.host_fd = -1
         self.data.quota = fs.quota
-        #: Keeps `data.bytes`.
-        self._bytes: Any = ffi.NULL
         #: A descriptor of the memfd that is open for reading only; -1: none.
         self._twin = -1
         self.c.flags = LIVE
 
     def __del__(self) -> None:
+        lib.tmpfs_free(self.data)
         if self.data.host_fd >= 0:
-            lib.tmpfs_unmap(self.data)
             os.close(self.data.host_fd)
         if self._twin >= 0:
             os.close(self._twin)
@@ -113,17 +110,9 @@ class RegularInode(TmpfsInode):
 
     def _resize(self, size: int) -> None:
         """Let the buffer have `size` bytes of data; new ones are zeroes."""
-        data = self.data
-        if size > data.room:
-            room = max(_SMALLEST_ROOM, min(INLINE_MAX, 1 << (size - 1).bit_length()))
-            new = _new(_BYTES, room)
-            if data.length:
-                ffi.memmove(new, self._bytes, data.length)
-            self._bytes = data.bytes = new
-            data.room = room
-        elif size < data.length:
-            ffi.memmove(self._bytes + size, bytes(data.length - size), data.length - size)
-        data.length = size
+        error = lib.tmpfs_resize(self.data, size)
+        if error:
+            raise SysError(-error)
 
     def held_pages(self) -> int:
         return super().held_pages() + self.pages
@@ -168,7 +157,7 @@ class RegularInode(TmpfsInode):
         self._charge(-(-size // PAGE_SIZE))
         if size > self.data.length:
             self._resize(size)
-        ffi.memmove(self._bytes + offset, data, len(data))
+        ffi.memmove(self.data.bytes + offset, data, len(data))
         return len(data)
 
     def _write_memfd(self, data: bytes, offset: int) -> int:
@@ -242,10 +231,8 @@ class RegularInode(TmpfsInode):
 
     def _hold(self, fd: int) -> None:
         """The memfd `fd` has the data from now on."""
-        data = self.data
-        data.bytes = self._bytes = ffi.NULL
-        data.length = data.room = 0
-        data.host_fd = fd
+        lib.tmpfs_free(self.data)
+        self.data.host_fd = fd
 
     def truncate(self, size: int) -> None:
         """Set the size; SysError(EFBIG, ENOSPC)."""
@@ -321,7 +308,7 @@ class RegularInode(TmpfsInode):
         if size <= 0:
             return
         if self._fd < 0:
-            ffi.memmove(self._bytes + offset, bytes(size), size)
+            ffi.memmove(self.data.bytes + offset, bytes(size), size)
         else:
             first, last = -(-offset // PAGE_SIZE) * PAGE_SIZE, (offset + size) // PAGE_SIZE * PAGE_SIZE
             if first < last:
@@ -380,6 +367,8 @@ class RegularFile(File):
 
     __slots__ = ("node",)
     fast_kind = lib.VFILE_TMPFS
+    fast_closing = CLOSE_LATER
+    fast_start = True
 
     def __init__(self, inode: RegularInode, flags: int, path: Path | None = None) -> None:
         super().__init__(inode, flags, path)
