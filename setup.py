@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 # Static programs without libc, each one C (or assembly) folder under csrc/.  They are executed by
 # descriptor inside an empty root, so nothing dynamic can be needed.
 FREESTANDING = {
-    "stub": ["csrc/stub/stub.S", "csrc/stub/entry.S", "csrc/stub/stub.c"],
+    "stub": sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc/stub").glob("*.[Sc]")),
     "reaper": ["csrc/reaper/reaper.c"],
 }
 FREESTANDING_FLAGS = [

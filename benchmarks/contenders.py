@@ -105,7 +105,10 @@ def bwrap_prefix(path: str) -> list[str]:
 def peer_candidates(given: list[str], network: str) -> list[tuple[str, list[str]]]:
     """(name, what is put before a command, or nothing); `given` are PATH[:PLATFORM,...] of runsc binaries."""
     installed = shutil.which("runsc", path=ENVIRONMENT["PATH"])
-    found = [("runsc:ptrace", runsc_prefix(installed, "ptrace", network) if installed else [])]
+    found = [
+        (f"runsc:{name}", runsc_prefix(installed, name, network) if installed else [])
+        for name in ("ptrace", "systrap")
+    ]
     for number, word in enumerate(given, 2):
         path, _, names = word.partition(":")
         for platform in (names or "systrap,ptrace").split(","):

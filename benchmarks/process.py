@@ -116,24 +116,35 @@ def wait_for(pid: int, timeout: float) -> int | None:
     return status if status >= 0 else 128 - status
 
 
+def ended_pipe() -> int:
+    """A descriptor that reads as nothing."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    return reading
+
+
 def run(
     command: list[str], *, cwd: Path | str = "/", timeout: float = 60, env: dict[str, str] | None = None
 ) -> Outcome:
-    """Output goes to files: a detached process that keeps a pipe open would be waited for."""
+    """Input is a pipe that has ended; output goes to files: a detached process that keeps a pipe open would
+    be waited for.  Never a device of the host: runsc, as root, gives its standard files to nobody."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        empty = ended_pipe()
         start = time.perf_counter()
         try:
             process = subprocess.Popen(
                 command,
                 cwd=cwd,
                 env={**ENVIRONMENT, **(env or {})},
-                stdin=subprocess.DEVNULL,
+                stdin=empty,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
             )
         except OSError as error:
             return Outcome(127, "", f"{command[0]}: {error.strerror}", 0.0)
+        finally:
+            os.close(empty)
         status = wait_for(process.pid, timeout)
         seconds = time.perf_counter() - start
         if status is None:

@@ -72,10 +72,11 @@ def idle_memory(contender: Contender, directory: Path, timeout: float) -> dict[R
         env={**ENVIRONMENT, **contender.env},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        # Not /dev/null: see process.run.
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     try:
         if process.stdout.readline() != b"up\n":
             return {row: Cell(failed="it ended before it was idle") for row in rows}
@@ -92,6 +93,7 @@ def idle_memory(contender: Contender, directory: Path, timeout: float) -> dict[R
         process.stdin.close()
         status = wait_for(process.pid, timeout)
         process.stdout.close()
+        process.stderr.close()
         if status is None:
             process.kill()
             process.wait()

@@ -31,7 +31,6 @@ from _struct import Struct, unpack_from
 from gofer.codec import (
     HEADER,
     MAX_MSIZE,
-    MAX_NAMES,
     MAX_OFFSET,
     MAX_WALK,
     MIN_MSIZE,
@@ -78,7 +77,7 @@ LOCK_BLOCKED = 1
 LOCK_ERROR = 2
 
 #: Descriptors that one message carries at most.
-MAX_OPENFILES = MAX_NAMES
+MAX_OPENFILES = 128
 
 
 # fmt: off
@@ -262,14 +261,15 @@ def decode_directories(data: bytes) -> list[tuple[int, Listing | None, tuple[int
 class Listing:
     """What Rlistdirs tells of a directory; ProtocolError for names that can't be, or stand there twice."""
 
-    __slots__ = ("_at", "brief", "data")
+    __slots__ = ("at", "brief", "data")
 
     def __init__(self, data: bytes) -> None:
         #: As it came.
         self.data = data
         #: (qid path, DT_ type, name) in the server's order.
         self.brief: list[tuple[int, int, bytes]] = []
-        self._at: dict[bytes, int] = {}
+        #: Where each name's entry begins in `data`.
+        self.at: dict[bytes, int] = {}
         pos, total = 0, len(data)
         head, unpack = LISTED.size, LISTED.unpack_from
         while pos < total:
@@ -281,19 +281,19 @@ class Listing:
             if end > total or fields[13] > 15:
                 raise ProtocolError("bad entry")
             self.brief.append((fields[0], fields[13], name))
-            self._at[check_name(name)] = pos
+            self.at[check_name(name)] = pos
             pos = end
-        if len(self._at) != len(self.brief):
+        if len(self.at) != len(self.brief):
             raise ProtocolError("a name twice")
 
     def ino(self, name: bytes) -> int:
-        ino: int = LISTED.unpack_from(self.data, self._at[name])[0]
+        ino: int = LISTED.unpack_from(self.data, self.at[name])[0]
         return ino
 
     def attr(self, name: bytes) -> Attr | None:
         """The attributes of `name`; None: it has to be walked to.  KeyError, ProtocolError."""
         path, nlink, rdev, size, blocks, atime, mtime, ctime, mode, uid, gid, blksize, _, _, known = (
-            LISTED.unpack_from(self.data, self._at[name])
+            LISTED.unpack_from(self.data, self.at[name])
         )
         if not known:
             return None

@@ -246,7 +246,7 @@ class Session(FileOps, Xattrs):
                     part = DIRECTORY.pack(exc.errno or errno.EIO, 0, 0, 0)
                 data.append(part)
                 room -= len(part)
-                if not complete or room <= DIRECTORY.size:
+                if not complete or room <= DIRECTORY.size or (msg.files and len(fds) >= MAX_OPENFILES):
                     break
         except BaseException:
             for fd in fds:

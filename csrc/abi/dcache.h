@@ -90,6 +90,17 @@ struct dnode *dnode_learnt(const struct dnode *dir, const char *name, uint32_t s
 void dnode_unlearn(struct dnode *d);
 void dnode_unlearn_all(struct dnode *dir);
 
+/* engine/lent.c: regular files opened ahead, for learnt names; files[] has room for all. */
+/* Close what is not a regular file that is open for reading: fds[i] is -EIO then. */
+void lent_check(int32_t *fds, uint32_t count);
+/* fds[i] (if it is one) belongs to the entry at[i] of the listing; what can't be lent is closed.  How many were. */
+uint32_t lent_add(struct vfile *files, uint32_t batch, struct dnode *dir, struct vmount *mount, const uint8_t *listing,
+                  size_t size, const uint32_t *at, const int32_t *fds, uint32_t count);
+/* Close all that nobody has open; how many are left. */
+uint32_t lent_end(struct vfile *files, uint32_t count);
+/* How many were opened at some time. */
+uint32_t lent_used(const struct vfile *files, uint32_t count);
+
 struct vmount *vmount_new(struct dnode *root, uint32_t flags, uint64_t id);
 void vmount_free(struct vmount *m);
 void vmount_set_flags(struct vmount *m, uint32_t flags);

@@ -40,10 +40,12 @@ struct guest_regs {
  * `trap` it lies in memory that the guest can write. */
 struct guest_hot {
     uint32_t forced;  /* every call has to be seen by the Sentry */
-    uint32_t known;   /* which of `ids` are true: bits by HOT_*; HOT_SIGMASK: the mask may be changed there */
+    uint32_t known;   /* which are true: bits by HOT_*; HOT_SIGMASK: the mask may be changed there */
     uint32_t ids[8];  /* by HOT_* */
     uint64_t sigmask;
     uint64_t pending; /* signals that would be delivered if they were not blocked */
+    uint64_t clear_tid, robust_list; /* where the program wants to be told of the end of its threads */
+    uint64_t limits[32]; /* RLIMIT_*: soft, hard */
     uint64_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
 };
 
@@ -55,6 +57,8 @@ struct guest_hot {
 #define HOT_GID 5
 #define HOT_EGID 6
 #define HOT_SIGMASK 7
+#define HOT_TELL 8   /* clear_tid and robust_list may be changed there */
+#define HOT_LIMITS 9
 
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */

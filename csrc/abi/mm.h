@@ -73,6 +73,8 @@ int mm_is_free(const struct mm *mm, uint64_t start, uint64_t end);
 uint64_t mm_find_free(const struct mm *mm, uint64_t size);
 /* As mm_find_free; private anonymous memory of whole huge pages comes to lie where the host can use huge ones. */
 uint64_t mm_find_anon(const struct mm *mm, uint64_t size);
+/* A place for what has grown and may well grow again: with as much room behind it, if there is some. */
+uint64_t mm_find_roomy(const struct mm *mm, uint64_t size);
 uint64_t mm_find_low(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high);
 uint64_t mm_find_high(const struct mm *mm, uint64_t size, uint64_t low, uint64_t high);
 /* Whether [start, end) shows `file` from `offset` on, privately, as it would if it were mapped anew; no code. */

@@ -61,6 +61,7 @@ struct vfile {
     /* A file that was closed and is kept for the next open (engine/fast_open.c). */
     uint32_t spare; /* SPARE_*, 0 for all others */
     struct vfile *next_spare; /* of the same dnode */
+    uint32_t batch;           /* not 0: Python has lent it (sentry/fs/lent.py) */
 };
 
 /* vfile.closing */

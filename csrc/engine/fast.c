@@ -36,7 +36,7 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_mmap] = fast_mmap,         [SYS_munmap] = fast_munmap, [SYS_mprotect] = fast_mprotect,
     [SYS_rt_sigreturn] = fast_sigreturn, [SYS_rt_sigaction] = fast_sigaction,
     [SYS_kill] = fast_kill,         [SYS_tgkill] = fast_tgkill,     [SYS_tkill] = fast_tkill,
-    [SYS_brk] = fast_brk,           [SYS_madvise] = fast_madvise,
+    [SYS_brk] = fast_brk,           [SYS_madvise] = fast_madvise, [SYS_mremap] = fast_mremap,
 };
 
 /* One buffer for all: a call is delivered before the next one is looked at. */

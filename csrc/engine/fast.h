@@ -122,7 +122,7 @@ int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr)
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
 fast_handler fast_lseek, fast_fstat;
 fast_handler fast_sigreturn, fast_sigaction, fast_kill, fast_tgkill, fast_tkill;
-fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise;
+fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise, fast_mremap;
 
 /* frames.c: the frame goes to c->out, the registers to the handler: 0, or -EAGAIN and nothing has happened.  When the
  * handler returns, the call has returned 0. */

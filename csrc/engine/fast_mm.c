@@ -1,5 +1,5 @@
-/* Fast paths on memory: mmap, munmap, mprotect, brk and madvise as allocators and dynamic linkers make them.
- * The twins are in sentry/mm/{mapping,growth,manager,advise}.py.
+/* Fast paths on memory: mmap, munmap, mprotect, mremap, brk and madvise as allocators and dynamic linkers make them.
+ * The twins are in sentry/mm/{mapping,growth,manager,remap,advise}.py.
  *
  * A file can be mapped here if it has a number (csrc/abi/mm.h): it is mapped somewhere, or spare.
  *
@@ -39,16 +39,21 @@ static struct mm *call_mm(struct call *c)
     return mm && c->e->trap && !mm->state && !mm->def_flags ? mm : NULL;
 }
 
-static int64_t order(struct call *c, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+static int64_t order5(struct call *c, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4)
 {
     struct guest_thread *g = &c->t->g;
     const uint32_t state = g->state;
     int64_t r;
     g->state = THREAD_STOPPED; /* as it is */
-    r = guest_syscall(c->e, g, nr, a0, a1, a2, a3, (uint64_t)-1, 0);
+    r = guest_syscall(c->e, g, nr, a0, a1, a2, a3, a4, 0);
     if (g->state == THREAD_STOPPED)
         g->state = state;
     return r;
+}
+
+static int64_t order(struct call *c, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    return order5(c, nr, a0, a1, a2, a3, (uint64_t)-1);
 }
 
 static int64_t order_file(struct call *c, uint64_t start, uint64_t size, uint32_t flags, int fd, uint64_t offset)
@@ -178,10 +183,10 @@ int fast_mmap(struct call *c)
     uint64_t start;
     int64_t r;
     int fd = -1;
-    if (!mm || flags & ~(uint64_t)(anonymous ? MAP_TAKEN : MAP_TAKEN_FILE) || !(flags & MAP_PRIVATE) == !(flags & MAP_SHARED))
+    if (!mm || flags & ~(uint64_t)(anonymous ? MAP_TAKEN : MAP_TAKEN_FILE) ||
+        !(flags & MAP_PRIVATE) == !(flags & MAP_SHARED))
         return FAST_PASS;
-    if (!c->args[1] || !size || size > GUEST_TOP || unaligned(offset) ||
-        (!anonymous && offset > FILE_END - size))
+    if (!c->args[1] || !size || size > GUEST_TOP || unaligned(offset) || (!anonymous && offset > FILE_END - size))
         return FAST_PASS;
     if (flags & MAP_NORESERVE && !mm->commit->limit)
         vm_flags |= VM_NORESERVE;
@@ -246,6 +251,62 @@ int fast_mprotect(struct call *c)
     else
         mm_set_prot(mm, addr, end, (uint32_t)prot);
     return call_return(c, r);
+}
+
+/* Move what is at `addr` to where it can grow: 0, -ESRCH, or 1: Python has to do it. */
+static int64_t move(struct call *c, struct mm *mm, uint64_t addr, uint64_t old_size, uint64_t new_size, uint64_t *to)
+{
+    const uint32_t flags = mm->vmas[mm_index(mm, addr)].flags;
+    const int64_t charge = flags & VM_ACCOUNT ? (int64_t)(new_size - old_size) : 0;
+    int64_t r;
+    *to = mm_find_roomy(mm, new_size);
+    if (!*to || mm->count + 2 > MAX_MAP_COUNT || commit_charge(mm->commit, charge) < 0)
+        return 1;
+    r = mm_insert(mm, *to, *to + new_size, flags, 0, 0, 0);
+    if (r == 0) {
+        r = order5(c, SYS_mremap, addr, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, *to);
+        if (r >= 0) {
+            mm_remove(mm, addr, addr + old_size, 0);
+            return 0;
+        }
+        mm_remove(mm, *to, *to + new_size, 0);
+    }
+    mm->commit->used -= charge;
+    return r == -ESRCH ? r : 1;
+}
+
+/* Of private anonymous memory, to where it likes, as realloc(3) does it. */
+int fast_mremap(struct call *c)
+{
+    struct mm *mm = call_mm(c);
+    uint64_t addr = c->args[0], old_size = page_up(c->args[1]), new_size = page_up(c->args[2]), to = addr;
+    const struct vma *v;
+    uint32_t i;
+    int64_t r;
+    if (!mm || unaligned(addr) || c->args[3] & ~(uint64_t)MREMAP_MAYMOVE || !old_size || !new_size ||
+        new_size > GUEST_TOP)
+        return FAST_PASS;
+    i = mm_index(mm, addr);
+    v = mm->vmas + i;
+    if (i == mm->count || v->start > addr || old_size > v->end - addr || v->file || v->name ||
+        v->flags & (VM_EXEC | VM_SHARED | VM_GROWSDOWN | VM_DONTEXPAND | VM_PFNMAP | VM_LOCKED | VM_LOCKONFAULT))
+        return FAST_PASS;
+    if (new_size <= old_size) {
+        if (new_size < old_size && mm_unmap(mm, addr + new_size, addr + old_size) < 0)
+            return FAST_PASS;
+        r = new_size < old_size ? order(c, SYS_munmap, addr + new_size, old_size - new_size, 0, 0) : 0;
+        return call_return(c, r < 0 ? r : (int64_t)addr);
+    }
+    if (mm_check_expand(mm, v->flags, (int64_t)(new_size - old_size)) < 0)
+        return FAST_PASS;
+    if (addr + old_size == v->end && v->end + new_size - old_size <= GUEST_TOP &&
+        mm_is_free(mm, v->end, addr + new_size))
+        r = map_anon(c, mm, v->end, new_size - old_size, v->flags & ~VM_ACCOUNT);
+    else if (c->args[3])
+        r = move(c, mm, addr, old_size, new_size, &to);
+    else
+        return FAST_PASS;
+    return r > 0 ? FAST_PASS : call_return(c, r < 0 ? r : (int64_t)to);
 }
 
 int fast_brk(struct call *c)

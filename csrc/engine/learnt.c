@@ -8,6 +8,7 @@
  * They go with their directory, and the oldest ones when there are too many; one that has files lent to it
  * (vfile_keep) stays as long as these. */
 #include "dcache.h"
+#include "listed.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,15 +20,6 @@ struct learnt {
     struct learnt *sibling, **back;  /* in the list of its directory */
     struct learnt *older, *newer;
 };
-
-/* gofer/messages.py, LISTED; the name stands behind it. */
-struct listed {
-    uint64_t path, nlink, rdev, size, blocks;
-    int64_t atime, mtime, ctime;
-    uint32_t mode, uid, gid, blksize;
-    uint16_t name_size;
-    uint8_t type, known;
-} __attribute__((packed));
 
 static struct learnt *oldest, *newest;
 uint32_t learnt_count, learnt_limit = LEARNT_MAX;

@@ -333,6 +333,14 @@ uint64_t mm_find_anon(const struct mm *mm, uint64_t size)
     return addr ? (addr + HUGE_PAGE) & ~(HUGE_PAGE - 1) : mm_find_free(mm, size);
 }
 
+uint64_t mm_find_roomy(const struct mm *mm, uint64_t size)
+{
+    uint64_t addr = mm_find_free(mm, size + (size < ROOM_BEHIND ? size : ROOM_BEHIND));
+    if (!addr)
+        return mm_find_free(mm, size);
+    return size < HUGE_PAGE ? addr : (addr + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+}
+
 int mm_is_pristine(const struct mm *mm, uint64_t start, uint64_t end, uint32_t file, uint64_t offset)
 {
     uint32_t i;

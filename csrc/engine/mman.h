@@ -26,6 +26,7 @@
 #define GUEST_TOP 0x7fff00000000ull
 #define GUEST_PAGE 4096ull
 #define HUGE_PAGE (2ull << 20)
+#define ROOM_BEHIND (64ull << 20)
 #define MMAP_MIN_ADDR 65536ull
 #define MAX_MAP_COUNT 65530u
 #define STACK_GUARD (256 * GUEST_PAGE)

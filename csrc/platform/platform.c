@@ -16,7 +16,7 @@ int guest_resume(struct engine *e, struct guest_thread *g)
     return CHOOSE(e, resume)(e, g);
 }
 
-/* Stored before the caller looks at the signal mask: see do_sigprocmask in csrc/stub/stub.c. */
+/* Stored before the caller looks at the signal mask: see do_sigprocmask in csrc/stub/answer.c. */
 void guest_set_pending(struct guest_thread *g, uint64_t bits)
 {
     __atomic_store_n(&g->hot->pending, bits, __ATOMIC_SEQ_CST);

@@ -143,7 +143,7 @@ def removed(dentry: Dentry) -> None:
     dentry.deleted = True
     spare.forget_dentry(dentry)
     if dentry.c.learnt:
-        lent.forget(lambda loan: loan.path.dentry is dentry)
+        lent.forget(lambda batch: batch.path.dentry is dentry)
         lib.dnode_unlearn_all(dentry.c)
     for child in dentry.children.values():
         _cached.pop(child, None)

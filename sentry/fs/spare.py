@@ -4,7 +4,7 @@ The last `put` of a File hands it to `keep`.  From then on the engine may open a
 (csrc/engine/fast_open.c): SPARE_OPEN is a file at descriptors that Python has not seen yet.  When
 a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.  The engine may
 map it, too (fast_mm.c), and then it can't be opened again before all mappings are gone: SPARE_MAPPED is one
-that is mapped and not open.  `refs` of a spare File is 0, but for what Python does at the moment, and the descriptors of an open one.
+that is mapped and not open.  `refs` of a spare File counts the descriptors, and what Python does at the moment.
 
 Whatever takes the right away to open the very same description once more calls a `forget`: the name
 goes or means something else, the data moves, flock(2) locks appear (whose end a close has to see), the
@@ -45,10 +45,10 @@ _spares: dict[Any, File] = {}
 
 
 class Lent:
-    """What lent.py does: make a spare of the file `c`; take back the files for which that holds."""
+    """What lent.py does: make a spare of the file `c`; take files back, with their names or without."""
 
     adopt: Callable[[Any], None]
-    forget: Callable[[Callable[[Any], bool]], None]
+    forget: Callable[[Callable[[Any], bool] | None], None]
 
 
 def enable(on: bool) -> None:
@@ -139,10 +139,10 @@ def forget_mount(mount: Mount) -> None:
     for c, file in list(_spares.items()):
         if file.path is not None and file.path.mount is mount:
             _end(c)
-    Lent.forget(lambda loan: loan.path.mount is mount)
+    Lent.forget(lambda batch: batch.path.mount is mount)
 
 
 def forget_all() -> None:
-    Lent.forget(lambda loan: True)
+    Lent.forget(None)
     for c in list(_spares):
         _end(c)

@@ -174,7 +174,7 @@ def _new_group(task: Task, tid: int, args: CloneArgs) -> ThreadGroup:
     assert parent is not None
     group = ThreadGroup(kernel, tid, parent, sighand)
     group.exit_signal = old.exit_signal if args.flags & CLONE_PARENT else args.exit_signal
-    group.limits = dict(old.limits)
+    group.limits, group.packed = dict(old.limits), old.packed
     group.exe = old.exe
     group.dumpable = old.dumpable
     group.oom_score_adj = old.oom_score_adj

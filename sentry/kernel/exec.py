@@ -108,7 +108,7 @@ async def execve(
             script = script_name or name
             argv = [interpreter, *([argument] if argument else []), script, *argv[1:]]
             name, script_name = interpreter, None
-            path = await walk.walk(task.fs, task.cred, interpreter)
+            path = await task.kernel.templates.walk(task, interpreter)
             file.put()
             file = await open_program(task, path)
         await _load(task, path, file, head, filename, argv, envp)
@@ -128,7 +128,7 @@ async def _load(
     opened = None
     paths = [path]
     if image.headers.interp is not None:
-        where = await walk.walk(task.fs, task.cred, image.headers.interp)
+        where = await kernel.templates.walk(task, image.headers.interp)
         opened = await open_program(task, where)
         paths.append(where)
     mm = None

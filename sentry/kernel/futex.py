@@ -9,6 +9,7 @@ none is lost.
 from __future__ import annotations
 
 import errno
+from _struct import Struct
 
 from sentry.abi.errors import SysError
 from sentry.abi.mman import USER_END
@@ -24,6 +25,7 @@ FUTEX_WAITERS = 0x80000000
 FUTEX_OWNER_DIED = 0x40000000
 FUTEX_TID_MASK = 0x3FFFFFFF
 ROBUST_LIST_LIMIT = 2048
+_ROBUST_HEAD = Struct("<3Q")
 MATCH_ANY = 0xFFFFFFFF
 
 
@@ -117,9 +119,7 @@ class Futexes:
         if not head:
             return
         mm = task.mm
-        entry = mm.read_u64(head)
-        offset = mm.read_u64(head + 8)
-        pending = mm.read_u64(head + 16)
+        entry, offset, pending = _ROBUST_HEAD.unpack(mm.read(head, _ROBUST_HEAD.size))
         for _ in range(ROBUST_LIST_LIMIT):
             if entry & ~1 == head:
                 break

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
+from sentry.abi.resource import RLIM_NLIMITS
 from sentry.abi.signal import SIGCONT, SIGHUP
 from sentry.kernel.signals import SigHand, SigPending
 from sentry.kernel.wait import WaitQueue
@@ -76,8 +77,10 @@ class ThreadGroup:
         "itimers",
         "kernel",
         "leader",
-        "limits", "max_rss",
+        "limits",
+        "max_rss",
         "oom_score_adj",
+        "packed",
         "parent",
         "pending",
         "pgrp",
@@ -112,6 +115,8 @@ class ThreadGroup:
         #: Woken when a task of this group has exited (execve waits for the others).
         self.task_queue = WaitQueue()
         self.limits: dict[int, tuple[int, int]] = {}
+        #: They as `Thread.hot` has them, once somebody wants to know.
+        self.packed: list[int] | None = None
         self.exe: Path | None = None
         self.cmdline = b""
         self.start_ns = monotonic_ns()
@@ -149,6 +154,22 @@ class ThreadGroup:
     def limit(self, resource: int) -> int:
         """The soft limit of an RLIMIT_ number."""
         return self.limits[resource][0]
+
+    def set_limit(self, resource: int, soft: int, hard: int) -> None:
+        """Change one; what else follows from that is the caller's."""
+        self.limits[resource] = (soft, hard)
+        self.packed = None
+        for task in self.tasks:
+            if task.thread is not None and not task.exited:
+                task.hot.limits = self.packed_limits()
+
+    def packed_limits(self) -> list[int]:
+        """Soft and hard limits by number (guest_hot.limits)."""
+        packed = self.packed
+        if packed is None:
+            limits = self.limits
+            packed = self.packed = [value for number in range(RLIM_NLIMITS) for value in limits[number]]
+        return packed
 
     def cpu_times(self) -> tuple[int, int]:
         """(user, system) nanoseconds of all tasks, dead ones included."""

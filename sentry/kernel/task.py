@@ -64,17 +64,18 @@ SYSCALL_INSTRUCTION_SIZE = 2
 U64 = 0xFFFFFFFFFFFFFFFF
 #: Without what `Task.step` adds for those that do not come from a trap.
 run_coroutine = Runner.step
-#: Of Thread.hot: all ids, and the signal mask.
-ALL_KNOWN = 0xFF
+#: Of Thread.hot: all of it is true.
+ALL_KNOWN = 0x3FF
 
 
 class Detached:
     """Stands in for `Thread.hot` while a task has no thread."""
 
-    __slots__ = ("forced", "ids", "known", "pending", "sigmask")
+    __slots__ = ("clear_tid", "forced", "ids", "known", "pending", "robust_list", "sigmask")
 
     def __init__(self, sigmask: int = 0) -> None:
         self.sigmask = sigmask
+        self.clear_tid = self.robust_list = 0
         self.forced = self.known = self.pending = 0
         self.ids: tuple[int, ...] = ()
 
@@ -85,7 +86,6 @@ class Task(Runner):
         "_cred",
         "affinity",
         "awaited",
-        "clear_child_tid",
         "exited",
         "fault_addr",
         "fault_error",
@@ -105,7 +105,6 @@ class Task(Runner):
         "restart",
         "restart_block",
         "resumed_ns",
-        "robust_list",
         "running",
         "saved_mask",
         "sched",
@@ -138,8 +137,6 @@ class Task(Runner):
         self.saved_mask: int | None = None
         self.pending = SigPending()
         self._altstack = (0, SS_DISABLE, 0)
-        self.clear_child_tid = 0
-        self.robust_list = 0
         self.pdeath_signal = 0
         #: Number of the call under way, and how it is restarted if a signal ended it.
         self.nr = -1
@@ -177,6 +174,26 @@ class Task(Runner):
         self.hot.sigmask = mask
 
     @property
+    def clear_child_tid(self) -> int:
+        """Where to store 0 and wake a futex at the end (set_tid_address(2)); 0: nowhere."""
+        addr: int = self.hot.clear_tid
+        return addr
+
+    @clear_child_tid.setter
+    def clear_child_tid(self, addr: int) -> None:
+        self.hot.clear_tid = addr
+
+    @property
+    def robust_list(self) -> int:
+        """The head of the list of held futexes (set_robust_list(2)), or 0."""
+        addr: int = self.hot.robust_list
+        return addr
+
+    @robust_list.setter
+    def robust_list(self, addr: int) -> None:
+        self.hot.robust_list = addr
+
+    @property
     def cred(self) -> Credentials:
         return self._cred
 
@@ -187,13 +204,14 @@ class Task(Runner):
 
     def bind(self, thread: Thread) -> None:
         """Run on `thread` from now on."""
-        mask = self.blocked
+        mask, old = self.blocked, self.hot
         self.thread = thread
         self.regs = thread.regs
         thread.owner = self
-        self.hot = thread.hot
-        self.blocked = mask
-        self.hot.forced = self.kernel.strace is not None
+        hot = self.hot = thread.hot
+        hot.sigmask, hot.clear_tid, hot.robust_list = mask, old.clear_tid, old.robust_list
+        hot.forced = self.kernel.strace is not None
+        hot.limits = self.group.packed_limits()
         self.publish_ids()
         patches = self.mm.patches
         thread.set_patches(None if patches is None else patches.table)

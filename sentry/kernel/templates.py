@@ -13,6 +13,9 @@ A template is as good as mapping the files anew:
    template is used a few times only, and never for a set-id program (docs/security.md);
  - it is charged to nobody, and has no limits; each run is charged, and checked.
 
+The paths of programs are remembered, too, and the engine is asked whether they still lead to where they
+led; its walk takes a microsecond.
+
 What is not executed for a while is let go, so that files that have been removed don't stay for ever.
 """
 
@@ -21,9 +24,11 @@ from __future__ import annotations
 import errno
 from time import monotonic_ns, time_ns
 
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import PROT_EXEC, PROT_READ, PROT_WRITE, VM_WRITE
 from sentry.abi.resource import RLIMIT_STACK
+from sentry.fs import walk
 from sentry.mm import elf
 from sentry.mm.commit import Commit
 from sentry.mm.layout import Layout
@@ -44,11 +49,13 @@ if TYPE_CHECKING:
 #: Address spaces that are kept, and programs of which it is known that they were executed.
 MAX_TEMPLATES = 16
 MAX_SEEN = 256
+MAX_PATHS = 256
 #: Runs with one layout.
 MAX_RUNS = 32
 #: A file that was changed less long ago might change again without a new time stamp.
 SETTLED_NS = 2_000_000_000
 IDLE_NS = 10_000_000_000
+_walk = ffi.new("struct path_walk *")
 
 
 class Template:
@@ -100,8 +107,32 @@ class Templates:
         #: Programs that were executed (with what version), least recently first.  A hash holds no file; a
         #: collision makes a template early.
         self._seen: dict[int, tuple[int, ...]] = {}
+        #: Where paths led to the last time.
+        self._paths: dict[bytes, Path] = {}
         self._used_ns = 0
         self._watching = False
+
+    async def walk(self, task: Task, path: bytes) -> Path:
+        """What `path` names, as sentry.fs.walk.walk says."""
+        known = self._paths.get(path)
+        if known is not None:
+            context = task.fs.c
+            w = _walk
+            w.fs, w.cred, w.mount, w.at = context, task.cred.c, context.cwd_mount, context.cwd
+            if (
+                not lib.path_walk(w, path, len(path))
+                and w.at == known.dentry.c
+                and w.mount == known.mount.c
+                and known.dentry.inode is not None
+            ):
+                return known
+            del self._paths[path]
+        where = await walk.walk(task.fs, task.cred, path)
+        if len(self._paths) >= MAX_PATHS:
+            self._paths.clear()
+        self._paths[path] = where
+        self._watch()
+        return where
 
     async def find(
         self, task: Task, image: elf.Image, paths: list[Path], randomize: bool,
@@ -181,9 +212,13 @@ class Templates:
         self._templates[key] = template
         if len(self._templates) > MAX_TEMPLATES:
             self._templates.pop(next(iter(self._templates))).mm.put()
+        self._watch()
+
+    def _watch(self) -> None:
         if not self._watching:
             self._watching = True
-            self._kernel.scheduler.at(monotonic_ns() + IDLE_NS, self._look)
+            self._used_ns = monotonic_ns()
+            self._kernel.scheduler.at(self._used_ns + IDLE_NS, self._look)
 
     def _look(self) -> None:
         idle_at = self._used_ns + IDLE_NS
@@ -197,6 +232,7 @@ class Templates:
         """Let all of them go."""
         templates, self._templates = self._templates, {}
         self._seen.clear()
+        self._paths.clear()
         for template in templates.values():
             template.mm.put()
 

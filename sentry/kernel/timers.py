@@ -268,7 +268,7 @@ class CpuLimit(KernelTimer):
             self.group.send_signal(SIGKILL)
             return
         self.group.send_signal(SIGXCPU, SigInfo(SIGXCPU, SI_KERNEL))
-        self.group.limits[RLIMIT_CPU] = (min(max(1, soft) + 1, hard), hard)
+        self.group.set_limit(RLIMIT_CPU, min(max(1, soft) + 1, hard), hard)
         self.start()
 
 

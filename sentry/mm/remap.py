@@ -79,7 +79,10 @@ async def remap(mm: MemoryManager, addr: int, old_size: int, new_size: int, flag
         raise SysError(errno.ENOMEM)
     if not flags & MREMAP_FIXED:
         wish = new_addr & ~PAGE_MASK if flags & MREMAP_DONTUNMAP else 0
-        found = _place(mm, wish, new_size)
+        if not wish and 0 < old_size < new_size:
+            found = lib.mm_find_roomy(mm.c, new_size)
+        else:
+            found = _place(mm, wish, new_size)
         if not found:
             raise SysError(errno.ENOMEM)
         new_addr = found
@@ -158,10 +161,7 @@ def _move(
     if source.flags & VM_ACCOUNT:
         mm.commit.charge(charge, mm.owner)
     try:
-        _move_host(mm, addr, old_size, new_addr)
-        if new_size > old_size:
-            last = new_addr + old_size - PAGE_SIZE
-            mm.space.remap(last, PAGE_SIZE, last, new_size - old_size + PAGE_SIZE)
+        _move_host(mm, addr, old_size, new_addr, new_size)
     except SysError:
         if source.flags & VM_ACCOUNT:
             mm.commit.uncharge(charge)
@@ -179,13 +179,14 @@ def _move(
     mm.tree.remove(addr, addr + old_size, uncharge=False)
 
 
-def _move_host(mm: MemoryManager, old: int, size: int, new: int) -> None:
-    """Move host memory.  Where one mapping of ours is several of the host's, it says EFAULT: halve."""
+def _move_host(mm: MemoryManager, old: int, size: int, new: int, new_size: int) -> None:
+    """Move host memory, and let its end grow.  Where one mapping of ours is several of the host's, it says
+    EFAULT: halve."""
     try:
-        mm.space.remap(old, size, new, size)
+        mm.space.remap(old, size, new, new_size)
     except SysError as error:
         if error.errno != errno.EFAULT or size == PAGE_SIZE:
             raise
         half = (size // 2) & ~PAGE_MASK or PAGE_SIZE
-        _move_host(mm, old, half, new)
-        _move_host(mm, old + half, size - half, new + half)
+        _move_host(mm, old, half, new, half)
+        _move_host(mm, old + half, size - half, new + half, new_size - half)

@@ -33,7 +33,7 @@ NR, ARCH, IP_LOW, IP_HIGH = 0, 4, 8, 12
 
 PLAIN = (
     "rt_sigreturn", "restart_syscall", "sigaltstack", "sched_yield", "exit", "exit_group", "munmap",
-    "mprotect", "madvise",
+    "mprotect", "madvise", "getrandom",
 )  # fmt: skip
 #: Seen by the Sentry first.
 CHECKED = ("clone", "mremap")

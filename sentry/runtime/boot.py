@@ -356,6 +356,10 @@ def run(config: Config) -> int:
     sys.stdout = sys.stderr  # nobody prints from here on; buffers must not be written twice
 
     keeper = supervise.Supervisor(plan.cli_fd, signal_fd, config, terminal, plan.group, plan.status_read_fd)
+    if config.memory and plan.group is None:
+        from sentry.runtime.watch import MemoryWatch
+
+        keeper.watch = MemoryWatch(config.memory)
     try:
         keeper.gofer = start_gofer(plan)
         import_from_files(plan)

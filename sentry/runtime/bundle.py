@@ -33,7 +33,8 @@ FILE = os.path.join(ROOT, "sentry", "runtime", "__pycache__", f"bundle.{sys.impl
 PACKAGES = ("sentry", "gofer")
 #: What the CLI has not imported when the file is written: the Gofer has, or only some runs do.
 OTHERS = (
-    "gofer.main", "sentry.runtime.cgroup", "sentry.runtime.commands.help", "sentry.syscalls.strace",
+    "gofer.main", "sentry.runtime.cgroup", "sentry.runtime.commands.help", "sentry.runtime.watch",
+    "sentry.syscalls.strace",
 )  # fmt: skip
 
 _sources: dict[str, Source] = {}

@@ -3,7 +3,7 @@
 The stubs are inside, the Sentry is outside: when the limit is reached, the OOM killer takes a guest
 process, never the kernel it runs on.  A group is named `sentry-PID` after the CLI's pid.  The CLI
 removes it at the end; one whose CLI was killed is removed by the next run that makes a group.
-Without a cgroup only the Sentry's own commit accounting limits memory.
+Without a cgroup the Sentry's own commit accounting limits memory, and the CLI watches (watch.py).
 """
 
 from __future__ import annotations

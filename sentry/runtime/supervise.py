@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentry.runtime.cgroup import MemoryGroup
     from sentry.runtime.config import Config
     from sentry.runtime.terminal import Terminal
+    from sentry.runtime.watch import MemoryWatch
 
 FORWARDED = (
     _signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2,
@@ -72,6 +73,7 @@ class Supervisor:
         "config", "control_fd", "deadline", "gofer", "gofer_end", "gofer_error",
         "gofer_failed", "gofer_said", "group", "hard_deadline", "notes",
         "reaper", "reaper_end", "report", "signal_fd", "status_fd", "terminal", "timed_out",
+        "watch",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +86,8 @@ class Supervisor:
         self.config = config
         self.terminal = terminal
         self.group = group
+        #: In place of a group.
+        self.watch: MemoryWatch | None = None
         self.gofer = 0
         self.reaper = 0
         #: Wait statuses, None while running.
@@ -131,7 +135,8 @@ class Supervisor:
         return self._verdict()
 
     def _timeout_ms(self) -> int | None:
-        soonest = min((d for d in (self.deadline, self.hard_deadline) if d), default=0.0)
+        look = self.watch.due if self.watch else 0.0
+        soonest = min((d for d in (self.deadline, self.hard_deadline, look) if d), default=0.0)
         if not soonest:
             return None
         return max(0, int((soonest - time.monotonic()) * 1000) + 1)
@@ -146,6 +151,8 @@ class Supervisor:
         if self.hard_deadline and now >= self.hard_deadline:
             self.hard_deadline = 0.0
             self._kill()
+        if self.watch and self.reaper and now >= self.watch.due:
+            self.watch.look(now, self.reaper)
 
     def _kill_in(self, seconds: float) -> None:
         when = time.monotonic() + seconds
@@ -262,7 +269,7 @@ class Supervisor:
     def _verdict(self) -> int:
         for note in self.notes:
             say(note)
-        if self.group and self.group.kills():
+        if (self.group and self.group.kills()) or (self.watch and self.watch.kills):
             say(f"memory limit of {size_text(self.config.memory)} reached; a process of the guest was killed")
         if self.timed_out:
             say(f"time limit of {self.config.timeout:g} s reached; the program was killed")

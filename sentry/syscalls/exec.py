@@ -58,21 +58,25 @@ class _Reader:
                 return text
 
 
-def read_strings(task: Task, addr: int) -> list[bytes]:
+def read_strings(texts: _Reader, addr: int) -> list[bytes]:
     """The NULL-terminated array of strings at `addr` (argv, envp); SysError(E2BIG, EFAULT)."""
     strings: list[bytes] = []
     total = 0
     if not addr:
         return strings
-    pointers, texts = _Reader(task.mm), _Reader(task.mm)
+    mm = texts.mm
+    pointers = _Reader(mm)
     while True:
         data = pointers.at(addr)
         if len(data) < POINTER:
-            data = task.mm.read(addr, POINTER)
+            data = mm.read(addr, POINTER)
         for pointer in memoryview(data[: len(data) & -POINTER]).cast("Q"):
             if not pointer:
                 return strings
-            text = texts.string(pointer, MAX_STRING)
+            skip = pointer - texts.start
+            end = texts.data.find(0, skip) if skip >= 0 else -1
+            # Most strings lie in the page of the one before.
+            text = texts.data[skip:end] if end >= 0 else texts.string(pointer, MAX_STRING)
             total += len(text) + 1 + POINTER
             if total > MAX_TOTAL:
                 raise SysError(errno.E2BIG)
@@ -83,7 +87,8 @@ def read_strings(task: Task, addr: int) -> list[bytes]:
 async def _exec(
     task: Task, path: FsPath, filename: bytes, argv: int, envp: int, script_name: bytes | None
 ) -> object:
-    arguments, environment = read_strings(task, argv), read_strings(task, envp)
+    texts = _Reader(task.mm)
+    arguments, environment = read_strings(texts, argv), read_strings(texts, envp)
     await replace_program(task, path, filename, arguments, environment, script_name)
     return NO_RESULT
 
@@ -91,7 +96,7 @@ async def _exec(
 @syscall(SYS.execve, on_signal=ERESTARTNOINTR)
 async def execve(task: Task, path: Path, argv: Addr, envp: Addr) -> object:
     """execve(2)."""
-    where = await walk.walk(task.fs, task.cred, path)
+    where = await task.kernel.templates.walk(task, path)
     return await _exec(task, where, path, argv, envp, None)
 
 

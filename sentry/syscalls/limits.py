@@ -41,7 +41,7 @@ def _set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: i
         raise SysError(errno.EPERM)
     if hard > group.limits[resource][1] and not task.cred.capable(CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)
-    group.limits[resource] = (soft, hard)
+    group.set_limit(resource, soft, hard)
     for member in group.tasks:
         mm = member.mm
         mm.act_for(group)

@@ -34,8 +34,8 @@ def client(start: Any, full: Path) -> Any:
 
 
 def listing_of(client: Any, fid: int, *path: bytes) -> m.Listing:
-    ((error, listing, files),) = client.run(client.list_dirs(fid, path))
-    assert not error and listing is not None and not files
+    ((error, listing, at, fds),) = client.run(client.list_dirs(fid, path))
+    assert not error and listing is not None and not at and not fds
     return listing
 
 
@@ -61,21 +61,21 @@ def test_many_directories_with_files(client: Any, full: Path) -> None:
     root, _ = client.run(client.attach())
     names = [b"d3", b"no", b"d0", b"d9"]
     result = client.run(client.list_dirs(root, [], names, files=5))
-    assert [error for error, _, _ in result] == [0, errno.ENOENT, 0, 0]
-    for name, (error, listing, files) in zip(names, result, strict=True):
+    assert [error for error, *_ in result] == [0, errno.ENOENT, 0, 0]
+    for name, (error, listing, at, fds) in zip(names, result, strict=True):
         if error:
             assert listing is None
             continue
         regular = [entry[2] for entry in listing.brief if entry[1] == 8]
         assert len(listing.brief) == len(regular) + 1 == int(name[1:]) + 1
-        assert list(files) == regular[:5]
-        for file, fd in files.items():
+        assert at == [listing.at[file] for file in regular[:5]]
+        for file, fd in zip(regular, fds, strict=False):
             assert os.read(fd, 9) == file
             os.close(fd)
     many = client.run(client.list_dirs(root, [], [b"d%d" % n for n in range(10)] * 5, files=9))
-    assert len(many) == 50 and sum(len(files) for _, _, files in many) == m.MAX_OPENFILES
-    for _, _, files in many:
-        for fd in files.values():
+    assert len(many) < 50 and sum(len(fds) for *_, fds in many) == m.MAX_OPENFILES
+    for *_, fds in many:
+        for fd in fds:
             os.close(fd)
 
 
@@ -84,7 +84,7 @@ def test_only_directories_are_listed(client: Any) -> None:
     for path, error in (
         ([b"dir", b"file"], errno.ENOTDIR), ([b"no"], errno.ENOENT), ([b"dir", b"link"], errno.ENOTDIR),
     ):  # fmt: skip
-        ((found, _, _),) = client.run(client.list_dirs(root, path[:-1], path[-1:]))
+        ((found, *_),) = client.run(client.list_dirs(root, path[:-1], path[-1:]))
         assert found == error
     with pytest.raises(SysError) as caught:
         client.run(client.list_dirs(root, [b"dir", b"link", b"x"]))
@@ -96,8 +96,8 @@ def test_a_directory_that_is_too_large_has_no_list(client: Any, full: Path) -> N
         (full / "dir" / f"{number}").write_bytes(b"")
     root, _ = client.run(client.attach())
     fid, _ = client.run(client.walk(root, [b"dir"]))
-    assert client.run(client.list_dirs(fid, [], files=3)) == [(0, None, {})]
-    assert [listing for _, listing, _ in client.run(client.list_dirs(root, [], [b"dir", b"dir"]))] == [None]
+    assert client.run(client.list_dirs(fid, [], files=3)) == [(0, None, [], [])]
+    assert [listing for _, listing, *_ in client.run(client.list_dirs(root, [], [b"dir", b"dir"]))] == [None]
     offset, count = 0, 0
     assert client.run(client.open_fd(fid, os.O_RDONLY | os.O_DIRECTORY))[0] is None
     while entries := client.run(client.readdir(fid, offset)):

@@ -122,10 +122,9 @@ def test_memory_group_is_removed(start: Start) -> None:
     assert not [path for path in groups() if path.endswith(f"/sentry-{sandbox.cli}")]
 
 
-def test_the_oom_killer_takes_a_guest(start: Start) -> None:
+def test_what_is_too_large_is_killed(start: Start) -> None:
+    """By the OOM killer, or by the CLI where no cgroup can be made: a guest's process, never the Sentry."""
     sandbox = start("hog", "--memory", "64M")
     status, _, err = sandbox.end()
-    if status == 0:
-        pytest.skip("no writable memory cgroup")
     assert status == 137
     assert err == "sentry: memory limit of 64 MiB reached; a process of the guest was killed\n"

@@ -58,6 +58,18 @@ def sentry_of(cli: int) -> int:
     return 0
 
 
+def pid_namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
+
+
+def members(namespace: str) -> list[int]:
+    """The host's ids of all processes in a PID namespace."""
+    return [pid for pid in parents() if pid_namespace(pid) == namespace]
+
+
 class Outcome:
     def __init__(self, status: int, out: str, err: str, peak: int) -> None:
         self.status, self.out, self.err, self.peak = status, out, err, peak
@@ -81,16 +93,19 @@ def attack(runner: Runner, *command: str, flags: tuple[str, ...] = (), patience:
             env=environment,
             start_new_session=True,
         )
-        deadline, peak, sentry = time.monotonic() + patience, 0, 0
+        deadline, peak, sentry, namespace = time.monotonic() + patience, 0, 0, ""
         while process.poll() is None:
             if time.monotonic() > deadline:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 err.seek(0)
                 pytest.fail(f"{command}: still running after {patience} s\n{err.read()[-3000:]!r}")
-            sentry = sentry or sentry_of(process.pid)
+            if not sentry:
+                sentry = sentry_of(process.pid)
+                namespace = pid_namespace(sentry)
             peak = max(peak, int(read_status(sentry).get("VmHWM", "0 kB").split()[0]) if sentry else 0)
             time.sleep(0.05)
+        assert not namespace or not members(namespace), "the sandbox has ended, and left processes behind"
         out.seek(0)
         err.seek(0)
         return Outcome(
@@ -161,26 +176,73 @@ def test_races(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "races"), name))
 
 
+STUB_ATTACKS = {
+    "trap_code": ["scribble", "scribble_race", "unmap", "advise", "clocks"],
+    "trap_calls": ["unordered", "flood", "bell", "lent", "ends"],
+    "trap_records": ["forge", "forge_own", "futexes", "frames", "returns"],
+}
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        "scribble", "scribble_race", "unmap", "advise", "unordered", "flood", "bell", "lent", "forge",
-        "forge_own", "futexes", "frames", "ends",
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("platform", ["trap"])
-def test_stub(name: str, platform: str, runner: Runner, programs: Path) -> None:
+    ("program", "name"), [(program, name) for program, names in STUB_ATTACKS.items() for name in names]
+)
+def test_stub(program: str, name: str, runner: Runner, programs: Path) -> None:
     """Attacks on the stub in the attacker's own address space; a bystander must not notice."""
     if not runner.is_root and name not in ("unordered", "bell"):
         pytest.skip("the same code as for root")
-    outcome = attack(runner, str(programs / "trap"), name, flags=("--platform", platform))
+    outcome = attack(runner, str(programs / program), name, flags=("--platform", "trap"))
     survived(outcome, lines=GUESTS_OWN)
     assert "longest pause" in outcome.out
 
 
+@pytest.mark.parametrize(
+    ("program", "name"), [("trap_code", "unmap"), ("trap_calls", "ends"), ("trap_records", "forge_own")]
+)
+def test_no_stub_is_left(program: str, name: str, runner: Runner, programs: Path) -> None:
+    """After the attack the sandbox has as many stubs as after a run that does nothing: none of a process that
+    is no more.  When the sandbox has ended, it has none."""
+    if not runner.is_root:
+        pytest.skip("the same code as for root")
+
+    def stubs(command: str, expected: int = 0) -> int:
+        process = subprocess.Popen(
+            runner.argv("sh", "-c", f"{command}; echo over; read line; exit 0", flags=("--platform", "trap")),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            assert b"over\n" in iter(process.stdout.readline, b""), "it ended early"
+            sentry = sentry_of(process.pid)
+            namespace = pid_namespace(sentry)
+            deadline = time.monotonic() + 10
+            while True:  # the last ones may be on their way out
+                there = [pid for pid, parent in parents().items() if parent == sentry]
+                if len(there) <= expected or time.monotonic() > deadline or not expected:
+                    break
+                time.sleep(0.05)
+            assert sentry in members(namespace)
+            process.communicate(b"\n", timeout=PATIENCE)
+            assert process.returncode == 0 and not members(namespace)
+            return len(there)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+
+    # Both execute the program more than once, so what is kept for its next run is in both.
+    program = str(programs / program)
+    expected = stubs(f"{program} again; {program} again; {program} again")
+    assert expected >= 2
+    assert stubs(f"{program} {name}", expected) <= expected
+
+
 def test_memory_that_the_sentry_does_not_know_of(runner: Runner, programs: Path) -> None:
     """The stub's own mmap is not in the Sentry's accounts; the limit holds nevertheless."""
-    outcome = attack(runner, str(programs / "trap"), "unknown_memory", flags=("--memory", "200M"))
+    outcome = attack(runner, str(programs / "trap_calls"), "unknown_memory", flags=("--memory", "200M"))
     survived(outcome, lines=1)
     assert "attack ended with 137" in outcome.out or "attack ended with 0" in outcome.out
 
@@ -192,7 +254,9 @@ def test_jumps_into_the_stub(runner: Runner, programs: Path, seeded: random.Rand
     for _ in range(40 if long_form else 1):
         seed = seeded.randrange(1 << 30)
         environment = ("env", f"SEED={seed}", "TIMES=150")
-        outcome = attack(runner, *environment, str(programs / "trap"), "jumps", flags=("--platform", "trap"))
+        outcome = attack(
+            runner, *environment, str(programs / "trap_code"), "jumps", flags=("--platform", "trap")
+        )
         survived(outcome, lines=GUESTS_OWN)
 
 

@@ -57,7 +57,7 @@ def expected(nr: int, args: tuple[int, ...] = ()) -> str:
     a = [*args, *[0] * (6 - len(args))]
     if nr in {
         SYS.rt_sigreturn, SYS.restart_syscall, SYS.sigaltstack, SYS.sched_yield, SYS.exit, SYS.exit_group,
-        SYS.munmap, SYS.mprotect, SYS.madvise,
+        SYS.munmap, SYS.mprotect, SYS.madvise, SYS.getrandom,
     }:  # fmt: skip
         return "allow"
     if nr in {SYS.clone, SYS.mremap}:

@@ -10,6 +10,7 @@ import os
 import select
 import sys
 import termios
+import time
 import types
 from pathlib import Path
 
@@ -27,10 +28,15 @@ from sentry.platform.ptrace import PtracePlatform  # noqa: E402
 ACTION = os.environ["TRIVIAL"].split()
 
 
-def make_platform(plan):
+def begin(plan):
+    plan.config.platform = "ptrace"  # which decides about the filter
     platform = PtracePlatform(plan.stub_fd, plan.filters["stub"])
-    platform.start()
-    plan.config.platform = platform.name  # which decides about the filter
+    platform.begin()
+    return platform
+
+
+def make_platform(_plan, platform):
+    platform.finish()
     return platform
 
 
@@ -88,6 +94,7 @@ def guest_main(config, platform, sock_fd, control, stdio):
     if verb == "import":
         import this_module_does_not_exist  # noqa: F401
     if verb == "hog":
+        deadline = time.monotonic() + 20
         try:
             # Each within its own limit.
             for _ in range(6):
@@ -95,6 +102,11 @@ def guest_main(config, platform, sock_fd, control, stdio):
                 space.map_anon(1 << 20, 48 << 20, 3)
                 for offset in range(0, 48 << 20, 1 << 20):
                     space.write((1 << 20) + offset, bytes(1 << 20))
+            spaces = list(platform._spaces)
+            while time.monotonic() < deadline:
+                for space in spaces:
+                    space.read(1 << 20, 1)
+                time.sleep(0.01)
         except SysError:
             return 137
         return 0
@@ -122,9 +134,13 @@ fake.make_platform = make_platform
 fake.start_threads = pool.start
 fake.main = guest_main
 sys.modules["sentry.runtime.guest"] = fake
+early = types.ModuleType("sentry.runtime.zygote")
+early.begin = begin
+sys.modules["sentry.runtime.zygote"] = early
 import sentry.runtime  # noqa: E402
 
 sentry.runtime.guest = fake
+sentry.runtime.zygote = early
 
 if __name__ == "__main__":
     from sentry.cli import main

@@ -2,7 +2,7 @@
  *
  * Files are mapped, unmapped, protected, read and written over and over in one range of addresses.  Each line is a
  * call and its outcome; what stands behind a tab is what /proc/self/maps says, which differs between kernels in
- * what counts as one mapping. */
+ * what counts as one mapping.  With an even SEED there are calls whose outcome depends on that. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@
 static uint64_t state;
 static char one[512], two[512];
 static const char *host;
-static int slots[SLOTS];
+static int slots[SLOTS], with_remap;
 static sigjmp_buf back;
 
 static unsigned roll(unsigned sides)
@@ -167,6 +167,25 @@ static void change_file(void)
     }
 }
 
+static void remap(void)
+{
+    char *at = (char *)BASE + roll(PAGES) * PAGE, *to;
+    size_t old = roll(7) * PAGE, new = roll(12) * PAGE;
+    to = mremap(at, old, new, roll(4) ? MREMAP_MAYMOVE : 0);
+    if (to == at || to == MAP_FAILED) {
+        say("remap %d", to == at ? 0 : -1);
+    } else if (sigsetjmp(back, 1)) {
+        say("moved, signal");
+        munmap(to, new);
+    } else {
+        /* Again, now that there is room behind it. */
+        char *again = mremap(to, new, new + PAGE, 0);
+        say("moved %d %d", to[0] + to[old - 1], again == to);
+        munmap(to, again == to ? new + PAGE : new);
+    }
+    errno = 0;
+}
+
 static void step(void)
 {
     void *at = (void *)(BASE + roll(PAGES) * PAGE + (roll(40) ? 0 : 7));
@@ -190,6 +209,8 @@ static void step(void)
         in_child();
     else if (what == 31)
         change_file();
+    else if (with_remap && what < 35)
+        remap();
     else
         touch(what & 1);
 }
@@ -209,6 +230,26 @@ static int again(int times)
         munmap(at, 3 * PAGE);
     }
     printf("%d %d\n", sum, open(host, O_RDONLY));
+    return 0;
+}
+
+/* Memory grows page by page, as by realloc(3). */
+static int grow(int pages)
+{
+    size_t size = PAGE;
+    int moves = 0, i, good = 0;
+    char *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (; size < pages * PAGE; size += PAGE) {
+        char *to = mremap(at, size, size + PAGE, MREMAP_MAYMOVE);
+        if (to == MAP_FAILED)
+            return 1;
+        moves += to != at;
+        at = to;
+        at[size] = (char)(size / PAGE);
+    }
+    for (i = 1; i < pages; i++)
+        good += at[i * PAGE] == (char)i;
+    printf("%d %d\n", good, moves);
     return 0;
 }
 
@@ -236,8 +277,9 @@ int main(int argc, char **argv)
         return 2;
     state = strtoul(argv[1], NULL, 10) * 0x9e3779b97f4a7c15u + 1;
     host = argv[4];
+    with_remap = strtoul(argv[1], NULL, 10) % 2 == 0;
     if (state == 1)
-        return steps ? again(steps) : no_code();
+        return steps < 0 ? grow(-steps) : steps ? again(steps) : no_code();
     snprintf(one, sizeof one, "%s/one", argv[3]);
     snprintf(two, sizeof two, "%s/two", argv[3]);
     sigaltstack(&other, NULL);

@@ -18,7 +18,7 @@ if not (ROOT / "benchmarks" / "__main__.py").exists():
     pytest.skip("not a source tree", allow_module_level=True)
 sys.path.append(str(ROOT))
 
-from benchmarks import plot, report, rows  # noqa: E402
+from benchmarks import plot, report, rows, startup  # noqa: E402
 from benchmarks.contenders import Contender, Missing, platforms  # noqa: E402
 from benchmarks.micro import Micro, read_line  # noqa: E402
 from benchmarks.process import run  # noqa: E402
@@ -179,6 +179,18 @@ def test_time_out_and_missing_command() -> None:
     assert outcome.timed_out and outcome.reason().startswith("still running after")
     assert run(["/no/such/program"]).reason() == "status 127: /no/such/program: No such file or directory"
     assert run(["/bin/sh", "-c", "kill -9 $$"]).status == 137
+
+
+def test_nobody_is_given_a_device_of_the_host(tmp_path: Path) -> None:
+    """runsc, started by root, changes the owner of its standard files."""
+    devices = "import os, stat; print([fd for fd in range(3) if stat.S_ISCHR(os.fstat(fd).st_mode)])"
+    assert run([sys.executable, "-c", devices]).out == "[]\n"
+    assert run(["/bin/cat"], timeout=10).out == ""
+    seen = tmp_path / "seen"
+    shell = script(tmp_path, f'"{sys.executable}" -c "{devices}" >{seen}; echo up; read line\n')
+    found = startup.idle_memory(Contender("one", [str(shell)]), tmp_path, 10.0)
+    assert not any(cell.failed for cell in found.values())
+    assert seen.read_text() == "[]\n"
 
 
 def test_wrong_output_is_a_failure(tmp_path: Path) -> None:

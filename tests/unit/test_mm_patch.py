@@ -46,7 +46,7 @@ class CodeSpace(FakeSpace):
             assert page.prot & 4
             page.data[(addr + n) % PAGE_SIZE] = byte
 
-    def fork(self, thread):
+    def fork(self, thread, memory=None):
         copy = CodeSpace()
         copy.pages = {addr: page.copy() for addr, page in self.pages.items()}
         return FakeThread(copy)

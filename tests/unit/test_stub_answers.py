@@ -24,6 +24,8 @@ pytest_plugins = ["platform_harness"]
 
 NATIVE = Path(__file__).parent / "native" / "vdso.c"
 INT3 = b"\xcc"
+#: csrc/abi/stub.h
+PATCHED = base.GUEST_TOP + 40
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 
 
@@ -42,6 +44,22 @@ def answered(guest: Guest, number: int, *args: int) -> int | None:
         return None
     assert trap.kind == base.FAULT, trap.kind
     return int(guest.regs.rax)
+
+
+def patched(number: int) -> bytes:
+    """Code that makes a call as from a patched site."""
+    code = b"\x48\xb9" + struct.pack("<Q", PATCHED) + b"\x49\x89\xcd"  # mov $PATCHED,%rcx; mov %rcx,%r13
+    code += b"\x9f\x0f\x90\xc0" + b"\x41\xbb" + struct.pack("<I", number)  # lahf; seto %al; mov $…,%r11d
+    return code + b"\x48\x8d\x0d\x03\0\0\0" + b"\x41\xff\xe5"  # lea after(%rip),%rcx; jmp *%r13
+
+
+def test_fs_base_by_instruction_across_an_answer(guest):
+    """Nobody has told the record of it when the answer comes."""
+    wrfsbase, rdfsbase = bytes.fromhex("f3480faed7"), bytes.fromhex("f3480faec7")
+    for code in (SYSCALL, patched(SYS.sched_yield)):
+        assert guest.call(wrfsbase + code + rdfsbase, rax=SYS.sched_yield, rdi=DATA) == DATA
+        assert guest.regs.fs_base == DATA
+        guest.regs.fs_base = 0
 
 
 WALL_CLOCKS = [
@@ -140,3 +158,67 @@ def test_symbols_of_damaged_images(tmp_path, seeded, long_form):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, (command, done)
     assert int(done.stdout) > 0
+
+
+def test_what_the_end_of_a_thread_is_told_to(guest):
+    hot = guest.thread.hot
+    for number, args in ((SYS.set_tid_address, (0x1234,)), (SYS.set_robust_list, (0x5678, 24))):
+        assert answered(guest, number, *args) is None
+    hot.known, hot.ids[1] = 1 << 8, 77
+    assert answered(guest, SYS.set_tid_address, 0x1234) == 77
+    assert answered(guest, SYS.set_robust_list, 0x5678, 24) == 0
+    assert (hot.clear_tid, hot.robust_list) == (0x1234, 0x5678)
+    assert answered(guest, SYS.set_robust_list, 0, 23) is None
+    assert answered(guest, SYS.set_robust_list, 0, 24 | 1 << 32) is None
+
+
+def test_limits(guest):
+    guest.thread.hot.limits = [100 * number for number in range(32)]
+    assert answered(guest, SYS.getrlimit, 3, DATA) is None
+    guest.thread.hot.known = 1 << 9
+    for number in range(16):
+        for call in ((SYS.getrlimit, number, DATA), (SYS.prlimit64, 0, number | 1 << 32, 0, DATA)):
+            guest.space.write(DATA, bytes(16))
+            assert answered(guest, *call) == 0
+            assert guest.space.read(DATA, 16) == struct.pack("<QQ", 200 * number, 200 * number + 100)
+    for call in (
+        (SYS.getrlimit, 16, DATA), (SYS.getrlimit, 3, 0), (SYS.getrlimit, 3, base.GUEST_TOP - 8),
+        (SYS.prlimit64, 1, 3, 0, DATA), (SYS.prlimit64, 0, 3, DATA, DATA), (SYS.prlimit64, 0, 3, 0, 0),
+        (SYS.prlimit64, 0, 0xFFFF_FFFF, 0, DATA),
+    ):  # fmt: skip
+        assert answered(guest, *call) is None, call
+
+
+def test_a_few_random_bytes(guest):
+    guest.space.write(DATA, bytes(512))
+    assert answered(guest, SYS.getrandom, DATA, 256, 1) == 256
+    data = guest.space.read(DATA, 512)
+    assert data[:256].count(0) < 20 and data[256:] == bytes(256)
+    assert answered(guest, SYS.getrandom, DATA, 0, 0) == 0
+    assert answered(guest, SYS.getrandom, DATA, 8, 0x80) == -22 % (1 << 64)
+    assert answered(guest, SYS.getrandom, 8, 8, 0) == -14 % (1 << 64)
+    assert answered(guest, SYS.getrandom, DATA, 257, 0) is None
+    assert answered(guest, SYS.getrandom, base.GUEST_TOP - 4, 8, 0) is None
+    assert answered(guest, SYS.getrandom, base.GUEST_TOP + 0x100, 8, 0) is None
+
+
+def test_fs_base(guest):
+    for value in (0x1234_5678, 0, 0x7FFF_FFFF_EFFF) * 4:  # every eighth answer is a trap as well
+        assert answered(guest, SYS.arch_prctl, 0x1002, value) == 0
+        assert guest.regs.fs_base == value
+    assert answered(guest, SYS.arch_prctl, 0x1002, 0x7FFF_FFFF_F000) is None
+    assert answered(guest, SYS.arch_prctl, 0x1001, 8) is None
+    assert guest.regs.fs_base == 0x7FFF_FFFF_EFFF
+
+
+def test_what_there_is_not(guest):
+    assert answered(guest, SYS.rseq, DATA, 32, 0, 0x53053053) == -38 % (1 << 64)
+
+
+def test_nothing_while_every_call_has_to_be_seen(guest):
+    guest.thread.hot.forced, guest.thread.hot.known = 1, 0x3FF
+    for number, args in (
+        (SYS.set_tid_address, (DATA,)), (SYS.set_robust_list, (DATA, 24)), (SYS.getrlimit, (3, DATA)),
+        (SYS.getrandom, (DATA, 8, 0)), (SYS.arch_prctl, (0x1002, 8)), (SYS.rseq, ()),
+    ):  # fmt: skip
+        assert answered(guest, number, *args) is None

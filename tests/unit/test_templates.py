@@ -12,9 +12,13 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 from fakespace import FakeSpace, HostFile, run
+from vfs_support import ROOT, context
 
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIM_INFINITY, RLIMIT_DATA
+from sentry.fs import modify
+from sentry.fs import walk as fs_walk
+from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.kernel import templates as module
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.templates import MAX_RUNS, MAX_TEMPLATES, Template, Templates
@@ -280,3 +284,80 @@ def test_hopeless_files_are_left_to_whoever_runs_them(world: World) -> None:
     image, paths = world.image("/bin/true")
     assert run(world.templates.find(world.task, image, paths, True, fails)) is None
     assert [file.refs for file in world.opened] == [0]
+
+
+class Disk:
+    """A real tree of names, and a task that walks it."""
+
+    def __init__(self) -> None:
+        self.fs = context(Tmpfs(limit_bytes=1 << 20))
+        self.cred = Credentials(1000, 1000)
+        for name in (b"/bin", b"/usr"):
+            self.mkdir(name)
+        self.task = SimpleNamespace(fs=self.fs, cred=self.cred)
+        self.templates = Templates(SimpleNamespace(platform=None, scheduler=Scheduler()))
+        self.slow = 0
+
+    def mkdir(self, path: bytes, mode: int = 0o755) -> None:
+        where, name, _ = run(fs_walk.walk_parent(self.fs, ROOT, path))
+        run(modify.mkdir(where, name, mode, 0, ROOT))
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        source, name, _ = run(fs_walk.walk_parent(self.fs, ROOT, old))
+        target, new_name, _ = run(fs_walk.walk_parent(self.fs, ROOT, new))
+        run(modify.rename(source, name, False, target, new_name, False, 0, ROOT))
+
+    def walk(self, path: bytes):
+        return run(self.templates.walk(self.task, path))
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    real = module.walk.walk
+
+    async def counted(*args):
+        disk.slow += 1
+        return await real(*args)
+
+    monkeypatch.setattr(module.walk, "walk", counted)
+    return disk
+
+
+def test_a_known_path_is_not_walked_again(disk: Disk) -> None:
+    first = disk.walk(b"/bin")
+    assert [disk.walk(b"/bin") for _ in range(3)] == [first] * 3
+    assert disk.slow == 1
+    disk.walk(b"/usr")
+    assert disk.slow == 2
+
+
+def test_a_known_path_leads_elsewhere(disk: Disk) -> None:
+    old = disk.walk(b"/bin").dentry
+    disk.rename(b"/bin", b"/old")
+    with pytest.raises(SysError) as caught:
+        disk.walk(b"/bin")
+    assert caught.value.errno == errno.ENOENT
+    disk.rename(b"/usr", b"/bin")
+    assert disk.walk(b"/bin").dentry is not old
+    assert disk.walk(b"/old").dentry is old
+
+
+def test_a_known_path_is_for_those_who_may_walk_it(disk: Disk) -> None:
+    disk.mkdir(b"/bin/private", 0o700)
+    disk.task.cred = ROOT
+    disk.mkdir(b"/bin/private/x")
+    disk.walk(b"/bin/private/x")
+    disk.task.cred = disk.cred
+    with pytest.raises(SysError) as caught:
+        disk.walk(b"/bin/private/x")
+    assert caught.value.errno == errno.EACCES
+
+
+def test_a_known_path_begins_where_its_walker_is(disk: Disk) -> None:
+    for name in (b"/bin/x", b"/usr/x"):
+        disk.mkdir(name)
+    disk.fs.cwd = disk.walk(b"/bin")
+    first = disk.walk(b"x")
+    disk.fs.cwd = disk.walk(b"/usr")
+    assert disk.walk(b"x").dentry is not first.dentry

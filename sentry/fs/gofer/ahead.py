@@ -12,13 +12,14 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from gofer.messages import Listing
 
 FIRST, MOST = 4, 48
 #: Listings that came ahead and were not used yet, and descriptors among them.
-MAX_FORESEEN, MAX_FORESEEN_FILES = 96, 128
+MAX_FORESEEN, MAX_FORESEEN_FILES = 96, 256
 
 
 class Ahead:
@@ -29,7 +30,7 @@ class Ahead:
     def __init__(self) -> None:
         #: How many to ask for ahead at the first use of a directory.
         self.start = 0
-        #: What came ahead last: struct vfiles that were lent, or Foreseen.
+        #: What came ahead last: a lent.Batch, or some Foreseen.
         self._batch: list[Any] = []
 
     def came(self, batch: list[Any]) -> None:
@@ -42,10 +43,12 @@ class Ahead:
     def judge(self) -> None:
         """Another directory's turn: was the last one's worth it?"""
         batch, self._batch = self._batch, []
-        used = 0
+        used = count = 0
         for item in batch:
-            used += item.flags != 0  # opening a struct vfile sets some
-        if 2 * used < len(batch):
+            mine, of = item.tally()
+            used += mine
+            count += of
+        if 2 * used < count:
             self.start //= 4
 
 
@@ -94,18 +97,22 @@ class Order:
 class Foreseen:
     """A directory's listing that came before anybody asked, and descriptors of its first files."""
 
-    __slots__ = ("files", "flags", "listing")
+    __slots__ = ("at", "files", "listing", "used")
 
-    def __init__(self, listing: Listing, files: dict[bytes, int]) -> None:
+    def __init__(self, listing: Listing, at: Sequence[int], files: Sequence[int]) -> None:
         self.listing = listing
-        #: Name → descriptor; closed with this, unless taken out.
+        #: Offsets of entries in listing.data, and the descriptor of each (negative: none); closed with this.
+        self.at = at
         self.files = files
-        #: Not 0: it was used.
-        self.flags = 0
+        self.used = False
+
+    def tally(self) -> tuple[int, int]:
+        return int(self.used), 1
 
     def __del__(self) -> None:
-        for fd in self.files.values():
-            os.close(fd)
+        for fd in self.files:
+            if fd >= 0:
+                os.close(fd)
 
 
 class Foresight:

@@ -17,9 +17,10 @@ from fcntl import F_GETFL, fcntl
 
 from gofer import messages as m
 from gofer.messages import Attr, Message, ProtocolError, Qid
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import XATTR_REPLACE, XATTR_SIZE_MAX
-from sentry.fs.gofer.transport import Transport, errno_of
+from sentry.fs.gofer.transport import DROPPED, Transport, errno_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
 MSIZE = 128 * 1024 + m.IOHDRSZ
 #: While there is no event loop yet (`Client.run`).
 START_UP_MS = 10_000
+
+
+def _checked(fds: list[int]) -> list[int]:
+    """`fds`, with minus errno for each that did not come, or is no regular file that is open for reading."""
+    if not fds:
+        return fds
+    array = ffi.new("int32_t[]", fds)
+    lib.lent_check(array, len(fds))
+    return [-errno.ENFILE if fd == DROPPED else fd for fd in array]
 
 
 class Client(Transport):
@@ -138,33 +148,31 @@ class Client(Transport):
         names: Sequence[bytes] = (),
         size: int = m.MAX_MSIZE,
         files: int = 0,
-    ) -> list[tuple[int, m.Listing | None, dict[bytes, int]]]:
+    ) -> list[tuple[int, m.Listing | None, list[int], list[int]]]:
         """List the directories `names` in the one that `path` leads to from `fid`, or that one itself.
 
-        (errno, listing, descriptors of opened files) of each; 0 and no listing: it is too large for `size`
-        bytes.  There may be fewer than names, but not none.  Only for an `extended` server, as `open_files`.
+        Of each: errno, listing, and of opened files the offsets in its data, and descriptors or minus errno;
+        0 and no listing: it is too large for `size` bytes.  There may be fewer than names, but not none.
+        Only for an `extended` server, as `open_files`.
         """
         size = min(size, self.msize - m.IOHDRSZ)
         call = await self._answered(self._submit(m.Tlistdirs(fid, path, names, size, files)))
         assert call.reply is not None
-        fds = [self._checked(fd) for fd in call.fds]
+        fds = _checked(call.fds)
         try:
             directories = m.decode_directories(call.reply.data)
-            if not 1 <= len(directories) <= max(1, len(names)) or sum(len(d[2]) for d in directories) != len(
-                fds
-            ):
+            count = len(directories)
+            if not 1 <= count <= max(1, len(names)) or sum(len(d[2]) for d in directories) != len(fds):
                 raise ProtocolError("wrong number of directories or files")
         except ProtocolError:
             self._give_up(fds)
             raise SysError(errno.EIO) from None
-        result: list[tuple[int, m.Listing | None, dict[bytes, int]]] = []
-        each = iter(fds)
-        for error, listing, at in directories:
-            opened = {}
-            for index in at:
-                if (fd := next(each)) >= 0 and listing is not None:
-                    opened[listing.brief[index][2]] = fd
-            result.append((errno_of(error) if error else 0, listing, opened))
+        result: list[tuple[int, m.Listing | None, list[int], list[int]]] = []
+        done = 0
+        for error, listing, indices in directories:
+            at = [] if listing is None else [listing.at[listing.brief[index][2]] for index in indices]
+            result.append((errno_of(error) if error else 0, listing, at, fds[done : done + len(at)]))
+            done += len(at)
         return result
 
     async def open_files(self, fid: int, path: Sequence[bytes], names: Sequence[bytes]) -> list[int]:
@@ -175,12 +183,13 @@ class Client(Transport):
         """
         call = await self._answered(self._submit(m.Topenfiles(fid, path, names)))
         assert call.reply is not None
-        fds, errors = iter(call.fds), memoryview(call.reply.errors)
+        fds, errors = _checked(call.fds), memoryview(call.reply.errors)
         if len(errors) == 4 * len(names):
             codes = errors.cast("I")
-            if sum(not code for code in codes) == len(call.fds):
-                return [self._checked(next(fds)) if not code else -errno_of(code) for code in codes]
-        self._give_up(call.fds)
+            if sum(not code for code in codes) == len(fds):
+                each = iter(fds)
+                return [next(each) if not code else -errno_of(code) for code in codes]
+        self._give_up(fds)
         raise SysError(errno.EIO)
 
     def _give_up(self, fds: Sequence[int]) -> None:
@@ -189,16 +198,6 @@ class Client(Transport):
         for fd in fds:
             if fd >= 0:
                 os.close(fd)
-
-    def _checked(self, fd: int) -> int:
-        """`fd`, or minus errno when it did not come, or is no regular file that is open for reading."""
-        if fd < 0:
-            return -errno.ENFILE
-        try:
-            self._check_file(fd, os.O_RDONLY)
-        except SysError as error:
-            return -error.errno
-        return fd
 
     async def _walkgetattr_plain(
         self, fid: int, names: Sequence[bytes]

@@ -50,12 +50,14 @@ def host_error(error: OSError) -> SysError:
 class Handle:
     """An open file of the Gofer: `fd` on the host, or -1 and an open `fid`."""
 
-    __slots__ = ("_client", "fd", "fid")
+    __slots__ = ("_client", "fd", "fid", "memory")
 
     def __init__(self, client: Any, fd: int, fid: int = -1) -> None:
         self._client = client
         self.fd = fd
         self.fid = fid
+        #: What the file's struct vfile stands in, if that isn't its own.
+        self.memory: Any = None
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -208,8 +210,10 @@ class HostFile(File):
         return self.handle.fd
 
 
-def _lent_file(c: Any, inode: Inode, path: Path, loan: lent.Loan) -> File:
-    return HostFile(inode, c.flags, path, Handle(None, loan.take_fd()), c)
+def _lent_file(c: Any, inode: Inode, path: Path, memory: Any) -> File:
+    file = HostFile(inode, c.flags, path, Handle(None, c.host_fd), c)
+    file.handle.memory = memory
+    return file
 
 
 lent.Hooks.make_file = _lent_file

@@ -330,7 +330,7 @@ class GoferInode(Inode):
         if foreseen is None:
             fs.keep_listing(self, None)
             return None
-        foreseen.flags = 1
+        foreseen.used = True
         fs.keep_listing(self, foreseen.listing)
         if foreseen.files:
             self.opened = foreseen
@@ -356,7 +356,7 @@ class GoferInode(Inode):
                     inos.append(ino)
             fid, path = await above.route()
             listed = await client.list_dirs(fid, path, names, files=files)
-        first, *others = [None if found is None else Foreseen(found, opened) for _, found, opened in listed]
+        first, *others = [None if found is None else Foreseen(found, *opened) for _, found, *opened in listed]
         for ino, foreseen in zip(inos[1:], others, strict=False):
             if foreseen is not None:
                 fs.foresight.add(ino, foreseen)
@@ -370,13 +370,13 @@ class GoferInode(Inode):
         opened, self.opened = self.opened, None
         if opened is None:
             return
-        files, opened.files = opened.files, {}
-        find = self.finder(opened.listing, place)
-        batch = [lent.lend(place, name, opened.listing.ino(name), fd, find) for name, fd in files.items()]
+        files, opened.files = opened.files, ()
+        listing = opened.listing
+        batch = lent.lend(place, listing.data, opened.at, files, self.finder(listing, place))
         if self.order is None:
-            self.order = Order(opened.listing, DT_REG)
-            self.order.came(len(batch), self.fs.ahead)
-            self.fs.ahead.came([c for c in batch if c is not None])
+            self.order = Order(listing, DT_REG)
+            self.order.came(len(files), self.fs.ahead)
+            self.fs.ahead.came([] if batch is None else [batch])
 
     async def _made(self, name: bytes, uid: int, gid: int) -> Inode:
         """What was just created as `name`, owned as far as the server may."""
@@ -528,12 +528,9 @@ class GoferInode(Inode):
             ]
         first, *fds = await self.fs.client.open_files(*await above.route(), names)
         if listing is not None and place is not None and fds:
-            find = above.finder(listing, place)
-            batch = []
-            for other, fd in zip(names[1:], fds, strict=True):
-                if fd >= 0:
-                    batch.append(lent.lend(place, other, listing.ino(other), fd, find))
-            self.fs.ahead.came([c for c in batch if c is not None])
+            at = [listing.at[other] for other in names[1:]]
+            batch = lent.lend(place, listing.data, at, fds, above.finder(listing, place))
+            self.fs.ahead.came([] if batch is None else [batch])
         if first < 0 and first != -errno.EXDEV:
             raise SysError(-first)
         return max(first, -1)

@@ -61,7 +61,7 @@ MAX_TAG = 0xFFFE
 _RECEIVE = 65536
 _MAX_PENDING_FDS = MAX_OPENFILES + 4
 #: In place of a descriptor that the host dropped on its way, for want of a free number.
-_DROPPED = -1
+DROPPED = -1
 _INT = Struct("=i")
 _ANCILLARY = CMSG_SPACE(_INT.size * MAX_OPENFILES)
 
@@ -81,9 +81,9 @@ class Call:
         self.done = False
         #: None once `done`: the server is gone.
         self.reply: Message | None = None
-        #: The descriptor that came along; None: none; _DROPPED.
+        #: The descriptor that came along; None: none; DROPPED.
         self.fd: int | None = None
-        #: Those that came with a message that has `fds`, _DROPPED among them.
+        #: Those that came with a message that has `fds`, DROPPED among them.
         self.fds: list[int] = []
         #: Who waits; None while nobody does.
         self.queue: WaitQueue | None = None
@@ -161,7 +161,7 @@ class Transport:
             raise SysError(errno.EIO)
         if call.reply.__class__ is Rlerror:
             raise SysError(errno_of(call.reply.ecode))
-        if call.fd == _DROPPED:
+        if call.fd == DROPPED:
             raise SysError(errno.ENFILE)
         return call
 
@@ -271,7 +271,7 @@ class Transport:
                     self._fds.append(fd)
         if flags & MSG_CTRUNC:
             # Some are missing behind those that came: which, and how many, the reply will tell.
-            self._fds.append(_DROPPED)
+            self._fds.append(DROPPED)
         if not data or len(self._fds) > _MAX_PENDING_FDS or not self._take_frames(data):
             self._die()
 
@@ -307,8 +307,8 @@ class Transport:
             call.fd = self._fds.pop(0)
         elif "fds" in reply.FIELDS:
             call.fds, self._fds = self._fds[: reply.fds], self._fds[reply.fds :]
-            if call.fds and call.fds[-1] == _DROPPED:
-                call.fds += [_DROPPED] * (reply.fds - len(call.fds))
+            if call.fds and call.fds[-1] == DROPPED:
+                call.fds += [DROPPED] * (reply.fds - len(call.fds))
             if len(call.fds) != reply.fds:
                 self._fds += call.fds
                 return False

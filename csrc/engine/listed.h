@@ -1,0 +1,16 @@
+/* How a listing is laid out that came from the Gofer. */
+#ifndef SENTRY_LISTED_H
+#define SENTRY_LISTED_H
+
+#include <stdint.h>
+
+/* An entry of a listing (gofer/messages.py, LISTED); the name stands behind it. */
+struct listed {
+    uint64_t path, nlink, rdev, size, blocks;
+    int64_t atime, mtime, ctime;
+    uint32_t mode, uid, gid, blksize;
+    uint16_t name_size;
+    uint8_t type, known;
+} __attribute__((packed));
+
+#endif

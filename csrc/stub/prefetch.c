@@ -1,0 +1,100 @@
+/* Before a call goes to the engine: what it will want to see is put where it finds it, so that it need not ask. */
+#include "inside.h"
+
+#define RED_ZONE 128
+
+/* Is there memory to write to?  For calls that could not be undone if there were none. */
+static void probe(struct record *r, uint64_t addr, uint64_t size)
+{
+    uint64_t at;
+    if (size == 0 || addr >= STUB_BASE)
+        return;
+    if (size > RECORD_WINDOW_SIZE)
+        size = RECORD_WINDOW_SIZE; /* more is never delivered at once */
+    for (at = addr; at < addr + size; at = (at | 0xfff) + 1)
+        if (stub_probe(at))
+            return;
+    r->probed_addr = addr;
+    r->probed_size = (uint32_t)size;
+}
+
+/* The guest's FP state, which nothing here changes. */
+void save_fp(struct record *r)
+{
+    if (r->fp_saved)
+        return;
+    __asm__ volatile("xsave64 (%0)" ::"r"((uint8_t *)r + RECORD_FP_SAVED), "a"(-1), "d"(-1) : "memory");
+    set(&r->fp_saved, 1);
+}
+
+/* For a signal to oneself: the state that goes into its frame, and room for the frame. */
+static void prepare_frame(struct record *r)
+{
+    if (r->path == PATH_DIRECT)
+        save_fp(r);
+    probe(r, r->regs.rsp - RED_ZONE - shared->frame_size, shared->frame_size);
+}
+
+/* Put into the window what the engine will want to see. */
+void prefetch(struct record *r)
+{
+    const struct guest_regs *g = &r->regs;
+    uint64_t from, size;
+    int64_t length;
+    r->in_size = 0;
+    r->probed_size = 0;
+    switch (g->orig_rax) {
+    case NR_read:
+        probe(r, g->rsi, g->rdx);
+        return;
+    case NR_epoll_wait:
+    case NR_epoll_pwait:
+        if ((uint32_t)g->rdx < 1024)
+            probe(r, g->rsi, 12 * (uint32_t)g->rdx);
+        return;
+    case NR_kill:
+    case NR_tkill:
+    case NR_tgkill:
+        prepare_frame(r);
+        return;
+    case NR_write:
+    case NR_pwrite64:
+        from = g->rsi;
+        size = g->rdx;
+        if (size > RECORD_WINDOW_SIZE)
+            return;
+        size -= copy_in(window_of(r), from, size);
+        break;
+    case NR_fcntl:
+        from = g->rdx;
+        size = 32; /* struct flock, of the six lock commands */
+        if ((g->rsi & ~32ull) - (g->rsi & 32 ? 4 : 5) > 2)
+            return;
+        size -= copy_in(window_of(r), from, size);
+        break;
+    case NR_open:
+    case NR_stat:
+    case NR_lstat:
+    case NR_access:
+    case NR_readlink:
+        from = g->rdi;
+        goto string;
+    case NR_openat:
+    case NR_newfstatat:
+    case NR_readlinkat:
+    case NR_faccessat:
+    case NR_faccessat2:
+    case NR_statx:
+        from = g->rsi;
+    string:
+        length = is_guests(from, 4096) ? stub_copy_string(window_of(r), (void *)from, 4096) : -1;
+        if (length < 0)
+            return;
+        size = (uint64_t)length;
+        break;
+    default:
+        return;
+    }
+    r->in_addr = from;
+    r->in_size = (uint32_t)size;
+}

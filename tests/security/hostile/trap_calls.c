@@ -1,0 +1,222 @@
+/* Attacks by the calls that the filter leaves to a stub: unordered ones, its descriptors, the ends of threads, memory. */
+#include "trap.h"
+
+/* What the Sentry has to order first. */
+static void unordered_one(long i)
+{
+    unsigned long record = record_here();
+    switch (i) {
+    case 0: host(SYS_mremap, (long)record, RECORD_SIZE, 2 * RECORD_SIZE, 1, 0, 0); break;
+    case 1: host(SYS_mremap, (long)record, RECORD_SIZE, RECORD_SIZE, 3, 0x10000000, 0); break;
+    case 2: host(SYS_mremap, (long)record, 0, RECORD_SIZE, 3, 0x10000000, 0); break;
+    case 3: host(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0); break;
+    case 4: host(SYS_clone, 0x8000 | SIGCHLD, 0, 0, 0, 0, 0); break;
+    case 5: host(SYS_clone, 0x108000 | SIGCHLD, 0, (long)record + 0x74, 0, 0, 0); break;
+    case 6: host(SYS_clone, 0x10000000 | SIGCHLD, 0, 0, 0, 0, 0); break;
+    case 7: host(SYS_mmap, (long)record, RECORD_SIZE, 3, 0x11, 5, 0); break;
+    case 8: host(SYS_mmap, RECORDS_BASE, RECORD_SIZE, 3, 0x11, 5, 0); break;
+    case 9: host(SYS_mmap, 0x10000000, 4096, 3, 0x11, 0, 0); break;
+    case 10: host(SYS_close, 0xfffffff0, 0, 0, 0, 0, 0); CHECK(result == -EPERM); break;
+    default: host(SYS_mmap, 0x10000000, 4096, 3, 0x1, 5, 0);
+    }
+    CHECK(result < 0);
+    some_calls();
+}
+
+static void unordered(void)
+{
+    for (long i = 0; i < 12; i++)
+        alone(unordered_one, i);
+}
+
+static void *one_kind(void *kind)
+{
+    catch_all();
+    for (;;)
+        if (kind)
+            host(SYS_mremap, (long)record_here(), RECORD_SIZE, 2 * RECORD_SIZE, 1, 0, 0);
+        else
+            host(SYS_close, 0xfffffff0, 0, 0, 0, 0, 0);
+}
+
+/* Refused calls in a flood, while an honest thread has to have answers. */
+static void flood_one(long i)
+{
+    pthread_t threads[4];
+    for (int k = 0; k < 4; k++)
+        pthread_create(&threads[k], NULL, one_kind, (void *)(k % 2 + (i & 0)));
+    for (int k = 0; k < 50; k++)
+        some_calls();
+}
+
+static void flood(void)
+{
+    for (long i = 0; i < 2; i++)
+        alone(flood_one, i);
+}
+
+/* Descriptors: the bell, and one that is lent. */
+
+static void bell_one(long i)
+{
+    static unsigned long counts[] = {1, 0xfffffffffffffffeul, 0xfffffffffffffffful, 0};
+    unsigned long end = 0;
+    struct timespec now;
+    if (i < 4) {
+        do {
+            for (int k = 0; k < 100; k++)
+                host(SYS_write, 0, (long)&counts[i], 8, 0, 0, 0);
+            clock_gettime(CLOCK_MONOTONIC, &now);
+            if (!end)
+                end = (unsigned long)now.tv_sec * 1000 + (unsigned long)now.tv_nsec / 1000000 + 200;
+        } while ((unsigned long)now.tv_sec * 1000 + (unsigned long)now.tv_nsec / 1000000 < end);
+        some_calls();
+        return;
+    }
+    host(SYS_write, 0, 0, 8, 0, 0, 0);
+    host(SYS_write, 0, (long)counts, 1 << 30, 0, 0, 0);
+    for (long fd = 1; fd < 64; fd++)
+        CHECK(host(SYS_close, fd, 0, 0, 0, 0, 0) == -EBADF);
+    host(SYS_close, 0, 0, 0, 0, 0, 0); /* from now on nobody hears it, unless they are awake */
+    some_calls();
+}
+
+static void bell(void)
+{
+    for (long i = 0; i < 6; i++)
+        alone(bell_one, i);
+}
+
+static void *close_all(void *unused)
+{
+    (void)unused;
+    catch_all();
+    for (;;)
+        host(SYS_close, 5, 0, 0, 0, 0, 0);
+}
+
+/* The descriptor that is lent for an mmap is closed before the call is made. */
+static void lent_one(long i)
+{
+    pthread_t thread;
+    int fd = open("/etc/passwd", O_RDONLY);
+    (void)i;
+    pthread_create(&thread, NULL, close_all, NULL);
+    for (int k = 0; k < 300; k++) {
+        mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (k % 30 == 0 && fork() == 0)
+            _exit(0);
+    }
+}
+
+static long lent_maps;
+
+/* While a file that may only be read is lent, nobody gets it writable. */
+static void *map_lent(void *kind)
+{
+    catch_all();
+    for (;;) {
+        char *at = (char *)0x10000000;
+        if (host(SYS_mmap, (long)at, 4096, 3, 0x11, 5, 0) == (long)at) {
+            CHECK(kind); /* a record of a child's */
+            memset(at, 0xff, 4096);
+            lent_maps++;
+        }
+        if (!kind && host(SYS_mmap, (long)at, 4096, 1, 0x11, 5, 0) == (long)at) {
+            CHECK(host(SYS_mprotect, (long)at, 4096, 3, 0, 0, 0) == -EACCES);
+            lent_maps++;
+        }
+    }
+    return NULL;
+}
+
+static void lent_map_one(long kind)
+{
+    pthread_t thread;
+    int fd = open("/etc/passwd", O_RDONLY);
+    pthread_create(&thread, NULL, map_lent, (void *)kind);
+    for (int k = 0; k < 100000 && lent_maps < 20; k++) {
+        if (!kind)
+            mmap((void *)0x20000000, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
+        else if (fork() == 0)
+            _exit(0);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+    }
+}
+
+static void lent(void)
+{
+    alone(lent_one, 0);
+    alone(lent_map_one, 0);
+    alone(lent_map_one, 1);
+}
+
+/* Threads that end themselves. */
+static void *end_alone(void *unused)
+{
+    (void)unused;
+    host(SYS_exit, 0, 0, 0, 0, 0, 0);
+    return NULL;
+}
+
+static void *spin_forever(void *unused)
+{
+    (void)unused;
+    for (;;)
+        some_calls();
+    return NULL;
+}
+
+static void ends_one(long i)
+{
+    pthread_t threads[8];
+    for (int k = 0; k < 8; k++)
+        pthread_create(&threads[k], NULL, k % 2 ? end_alone : spin_forever, NULL);
+    some_calls();
+    usleep(20000);
+    if (i == 0)
+        host(SYS_exit, 0, 0, 0, 0, 0, 0); /* the leader alone */
+    if (i == 1)
+        host(SYS_exit_group, 7, 0, 0, 0, 0, 0);
+    for (int k = 0; k < 8; k += 1)
+        pthread_kill(threads[k], SIGUSR2 + 30);
+    if (i == 2)
+        kill(getpid(), SIGKILL);
+    if (i == 3)
+        execl("/proc/self/exe", "trap", "again", (char *)NULL);
+    for (int k = 0; k < 40; k++) {
+        pthread_t more;
+        pthread_create(&more, NULL, end_alone, NULL);
+    }
+    some_calls();
+}
+
+static void ends(void)
+{
+    for (long i = 0; i < 5; i++)
+        alone(ends_one, i);
+}
+
+/* Memory that the Sentry does not know of: killed for it, or refused (RLIMIT_DATA). */
+static void unknown_memory(void)
+{
+    const long size = 16l << 20;
+    char *at = (char *)0x100000000000;
+    catch_all();
+    for (int i = 0; i < 64; i++, at += size) {
+        long got = host(SYS_mmap, (long)at, size, 3, 0x32, -1, 0);
+        if (got == -ENOMEM)
+            return;
+        CHECK(got == (long)at);
+        for (long k = 0; k < size; k += 4096)
+            at[k] = 1;
+    }
+    _exit(99);
+}
+
+static const struct attack attacks[] = {
+    {"unordered", unordered}, {"flood", flood}, {"bell", bell}, {"lent", lent}, {"ends", ends},
+    {"unknown_memory", unknown_memory}, {NULL, NULL}};
+
+int main(int argc, char **argv) { return attack_stub(attacks, argc, argv); }

@@ -1,0 +1,214 @@
+"""What listings bring along: names that only the engine knows, and files that are open before anybody asks.
+
+`engine_open` does what csrc/engine/fast_open.c does; the real one is tested by tests/twin/test_tree.py.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from sentry._engine import lib
+from test_overlay import names, opened
+from vfs_support import ROOT, FakeTask, Gofer, outcome, run
+
+from sentry.fs import dcache, lent, modify, setup, spare
+from sentry.fs.gofer.client import Client
+from sentry.fs.walk import walk
+
+
+@pytest.fixture(autouse=True)
+def spares():
+    spare.enable(True)
+    yield
+    spare.enable(False)
+    assert not lent._batches and not lent._orphans
+    lib.learnt_limit = lib.LEARNT_MAX
+
+
+@pytest.fixture
+def host(tmp_path):
+    for top in range(4):
+        (tmp_path / f"d{top}").mkdir()
+        for number in range(20):
+            (tmp_path / f"d{top}" / f"f{number}").write_bytes(b"%d" % number * 10)
+    os.link(tmp_path / "d0" / "f3", tmp_path / "d0" / "twin")
+    os.symlink("f1", tmp_path / "d0" / "link")
+    return tmp_path
+
+
+@pytest.fixture
+def fs(host):
+    gofer = Gofer(host)
+    namespace = run(setup.build_root(gofer.client, ROOT, True, gofer.client.reopen_readonly, 64 << 20))
+    yield setup.context(namespace)
+    spare.forget_all()
+    gofer.close()
+
+
+def place(fs, path):
+    return run(walk(fs, ROOT, path))
+
+
+def learnt(fs, top, name):
+    return lib.dnode_learnt(place(fs, top).dentry.c, name, len(name))
+
+
+def read_first(fs, top=b"/d0", count=2):
+    """Read files in the order of the listing until others have been lent: the names of those."""
+    file, order = opened(fs, top, os.O_DIRECTORY), []
+    while entries := run(file.readdir()):
+        order += [entry[3] for entry in entries if entry[2] == 8]
+        file.pos = entries[-1][1]
+    for name in order[:count]:
+        opened(fs, top + b"/" + name).put()
+    return [name for name in order if (d := learnt(fs, top, name)) and d.spares]
+
+
+def engine_open(fs, task, top, name, fd):
+    c = learnt(fs, top, name).spares
+    c.spare, c.pos, c.flags, c.refs = spare.OPEN, 0, 0o100000, 1
+    lib.fd_table_put(task.files.c, fd, c, False)
+    return c
+
+
+def content(file):
+    return run(file.pread(100, 0))
+
+
+def test_the_engine_learns_what_python_would_say(fs):
+    names(fs, b"/d0")
+    numbers = ("dev", "ino", "nlink", "mode", "uid", "gid", "rdev", "blksize", "size", "blocks", "flags")
+    fields = (*numbers, "atime", "mtime", "ctime", "btime")
+    told = {}
+    for name in (b"f1", b"f2", b"link"):
+        told[name] = [getattr(learnt(fs, b"/d0", name).vnode, field) for field in fields]
+    assert not learnt(fs, b"/d0", b"twin") and not learnt(fs, b"/d0", b"no")
+    before = lib.learnt_count
+    for name, values in told.items():
+        inode = run(walk(fs, ROOT, b"/d0/" + name, follow=False)).inode
+        assert [getattr(inode.c, field) for field in fields] == values
+        assert not learnt(fs, b"/d0", name), "Python's takes its place"
+    assert lib.learnt_count == before - 3
+
+
+def test_changed_files_and_removed_names_are_not_learnt(fs):
+    run(modify.chmod(place(fs, b"/d0/f1"), 0o600, ROOT))
+    run(modify.unlink(place(fs, b"/d0"), b"f2", False, ROOT))
+    opened(fs, b"/d0/new", os.O_CREAT | os.O_WRONLY, 0o644).put()
+    for _ in range(5):
+        dcache.shrink()
+        names(fs, b"/d0")
+        assert not any(learnt(fs, b"/d0", name) for name in (b"f1", b"f2", b"new"))
+    assert learnt(fs, b"/d0", b"f4")
+
+
+def test_learnt_names_go_with_their_directory_and_when_they_are_many(fs):
+    dcache.shrink()
+    before = lib.learnt_count
+    names(fs, b"/d1")
+    assert lib.learnt_count == before + 20
+    lib.learnt_limit = before + 25
+    names(fs, b"/d2")
+    assert lib.learnt_count == before + 25 and learnt(fs, b"/d2", b"f1")
+    lib.learnt_limit = lib.LEARNT_MAX
+    for number in range(20):
+        run(modify.unlink(place(fs, b"/d2"), b"f%d" % number, False, ROOT))
+    run(modify.rmdir(place(fs, b"/"), b"d2", ROOT))
+    dcache.shrink()
+    assert lib.learnt_count == before
+    assert outcome(walk(fs, ROOT, b"/d2")) == "ENOENT"
+
+
+def test_who_reads_one_after_the_other_is_lent_the_next(fs, monkeypatch):
+    asked = []
+    submit = Client._submit
+
+    def note(self, message, *rest):
+        asked.append(message.__class__.__name__)
+        return submit(self, message, *rest)
+
+    monkeypatch.setattr(Client, "_submit", note)
+    lent_names = read_first(fs)
+    assert len(lent_names) >= 3
+    task = FakeTask(fs)
+    del asked[:]
+    for fd, name in enumerate(lent_names, 5):
+        c = engine_open(fs, task, b"/d0", name, fd)
+        file = task.files.get(fd)
+        assert file.c == c and file.refs == 1 and content(file) == name[1:] * 10
+        assert file.inode is place(fs, b"/d0/" + name).inode and c.node == file.inode.c
+        task.files.close(fd)
+        assert c.spare == spare.IDLE and place(fs, b"/d0/" + name).dentry.c.spares == c
+    assert asked == []
+    # The next directory begins with what was right here.
+    assert len(read_first(fs, b"/d1", 1)) >= 4
+
+
+def test_who_jumps_about_is_lent_nothing(fs):
+    names(fs, b"/d0")
+    for number in (3, 17, 9, 1, 12):
+        opened(fs, b"/d0/f%d" % number).put()
+    assert not lent._batches
+
+
+def test_a_name_that_python_looks_up_keeps_its_open_file(fs):
+    name, other = read_first(fs)[:2]
+    task = FakeTask(fs)
+    c = engine_open(fs, task, b"/d0", name, 5)
+    run(modify.chmod(place(fs, b"/d0/" + name), 0o604, ROOT))
+    assert c.node.mode & 0o777 == 0o604 and c.spare == spare.OPEN
+    run(modify.unlink(place(fs, b"/d0"), name, False, ROOT))
+    assert c.node.nlink == 0 and c.spare == spare.LAST
+    file = task.files.get(5)
+    assert content(file) == name[1:] * 10 and file.path.dentry.deleted
+    task.files.close(5)
+    run(modify.rename(place(fs, b"/d0"), other, False, place(fs, b"/d1"), b"moved", False, 0, ROOT))
+    moved = opened(fs, b"/d1/moved")
+    assert content(moved) == other[1:] * 10
+    moved.put()
+
+
+def test_an_open_file_outlives_all_its_names(fs, host):
+    name = read_first(fs)[0]
+    task = FakeTask(fs)
+    c = engine_open(fs, task, b"/d0", name, 5)
+    directory = place(fs, b"/d0").dentry
+    lent.forget(lambda batch: batch.path.dentry is directory)
+    assert not lent._batches or all(
+        batch.path.dentry is not directory for batch in lent._batches.values() if 0
+    )
+    lib.dnode_unlearn_all(directory.c)
+    assert c.spare == spare.LAST and c.node.size == len(name[1:] * 10)
+    assert content(task.files.get(5)) == name[1:] * 10
+    task.files.close(5)
+
+
+def test_a_lookup_that_finds_another_file_leaves_the_open_one_alone(fs):
+    name = read_first(fs)[0]
+    task = FakeTask(fs)
+    c = engine_open(fs, task, b"/d0", name, 5)
+    other = place(fs, b"/d1/f1").inode
+    dcache._insert(dcache.Dentry(place(fs, b"/d0").dentry, name, other))
+    assert c.spare == spare.LAST and not c.dnode
+    file = task.files.get(5)
+    assert file.inode is not other and content(file) == name[1:] * 10
+    task.files.close(5)
+
+
+def test_only_so_many_are_lent(fs, monkeypatch):
+    monkeypatch.setattr(lent, "LIMIT", 30)
+    before = len(os.listdir("/proc/self/fd"))
+    task = FakeTask(fs)
+    held = engine_open(fs, task, b"/d0", read_first(fs)[0], 5)
+    for top in (b"/d1", b"/d2", b"/d3"):
+        read_first(fs, top)
+        assert sum(batch.count for batch in lent._batches.values()) <= 30
+    assert held.spare == spare.OPEN and content(task.files.get(5))
+    task.files.close(5)
+    spare.forget_all()
+    dcache.shrink()
+    fs.root.mount.fs.lower.foresight._seen.clear()
+    for key in list(fs.root.mount.fs.lower.recent):
+        fs.root.mount.fs.lower.drop_handles(key[0])
+    assert len(os.listdir("/proc/self/fd")) == before
