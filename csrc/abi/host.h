@@ -44,6 +44,10 @@ int host_signalfd(unsigned long mask);
  * `marks` holds two words a file, time of change in nanoseconds and size.  1 or 0. */
 int host_files_are(const char *root, const char *names, const long long *marks, size_t count);
 
+/* The file's bytes, mapped to be read, and how many; NULL when it can't be or is empty.  No descriptor stays. */
+void *host_map_file(const char *path, size_t *size);
+void host_unmap(void *bytes, size_t size);
+
 /* Keep malloc from ever reading /sys or /proc: one arena, no second heap. */
 void host_quiet_malloc(void);
 

@@ -43,6 +43,7 @@ struct dnode;
 struct vfile {
     struct vnode *node;
     int64_t pos;
+    int64_t dir_end; /* of a directory: the position where its listing ends; 0: not known */
     uint32_t flags; /* O_*, as F_GETFL shows them */
     uint32_t kind;  /* VFILE_* */
     int32_t host_fd;

@@ -120,7 +120,7 @@ int call_number(struct call *c, uint32_t from);
 struct path_walk call_walk_of(const struct call *c, uint32_t flags);
 int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr);
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
-fast_handler fast_lseek, fast_fstat;
+fast_handler fast_lseek, fast_fstat, fast_getdents;
 fast_handler fast_sigreturn, fast_sigaction, fast_kill, fast_tgkill, fast_tkill;
 fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise, fast_mremap;
 

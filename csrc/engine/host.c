@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -124,6 +125,25 @@ int host_files_are(const char *root, const char *names, const long long *marks, 
     if (directory >= 0)
         close(directory);
     return directory >= 0 && i == count;
+}
+
+void *host_map_file(const char *path, size_t *size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    void *bytes = MAP_FAILED;
+    struct stat st;
+
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &st) == 0 && st.st_size > 0) {
+        *size = (size_t)st.st_size;
+        bytes = mmap(NULL, *size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    }
+    close(fd);
+    return bytes == MAP_FAILED ? NULL : bytes;
+}
+
+void host_unmap(void *bytes, size_t size) {
+    munmap(bytes, size);
 }
 
 void host_quiet_malloc(void) {

@@ -99,6 +99,7 @@ class SnapshotDirectory(DirectoryFile):
             listing = self._listing = await self.inode.snapshot()
             if self.path is not None and not self.path.dentry.deleted:
                 self.inode.learn(self.path)
+            self.c.dir_end = len(listing) + 2
         first = cursor - 2
         return [
             (ino, first + index + 3, kind, name)

@@ -105,14 +105,22 @@ def _unmarshal(place: tuple[int, int]) -> Any:
 
 
 def _read(path: str) -> Any:
-    """The file's bytes, mapped: copying them would cost more than anything else here."""
-    import mmap
+    """The file's bytes, mapped: copying them would cost more than anything else here.
 
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return mmap.mmap(fd, 0, mmap.MAP_PRIVATE | mmap.MAP_POPULATE, mmap.PROT_READ)
-    finally:
-        os.close(fd)
+    Not by Python's mmap, which keeps a descriptor and closes its number in the end, whosever that is then."""
+    from sentry._engine import ffi, lib
+
+    size = ffi.new("size_t *")
+    start = lib.host_map_file(os.fsencode(path), size)
+    if not start:
+        raise FileNotFoundError(path)
+    return ffi.buffer(start, size[0])
+
+
+def _unmap(data: Any) -> None:
+    from sentry._engine import ffi, lib
+
+    lib.host_unmap(ffi.from_buffer(data), len(data))
 
 
 def install() -> bool:
@@ -180,11 +188,11 @@ def load_kernel() -> None:
 
 
 def forget() -> None:
-    """Give the file's memory back; nothing can be imported any more."""
+    """Give the file's memory back; nothing can be imported from it any more."""
     global _data
-    if _data:
-        _data.close()
-        _data = b""
+    data, _data = _data, b""
+    if data:
+        _unmap(data)
 
 
 def begin_kernel() -> None:

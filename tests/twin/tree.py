@@ -164,6 +164,23 @@ def use_kept():
             kept.remove((fd, name))
 
 
+def list_twice():
+    """To the end, again from the start, and once more when the directory may have gone."""
+    top = some(directories()[1:])
+    fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    names = sorted(os.listdir(fd))
+    os.lseek(fd, 0, os.SEEK_SET)
+    print("twice", top, names, sorted(os.listdir(fd)) == names)
+    if not names:
+        os.listdir(fd)
+        os.rmdir(top)
+    try:
+        print(sorted(os.listdir(fd)) == names)
+    except OSError as error:
+        print("gone", errno.errorcode[error.errno])
+    os.close(fd)
+
+
 def fork():
     sys.stdout.flush()
     child = os.fork()
@@ -174,7 +191,7 @@ def fork():
     os.waitpid(child, 0)
 
 
-LOOKS = [read_all, read_all, read_all, stat_all, stat_tree, missing, use_kept]
+LOOKS = [read_all, read_all, read_all, list_twice, stat_all, stat_tree, missing, use_kept]
 CHANGES = [
     chmod, append, truncate, replace, rename, rename_directory, unlink, link, empty, fork,
 ]  # fmt: skip

@@ -34,6 +34,7 @@ NEVER_CONFINED = {
 LATE_FUNCTIONS = {
     ("sentry/runtime/bundle.py", "_read"): "run by the CLI before any fork",
     ("sentry/runtime/bundle.py", "install"): "run by the CLI before any fork",
+    ("sentry/runtime/bundle.py", "_unmap"): "the same module again",
     (
         "sentry/runtime/inside.py",
         "_start_platform",

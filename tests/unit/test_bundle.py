@@ -147,3 +147,12 @@ def test_nothing_is_written_where_bytecode_is_not(package, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     write()
     assert not os.path.exists(bundle.FILE)
+
+
+def test_it_holds_no_descriptor(package):
+    """The Sentry closes what it does not know, and others get the number."""
+    before = os.listdir("/proc/self/fd")
+    assert bundle.install()
+    assert os.listdir("/proc/self/fd") == before
+    bundle.forget()
+    assert os.listdir("/proc/self/fd") == before

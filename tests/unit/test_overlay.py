@@ -302,3 +302,28 @@ def test_listings_are_bounded(fs, host, asked, monkeypatch):
     assert asked  # forgotten
     del asked[:]
     assert outcome(walk(fs, ROOT, b"/no")) == "ENOENT" and asked == []
+
+
+def test_a_small_directory_is_listed_when_names_are_looked_up_there_again(fs, host, asked):
+    for name in (b"file", b"large"):
+        run(walk(fs, ROOT, b"/dir/" + name))
+    assert asked.count("Tlistdirs") == 1
+    del asked[:]
+    assert outcome(walk(fs, ROOT, b"/dir/no")) == "ENOENT"
+    assert run(walk(fs, ROOT, b"/dir/sub")).inode.is_dir
+    assert asked == []
+    # What came from a listing has no fid, and needs none to look further.
+    (host / "dir" / "sub" / "deep").write_bytes(b"x")
+    assert content(fs, b"/dir/sub/deep") == b"x"
+    assert [name for name in asked if name != "Tclunk"] == ["Twalkgetattr", "Tlopenfd"]
+
+
+def test_the_end_of_a_listing_is_known_to_the_engine(fs):
+    file = opened(fs, b"/dir", os.O_DIRECTORY)
+    assert file.c.dir_end == 0
+    entries = run(file.readdir())
+    assert file.c.dir_end == entries[-1][1] == len(entries)
+    file.pos = 0
+    opened(fs, b"/dir/more", os.O_CREAT | os.O_WRONLY).put()
+    assert len(run(file.readdir())) == len(entries) + 1 == file.c.dir_end
+    file.put()

@@ -54,6 +54,9 @@ RECENT_HANDLES = 64
 MANY_INODES = 3072
 #: What attributes can be at most: a server may say anything.
 _MAX32, _MAX64 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF
+#: A directory is listed when that many names have been looked up there, if it isn't larger than that
+#: (st_size), and if what there is to tell fits into so many bytes.
+WALKS, EARLY_SIZE, EARLY_BYTES = 2, 16384, 32768
 #: From how many files on those are opened that are in a directory when it is listed.
 AHEAD_SURE = 8
 #: How much of what directories hold is kept, over all of a tree: some 500 bytes a name.
@@ -185,6 +188,7 @@ class GoferInode(Inode):
         "order",
         "place",
         "target",
+        "walks",
     )
     fs: GoferFilesystem
     fixed_link = True
@@ -202,6 +206,8 @@ class GoferInode(Inode):
         #: Which of its files are likely to be opened next.
         self.order: Order | None = None
         self.below: Order | None = None
+        #: How many names were asked for one by one.
+        self.walks = 0
         #: Files that came along with the listing, until they are lent.
         self.opened: Foreseen | None = None
         #: Access mode → host descriptor.
@@ -262,7 +268,23 @@ class GoferInode(Inode):
         self.c.flags = CHANGED
 
     async def lookup(self, name: bytes) -> Inode:
-        return self.lookup_now(name) or self.fs.adopt(*await self._walk(name))
+        inode = self.lookup_now(name)
+        if inode is None and self.fs.fixed and await self._list_early():
+            inode = self.lookup_now(name)
+        return inode or self.fs.adopt(*await self._walk(name))
+
+    async def _list_early(self) -> bool:
+        """Whether there is a listing now: a small directory in which names are looked up again and again
+        had better be listed than asked for one after the other."""
+        if self.listing is not None or self.mode & S_IFMT != S_IFDIR:
+            return False
+        self.walks += 1
+        if self.walks != WALKS or self.size > EARLY_SIZE or self.ino in self.fs.listed:
+            return False
+        ((_, listing, _, _),) = await self.fs.client.list_dirs(*await self.route(), size=EARLY_BYTES)
+        if listing is not None and self.listing is None:
+            self.fs.keep_listing(self, listing)
+        return self.listing is not None
 
     def listing_data(self) -> bytes | None:
         return None if self.listing is None else self.listing.data
@@ -292,12 +314,13 @@ class GoferInode(Inode):
         client = self.fs.client
         if self.mode & S_IFMT != S_IFDIR:
             raise SysError(errno.ENOTDIR)
-        above = await self.named()
-        fid, attrs, error = await client.walkgetattr(above, [name])
+        above, path = await self.route()
+        names = [*path, name]
+        fid, attrs, error = await client.walkgetattr(above, names)
         if error == errno.EMFILE:
             # The server holds a descriptor for each of our inodes: let go of what nobody uses.
             dcache.shrink()
-            fid, attrs, error = await client.walkgetattr(above, [name])
+            fid, attrs, error = await client.walkgetattr(above, names)
         if fid is None:
             raise SysError(error or errno.EIO)
         return fid, attrs[-1]
@@ -309,7 +332,7 @@ class GoferInode(Inode):
         while inode.fid < 0 and inode.place is not None:
             inode, name = inode.place
             names.append(name)
-        if len(names) > MAX_WALK:
+        if len(names) >= MAX_WALK:
             return await self.named(), []
         names.reverse()
         return inode.fid, names
