@@ -14,7 +14,7 @@
  */
 #include "trap.h"
 
-#define BURST 24
+#define BURST 200
 
 /* Home is where the Sentry first happens to run. */
 void place_settle(struct engine *e)
@@ -40,6 +40,11 @@ void place_away(struct engine *e, struct thread *t)
     if (t->spread || e->one_cpu)
         return;
     t->spread = true;
+    if (e->pinned) { /* who is merely allowed to leave stays until the scheduler balances */
+        cpu_set_t others;
+        CPU_XOR(&others, &e->everywhere, &e->home);
+        sched_setaffinity(t->g.pid, sizeof others, &others);
+    }
     sched_setaffinity(t->g.pid, sizeof e->everywhere, &e->everywhere);
 }
 
