@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 SEEDS = [int(os.environ["SENTRY_SEED"])] if "SENTRY_SEED" in os.environ else [1, 2, 3]
 STEPS = 500
-LONG_PROGRAMS, LONG_STEPS = 20, 3000
+LONG_PROGRAMS, LONG_STEPS = 10, 2000
 
 
 @pytest.fixture(scope="session")
