@@ -69,10 +69,8 @@ def read_first(fs, top=b"/d0", count=2):
 
 def engine_open(fs, task, top, name, fd):
     c = learnt(fs, top, name).spares
-    c.spare, c.pos, c.flags = spare.OPEN, 0, 0o100000
-    task.files._room[fd] = c
-    task.files.c.spares += 1
-    lib.descriptor_count += 1
+    c.spare, c.pos, c.flags, c.refs = spare.OPEN, 0, 0o100000, 1
+    lib.fd_table_put(task.files.c, fd, c, False)
     return c
 
 
@@ -142,7 +140,7 @@ def test_who_reads_one_after_the_other_is_lent_the_next(fs, monkeypatch):
         file = task.files.get(fd)
         assert file.c == c and file.refs == 1 and content(file) == name[1:] * 10
         assert file.inode is place(fs, b"/d0/" + name).inode and c.node == file.inode.c
-        task.files.close(fd, task)
+        task.files.close(fd)
         assert c.spare == spare.IDLE and place(fs, b"/d0/" + name).dentry.c.spares == c
     assert asked == []
     # The next directory begins with what was right here.
@@ -178,7 +176,7 @@ def test_a_name_that_python_looks_up_keeps_its_open_file(fs):
     assert c.node.nlink == 0 and c.spare == spare.LAST
     file = task.files.get(5)
     assert content(file) == name[1:] * 10 and file.path.dentry.deleted
-    task.files.close(5, task)
+    task.files.close(5)
     run(modify.rename(place(fs, b"/d0"), other, False, place(fs, b"/d1"), b"moved", False, 0, ROOT))
     moved = opened(fs, b"/d1/moved")
     assert content(moved) == other[1:] * 10
@@ -197,7 +195,7 @@ def test_an_open_file_outlives_all_its_names(fs, host):
     lib.dnode_unlearn_all(directory.c)
     assert c.spare == spare.LAST and c.node.size == len(name[1:] * 10)
     assert content(task.files.get(5)) == name[1:] * 10
-    task.files.close(5, task)
+    task.files.close(5)
 
 
 def test_a_lookup_that_finds_another_file_leaves_the_open_one_alone(fs):
@@ -209,7 +207,7 @@ def test_a_lookup_that_finds_another_file_leaves_the_open_one_alone(fs):
     assert c.spare == spare.LAST and not c.dnode
     file = task.files.get(5)
     assert file.inode is not other and content(file) == name[1:] * 10
-    task.files.close(5, task)
+    task.files.close(5)
 
 
 def test_only_so_many_are_lent(fs, monkeypatch):
@@ -221,7 +219,7 @@ def test_only_so_many_are_lent(fs, monkeypatch):
         read_first(fs, top)
         assert sum(batch.count for batch in lent._batches.values()) <= 30
     assert held.spare == spare.OPEN and content(task.files.get(5))
-    task.files.close(5, task)
+    task.files.close(5)
     spare.forget_all()
     dcache.shrink()
     fs.root.mount.fs.lower.foresight._seen.clear()
