@@ -316,12 +316,17 @@ def import_kernel(plan: Plan) -> None:
 
 def import_from_files(plan: Plan) -> None:
     """Import here what the Sentry would have to read files for."""
-    if bundle.is_whole():
-        bundle.import_library()
-        return
-    bundle.begin_kernel()
-    import_kernel(plan)
-    bundle.end_kernel()
+    if not bundle.is_whole():
+        bundle.begin_kernel()
+        import_kernel(plan)
+        bundle.end_kernel()
+    bundle.import_library()
+    if plan.config.strace:
+        # It reads python-ptrace's tables.
+        bundle.open_kernel()
+        from sentry.syscalls import strace
+
+        strace.load()
 
 
 def let_go(plan: Plan) -> None:

@@ -90,11 +90,11 @@ class Recorder:
 
 def _spec(name: str) -> Any:
     where, package = _sources[name]
-    origin = os.path.join(ROOT, where)
+    origin = f"{ROOT}/{where}"
     spec: Any = ModuleSpec(name, Finder, origin=origin, is_package=package)  # type: ignore[arg-type]
     spec.has_location = True
     if package:
-        spec.submodule_search_locations.append(os.path.dirname(origin))
+        spec.submodule_search_locations.append(origin.rpartition("/")[0])
     return spec
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+import subprocess
 import sys
 
 import pytest
@@ -156,3 +157,52 @@ def test_it_holds_no_descriptor(package):
     assert os.listdir("/proc/self/fd") == before
     bundle.forget()
     assert os.listdir("/proc/self/fd") == before
+
+
+WRITE = """
+import sys
+sys.dont_write_bytecode = False
+from sentry.runtime import bundle
+bundle.FILE = sys.argv[1]
+assert not bundle.install()
+from sentry.runtime import boot, inside, supervise
+bundle.begin_kernel()
+boot.import_kernel(boot.Plan())
+bundle.end_kernel()
+bundle.renew()
+"""
+READ = """
+import sys
+from sentry.runtime import bundle
+bundle.FILE = sys.argv[1]
+assert bundle.install()
+from sentry.runtime import boot, inside, supervise
+from sentry.runtime.config import Config
+plan = boot.Plan()
+plan.config = Config()
+plan.config.strace = sys.argv[2] == "strace"
+boot.import_from_files(plan)
+# From here on as nobody, who can read nothing of ours nor, perhaps, of Python's.
+sys.path.clear()
+sys.path_importer_cache.clear()
+sys.path_hooks.clear()
+bundle.open_kernel()
+from sentry.runtime import zygote
+boot.import_kernel(plan)
+if plan.config.strace:
+    from sentry.syscalls import strace
+    strace.load()
+import sentry.fs.walk
+assert sentry.fs.walk.__loader__ is bundle.Finder
+print(len(bundle._kernel))
+"""
+
+
+@pytest.mark.parametrize("flag", ["", "strace"])
+def test_a_sentry_reads_no_file(tmp_path, flag):
+    """Root's Sentry is nobody when it imports the kernel."""
+    file = str(tmp_path / "bundle")
+    for script in (WRITE, READ):
+        done = subprocess.run([sys.executable, "-c", script, file, flag], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100

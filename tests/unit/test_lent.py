@@ -12,7 +12,9 @@ from sentry._engine import lib
 from test_overlay import names, opened
 from vfs_support import ROOT, FakeTask, Gofer, outcome, run
 
+from gofer.messages import LISTED, Listing
 from sentry.fs import dcache, lent, modify, setup, spare
+from sentry.fs.gofer import ahead
 from sentry.fs.gofer.client import Client
 from sentry.fs.walk import walk
 
@@ -147,8 +149,20 @@ def test_who_reads_one_after_the_other_is_lent_the_next(fs, monkeypatch):
 
 def test_who_jumps_about_is_lent_nothing(fs):
     names(fs, b"/d0")
-    for number in (3, 17, 9, 1, 12):
-        opened(fs, b"/d0/f%d" % number).put()
+    listed = [name for _, kind, name in place(fs, b"/d0").inode.lower.listing.brief if kind == 8]
+    left, last = sorted(listed), listed[0]
+    while left:
+        left.remove(last)
+        opened(fs, b"/d0/" + last).put()
+        far = [
+            name
+            for name in left
+            if not 0 < listed.index(name) - listed.index(last) <= ahead.MAY_SKIP + 1
+            and not 0 < sorted(listed).index(name) - sorted(listed).index(last) <= ahead.MAY_SKIP + 1
+        ]
+        if not far:
+            break
+        last = far[0]
     assert not lent._batches
 
 
@@ -212,3 +226,46 @@ def test_only_so_many_are_lent(fs, monkeypatch):
     for key in list(fs.root.mount.fs.lower.recent):
         fs.root.mount.fs.lower.drop_handles(key[0])
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_came_ahead_is_bounded(monkeypatch):
+    monkeypatch.setattr(ahead, "MAX_FORESEEN", 3)
+    monkeypatch.setattr(ahead, "MAX_FORESEEN_NAMES", 6)
+    monkeypatch.setattr(ahead, "MAX_FORESEEN_FILES", 4)
+    before = len(os.listdir("/proc/self/fd"))
+    seen = ahead.Foresight()
+
+    def foreseen(names, files):
+        entries = [LISTED.pack(*[0] * 12, 1, 8, 1) + b"%d" % n for n in range(names)]
+        fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(files)]
+        return ahead.Foreseen(Listing(b"".join(entries)), list(range(files)), fds)
+
+    for ino in range(5):
+        seen.add(ino, foreseen(1, 1))
+    assert [ino in seen for ino in range(5)] == [False, False, True, True, True]
+    seen.add(5, foreseen(5, 0))
+    assert [ino in seen for ino in range(6)] == [False] * 4 + [True, True]
+    seen.add(6, foreseen(0, 4))
+    assert 4 not in seen and 6 in seen
+    assert len(os.listdir("/proc/self/fd")) == before + 4
+    seen.add(6, foreseen(0, 0))
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert seen.take(6) and not seen.take(6)
+
+
+@pytest.mark.parametrize("order", ["listed", "sorted"])
+def test_the_window_follows_either_order_and_forgets_what_was_for_nothing(order):
+    names = [b"%d" % (n * 7 % 40) for n in range(40)]
+    listing = Listing(b"".join(LISTED.pack(*[0] * 12, len(name), 8, 1) + name for name in names))
+    memory, readers = ahead.Ahead(), ahead.Order(listing, 8)
+    assert readers.after(b"none", memory) == []
+    todo, opened, windows = names if order == "listed" else sorted(names), set(), []
+    for at, name in enumerate(todo):
+        if name not in opened:
+            came = readers.after(name, memory)
+            assert came == todo[at + 1 : at + 1 + len(came)]
+            opened.update(came)
+            windows.append(len(came))
+    assert windows == [0, 4, 8, 16, 7] and memory.start >= 16
+    memory.came([ahead.Foreseen(listing, [], []) for _ in range(8)])  # of which none was used
+    assert len(ahead.Order(listing, 8).after(todo[0], memory)) < 16

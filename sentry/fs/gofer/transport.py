@@ -196,7 +196,7 @@ class Transport:
         poll = self._poll.poll
         until = monotonic_ns() + self.spin_ns
         while not (ready := poll(0)) and monotonic_ns() < until:
-            pass
+            os.sched_yield()  # the Gofer may be waiting for this CPU
         ready = ready or poll(self._patience)
         if ready:
             self._on_ready(ready[0][1])
