@@ -4,7 +4,8 @@ The last `put` of a File hands it to `keep`.  From then on the engine may open a
 (csrc/engine/fast_open.c): SPARE_OPEN is a file at descriptors that Python has not seen yet.  When
 a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.  The engine may
 map it, too (fast_mm.c), and then it can't be opened again before all mappings are gone: SPARE_MAPPED is one
-that is mapped and not open.  `refs` of a spare File counts its descriptors, and what Python does with it.
+that is mapped and not open.  `refs` of a spare File is 0, but for what Python does at the moment, and the
+descriptors of an open one.
 
 Whatever takes the right away to open the very same description once more calls a `forget`: the name
 goes or means something else, the data moves, flock(2) locks appear (whose end a close has to see), the
