@@ -35,6 +35,7 @@ struct vnode {
 #define VFILE_EVENTFD 5
 #define VFILE_EPOLL 6
 #define VFILE_TMPFS 7 /* object: struct tmpfs_data */
+#define VFILE_RANDOM 8 /* /dev/random, /dev/urandom */
 
 struct vmount;
 struct dnode;

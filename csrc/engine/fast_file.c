@@ -4,6 +4,7 @@
  * sentry/fs/tmpfs/regular.py, fs/gofer/file.py, fs/dev/memory.py.  What is served here:
  *
  *     VFILE_NULL, VFILE_ZERO  everything
+ *     VFILE_RANDOM            reads
  *     VFILE_REGULAR           reads that the host's page cache answers at once; writes but O_APPEND ones
  *     VFILE_TMPFS             reads; writes that need no more pages than are charged already (tmpfs.c)
  *
@@ -16,6 +17,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -35,7 +37,8 @@ static int64_t wall_ns(void)
 
 static bool is_bytes(const struct vfile *f)
 {
-    return f->kind == VFILE_NULL || f->kind == VFILE_ZERO || f->kind == VFILE_REGULAR || f->kind == VFILE_TMPFS;
+    return f->kind == VFILE_NULL || f->kind == VFILE_ZERO || f->kind == VFILE_REGULAR || f->kind == VFILE_TMPFS ||
+           f->kind == VFILE_RANDOM;
 }
 
 /* rw_verify_area: all of it has an offset.  `count` is below CALL_USER_END. */
@@ -84,6 +87,8 @@ static int64_t fetch(const struct vfile *f, uint8_t *buffer, uint32_t size, int6
     case VFILE_ZERO:
         memset(buffer, 0, size);
         return size;
+    case VFILE_RANDOM:
+        return getrandom(buffer, size, GRND_NONBLOCK) == (ssize_t)size ? (int64_t)size : -1;
     case VFILE_REGULAR:
         return read_host(f, buffer, size, offset);
     case VFILE_TMPFS:

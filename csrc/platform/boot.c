@@ -3,7 +3,7 @@
  * Only for `trap`, whose zygote nobody traces in the end: on `ptrace` the tracer must stay the thread that it was.
  * The thread is joined, so that none with the rights of the time before is left at the lock-down.
  */
-#include "core.h"
+#include "trap.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -67,6 +67,8 @@ int ptrace_boot_end(struct boot_thread *b, uint64_t *vdso_start, uint64_t *vdso_
     *vdso_elf = b->vdso_elf;
     *zygote = b->zygote;
     result = b->result;
+    if (result == 0)
+        place_zygote(b->e, b->zygote);
     free(b);
     return result;
 }

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define SPIN_NS 50000ull
-#define STUB_SPIN_NS 50000ull
+#define STUB_SPIN_NS 100000ull
 #define CROWDED_NS 1000000ull
 #define CROWDED_FOR_NS 50000000ull
 #define LOOK_NS 200000ull /* between two looks at descriptors and deaths while traps keep coming */
@@ -52,8 +52,9 @@ void trap_yield(struct engine *e)
     uint64_t before = ticks(), now;
     sched_yield();
     now = ticks();
-    if (now - before < CROWDED_NS * e->ticks_per_us / 1000)
+    if (now - before < CROWDED_NS * e->ticks_per_us / 1000 || place_check(e, now))
         return;
+    place_unsettle(e);
     e->crowded_until = now + CROWDED_FOR_NS * e->ticks_per_us / 1000;
     e->shared->crowded = 1;
 }
@@ -72,28 +73,29 @@ static int resume_served(struct engine *e, struct guest_thread *g);
 
 int trap_init(struct engine *e)
 {
-    cpu_set_t cpus;
     const unsigned long fsgsbase = 2; /* HWCAP2_FSGSBASE: since Linux 5.9, where the CPU has it */
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = BELL_TOKEN};
     if (!(getauxval(AT_HWCAP2) & fsgsbase))
         return -EOPNOTSUPP;
-    e->one_cpu = sched_getaffinity(0, sizeof cpus, &cpus) < 0 || CPU_COUNT(&cpus) == 1;
-    e->cpus = e->one_cpu ? 1 : (uint32_t)CPU_COUNT(&cpus);
+    e->one_cpu = sched_getaffinity(0, sizeof e->everywhere, &e->everywhere) < 0 || CPU_COUNT(&e->everywhere) == 1;
+    e->cpus = e->one_cpu ? 1 : (uint32_t)CPU_COUNT(&e->everywhere);
     measure_ticks(e);
     if (epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->bell, &event) < 0)
         return -errno;
     e->resume = resume_served;
-    e->shared->spin = e->one_cpu ? 0 : STUB_SPIN_NS * e->ticks_per_us / 1000;
-    e->shared->overloaded = e->one_cpu;
+    e->shared->spin = STUB_SPIN_NS * e->ticks_per_us / 1000;
     return 0;
 }
 
 /* Let the thread run on as its record says. */
 static void go(struct engine *e, struct thread *t)
 {
+    if (!e->pinned)
+        place_away(e, t);
+    t->resumed_at = ticks();
     trap_store_state(t, RECORD_RUN);
     thread_set_running(e, t);
-    e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;
+    e->spin_until = t->resumed_at + SPIN_NS * e->ticks_per_us / 1000;
 }
 
 int trap_resume(struct engine *e, struct guest_thread *g)
@@ -253,6 +255,8 @@ static void take(struct engine *e, struct thread *t, bool fast)
         }
     } else if (kind == ENGINE_SYSCALL && fast && !kicked) {
         verdict = fast_trap(e, t);
+        if (verdict == FAST_DONE || verdict == FAST_PARK)
+            place_served(e, t);
         if (verdict == FAST_DONE) {
             e->running_count--;
             resume_served(e, &t->g);
@@ -269,25 +273,32 @@ static void take(struct engine *e, struct thread *t, bool fast)
         }
     }
     t->delivering = false;
+    t->burst = 0;
     no_longer_kicked(e, t);
     thread_set_ready(e, t, kind);
 }
 
-/* Look at every running thread once; how many are running and not asleep in the host's kernel.  `beside`: one of them
- * on our CPU. */
-static uint32_t scan(struct engine *e, bool *beside)
+/* Threads that are running, and not asleep in the host's kernel. */
+struct awake {
+    bool any;
+    bool beside;   /* one of them on our CPU */
+    uint32_t away; /* how many anywhere */
+};
+
+/* Look at every running thread once. */
+static struct awake scan(struct engine *e)
 {
     struct link *l, *next;
-    uint32_t awake = 0;
-    *beside = false;
+    struct awake awake = {false, false, 0};
     for (l = e->running.next; l != &e->running; l = next) {
         struct thread *t = of_link(l);
         next = l->next;
         if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED)
             take(e, t, true);
         if (t->g.state == THREAD_RUNNING && !t->record->blocked) {
-            awake++;
-            *beside = *beside || trap_is_beside(e, t);
+            awake.any = true;
+            awake.beside = awake.beside || trap_is_beside(e, t);
+            awake.away += t->spread;
         }
         /* A fast path that waited for its stub may have seen another one die: the rest is for the next scan. */
         if (next != &e->running && of_link(next)->g.state != THREAD_RUNNING)
@@ -428,26 +439,28 @@ static int sleep_until(struct engine *e, struct engine_event *events, int room, 
     int64_t nap = -1, parked;
     int n;
     uint64_t now;
-    bool beside;
     __atomic_store_n(&e->shared->sleeping, 1, __ATOMIC_SEQ_CST);
-    scan(e, &beside);
+    scan(e);
     if (engine_has_rest(e) || parking_nap() == 0) {
         __atomic_store_n(&e->shared->sleeping, 0, __ATOMIC_RELEASE);
         return 0;
     }
     parked = parking_nap();
-    if (!endless || e->kicked_count || parked >= 0) {
+    if (!endless || e->kicked_count || parked >= 0 || place_wants_check(e)) {
         now = now_ns();
         nap = endless ? INT64_MAX : deadline > now ? (int64_t)(deadline - now) : 0;
         if (parked >= 0 && nap > parked)
             nap = parked;
         if (e->kicked_count && nap > (int64_t)KICK_AGAIN_NS)
             nap = (int64_t)KICK_AGAIN_NS;
+        if (nap > (int64_t)AWAY_NS && place_wants_check(e))
+            nap = (int64_t)AWAY_NS;
     }
     n = look(e, events, room, nap);
     __atomic_store_n(&e->shared->sleeping, 0, __ATOMIC_RELEASE);
     if (e->kicked_count)
         check_kicked(e);
+    place_check(e, ticks());
     return n;
 }
 
@@ -460,18 +473,19 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
     if (room < 1)
         return -EINVAL;
     for (;;) {
-        bool beside;
-        uint32_t awake = scan(e, &beside), served = e->served;
+        struct awake awake = scan(e);
+        uint32_t served = e->served;
         uint64_t now = ticks();
         parking_run(e);
         bool due = now >= next_look;
-        if (!e->one_cpu && e->shared->overloaded != (awake >= e->cpus))
-            e->shared->overloaded = awake >= e->cpus;
+        if (e->shared->overloaded != (awake.away >= e->cpus))
+            e->shared->overloaded = awake.away >= e->cpus;
         if (due || timeout_ns == 0) {
             n = look(e, events, room, 0);
             trap_collect_deaths(e);
             if (e->kicked_count)
                 check_kicked(e);
+            place_check(e, now);
             e->next_look = next_look = now + LOOK_NS * e->ticks_per_us / 1000;
         }
         if (n < 0)
@@ -482,9 +496,11 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             continue; /* by parking_run: what it let go is running */
         if (due && !endless && now_ns() >= deadline)
             break;
-        if (e->shared->crowded && now >= e->crowded_until)
+        if (e->shared->crowded && now >= e->crowded_until) {
             e->shared->crowded = 0;
-        if (awake == 0 || awake >= e->cpus || now >= e->spin_until || (beside && e->shared->crowded)) {
+            place_settle(e);
+        }
+        if (!awake.any || awake.away >= e->cpus || now >= e->spin_until || (awake.beside && e->shared->crowded)) {
             n = sleep_until(e, events, room, deadline, endless);
             if (n < 0)
                 return n;
@@ -493,7 +509,7 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
                 break;
             /* The bell: whoever rang is likely to ring again soon. */
             e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;
-        } else if (beside) {
+        } else if (awake.beside) {
             trap_yield(e);
         } else {
             __builtin_ia32_pause();

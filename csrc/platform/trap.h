@@ -19,6 +19,17 @@ void trap_collect_deaths(struct engine *e);
 
 void trap_yield(struct engine *e);
 
+/* trap_place.c */
+#define AWAY_NS 1000000ull
+void place_zygote(struct engine *e, struct guest_thread *zygote);
+void place_settle(struct engine *e);
+void place_unsettle(struct engine *e);
+void place_away(struct engine *e, struct thread *t);
+void place_home(struct engine *e, struct thread *t);
+void place_served(struct engine *e, struct thread *t);
+bool place_check(struct engine *e, uint64_t now);
+bool place_wants_check(const struct engine *e);
+
 /* trap_order.c: each gives the order's result, or -ESRCH where the thread is gone. */
 int64_t trap_order(struct engine *e, struct thread *t, uint64_t nr, const uint64_t args[6]);
 /* One in whose course the filter reports the call `n`. */

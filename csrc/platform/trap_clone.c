@@ -150,6 +150,9 @@ static int clone_once(struct engine *e, struct guest_thread *g, int thread, cons
     child->g.state = THREAD_STOPPED;
     if (thread)
         child->leader = t->leader;
+    else
+        place_home(e, t);
+    child->spread = t->spread;
     r = make_child_record(t, child, thread);
     if (r == 0) {
         child->record->order_nr = first ? SYS_mmap : 0;

@@ -3,7 +3,7 @@
 
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
-#define YIELDS 24
+#define YIELDS 2
 
 static void ring(void)
 {
@@ -32,17 +32,20 @@ static uint32_t await_engine(struct record *r)
 {
     uint32_t state = get(&r->state), i, yields = 0;
     uint64_t end = 0;
-    while (is_engines_turn(state) && state != RECORD_PARKED && yields < YIELDS && !get(&shared->overloaded)) {
-        uint64_t now = ticks();
-        if (end == 0)
-            end = now + shared->spin;
-        set(&r->cpu, current_cpu());
-        if (now >= end || get(&shared->sleeping) || r->cpu == get(&shared->engine_cpu)) {
-            if (get(&shared->crowded))
+    while (is_engines_turn(state) && state != RECORD_PARKED) {
+        uint32_t cpu = current_cpu();
+        set(&r->cpu, cpu);
+        if (cpu == get(&shared->engine_cpu)) {
+            /* When we are back, it has had its turn. */
+            if (yields++ == YIELDS || get(&shared->crowded))
                 break;
             host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
-            yields += now >= end;
-            state = get(&r->state);
+        } else {
+            uint64_t now = ticks();
+            if (!end)
+                end = now + shared->spin;
+            if (now >= end || get(&shared->overloaded))
+                break;
         }
         for (i = 0; i < 16 && is_engines_turn(state = get(&r->state)) && state != RECORD_PARKED; i++)
             __asm__ volatile("pause");

@@ -77,7 +77,7 @@ class File:
     fast_kind: int = lib.VFILE_PYTHON
     #: What the engine does with its last close: CLOSE_LATER where nobody can tell when `release` runs.
     fast_closing: int = lib.CLOSE_AT_ONCE
-    #: Whether the engine should know where it was opened: for paths that begin there, and for a mount's flags.
+    #: Whether the engine should know where it was opened: for paths from there, for the mount's flags.
     fast_start = False
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None, c: Any = None) -> None:

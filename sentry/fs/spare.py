@@ -1,10 +1,10 @@
-"""Spare files: regular files that were closed, kept to be opened again at the same place without Python.
+"""Spare files: files that were closed, kept to be opened again at the same place without Python.
 
 The last `put` of a File hands it to `keep`.  From then on the engine may open and close it
 (csrc/engine/fast_open.c): SPARE_OPEN is a file at descriptors that Python has not seen yet.  When
 a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.  The engine may
 map it, too (fast_mm.c), and then it can't be opened again before all mappings are gone: SPARE_MAPPED is one
-that is mapped and not open.  `refs` of a spare File is 0, but for what Python does at the moment, and the descriptors of an open one.
+that is mapped and not open.  `refs` of a spare File counts its descriptors, and what Python does with it.
 
 Whatever takes the right away to open the very same description once more calls a `forget`: the name
 goes or means something else, the data moves, flock(2) locks appear (whose end a close has to see), the
@@ -32,6 +32,8 @@ OPEN: int = lib.SPARE_OPEN
 LAST: int = lib.SPARE_LAST
 MAPPED: int = lib.SPARE_MAPPED
 _KINDS = (lib.VFILE_REGULAR, lib.VFILE_TMPFS)
+#: What can be opened again in any access mode: there is nothing behind it.
+_DEVICES = (lib.VFILE_NULL, lib.VFILE_ZERO, lib.VFILE_RANDOM)
 _HASHED: int = lib.DNODE_HASHED
 NULL = ffi.NULL
 #: How many of one place: as many opens of it at the same time need no Python.
@@ -62,7 +64,9 @@ def keep(file: File) -> bool:
     """Take `file`, which nobody refers to any more, if the engine may open it again."""
     c = file.c
     path = file.path
-    if c.flags & (O_ACCMODE | O_PATH) or c.kind not in _KINDS or path is None or c.holds:
+    if path is None or c.holds or c.flags & O_PATH:
+        return False
+    if c.kind not in _DEVICES and (c.kind not in _KINDS or c.flags & O_ACCMODE):
         return False
     inode, dentry = file.inode, path.dentry
     if dentry.inode is not inode or not dentry.c or not dentry.c.flags & _HASHED:

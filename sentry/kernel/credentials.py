@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 class Credentials:
     __slots__ = (
-        "_c", "_c_groups", "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid", "gid",
-        "groups", "inheritable", "no_new_privs", "permitted", "securebits", "sgid", "suid", "uid",
+        "_c", "_c_groups", "_plain", "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid",
+        "gid", "groups", "inheritable", "no_new_privs", "permitted", "securebits", "sgid", "suid", "uid",
     )  # fmt: skip
 
     def __init__(self, uid: int, gid: int, groups: tuple[int, ...] = ()) -> None:
@@ -38,6 +38,8 @@ class Credentials:
         self.no_new_privs = False
         self._c: Any = None
         self._c_groups: Any = None
+        #: What they become by executing a program without privileges of its own (exec_credentials).
+        self._plain: tuple[Credentials, bool] | None = None
 
     @property
     def c(self) -> Any:
@@ -55,8 +57,12 @@ class Credentials:
         new = Credentials.__new__(Credentials)
         for name in Credentials.__slots__:
             setattr(new, name, getattr(self, name))
-        new._c = new._c_groups = None
+        new._c = new._c_groups = new._plain = None
         return new
+
+    def same(self, other: Credentials) -> bool:
+        """Whether they are equal in all that they say."""
+        return all(getattr(self, name) == getattr(other, name) for name in _SAID)
 
     def capable(self, cap: int) -> bool:
         """Whether the effective set has capability number `cap`."""
@@ -82,6 +88,9 @@ class Credentials:
             return False
         mine = self.permitted if real else self.effective
         return dumpable == 1 and not target.permitted & ~mine
+
+
+_SAID = tuple(name for name in Credentials.__slots__ if not name.startswith("_"))
 
 
 def fix_caps_after_setuid(new: Credentials, old: Credentials) -> None:
@@ -135,7 +144,21 @@ def exec_credentials(
     `nosuid` is the mount's flag; `shared` says that a task outside the group shares the file system
     context (CLONE_FS), which keeps set-user-ID programs from gaining anything.  File capabilities
     (security.capability) are not looked at.
+
+    `cred` belongs to a task, and is itself the answer where nothing changes.
     """
+    if shared or inode_mode & (S_ISUID | S_ISGID):
+        return _exec_credentials(cred, inode_mode, inode_uid, inode_gid, nosuid, shared)
+    plain = cred._plain
+    if plain is None:
+        new, secure = _exec_credentials(cred, 0, 0, 0, False, False)
+        plain = cred._plain = (cred if new.same(cred) else new, secure)
+    return plain
+
+
+def _exec_credentials(
+    cred: Credentials, inode_mode: int, inode_uid: int, inode_gid: int, nosuid: bool, shared: bool
+) -> tuple[Credentials, bool]:
     new = cred.copy()
     if not nosuid and not cred.no_new_privs:
         if inode_mode & S_ISUID:

@@ -45,8 +45,8 @@ _CLEARED = (
 )  # fmt: skip
 
 
-async def open_program(task: Task, path: Path) -> File:
-    """The file at `path`, opened for execution; SysError(EACCES…)."""
+async def check_program(task: Task, path: Path) -> None:
+    """Whether the file at `path` may be executed; SysError(EACCES…)."""
     inode = path.inode
     await inode.refresh()
     if inode.kind != S_IFREG or path.mount.flags & MNT_NOEXEC:
@@ -54,7 +54,12 @@ async def open_program(task: Task, path: Path) -> File:
     walk.permission(inode, task.cred, MAY_EXEC)
     if inode.writers:
         raise SysError(errno.ETXTBSY)
-    return await inode.open(path, os.O_RDONLY, task.cred)
+
+
+async def open_program(task: Task, path: Path) -> File:
+    """The file at `path`, opened for execution; SysError(EACCES…)."""
+    await check_program(task, path)
+    return await path.inode.open(path, os.O_RDONLY, task.cred)
 
 
 def parse_shebang(head: bytes) -> tuple[bytes, bytes | None] | None:
@@ -129,18 +134,19 @@ async def _load(
     paths = [path]
     if image.headers.interp is not None:
         where = await kernel.templates.walk(task, image.headers.interp)
-        opened = await open_program(task, where)
+        await check_program(task, where)
         paths.append(where)
     mm = None
     try:
-        if opened is not None:
-            image.interpreter = await elf.read_interpreter(opened)
         randomize = not task.sched.personality & ADDR_NO_RANDOMIZE
         size = stack_size(argv, envp, filename, task.group.limit(RLIMIT_STACK))
         template = None
         if not secure:
             template = await kernel.templates.find(task, image, paths, randomize, open_program)
         mm, thread, place = _new_space(task, template, image, randomize, size)
+        if place is None and len(paths) > 1:
+            opened = await open_program(task, paths[1])
+            image.interpreter = await elf.read_interpreter(opened)
         run = (argv, envp, cred, filename, os.urandom(16), secure, randomize)
         if place is not None:
             start = elf.enter_program(mm, image, place, *run)

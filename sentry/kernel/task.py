@@ -422,14 +422,16 @@ class Task(Runner):
             bits = self.pending.bits | group.pending.bits
             if not bits & ~self.blocked:
                 break
-            info = self.take_signal(~self.blocked)
-            if info is not None and not self._deliver(info):
+            info = self._take_deliverable()
+            if info is None:
+                break
+            if not self._deliver(info):
                 return
         if self.restart:
             self._restart_syscall()
         if self.saved_mask is not None:
             self.blocked, self.saved_mask = self.saved_mask, None
-            if (self.pending.bits | group.pending.bits) & ~self.blocked:
+            if self._deliverable():
                 self.return_to_user()
                 return
         if bits != self.hot.pending:
@@ -506,13 +508,27 @@ class Task(Runner):
         info = self.pending.take(mask)
         return info if info is not None else self.group.pending.take(mask)
 
+    def _shared(self) -> int:
+        """The signals of the group that this task may take: not those that its first thread was chosen for
+        (complete_signal)."""
+        leader = self.group.leader
+        return -1 if leader is self or leader.exited else leader.blocked
+
+    def _deliverable(self) -> int:
+        return (self.pending.bits | self.group.pending.bits & self._shared()) & ~self.blocked
+
+    def _take_deliverable(self) -> SigInfo | None:
+        mask = ~self.blocked
+        info = self.pending.take(mask)
+        return info if info is not None else self.group.pending.take(mask & self._shared())
+
     def pending_bits(self) -> int:
         return self.pending.bits | self.group.pending.bits
 
     def signal_pending(self) -> bool:
         """Whether an interruptible sleep has to end."""
         group = self.group
-        if (self.pending.bits | group.pending.bits) & ~self.blocked:
+        if (self.pending.bits | group.pending.bits) & ~self.blocked and self._deliverable():
             return True
         return group.stopped or group.dying or group.exec_task not in (None, self)
 

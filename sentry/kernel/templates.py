@@ -187,8 +187,8 @@ class Templates:
             for path in paths:
                 files.append(await open_program(task, path))
             copy = elf.Image(files[0], image.headers)
-            if image.interpreter is not None:
-                copy.interpreter = elf.Image(files[1], image.interpreter.headers)
+            if len(files) > 1:
+                copy.interpreter = await elf.read_interpreter(files[1])
             platform = self._kernel.platform
             thread = platform.new_address_space()
             mm = MemoryManager(thread.space, Commit(), platform.vdso())

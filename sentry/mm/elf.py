@@ -109,8 +109,8 @@ class Headers:
     """What the checked headers of an ELF file say.  Never changed: files with equal ones share it."""
 
     __slots__ = (
-        "alignment", "dynamic", "entry", "exec_stack", "high", "interp", "low", "phdr", "phnum", "runs",
-        "segments",
+        "alignment", "bounds", "dynamic", "entry", "exec_stack", "high", "interp", "low", "phdr", "phnum",
+        "runs", "segments",
     )  # fmt: skip
 
     def __init__(self, dynamic: bool, entry: int, segments: list[Segment], phnum: int) -> None:
@@ -130,6 +130,15 @@ class Headers:
         sizes = [s.align for s in segments if s.align & (s.align - 1) == 0 and s.align <= 1 << 30]
         self.alignment = max([PAGE_SIZE, *sizes])
         self.runs = _runs(segments)
+        #: start_code, end_code, start_data and end_data before relocation (/proc/PID/stat).
+        code = [segment for segment in segments if segment.flags & PF_X]
+        data = max(segment.vaddr for segment in segments)
+        self.bounds = (
+            min((segment.vaddr for segment in code), default=0),
+            max((segment.vaddr + segment.file_size for segment in code), default=0),
+            data,
+            max(data, *(segment.vaddr + segment.file_size for segment in segments)),
+        )
 
 
 def _runs(segments: list[Segment]) -> list[Run]:
@@ -420,12 +429,9 @@ def _clear_tail(mm: MemoryManager, addr: int, prot: int) -> None:
 
 def _set_bounds(mm: MemoryManager, headers: Headers, bias: int, layout: Layout) -> None:
     """The fields that /proc/PID/stat and brk(2) use."""
-    segments = headers.segments
-    code = [segment for segment in segments if segment.flags & PF_X]
-    mm.start_code = min((segment.vaddr for segment in code), default=0) + bias
-    mm.end_code = max((segment.vaddr + segment.file_size for segment in code), default=0) + bias
-    start_data = max(segment.vaddr for segment in segments) + bias
-    mm.end_data = max(start_data, *(segment.vaddr + segment.file_size + bias for segment in segments))
-    mm.start_data = start_data
+    start_code, end_code, start_data, end_data = headers.bounds
+    mm.start_code, mm.end_code = start_code + bias, end_code + bias
     brk = ELF_DYN_BASE if headers.dynamic and headers.interp is None else headers.high + bias
-    mm.start_brk = mm.brk = brk + layout.brk_random
+    c = mm.c
+    c.start_data, c.end_data = start_data + bias, end_data + bias
+    c.start_brk = c.brk = brk + layout.brk_random

@@ -58,14 +58,13 @@ class _Reader:
                 return text
 
 
-def read_strings(texts: _Reader, addr: int) -> list[bytes]:
+def read_strings(pointers: _Reader, texts: _Reader, addr: int) -> list[bytes]:
     """The NULL-terminated array of strings at `addr` (argv, envp); SysError(E2BIG, EFAULT)."""
     strings: list[bytes] = []
     total = 0
     if not addr:
         return strings
     mm = texts.mm
-    pointers = _Reader(mm)
     while True:
         data = pointers.at(addr)
         if len(data) < POINTER:
@@ -87,8 +86,9 @@ def read_strings(texts: _Reader, addr: int) -> list[bytes]:
 async def _exec(
     task: Task, path: FsPath, filename: bytes, argv: int, envp: int, script_name: bytes | None
 ) -> object:
-    texts = _Reader(task.mm)
-    arguments, environment = read_strings(texts, argv), read_strings(texts, envp)
+    pointers, texts = _Reader(task.mm), _Reader(task.mm)
+    arguments = read_strings(pointers, texts, argv)
+    environment = read_strings(pointers, texts, envp)
     await replace_program(task, path, filename, arguments, environment, script_name)
     return NO_RESULT
 

@@ -186,7 +186,9 @@ async def rt_sigtimedwait(task: Task, addr: Addr, infop: Addr, timeout: Addr, si
 
 
 def may_signal(task: Task, group: ThreadGroup, signo: int) -> bool:
-    """kill(2)'s permission rule."""
+    """kill(2)'s permission rule; threads of one process may always."""
+    if task.group is group:
+        return True
     cred, target = task.cred, group.leader.cred
     if cred.euid in (target.suid, target.uid) or cred.uid in (target.suid, target.uid):
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -91,6 +92,36 @@ def test_rooms(flags: tuple[str, ...], platform: str, one_user: Runner) -> None:
     plain = one_user.native("sh", "-c", script)
     result = sh(one_user, platform, script, *flags)
     assert (result.status, result.out) == (plain.status, plain.out), result
+
+
+FILES = """
+import fcntl, os
+seen = set()
+for _ in range(200):
+    fd = os.open("/dev/urandom", os.O_RDONLY)
+    seen.add(os.read(fd, 16))
+    os.close(fd)
+    fd = os.open("/dev/null", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    assert os.write(fd, b"x") == 1 and fcntl.fcntl(fd, fcntl.F_GETFL) & 3 == 1
+    os.close(fd)
+file = os.open("/tmp/file", os.O_RDWR | os.O_CREAT)
+for i in range(200):
+    fcntl.lockf(file, fcntl.LOCK_EX, 10, i)
+    other = os.dup(file)
+    os.dup2(file, other)
+    os.fchmod(file, 0o600 + i % 8)
+    assert not os.isatty(other)
+    os.fsync(file)
+    os.close(other)
+print(len(seen), os.fstat(file).st_mode & 7)
+"""
+
+
+def test_files_that_need_no_python(platform: str, one_user: Runner) -> None:
+    result = one_user.run("python3", "-c", FILES, flags=("--platform", platform, "--debug"))
+    served = re.search(r"answered by fast paths: (\d+)", result.err)
+    assert (result.status, result.out) == (0, "200 7\n") and served, result
+    assert int(served[1]) > 200 * 14
 
 
 def test_one_cpu(platform: str, one_user: Runner) -> None:

@@ -21,6 +21,24 @@ static void *sleeper(void *arg)
     return NULL;
 }
 
+static void *killer(void *arg UNUSED)
+{
+    usleep(100000);
+    MUST(kill(getpid(), SIGUSR1));
+    return NULL;
+}
+
+static void *stranger(void *arg UNUSED)
+{
+    MUST(syscall(SYS_setresuid, 12345, 12345, 12345)); /* of this thread alone */
+    SHOW(kill(getpid(), 0));
+    SHOW(kill(getpid(), SIGUSR1));
+    SHOW(syscall(SYS_tkill, gettid(), 0));
+    SHOW(syscall(SYS_tkill, gettid(), SIGUSR1));
+    SHOW(syscall(SYS_tgkill, getpid(), getpid(), SIGUSR1));
+    return NULL;
+}
+
 int main(void)
 {
     CASE("errors");
@@ -89,7 +107,18 @@ int main(void)
     kill(getpid(), SIGUSR1);
     MUST(pthread_sigmask(SIG_UNBLOCK, &set, NULL));
     say("calls %d", calls);
+    CASE("the first thread is disturbed, if it doesn't block it");
+    calls = 0;
+    pthread_create(&other, NULL, killer, NULL);
+    SHOW(nanosleep(&(struct timespec){.tv_sec = 20}, NULL));
+    pthread_join(other, NULL);
+    say("calls %d, in the thread %d", calls, in_thread);
     if (geteuid() == 0) {
+        CASE("threads of other users, in one process");
+        calls = 0;
+        pthread_create(&other, NULL, stranger, NULL);
+        pthread_join(other, NULL);
+        say("calls %d", calls);
         CASE("other users");
         pid_t victim = CHILD(gate_wait(gate));
         reap("stranger", CHILD({

@@ -76,6 +76,25 @@ int main(void)
     gate_open(gate);
     SHOW_IF(waitpid(pid, &status, 0) == pid);
     alarms(true, false);
+    CASE("wait4, and the SIGCHLD of the child that it waits for");
+    for (int i = 0; i < 2; i++) {
+        struct sigaction action = {.sa_handler = count, .sa_flags = i ? SA_RESTART : 0};
+        siginfo_t info;
+        MUST(sigaction(SIGCHLD, &action, NULL));
+        calls = 0;
+        pid = CHILD(usleep(30000); _exit(3));
+        SHOW_IF(waitpid(pid, &status, 0) == pid);
+        say("handler %d", calls);
+        pid = CHILD(usleep(30000); _exit(3));
+        SHOW(waitid(P_PID, (id_t)pid, &info, WEXITED));
+        say("handler %d", calls);
+        pid = CHILD(usleep(30000); kill(getpid(), SIGSTOP); _exit(3));
+        SHOW_IF(waitpid(pid, &status, WUNTRACED) == pid);
+        say("handler %d", calls);
+        MUST(kill(pid, SIGKILL));
+        SHOW_IF(waitpid(pid, &status, 0) == pid);
+    }
+    MUST(signal(SIGCHLD, SIG_DFL) == SIG_ERR ? -1 : 0);
     CASE("write to a full pipe");
     MUST(pipe(wake_pipe));
     MUST(fcntl(wake_pipe[1], F_SETFL, O_NONBLOCK));

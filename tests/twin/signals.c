@@ -222,8 +222,6 @@ static void by_helper(void)
     helper.how = (int)pick(5);
     helper.signo = any_signal();
     helper.mask = any_mask();
-    if (helper.how == 0) /* if both could take it, it would be the first here, but the second in a sandbox */
-        helper.mask |= ~mask_now();
     more = 0;
     /* The first thread takes what it takes while it waits here. */
     gate_open(helper.go);

@@ -195,9 +195,25 @@ def test_exec_by_root_gets_the_bounding_set() -> None:
     root.permitted = root.effective = 0
     new, secure = exec_credentials(root, PLAIN, 0, 0)
     assert new.permitted == new.effective == 1 << CAP_SETUID and not secure
+    root = root.copy()
     root.securebits = pr.SECBIT_NOROOT | pr.SECBIT_KEEP_CAPS
     new, _ = exec_credentials(root, PLAIN, 0, 0)
     assert new.permitted == 0 and new.securebits == pr.SECBIT_NOROOT
+
+
+def test_exec_of_a_plain_program_makes_new_ones_only_for_a_change() -> None:
+    user = Credentials(1000, 1000)
+    assert exec_credentials(user, PLAIN, 0, 0) == (user, False)
+    assert exec_credentials(user, PLAIN, 0, 0)[0] is user
+    changed = user.copy()
+    changed.euid = changed.fsuid = 7
+    first, secure = exec_credentials(changed, PLAIN, 0, 0)
+    assert first is not changed and secure and (first.suid, first.euid) == (7, 7)
+    assert exec_credentials(changed, PLAIN, 0, 0)[0] is first
+    again = first.copy()
+    again.egid = 5
+    assert exec_credentials(again, PLAIN, 0, 0)[0].egid == 5
+    assert exec_credentials(user, SETUID, 3, 0)[0].euid == 3
 
 
 def test_exec_keeps_ambient_unless_set_id() -> None:

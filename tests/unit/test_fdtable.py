@@ -8,11 +8,11 @@ from vfs_support import ROOT, FakeTask, run, tmpfs_context
 
 from sentry.abi.fcntl import F_RDLCK, F_WRLCK, O_CREAT, O_RDWR
 from sentry.fs import file as files
+from sentry.fs.file import drain_closed
 from sentry.fs.locks import flock, posix_lock
 from sentry.fs.opening import open_file
 from sentry.fs.pipe import open_pipe
 from sentry.kernel.fdtable import FDTable
-from sentry.platform.queue import drain_closed
 
 
 @pytest.fixture

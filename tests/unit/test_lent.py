@@ -12,7 +12,9 @@ from sentry._engine import lib
 from test_overlay import names, opened
 from vfs_support import ROOT, FakeTask, Gofer, outcome, run
 
+from gofer.messages import LISTED, Listing
 from sentry.fs import dcache, lent, modify, setup, spare
+from sentry.fs.gofer import ahead
 from sentry.fs.gofer.client import Client
 from sentry.fs.walk import walk
 
@@ -67,10 +69,8 @@ def read_first(fs, top=b"/d0", count=2):
 
 def engine_open(fs, task, top, name, fd):
     c = learnt(fs, top, name).spares
-    c.spare, c.pos, c.flags = spare.OPEN, 0, 0o100000
-    task.files._room[fd] = c
-    task.files.c.spares += 1
-    lib.descriptor_count += 1
+    c.spare, c.pos, c.flags, c.refs = spare.OPEN, 0, 0o100000, 1
+    lib.fd_table_put(task.files.c, fd, c, False)
     return c
 
 
@@ -140,7 +140,7 @@ def test_who_reads_one_after_the_other_is_lent_the_next(fs, monkeypatch):
         file = task.files.get(fd)
         assert file.c == c and file.refs == 1 and content(file) == name[1:] * 10
         assert file.inode is place(fs, b"/d0/" + name).inode and c.node == file.inode.c
-        task.files.close(fd, task)
+        task.files.close(fd)
         assert c.spare == spare.IDLE and place(fs, b"/d0/" + name).dentry.c.spares == c
     assert asked == []
     # The next directory begins with what was right here.
@@ -149,8 +149,20 @@ def test_who_reads_one_after_the_other_is_lent_the_next(fs, monkeypatch):
 
 def test_who_jumps_about_is_lent_nothing(fs):
     names(fs, b"/d0")
-    for number in (3, 17, 9, 1, 12):
-        opened(fs, b"/d0/f%d" % number).put()
+    listed = [name for _, kind, name in place(fs, b"/d0").inode.lower.listing.brief if kind == 8]
+    left, last = sorted(listed), listed[0]
+    while left:
+        left.remove(last)
+        opened(fs, b"/d0/" + last).put()
+        far = [
+            name
+            for name in left
+            if not 0 < listed.index(name) - listed.index(last) <= ahead.MAY_SKIP + 1
+            and not 0 < sorted(listed).index(name) - sorted(listed).index(last) <= ahead.MAY_SKIP + 1
+        ]
+        if not far:
+            break
+        last = far[0]
     assert not lent._batches
 
 
@@ -164,7 +176,7 @@ def test_a_name_that_python_looks_up_keeps_its_open_file(fs):
     assert c.node.nlink == 0 and c.spare == spare.LAST
     file = task.files.get(5)
     assert content(file) == name[1:] * 10 and file.path.dentry.deleted
-    task.files.close(5, task)
+    task.files.close(5)
     run(modify.rename(place(fs, b"/d0"), other, False, place(fs, b"/d1"), b"moved", False, 0, ROOT))
     moved = opened(fs, b"/d1/moved")
     assert content(moved) == other[1:] * 10
@@ -183,7 +195,7 @@ def test_an_open_file_outlives_all_its_names(fs, host):
     lib.dnode_unlearn_all(directory.c)
     assert c.spare == spare.LAST and c.node.size == len(name[1:] * 10)
     assert content(task.files.get(5)) == name[1:] * 10
-    task.files.close(5, task)
+    task.files.close(5)
 
 
 def test_a_lookup_that_finds_another_file_leaves_the_open_one_alone(fs):
@@ -195,7 +207,7 @@ def test_a_lookup_that_finds_another_file_leaves_the_open_one_alone(fs):
     assert c.spare == spare.LAST and not c.dnode
     file = task.files.get(5)
     assert file.inode is not other and content(file) == name[1:] * 10
-    task.files.close(5, task)
+    task.files.close(5)
 
 
 def test_only_so_many_are_lent(fs, monkeypatch):
@@ -207,10 +219,53 @@ def test_only_so_many_are_lent(fs, monkeypatch):
         read_first(fs, top)
         assert sum(batch.count for batch in lent._batches.values()) <= 30
     assert held.spare == spare.OPEN and content(task.files.get(5))
-    task.files.close(5, task)
+    task.files.close(5)
     spare.forget_all()
     dcache.shrink()
     fs.root.mount.fs.lower.foresight._seen.clear()
     for key in list(fs.root.mount.fs.lower.recent):
         fs.root.mount.fs.lower.drop_handles(key[0])
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_came_ahead_is_bounded(monkeypatch):
+    monkeypatch.setattr(ahead, "MAX_FORESEEN", 3)
+    monkeypatch.setattr(ahead, "MAX_FORESEEN_NAMES", 6)
+    monkeypatch.setattr(ahead, "MAX_FORESEEN_FILES", 4)
+    before = len(os.listdir("/proc/self/fd"))
+    seen = ahead.Foresight()
+
+    def foreseen(names, files):
+        entries = [LISTED.pack(*[0] * 12, 1, 8, 1) + b"%d" % n for n in range(names)]
+        fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(files)]
+        return ahead.Foreseen(Listing(b"".join(entries)), list(range(files)), fds)
+
+    for ino in range(5):
+        seen.add(ino, foreseen(1, 1))
+    assert [ino in seen for ino in range(5)] == [False, False, True, True, True]
+    seen.add(5, foreseen(5, 0))
+    assert [ino in seen for ino in range(6)] == [False] * 4 + [True, True]
+    seen.add(6, foreseen(0, 4))
+    assert 4 not in seen and 6 in seen
+    assert len(os.listdir("/proc/self/fd")) == before + 4
+    seen.add(6, foreseen(0, 0))
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert seen.take(6) and not seen.take(6)
+
+
+@pytest.mark.parametrize("order", ["listed", "sorted"])
+def test_the_window_follows_either_order_and_forgets_what_was_for_nothing(order):
+    names = [b"%d" % (n * 7 % 40) for n in range(40)]
+    listing = Listing(b"".join(LISTED.pack(*[0] * 12, len(name), 8, 1) + name for name in names))
+    memory, readers = ahead.Ahead(), ahead.Order(listing, 8)
+    assert readers.after(b"none", memory) == []
+    todo, opened, windows = names if order == "listed" else sorted(names), set(), []
+    for at, name in enumerate(todo):
+        if name not in opened:
+            came = readers.after(name, memory)
+            assert came == todo[at + 1 : at + 1 + len(came)]
+            opened.update(came)
+            windows.append(len(came))
+    assert windows == [0, 4, 8, 16, 7] and memory.start >= 16
+    memory.came([ahead.Foreseen(listing, [], []) for _ in range(8)])  # of which none was used
+    assert len(ahead.Order(listing, 8).after(todo[0], memory)) < 16

@@ -9,7 +9,7 @@ import errno
 
 import pytest
 from fakespace import FakeSpace
-from sentry._engine import ffi, lib
+from sentry._engine import lib
 from vfs_support import ROOT, FakeTask, run, tmpfs_context
 
 from sentry.abi.errors import SysError

@@ -299,14 +299,22 @@ def kick_program(ways):
             code.extend(b"\xb8" + struct.pack("<I", 400) + SYSCALL)
             code.extend(b"\x48\x3d" + struct.pack("<I", 401))  # cmp $401,%rax
             bad()
-        elif way == "patched":  # a trampoline: flags in eax, the number in r11, where to go on in rcx
+        elif way in ("patched", "clock"):
+            # a trampoline: flags in eax, the number in r11, where to go on in rcx
+            if way == "clock":  # answered by the vDSO
+                code.extend(b"\x31\xff")  # xor %edi,%edi
             code.extend(b"\x9f\x0f\x90\xc0")  # lahf; seto %al
-            code.extend(b"\x41\xbb" + struct.pack("<I", 402))  # mov $402,%r11d
+            code.extend(b"\x41\xbb" + struct.pack("<I", SYS.time if way == "clock" else 402))  # mov $…,%r11d
             code.extend(b"\x48\x8d\x0d" + struct.pack("<I", 10 + 3))  # lea after(%rip),%rcx
             code.extend(b"\x49\xbd" + struct.pack("<Q", PATCHED))  # mov $PATCHED,%r13
             code.extend(b"\x41\xff\xe5")  # jmp *%r13
-            code.extend(b"\x48\x3d" + struct.pack("<I", 403))
-            bad()
+            if way == "clock":
+                code.extend(b"\x48\xbf" + struct.pack("<Q", PATTERN + 7))
+                code.extend(b"\x48\x3d" + struct.pack("<I", 1_700_000_000) + b"\x0f\x9f\xc0\x84\xc0")
+                code.extend(b"\x75\x02\x0f\x0b")  # cmp $1700000000,%rax; setg %al; test %al,%al; jne +2; ud2
+            else:
+                code.extend(b"\x48\x3d" + struct.pack("<I", 403))
+                bad()
             code.extend(b"\x49\xbd" + struct.pack("<Q", PATTERN + 13))
         else:  # computing
             code.extend(b"\xb9\x64\x00\x00\x00\xff\xc9\x75\xfc")  # mov $100,%ecx; dec %ecx; jnz
@@ -327,8 +335,12 @@ NAMES = {5: "rbp", 6: "rsi", 7: "rdi", 2: "rdx", 10: "r10", 8: "r8", 9: "r9", 12
 
 
 @pytest.mark.parametrize(
-    "ways", [("yield",), ("call",), ("patched",), ("yield", "call", "patched", "compute", "yield", "patched")]
-)
+    "ways",
+    [
+        ("yield",), ("call",), ("patched",), ("clock",),
+        ("yield", "call", "clock", "patched", "compute", "yield", "clock", "patched"),
+    ],
+)  # fmt: skip
 def test_kicks_lose_nothing(guest, seeded, long_form, ways):
     """Kicks at random moments: every call is reported once, and no register changes."""
     kicks = 100_000 if long_form else 10_000

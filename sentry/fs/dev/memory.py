@@ -76,6 +76,8 @@ class RandomFile(File):
     """random and urandom differ only before the pool is filled, which the host's has been."""
 
     __slots__ = ()
+    fast_kind = lib.VFILE_RANDOM
+    fast_closing = CLOSE_LATER
 
     seekable = True
 

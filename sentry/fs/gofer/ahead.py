@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from gofer.messages import Listing
 
 FIRST, MOST = 4, 48
-#: Listings that came ahead and were not used yet, and descriptors among them.
-MAX_FORESEEN, MAX_FORESEEN_FILES = 96, 256
+#: How many may be left out by who still goes by the order.
+MAY_SKIP = 2
+#: Listings that came ahead and were not used yet, the names in them, and the descriptors that came along.
+MAX_FORESEEN, MAX_FORESEEN_NAMES, MAX_FORESEEN_FILES = 96, 8192, 256
 
 
 class Ahead:
@@ -55,7 +57,7 @@ class Ahead:
 class Order:
     """A directory's entries of one type (DT_…), and where its readers are."""
 
-    __slots__ = ("_expected", "_names", "_rank", "_window")
+    __slots__ = ("_expected", "_names", "_rank", "_which", "_window")
 
     def __init__(self, listing: Listing, kind: int) -> None:
         listed = [name for _, other, name in listing.brief if other == kind]
@@ -63,6 +65,7 @@ class Order:
         self._names = (listed, sorted(listed))
         self._rank = [{name: i for i, name in enumerate(names)} for names in self._names]
         self._expected = [-1, -1]
+        self._which = 0
         self._window = -1
 
     def came(self, count: int, ahead: Ahead) -> None:
@@ -76,18 +79,19 @@ class Order:
         at = [rank.get(name, -1) for rank in self._rank]
         if at[0] < 0:
             return []
-        which = 0
+        which = self._which
         if self._window < 0:
             ahead.judge()
             self._window = ahead.start
         else:
-            for which in (0, 1):
-                if 0 <= at[which] - self._expected[which] <= self._window + 1:
+            for which in (self._which, 1 - self._which):
+                if 0 <= at[which] - self._expected[which] <= MAY_SKIP:
                     self._window = min(max(self._window * 2, FIRST), MOST)
                     ahead.learn(self._window // 2)
                     break
             else:
                 which = self._window = 0
+        self._which = which
         names = self._names[which][at[which] + 1 : at[which] + 1 + self._window]
         self._expected = [i + 1 for i in at]
         self._expected[which] += len(names)
@@ -118,11 +122,11 @@ class Foreseen:
 class Foresight:
     """Listings that came ahead, by the directory's number."""
 
-    __slots__ = ("_files", "_seen")
+    __slots__ = ("_files", "_names", "_seen")
 
     def __init__(self) -> None:
         self._seen: dict[int, Foreseen] = {}
-        self._files = 0
+        self._files = self._names = 0
 
     def __contains__(self, ino: int) -> bool:
         return ino in self._seen
@@ -131,11 +135,17 @@ class Foresight:
         self.take(ino)
         self._seen[ino] = foreseen
         self._files += len(foreseen.files)
-        while len(self._seen) > MAX_FORESEEN or self._files > MAX_FORESEEN_FILES:
+        self._names += len(foreseen.listing.brief)
+        while (
+            len(self._seen) > MAX_FORESEEN
+            or self._files > MAX_FORESEEN_FILES
+            or self._names > MAX_FORESEEN_NAMES
+        ):
             self.take(next(iter(self._seen)))
 
     def take(self, ino: int) -> Foreseen | None:
         foreseen = self._seen.pop(ino, None)
         if foreseen is not None:
             self._files -= len(foreseen.files)
+            self._names -= len(foreseen.listing.brief)
         return foreseen

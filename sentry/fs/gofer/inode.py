@@ -59,8 +59,8 @@ _MAX32, _MAX64 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF
 WALKS, EARLY_SIZE, EARLY_BYTES = 2, 16384, 32768
 #: From how many files on those are opened that are in a directory when it is listed.
 AHEAD_SURE = 8
-#: How much of what directories hold is kept, over all of a tree: some 500 bytes a name.
-LISTED_NAMES, LISTED_DIRECTORIES = 16384, 1024
+#: How much of what directories hold is kept, over all of a tree: up to a kilobyte a name.
+LISTED_NAMES, LISTED_DIRECTORIES = 8192, 1024
 _SETATTR = {
     "mode": SETATTR_MODE,
     "uid": SETATTR_UID,
@@ -384,8 +384,11 @@ class GoferInode(Inode):
             if foreseen is not None:
                 fs.foresight.add(ino, foreseen)
         fs.ahead_lists.came([foreseen for foreseen in others if foreseen is not None])
-        if listed[0][0]:
-            raise SysError(listed[0][0])
+        error = listed[0][0]
+        if error in (errno.EMFILE, errno.ENFILE):
+            dcache.shrink()
+        elif error:
+            raise SysError(error)
         return first
 
     def lend(self, place: Path) -> None:
@@ -554,7 +557,9 @@ class GoferInode(Inode):
             at = [listing.at[other] for other in names[1:]]
             batch = lent.lend(place, listing.data, at, fds, above.finder(listing, place))
             self.fs.ahead.came([] if batch is None else [batch])
-        if first < 0 and first != -errno.EXDEV:
+        if first in (-errno.EMFILE, -errno.ENFILE):
+            dcache.shrink()
+        elif first < 0 and first != -errno.EXDEV:
             raise SysError(-first)
         return max(first, -1)
 
