@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def attack(runner: Runner, *command: str, flags: tuple[str, ...] = (), patience:
             env=environment,
             start_new_session=True,
         )
-        deadline, peak, sentry, namespace = time.monotonic() + patience, 0, 0, ""
+        deadline, peak, sentry, namespace, held = time.monotonic() + patience, 0, 0, "", -1
         while process.poll() is None:
             if time.monotonic() > deadline:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -103,9 +104,15 @@ def attack(runner: Runner, *command: str, flags: tuple[str, ...] = (), patience:
             if not sentry:
                 sentry = sentry_of(process.pid)
                 namespace = pid_namespace(sentry)
+                # As long as it is held, no other sandbox of this host gets its number.
+                with suppress(OSError):
+                    held = os.open(f"/proc/{sentry}/ns/pid", os.O_RDONLY)
             peak = max(peak, int(read_status(sentry).get("VmHWM", "0 kB").split()[0]) if sentry else 0)
             time.sleep(0.05)
-        assert not namespace or not members(namespace), "the sandbox has ended, and left processes behind"
+        left = members(namespace) if held >= 0 else []
+        if held >= 0:
+            os.close(held)
+        assert not left, "the sandbox has ended, and left processes behind"
         out.seek(0)
         err.seek(0)
         return Outcome(
