@@ -51,6 +51,13 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(_number, signal.SIG_DFL)
 
 
+def pytest_sessionfinish() -> None:
+    """Files that unit tests left open end before the modules that they need."""
+    files = sys.modules.get("sentry.fs.file")
+    if files is not None:
+        files.installed.clear()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the long forms of the tests that have one")
 
