@@ -61,7 +61,7 @@ struct thread {
     bool spread;           /* may run on every CPU (engine/placement.c) */
     bool brisk;            /* its last trap came within BRISK_NS of the resume */
     uint8_t quick;         /* of a spread thread: traps in a row within QUICK_NS of the resume */
-    uint8_t burst;         /* on `trap`: calls in a row that the engine has answered */
+    uint16_t burst;        /* on `trap`: calls that the engine has answered, less those that Python had to */
     uint64_t resumed_at;   /* CLOCK_MONOTONIC, ns; on `trap` ticks */
     bool kicked;           /* while it ran, and that was not reported yet: it must not park */
     struct parking parking;

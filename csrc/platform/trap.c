@@ -273,7 +273,7 @@ static void take(struct engine *e, struct thread *t, bool fast)
         }
     }
     t->delivering = false;
-    t->burst = 0;
+    place_slow(t);
     no_longer_kicked(e, t);
     thread_set_ready(e, t, kind);
 }

@@ -27,6 +27,7 @@ void place_unsettle(struct engine *e);
 void place_away(struct engine *e, struct thread *t);
 void place_home(struct engine *e, struct thread *t);
 void place_served(struct engine *e, struct thread *t);
+void place_slow(struct thread *t);
 bool place_check(struct engine *e, uint64_t now);
 bool place_wants_check(const struct engine *e);
 

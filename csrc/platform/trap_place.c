@@ -6,7 +6,7 @@
  *
  *   - a thread that runs for AWAY_NS without a trap may use every CPU (it is spread), and so may one that sleeps in the
  *     host's kernel, since nobody would see it wake;
- *   - so may one that makes call after call that the engine answers at once: with a CPU for each, both spin;
+ *   - so may one whose calls are mostly answered by the engine at once: with a CPU for each, both spin;
  *   - a thread that forks comes home, and its child starts there.
  *
  * The Sentry stays at home.  When somebody else wants that CPU, too (trap_yield), nobody is bound to any CPU for a
@@ -15,6 +15,7 @@
 #include "trap.h"
 
 #define BURST 200
+#define SLOW 24
 
 /* Home is where the Sentry first happens to run. */
 void place_settle(struct engine *e)
@@ -68,6 +69,12 @@ void place_served(struct engine *e, struct thread *t)
 {
     if (++t->burst >= BURST)
         place_away(e, t);
+}
+
+/* A call of its goes to Python, which takes as long as many others. */
+void place_slow(struct thread *t)
+{
+    t->burst = t->burst > SLOW ? t->burst - SLOW : 0;
 }
 
 /* Send away who has run for long; whether there was anybody. */
