@@ -203,6 +203,8 @@ def test_a_sentry_reads_no_file(tmp_path, flag):
     """Root's Sentry is nobody when it imports the kernel."""
     file = str(tmp_path / "bundle")
     for script in (WRITE, READ):
-        done = subprocess.run([sys.executable, "-P", "-c", script, file, flag], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", script, file, flag], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 100
