@@ -182,6 +182,5 @@ int guest_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, ui
 int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,
                      int prot);
 int guest_exit_thread(struct engine *e, struct guest_thread *g);
-void guest_come_home(struct engine *e, struct guest_thread *g);
 int64_t guest_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
                        int flags, int host_fd, uint64_t offset);

@@ -1,5 +1,5 @@
 /* Which platform it is, for the calls that Python makes. */
-#include "trap.h"
+#include "core.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -88,12 +88,6 @@ int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, co
                      int prot)
 {
     return e->trap ? trap_write_code(e, g, addr, data, size, prot) : -ENOSYS;
-}
-
-void guest_come_home(struct engine *e, struct guest_thread *g)
-{
-    if (e->trap)
-        place_home(e, of_guest(g));
 }
 
 int guest_exit_thread(struct engine *e, struct guest_thread *g)

@@ -95,9 +95,6 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if flags & CLONE_VM:
         thread = task.mm.space.new_thread(task.thread)
         mm = task.mm.get()
-        if flags & CLONE_VFORK:
-            task.thread.come_home()
-            thread.come_home()
     else:
         mm, thread = task.mm.fork(task.thread)
     if flags & CLONE_THREAD:

@@ -117,10 +117,6 @@ class Thread(ABC):
     def set_cred(self, cred: Any) -> None:
         """Its struct vcred.  Nothing is answered while one of the three is missing."""
 
-    def come_home(self) -> None:
-        """A hint: it is about to wait for somebody, or to be waited for, and not to compute."""
-        return None
-
     @abstractmethod
     def kick(self) -> None:
         """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call

@@ -160,9 +160,6 @@ class PtraceThread(Thread):
     def set_cred(self, cred: Any) -> None:
         self._c.cred = ffi.NULL if cred is None else cred
 
-    def come_home(self) -> None:
-        lib.guest_come_home(self._platform._engine, self._c)
-
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)
 
