@@ -65,6 +65,11 @@ void prefetch(struct record *r)
             return;
         size -= copy_in(window_of(r), from, size);
         break;
+    case NR_rt_sigaction:
+        from = g->rsi;
+        size = from ? 32 : 0; /* the kernel's struct sigaction */
+        size -= copy_in(window_of(r), from, size);
+        break;
     case NR_fcntl:
         from = g->rdx;
         size = 32; /* struct flock, of the six lock commands */
