@@ -40,11 +40,6 @@ int fast_sigaction(struct call *c)
     if (!hand || c->args[3] != SIGSET_SIZE || signo < 1 || signo > 64)
         return FAST_PASS;
     a = hand->actions + signo;
-    if (c->args[2]) {
-        memcpy(c->out, a, sizeof *a);
-        c->out_addr = c->args[2];
-        c->out_size = sizeof *a;
-    }
     if (c->args[1]) {
         if (BIT(signo) & UNBLOCKABLE || call_in(c, c->args[1], &new, sizeof new) < 0)
             return FAST_PASS;
@@ -52,10 +47,14 @@ int fast_sigaction(struct call *c)
         new.mask &= ~UNBLOCKABLE;
         if (ignores(&new, signo)) /* what is pending, as it may be even if it was ignored before, has to be thrown away */
             return FAST_PASS;
-        if (c->out_size) /* call_in may have used the same memory */
-            memcpy(c->out, a, sizeof *a);
-        *a = new;
     }
+    if (c->args[2]) { /* in the memory that the new one came in */
+        memcpy(c->out, a, sizeof *a);
+        c->out_addr = c->args[2];
+        c->out_size = sizeof *a;
+    }
+    if (c->args[1])
+        *a = new;
     return call_return(c, 0);
 }
 
