@@ -213,12 +213,15 @@ def renew() -> None:
     """Write the bundle, unless everything came from it."""
     if sys.dont_write_bytecode or _kernel or _bounds[0] == _bounds[1]:
         return
+    kernel = set(_order[_bounds[0] : _bounds[1]])
+    if not {name.rpartition(".")[0] for name in kernel} <= {*_order, *PACKAGES, "", __package__}:
+        return  # somebody had imported some of it before us: it would not be whole
     try:
         for name in OTHERS:
             __import__(name)
         fresh = f"{FILE}.{os.getpid()}"
         with open(fresh, "xb") as file:
-            file.write(b"".join(_content(set(_order[_bounds[0] : _bounds[1]]))))
+            file.write(b"".join(_content(kernel)))
         os.replace(fresh, FILE)
     except (OSError, ImportError):
         pass  # next time, or never: it is only faster

@@ -56,6 +56,20 @@ def write():
     bundle.renew()
 
 
+def test_a_part_that_was_there_before_keeps_it_from_being_written(package, monkeypatch):
+    os.unlink(bundle.FILE)
+    for name in ("bundled", "bundled.part", "bundled.other"):
+        sys.modules.pop(name, None)
+    monkeypatch.setattr(bundle, "PACKAGES", ("other",))
+    importlib.import_module("bundled")
+    sys.modules.pop("bundled.part")
+    monkeypatch.setattr(bundle, "_order", ["bundled.part"])
+    monkeypatch.setattr(bundle, "_bounds", (0, 1))
+    importlib.import_module("bundled.part")
+    bundle.renew()
+    assert not os.path.exists(bundle.FILE)
+
+
 def forget():
     for name in ("bundled", "bundled.part", "bundled.other"):
         sys.modules.pop(name, None)
