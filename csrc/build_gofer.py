@@ -14,7 +14,7 @@ ffibuilder.set_source(
     "gofer._native",
     '#include "native.h"',
     sources=["csrc/gofer/native.c"],
-    include_dirs=["csrc/gofer"],
-    depends=["csrc/gofer/native.h"],
+    include_dirs=["csrc/gofer", "csrc/abi"],
+    depends=["csrc/gofer/native.h", "csrc/abi/listed.h"],
     extra_compile_args=["-O2", "-Wall", "-Wextra"],
 )

@@ -3,6 +3,7 @@
  * (what is called when, and with which flags) is in gofer/localfs.py and gofer/confine.py. */
 #define _GNU_SOURCE
 #include "native.h"
+#include "listed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,15 +64,6 @@ struct linux_dirent64 {
     uint8_t type;
     char name[];
 };
-
-/* An entry of a listing (gofer/messages.py, LISTED), its name behind it. */
-struct listed {
-    uint64_t path, nlink, rdev, size, blocks;
-    int64_t atime, mtime, ctime;
-    uint32_t mode, uid, gid, blksize;
-    uint16_t name_size;
-    uint8_t type, known;
-} __attribute__((packed));
 
 static int64_t nanoseconds(const struct timespec *t)
 {

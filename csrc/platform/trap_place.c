@@ -82,6 +82,8 @@ bool place_check(struct engine *e, uint64_t now)
 {
     struct link *l;
     bool found = false;
+    if (e->one_cpu)
+        return false;
     for (l = e->running.next; l != &e->running; l = l->next) {
         struct thread *t = of_link(l);
         if (t->spread || now - t->resumed_at < AWAY_NS * e->ticks_per_us / 1000)

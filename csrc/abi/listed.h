@@ -1,7 +1,5 @@
-/* How a listing is laid out that came from the Gofer. */
-#ifndef SENTRY_LISTED_H
-#define SENTRY_LISTED_H
-
+/* How a listing is laid out: the Gofer writes it, the engine reads it. */
+#pragma once
 #include <stdint.h>
 
 /* An entry of a listing (gofer/messages.py, LISTED); the name stands behind it. */
@@ -12,5 +10,3 @@ struct listed {
     uint16_t name_size;
     uint8_t type, known;
 } __attribute__((packed));
-
-#endif
