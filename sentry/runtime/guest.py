@@ -10,7 +10,7 @@ from sentry import syscalls
 from sentry.abi.epoll import EPOLLIN
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFILE
-from sentry.abi.signal import SI_USER, SigInfo
+from sentry.abi.signal import SI_USER, SIGINT, SIGQUIT, SigInfo
 from sentry.fs import spare
 from sentry.fs.dentry import FsContext
 from sentry.fs.gofer import file as gofer_file
@@ -184,6 +184,8 @@ class Guest:
         """A signal that a person or the host's terminal meant for the program."""
         info = SigInfo(signo, SI_USER)
         foreground = self.tree.foreground()
+        if foreground is None and signo in (SIGINT, SIGQUIT):
+            foreground = group.pgrp  # Ctrl-C is for a shell's children, too
         if foreground is not None:
             self.kernel.signal_pgrp(foreground, signo, info)
         else:

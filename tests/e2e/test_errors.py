@@ -169,11 +169,20 @@ def test_sentry_dies(runner: Runner) -> None:
     assert b"Traceback" not in err and len(err.splitlines()) == 1, err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_signal_to_the_command_line(runner: Runner, number: signal.Signals) -> None:
-    """A signal sent to `sentry run` reaches the program; unhandled, it ends it with 128+N."""
+ALONE, WITH_CHILDREN = "echo up; exec sleep 1000", "echo up; sleep 1000 | cat; true"
+
+
+@pytest.mark.parametrize(
+    ("number", "script"),
+    [(signal.SIGTERM, ALONE), (signal.SIGINT, ALONE), (signal.SIGHUP, ALONE), (signal.SIGINT, WITH_CHILDREN)],
+)
+def test_signal_to_the_command_line(runner: Runner, number: signal.Signals, script: str) -> None:
+    """A signal sent to `sentry run` reaches the program; unhandled, it ends it with 128+N.
+
+    What Ctrl-C sends reaches a shell's children, too: the shell waits for them.
+    """
     process = subprocess.Popen(
-        runner.argv("sh", "-c", "echo up; exec sleep 1000"),
+        runner.argv("sh", "-c", script),
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
