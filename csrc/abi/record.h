@@ -89,6 +89,7 @@ struct shared_page {
     uint32_t crowded;    /* others want the CPUs, too: who yields waits for a time slice; sleep instead */
     uint32_t frame_size; /* what a signal frame takes of a stack, at most */
     uint32_t reserved;
+    uint64_t fp_features;  /* what XSAVE saves and XRSTOR loads */
     uint64_t clock_gettime;      /* address of the vDSO's function, 0 for none, */
     uint64_t clock_gettime_code; /* and its first 8 bytes: a guest may have put something else there */
 };

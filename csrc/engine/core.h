@@ -22,6 +22,7 @@
 
 #define PID_LIMIT (4 * 1024 * 1024) /* Linux's PID_MAX_LIMIT */
 #define XSTATE_MAX 16384
+#define XSTATE_SOFTWARE 464 /* 48 bytes that belong to the kernel: in a frame, in a regset, not in XSAVE */
 
 struct link {
     struct link *next, *prev;
@@ -111,6 +112,11 @@ struct engine {
     cpu_set_t home, everywhere;
     uint64_t next_check; /* CLOCK_MONOTONIC, ns */
 
+    /* what xstate.c has learnt */
+    uint32_t fpstate_size, mxcsr_mask;
+    uint64_t fp_features;
+    uint8_t fp_software[48];
+
     /* `trap` only */
     bool trap;       /* which platform this is */
     uint32_t impatience; /* how many stubs did not answer */
@@ -123,9 +129,6 @@ struct engine {
     uint32_t cpus, kicked_count;
     uint64_t ticks_per_us;          /* of the time stamp counter */
     uint64_t spin_until, next_look, crowded_until; /* ticks */
-    uint32_t fpstate_size, mxcsr_mask;
-    uint64_t fp_features;
-    uint8_t fp_software[48];
 };
 
 static inline struct thread *of_link(struct link *link)

@@ -13,7 +13,6 @@
 
 #define FP_MAGIC1 0x46505853u
 #define FP_MAGIC2 0x46505845u
-#define FP_SOFTWARE 464
 #define FXSAVE_SIZE 512
 #define EFLAGS_HANDLER_CLEARS (0x400ull | 0x100ull | 0x10000ull) /* DF TF RF */
 #define EFLAGS_RESTORED 0x50dd5ull
@@ -106,9 +105,9 @@ static int build(const struct guest_thread *g, const struct signal_frame *s, uin
     f->mask = s->mask;
     memcpy(f->info, s->info, SIGINFO_SIZE);
     software = (struct fp_software){.magic1 = FP_MAGIC1, .extended_size = (uint32_t)size + 4, .size = (uint32_t)size};
-    memcpy(&software.features, state + FP_SOFTWARE, 8);
-    memset(state + FP_SOFTWARE, 0, FXSAVE_SIZE - FP_SOFTWARE);
-    memcpy(state + FP_SOFTWARE, &software, sizeof software);
+    memcpy(&software.features, state + XSTATE_SOFTWARE, 8);
+    memset(state + XSTATE_SOFTWARE, 0, FXSAVE_SIZE - XSTATE_SOFTWARE);
+    memcpy(state + XSTATE_SOFTWARE, &software, sizeof software);
     memcpy(buffer + (fp - at), state, (size_t)size);
     memcpy(buffer + (fp - at) + size, &magic2, sizeof magic2);
     *where = at;
@@ -177,10 +176,10 @@ static uint32_t read_fp(struct call *c, uint64_t fp, const uint8_t *now, uint32_
     uint64_t enabled;
     if (memory_read(c->t->g.tgid, fp, state, size) != (int64_t)size)
         return 0;
-    memcpy(&software, state + FP_SOFTWARE, sizeof software);
+    memcpy(&software, state + XSTATE_SOFTWARE, sizeof software);
     if (software.magic1 != FP_MAGIC1 || software.size != size || software.extended_size < size)
         return 0;
-    memcpy(state + FP_SOFTWARE, now + FP_SOFTWARE, 8);
+    memcpy(state + XSTATE_SOFTWARE, now + XSTATE_SOFTWARE, 8);
     memcpy(&enabled, state + FXSAVE_SIZE, 8);
     enabled &= software.features;
     memcpy(state + FXSAVE_SIZE, &enabled, 8);
@@ -208,7 +207,7 @@ int fast_sigreturn(struct call *c)
     size = get_fp(c->e, g, now);
     if (size < FXSAVE_SIZE + 64 || !read_fp(c, u.context.fp, now, (uint32_t)size, state))
         return FAST_PASS;
-    if ((memcmp(now, state, FP_SOFTWARE) || memcmp(now + FXSAVE_SIZE, state + FXSAVE_SIZE, (size_t)size - FXSAVE_SIZE)) &&
+    if ((memcmp(now, state, XSTATE_SOFTWARE) || memcmp(now + FXSAVE_SIZE, state + FXSAVE_SIZE, (size_t)size - FXSAVE_SIZE)) &&
         set_fp(c->e, g, state, (uint32_t)size) < 0)
         return FAST_PASS;
     r->r8 = u.context.r8, r->r9 = u.context.r9, r->r10 = u.context.r10, r->r11 = u.context.r11;

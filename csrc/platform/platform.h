@@ -26,3 +26,6 @@ PLATFORM(trap);
 
 int trap_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,
                     int prot);
+
+/* Before any other call about FP state; `g` is traced and stopped.  -ENOSYS: a CPU without XSAVE. */
+int xstate_learn(struct engine *e, const struct guest_thread *g);

@@ -15,11 +15,9 @@
 #include "stub.h"
 #include "trace.h"
 
-#include <elf.h>
 #include <linux/audit.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 
@@ -352,20 +350,3 @@ int ptrace_reap(struct engine *e)
 }
 
 /* Bytes of the XSAVE area (standard format) put into buffer. */
-int ptrace_get_fpstate(struct guest_thread *g, void *buffer, uint32_t size)
-{
-    struct iovec iov = {buffer, size};
-    int r;
-    if (g->state != THREAD_STOPPED)
-        return -ESRCH;
-    r = trace(PTRACE_GETREGSET, g->pid, NT_X86_XSTATE, &iov);
-    return r < 0 ? r : (int)iov.iov_len;
-}
-
-int ptrace_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size)
-{
-    struct iovec iov = {(void *)buffer, size};
-    if (g->state != THREAD_STOPPED)
-        return -ESRCH;
-    return trace(PTRACE_SETREGSET, g->pid, NT_X86_XSTATE, &iov);
-}

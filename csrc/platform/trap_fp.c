@@ -18,8 +18,6 @@ static uint64_t fp_area(const struct engine *e, const struct thread *t)
     return area;
 }
 
-#define SOFTWARE 464 /* 48 bytes that belong to the kernel: in a frame, in a regset, not in XSAVE */
-
 int trap_get_fpstate(struct guest_thread *g, void *buffer, uint32_t size)
 {
     struct thread *t = of_guest(g);
@@ -41,7 +39,7 @@ int trap_get_fpstate(struct guest_thread *g, void *buffer, uint32_t size)
             return -ESRCH;
     }
     memcpy(buffer, from, e->fpstate_size);
-    memcpy((char *)buffer + SOFTWARE, e->fp_software, sizeof e->fp_software);
+    memcpy((char *)buffer + XSTATE_SOFTWARE, e->fp_software, sizeof e->fp_software);
     return (int)e->fpstate_size;
 }
 
@@ -74,7 +72,7 @@ int trap_set_fpstate(struct guest_thread *g, const void *buffer, uint32_t size)
         char *to = (char *)t->record + area;
         if (!area)
             return -ESRCH;
-        memcpy(to, buffer, SOFTWARE);
+        memcpy(to, buffer, XSTATE_SOFTWARE);
         memcpy(to + 512, (const char *)buffer + 512, size - 512);
         return 0;
     }

@@ -337,6 +337,8 @@ static int map_shared(struct boot *b)
         at = call(b, SYS_dup2, (uint64_t)e->bell, BELL_FD, 0, 0, 0);
     if (at < 0)
         return (int)at;
+    e->shared->fp_features = e->fp_features;
+    e->shared->frame_size = e->fpstate_size + FRAME_REST;
     b->t->record_fd = e->zygote_record_fd;
     e->zygote_record_fd = -1;
     b->t->first_record = RECORDS_BASE;
@@ -348,24 +350,6 @@ static int map_shared(struct boot *b)
     r->state = RECORD_BIRTH;
     r->self = RECORDS_BASE;
     r->path = PATH_DIRECT;
-    return 0;
-}
-
-/* What the FP state of a fresh program says of this CPU. */
-static int learn_fpstate(struct boot *b)
-{
-    static uint8_t state[XSTATE_MAX];
-    struct engine *e = b->e;
-    int size = ptrace_get_fpstate(&b->t->g, state, sizeof state);
-    if (size < 576)
-        return size < 0 ? size : -ENOSYS;
-    e->fpstate_size = (uint32_t)size;
-    e->shared->frame_size = (uint32_t)size + FRAME_REST;
-    memcpy(&e->mxcsr_mask, state + 28, sizeof e->mxcsr_mask);
-    if (!e->mxcsr_mask)
-        e->mxcsr_mask = 0xffbf;
-    memcpy(e->fp_software, state + 464, sizeof e->fp_software);
-    memcpy(&e->fp_features, state + 464, sizeof e->fp_features);
     return 0;
 }
 
@@ -411,7 +395,7 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
         r = start(&b, stub_fd);
     if (r < 0)
         return r;
-    r = e->trap ? learn_fpstate(&b) : 0;
+    r = xstate_learn(e, &b.t->g);
     if (r == 0 && e->trap)
         r = map_shared(&b);
     if (r == 0 && e->trap)

@@ -271,11 +271,12 @@ cmpxchg_end:
         mov     %eax, %eax
         ret
 
-/* long stub_xrstor(area): 0, or -1 where the CPU refuses it. */
+/* long stub_xrstor(area, features): 0, or -1 where the CPU refuses it. */
         .globl  stub_xrstor
 stub_xrstor:
-        mov     $-1, %eax
-        mov     $-1, %edx
+        mov     %esi, %eax
+        mov     %rsi, %rdx
+        shr     $32, %rdx
         .globl  xrstor_start
 xrstor_start:
         xrstor64 (%rdi)

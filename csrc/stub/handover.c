@@ -77,7 +77,7 @@ static void load_others(struct record *r)
     uint64_t gs = g->gs_base ? g->gs_base : (uint64_t)r;
     if (r->fp_load) {
         r->fp_load = 0;
-        stub_xrstor((const uint8_t *)r + RECORD_FP_LOAD);
+        stub_xrstor((const uint8_t *)r + RECORD_FP_LOAD, shared->fp_features);
     }
     if (get_fs() != g->fs_base)
         __asm__ volatile("wrfsbase %0" ::"r"(g->fs_base));

@@ -64,7 +64,7 @@ int64_t stub_probe(uint64_t addr);
 int64_t stub_store(uint64_t addr, uint64_t value);
 int64_t stub_is_code(uint64_t addr, uint64_t code);
 int64_t stub_cmpxchg(uint64_t addr, uint32_t expected, uint32_t wanted);
-int64_t stub_xrstor(const void *area);
+int64_t stub_xrstor(const void *area, uint64_t features);
 int64_t stub_clone(uint64_t flags, uint64_t child, uint64_t offset, uint64_t parent_tid);
 int64_t stub_futex(struct record *r, uint64_t addr, uint64_t op, uint64_t value, uint64_t timeout, uint64_t addr2,
                    uint64_t value3);

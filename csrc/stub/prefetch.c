@@ -23,7 +23,9 @@ void save_fp(struct record *r)
 {
     if (r->fp_saved)
         return;
-    __asm__ volatile("xsave64 (%0)" ::"r"((uint8_t *)r + RECORD_FP_SAVED), "a"(-1), "d"(-1) : "memory");
+    __asm__ volatile("xsave64 (%0)" ::"r"((uint8_t *)r + RECORD_FP_SAVED), "a"((uint32_t)shared->fp_features),
+                     "d"((uint32_t)(shared->fp_features >> 32))
+                     : "memory");
     set(&r->fp_saved, 1);
 }
 

@@ -224,9 +224,44 @@ static void threads_compute(void)
     SHOW_IF(both[0] == alone && both[1] == alone);
 }
 
+/* The FP area as a program reads it: a CPU with AMX has more features than a frame. */
+static void fp_area(int signo UNUSED, siginfo_t *info UNUSED, void *context)
+{
+    const char *area = (const char *)((ucontext_t *)context)->uc_mcontext.fpregs;
+    struct {
+        uint32_t magic1, extended_size;
+        uint64_t features;
+        uint32_t size;
+    } __attribute__((packed)) software;
+    uint64_t present;
+    uint32_t magic2;
+    memcpy(&software, area + 464, sizeof software);
+    memcpy(&present, area + 512, sizeof present);
+    memcpy(&magic2, area + software.size, sizeof magic2);
+    say("FP area: %x, %u of %u bytes, features %" PRIx64 ", then %x", software.magic1, software.size,
+        software.extended_size, software.features, magic2);
+    SHOW_IF(present & ~software.features);
+}
+
+static void sizes(void)
+{
+    CASE("the FP area");
+    handle_flags(SIGUSR1, fp_area, 0);
+    raise(SIGUSR1);
+    raise(SIGUSR1);
+    kill(getpid(), SIGUSR1);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    raise(SIGUSR1);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
 int main(void)
 {
     alternate();
+    sizes();
     jumps();
     vectors();
     registers();
