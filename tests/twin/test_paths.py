@@ -67,8 +67,11 @@ def check(runner: Runner, program: Path, work_dir: Path, seed: int, steps: int, 
     same("native and sandboxed", native.out, fast)
 
 
-# A tmpfs, and the overlay.  The overlay shows the host's files: the name is one that nobody has.
-@pytest.mark.parametrize("place", ["/dev/shm/fresh", f"/var/tmp/fresh-{uuid.uuid4()}"], ids=["tmpfs", "overlay"])
+# The overlay shows the host's files: the name is one that nobody has.
+PLACES = {"tmpfs": "/dev/shm/fresh", "overlay": f"/var/tmp/fresh-{uuid.uuid4()}"}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
 @pytest.mark.parametrize("seed", SEEDS)
 def test_paths(seed: int, place: str, runner: Runner, program: Path, work_dir: Path) -> None:
     check(runner, program, work_dir, seed, STEPS, place)
