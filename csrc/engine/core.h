@@ -70,6 +70,8 @@ struct thread {
     /* `trap` only */
     struct record *record;  /* mapped here, */
     uint64_t record_at;     /* and there */
+    bool partial;           /* of g.regs only a call's number and arguments are right: thread_whole_regs */
+    uint32_t in_size, probed_size; /* record.in_size and probed_size of the trap */
     uint32_t record_number; /* its place in the process's memfd */
     bool gone;              /* its process is dead */
     bool delivering;        /* a fast path's result is on its way, */
@@ -186,6 +188,7 @@ bool placement_try_yield(struct engine *e);
 #define PLACEMENT_PERIOD_NS 20000000ull
 
 /* platform/trap.c */
+void thread_whole_regs(struct thread *t);
 int trap_init(struct engine *e);
 int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max);
 void thread_died(struct engine *e, struct thread *t);

@@ -51,10 +51,17 @@ static uint8_t *record_window(const struct thread *t)
     return (uint8_t *)t->record + RECORD_WINDOW;
 }
 
+/* How many of the bytes at `addr` the stub has put into the window. */
+static uint32_t size_in(const struct call *c, uint64_t addr)
+{
+    const struct thread *t = c->t;
+    int at = t->record ? argument_in((uint32_t)c->nr) : -1;
+    return at >= 0 && c->args[at] == addr && t->in_size <= CALL_WINDOW && is_guest_range(addr, t->in_size) ? t->in_size : 0;
+}
+
 int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 {
-    const struct record *r = c->t->record;
-    if (r && r->in_addr == addr && size <= r->in_size && size <= CALL_WINDOW && is_guest_range(addr, size)) {
+    if (size && size <= size_in(c, addr)) {
         memcpy(buffer, record_window(c->t), size);
         return 0;
     }
@@ -63,10 +70,9 @@ int call_in(struct call *c, uint64_t addr, void *buffer, uint32_t size)
 
 int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit)
 {
-    const struct record *r = c->t->record;
-    uint32_t size = r ? *(const volatile uint32_t *)&r->in_size : 0, done = 0;
+    uint32_t size = size_in(c, addr), done = 0;
     const char *nul;
-    if (size && size <= limit && size <= CALL_WINDOW && r->in_addr == addr && is_guest_range(addr, size)) {
+    if (size && size <= limit) {
         memcpy(buffer, record_window(c->t), size);
         nul = memchr(buffer, 0, size);
         if (nul)
@@ -88,10 +94,10 @@ int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit)
 
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
 {
-    const struct record *r = c->t->record;
     if (size > CALL_WINDOW)
         return NULL;
-    if (r && r->in_addr == addr && size <= r->in_size && is_guest_range(addr, size))
+    call_is_far(c, size);
+    if (size && size <= size_in(c, addr))
         return record_window(c->t);
     return call_in(c, addr, input, size) == 0 ? input : NULL;
 }
@@ -105,19 +111,24 @@ struct vfile *call_file(struct call *c, uint64_t fd)
     return table && number < table->size ? table->files[number] : NULL;
 }
 
+/* Where the memory begins that the stub has tried to write to. */
+static uint64_t probed_addr(const struct call *c)
+{
+    return c->nr == SYS_kill || c->nr == SYS_tkill || c->nr == SYS_tgkill ? c->t->record->probed_addr : c->args[1];
+}
+
 /* True once the guest has what the handler left in c->out; on `trap`, once it is on its way. */
 static bool deliver(struct call *c)
 {
     struct thread *t = c->t;
     if (c->out_size == 0)
         return true;
-    if (t->record) {
-        const struct record *r = t->record;
-        uint64_t before = c->out_addr - r->probed_addr;
+    if (t->record && c->out == record_window(t)) {
+        uint64_t before = c->out_addr - probed_addr(c);
         if (!is_guest_range(c->out_addr, c->out_size))
             return false;
         /* What can't be taken back is only done where the stub has found that the memory is there. */
-        if (c->undo && (before > RECORD_WINDOW_SIZE || before + c->out_size > r->probed_size))
+        if (c->undo && (before > RECORD_WINDOW_SIZE || before + c->out_size > t->probed_size))
             return false;
         t->record->out_addr = c->out_addr;
         t->record->out_size = c->out_size;

@@ -6,7 +6,7 @@
  * starts from the beginning.
  *
  * Guest memory: call_in copies from the guest, once.  A handler that has bytes for the guest writes them to
- * c->out and sets out_addr and out_size; the platform delivers them before the program goes on.  If they can't be
+ * c->out, or sets that to where they are, and out_addr and out_size; they are delivered before the program goes on.  If they can't be
  * delivered (a bad address), c->undo takes the side effects back and Python gets the call.
  */
 #pragma once
@@ -55,6 +55,9 @@ int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit);
 /* `size` <= CALL_WINDOW bytes of the guest, good until the call ends or c->out is written to; NULL for EFAULT.  The
  * guest may change them meanwhile: for what is only passed on, and looked at by nobody. */
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size);
+
+/* distance.c: `size` bytes had better not go through the record's window; put them anywhere and c->out there. */
+bool call_is_far(const struct call *c, uint32_t size);
 
 /* The file of a descriptor, NULL if nothing is open there (or the thread has no table). */
 struct vfile *call_file(struct call *c, uint64_t fd);

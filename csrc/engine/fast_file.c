@@ -47,6 +47,8 @@ static bool in_offsets(int64_t offset, uint64_t count)
     return offset >= 0 && offset <= INT64_MAX - (int64_t)count;
 }
 
+static uint8_t gathered[CALL_LARGE]; /* bytes on their way that are too many for the window */
+
 /* Reading */
 
 /* Inode.touch_atime: as relatime does. */
@@ -121,13 +123,12 @@ static void undo_read(struct call *c)
 static int read_large(struct call *c, struct vfile *f, const struct iovec *vectors, int count, uint64_t total,
                       const int64_t *offset)
 {
-    static uint8_t buffer[CALL_LARGE];
     int64_t from = offset ? *offset : f->pos, done, given = 0;
     uint32_t size = total > CALL_LARGE ? CALL_LARGE : (uint32_t)total;
     const uint8_t *at;
     if (!in_offsets(from, total))
         return FAST_PASS;
-    done = fetch(f, buffer, size, from, &at);
+    done = fetch(f, gathered, size, from, &at);
     if (done < 0 || (done == size && total > size))
         return FAST_PASS;
     for (int i = 0; i < count && given < done; i++) {
@@ -153,6 +154,7 @@ static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t co
     int64_t from = offset ? *offset : f->pos, done, before = f->pos;
     uint32_t size = count > CALL_WINDOW ? CALL_WINDOW : (uint32_t)count;
     const uint8_t *at;
+    bool is_far;
     if (!is_bytes(f) || !vfile_readable(f) || !is_user_range(addr, count) || !in_offsets(from, count))
         return FAST_PASS;
     if (f->kind == VFILE_NULL || count == 0)
@@ -161,13 +163,14 @@ static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t co
         struct iovec vector = {(void *)addr, count};
         return read_large(c, f, &vector, 1, count, offset);
     }
-    done = fetch(f, c->out, size, from, &at);
+    is_far = call_is_far(c, size);
+    done = fetch(f, is_far ? gathered : c->out, size, from, &at);
     if (done < 0 || (count > size && done == size))
         return FAST_PASS;
-    if (at != c->out && c->t->record)
+    if (at != c->out && c->t->record && !is_far)
         memcpy(c->out, at, (size_t)done);
     else
-        c->out = (uint8_t *)at; /* the platform takes them from where they are */
+        c->out = (uint8_t *)at; /* the host takes them from where they are */
     finish_read(c, f, from, done, offset);
     if (f->pos != before) {
         c->undo = undo_read;
@@ -228,8 +231,6 @@ int fast_readv(struct call *c)
 }
 
 /* Writing */
-
-static uint8_t gathered[CALL_LARGE];
 
 static int64_t write_tmpfs(struct tmpfs_data *data, const uint8_t *buffer, uint32_t size, int64_t offset)
 {

@@ -72,6 +72,7 @@ static int run_handler(struct call *c, int32_t signo, int32_t code)
     s.handler = a->handler;
     s.restorer = a->restorer;
     s.mask = mask;
+    thread_whole_regs(c->t);
     s.stack = g->regs.rsp - 128; /* the red zone */
     s.alt_flags = SS_DISABLE;
     if (call_push_frame(c, &s) < 0)

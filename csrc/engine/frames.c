@@ -152,6 +152,7 @@ int call_push_frame(struct call *c, const struct signal_frame *s)
     struct guest_thread *g = &c->t->g;
     uint64_t at;
     int size;
+    thread_whole_regs(c->t);
     before = g->regs;
     mask_before = g->hot->sigmask;
     size = get_fp(c->e, g, state); /* no order: the stub has saved it before it came */
@@ -199,6 +200,7 @@ int fast_sigreturn(struct call *c)
     } u;
     int size;
     _Static_assert(sizeof u == UCONTEXT_SIZE, "without padding");
+    thread_whole_regs(c->t);
     if (g->hot->altstack || call_in(c, r->rsp, &u, sizeof u) < 0)
         return FAST_PASS;
     u.mask &= ~UNBLOCKABLE;

@@ -158,6 +158,7 @@ void parking_interrupt(struct engine *e, struct thread *t)
         parking_report(e, t);
         return;
     }
+    thread_whole_regs(t);
     t->g.regs.rax = t->parking.progress ? t->parking.progress : (uint64_t)-EINTR;
     parking_end(t);
     thread_set_ready(e, t, ENGINE_KICKED);
@@ -166,6 +167,7 @@ void parking_interrupt(struct engine *e, struct thread *t)
 /* The call becomes Python's: a trap like any other, with what has been done of it. */
 void parking_report(struct engine *e, struct thread *t)
 {
+    thread_whole_regs(t);
     t->g.progress = t->parking.progress;
     t->g.deadline = t->parking.deadline;
     parking_end(t);

@@ -37,6 +37,19 @@ static uint64_t ticks(void)
     return __builtin_ia32_rdtsc();
 }
 
+/* The registers that a plain call doesn't need; those that were read already stay. */
+void thread_whole_regs(struct thread *t)
+{
+    struct guest_regs *g = &t->g.regs, call = *g;
+    if (!t->partial || !t->record)
+        return;
+    t->partial = false;
+    *g = t->record->regs;
+    g->orig_rax = call.orig_rax;
+    g->rdi = call.rdi, g->rsi = call.rsi, g->rdx = call.rdx;
+    g->r10 = call.r10, g->r8 = call.r8, g->r9 = call.r9;
+}
+
 void trap_store_state(struct thread *t, uint32_t state)
 {
     struct record *r = t->record;
@@ -87,13 +100,13 @@ int trap_init(struct engine *e)
     return 0;
 }
 
-/* Let the thread run on as its record says. */
-static void go(struct engine *e, struct thread *t)
+/* Let the thread run on as its record says: RECORD_RUN or RECORD_ANSWER. */
+static void go(struct engine *e, struct thread *t, uint32_t state)
 {
     if (!e->pinned)
         place_away(e, t);
     t->resumed_at = ticks();
-    trap_store_state(t, RECORD_RUN);
+    trap_store_state(t, state);
     thread_set_running(e, t);
     e->spin_until = t->resumed_at + SPIN_NS * e->ticks_per_us / 1000;
 }
@@ -110,7 +123,7 @@ int trap_resume(struct engine *e, struct guest_thread *g)
     regs_sanitize(&t->record->regs, &g->regs);
     t->record->out_size = 0;
     t->record->kick = 0; /* the kernel has looked at what it was for */
-    go(e, t);
+    go(e, t, RECORD_RUN);
     return 0;
 }
 
@@ -166,6 +179,23 @@ static void check_kicked(struct engine *e)
     }
 }
 
+/* The line of a plain call.  Whoever was interrupted for it left the rest of the registers in a frame: that took long anyway. */
+static bool read_call(struct thread *t)
+{
+    const struct record *r = t->record;
+    struct guest_regs *g = &t->g.regs;
+    uint32_t nr = r->nr;
+    t->in_size = r->in_size;
+    t->probed_size = r->probed_size;
+    if (r->path != PATH_DIRECT || nr == NR_OTHER)
+        return false;
+    g->orig_rax = nr;
+    g->rdi = r->args[0], g->rsi = r->args[1], g->rdx = r->args[2];
+    g->r10 = r->args[3], g->r8 = r->args[4], g->r9 = r->args[5];
+    t->partial = true;
+    return true;
+}
+
 /* The thread has trapped: copy what it says, once.  ENGINE_*. */
 static int read_trap(struct thread *t)
 {
@@ -178,6 +208,9 @@ static int read_trap(struct thread *t)
             return ENGINE_KICKED;
         return ENGINE_COPY_FAULT;
     }
+    if (kind == ENGINE_SYSCALL && read_call(t))
+        return ENGINE_SYSCALL;
+    t->partial = false;
     g->regs = r->regs;
     if (kind == ENGINE_FAULT) {
         g->signo = r->signo;
@@ -207,9 +240,11 @@ static int resume_served(struct engine *e, struct guest_thread *g)
         thread_set_ready(e, t, ENGINE_DEAD);
         return 0;
     }
-    t->record->regs.rax = g->regs.rax;
+    t->record->result = (int64_t)g->regs.rax;
+    if (!t->delivering)
+        t->record->out_size = 0;
     g->regs.rax = g->regs.orig_rax; /* in case that the delivery fails */
-    go(e, t);
+    go(e, t, RECORD_ANSWER);
     return 0;
 }
 
@@ -224,7 +259,7 @@ static void jump(struct engine *e, struct thread *t)
     if (!t->delivering)
         t->record->out_size = 0;
     t->record->kick = 0; /* no kick was under way */
-    go(e, t);
+    go(e, t, RECORD_RUN);
 }
 
 /* A fast path may serve it: then it is already running again.  Not after a kick, which go() would forget. */
@@ -234,7 +269,8 @@ static void take(struct engine *e, struct thread *t, bool fast)
     bool kicked = t->kicked_at != 0;
     if (kind == ENGINE_SITE && !(fast && is_hot(t))) {
         e->running_count--;
-        go(e, t);
+        t->record->out_size = 0;
+        go(e, t, RECORD_RUN);
         return;
     }
     if (kind == ENGINE_SITE || (kind == ENGINE_SYSCALL && is_hot(t))) {
@@ -273,6 +309,7 @@ static void take(struct engine *e, struct thread *t, bool fast)
         }
     }
     t->delivering = false;
+    thread_whole_regs(t);
     place_slow(t);
     no_longer_kicked(e, t);
     thread_set_ready(e, t, kind);

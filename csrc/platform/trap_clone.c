@@ -155,14 +155,14 @@ static int clone_once(struct engine *e, struct guest_thread *g, int thread, cons
     child->spread = t->spread;
     r = make_child_record(t, child, thread);
     if (r == 0) {
-        child->record->order_nr = first ? SYS_mmap : 0;
+        child->record->nr = first ? SYS_mmap : 0;
         if (first)
-            memcpy(child->record->order_args, first, sizeof child->record->order_args);
+            memcpy(child->record->args, first, sizeof child->record->args);
     }
     if (r == 0)
         r = clone_order(e, t, child, thread);
     if (r >= 0 && first)
-        r = child->record->order_result;
+        r = child->record->result;
     if (r < 0)
         goto fail;
     child->g.regs = g->regs;

@@ -143,9 +143,11 @@ static int give(struct thread *t, uint64_t nr, const uint64_t args[6], uint32_t 
     struct record *r = t->record;
     if (t->g.state != THREAD_STOPPED || !r)
         return t->g.state == THREAD_RUNNING ? -EBUSY : -ESRCH;
-    r->order_nr = nr;
-    r->order_lends = lends;
-    memcpy(r->order_args, args, sizeof r->order_args);
+    if (nr > UINT16_MAX)
+        return -ENOSYS; /* as the host's kernel would say */
+    r->nr = (uint16_t)nr;
+    r->lends = lends;
+    memcpy(r->args, args, sizeof r->args);
     trap_is_beside(t->engine, t);
     trap_store_state(t, RECORD_ORDER);
     return 0;
@@ -156,7 +158,7 @@ int64_t trap_order(struct engine *e, struct thread *t, uint64_t nr, const uint64
     int r = give(t, nr, args, 0);
     if (r == 0)
         r = trap_await_done(e, t);
-    return r < 0 ? r : t->record->order_result;
+    return r < 0 ? r : t->record->result;
 }
 
 /* A kick that was sent before the thread trapped may arrive only now, and interrupt it: again. */
@@ -171,7 +173,7 @@ int64_t trap_notified_order(struct engine *e, struct thread *t, uint64_t nr, con
         if (r == 0)
             r = await_done(e, t, n);
         if (r == 0)
-            r = t->record->order_result;
+            r = t->record->result;
     } while (r == -EINTR && tries++ < 8);
     return r;
 }

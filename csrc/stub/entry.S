@@ -144,7 +144,7 @@ window_signal_end:
 /* The stub's stack, as it was when the guest was left; rbx: the record. */
         .macro  fresh_stack
         lea     RECORD_STACK_TOP(%rbx), %rsp
-        cmpl    $PATH_SIGNAL, R_PATH(%rbx)
+        cmpb    $PATH_SIGNAL, R_PATH(%rbx)
         jne     1f
         mov     R_FRAME(%rbx), %rsp
         sub     $256, %rsp

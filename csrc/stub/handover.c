@@ -27,14 +27,22 @@ static bool is_engines_turn(uint32_t state)
     return state == RECORD_TRAPPED || state == RECORD_DONE || state == RECORD_PARKED;
 }
 
+/* Written only where it changes: the engine looks at it all the time. */
+static uint32_t say_where(struct record *r)
+{
+    uint32_t cpu = current_cpu();
+    if (r->cpu != cpu)
+        set(&r->cpu, cpu);
+    return cpu;
+}
+
 /* Until the engine has changed the state. */
 static uint32_t await_engine(struct record *r)
 {
     uint32_t state = get(&r->state), i, yields = 0;
     uint64_t end = 0;
     while (is_engines_turn(state) && state != RECORD_PARKED) {
-        uint32_t cpu = current_cpu();
-        set(&r->cpu, cpu);
+        uint32_t cpu = say_where(r);
         if (cpu == get(&shared->engine_cpu)) {
             /* When we are back, it has had its turn. */
             if (yields++ == YIELDS || get(&shared->crowded))
@@ -66,7 +74,6 @@ static uint32_t await_engine(struct record *r)
 static bool deliver(struct record *r)
 {
     uint32_t size = r->out_size;
-    r->out_size = 0;
     return size == 0 || (size <= RECORD_WINDOW_SIZE && copy_out(r->out_addr, window_of(r), size) == 0);
 }
 
@@ -89,9 +96,12 @@ static void load_others(struct record *r)
 void serve(struct record *r)
 {
     for (;;) {
-        while (await_engine(r) == RECORD_ORDER)
+        uint32_t state;
+        while ((state = await_engine(r)) == RECORD_ORDER)
             do_order(r);
         if (deliver(r)) {
+            if (state == RECORD_ANSWER)
+                r->regs.rax = (uint64_t)r->result;
             load_others(r);
             return;
         }
@@ -103,11 +113,11 @@ void serve(struct record *r)
 
 void trap(struct record *r, uint32_t kind)
 {
-    r->kind = kind;
+    r->kind = (uint8_t)kind;
     if (kind != ENGINE_SYSCALL)
         r->fp_saved = 0;
     r->regs.fs_base = get_fs();
-    set(&r->cpu, current_cpu());
+    say_where(r);
     set(&r->state, RECORD_TRAPPED);
     ring();
     serve(r);

@@ -26,36 +26,38 @@ static void give_back(uint32_t lends)
 
 void do_order(struct record *r)
 {
-    const uint64_t *a = r->order_args;
-    uint32_t lends = r->order_lends;
-    if (lends && r->order_nr != ORDER_CLONE) {
+    const uint64_t *a = r->args;
+    uint32_t lends = r->lends;
+    uint64_t flags;
+    if (lends && r->nr != ORDER_CLONE) {
         int64_t lent = host_call(NR_close, LEND_TOKEN, 0, 0, 0, 0, 0);
         if (lent != -EBADF) {
-            r->order_result = lent;
+            r->result = lent;
             goto done;
         }
     }
-    switch (r->order_nr) {
+    switch (r->nr) {
     case ORDER_CLONE:
         /* Lent by the call itself.  A thread that shares them gives them back when it has its record. */
-        r->order_result = stub_clone(a[0], a[1], a[2], a[3]);
-        if (r->order_result >= 0 && a[0] & CLONE_FILES)
+        flags = a[0];
+        r->result = stub_clone(flags, a[1], a[2], a[3]);
+        if (r->result >= 0 && flags & CLONE_FILES)
             lends = 0;
         break;
     case ORDER_CMPXCHG:
-        r->order_result = stub_cmpxchg(a[0], (uint32_t)a[1], (uint32_t)a[2]);
+        r->result = stub_cmpxchg(a[0], (uint32_t)a[1], (uint32_t)a[2]);
         break;
     case ORDER_XSAVE:
         save_fp(r);
-        r->order_result = 0;
+        r->result = 0;
         break;
     case ORDER_STORE:
-        r->order_result = store_code(a);
+        r->result = store_code(a);
         break;
     case ORDER_EXIT:
         stub_exit(&r->state);
     default:
-        r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+        r->result = host_call(r->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
 done:
     give_back(lends);

@@ -14,7 +14,6 @@ static void probe(struct record *r, uint64_t addr, uint64_t size)
     for (at = addr; at < addr + size; at = (at | 0xfff) + 1)
         if (stub_probe(at))
             return;
-    r->probed_addr = addr;
     r->probed_size = (uint32_t)size;
 }
 
@@ -34,18 +33,20 @@ static void prepare_frame(struct record *r)
 {
     if (r->path == PATH_DIRECT)
         save_fp(r);
-    probe(r, r->regs.rsp - RED_ZONE - shared->frame_size, shared->frame_size);
+    r->probed_addr = r->regs.rsp - RED_ZONE - shared->frame_size;
+    probe(r, r->probed_addr, shared->frame_size);
 }
 
 /* Put into the window what the engine will want to see. */
 void prefetch(struct record *r)
 {
     const struct guest_regs *g = &r->regs;
-    uint64_t from, size;
+    uint64_t size;
     int64_t length;
+    int at;
     r->in_size = 0;
     r->probed_size = 0;
-    switch (g->orig_rax) {
+    switch (r->nr) {
     case NR_read:
         probe(r, g->rsi, g->rdx);
         return;
@@ -61,47 +62,26 @@ void prefetch(struct record *r)
         return;
     case NR_write:
     case NR_pwrite64:
-        from = g->rsi;
         size = g->rdx;
-        if (size > RECORD_WINDOW_SIZE)
+        if (size > RECORD_WINDOW_SIZE || (size >= RECORD_FAR_SIZE && get(&shared->far)))
             return;
-        size -= copy_in(window_of(r), from, size);
         break;
     case NR_rt_sigaction:
-        from = g->rsi;
-        size = from ? 32 : 0; /* the kernel's struct sigaction */
-        size -= copy_in(window_of(r), from, size);
+        size = g->rsi ? 32 : 0; /* the kernel's struct sigaction */
         break;
     case NR_fcntl:
-        from = g->rdx;
         size = 32; /* struct flock, of the six lock commands */
         if ((g->rsi & ~32ull) - (g->rsi & 32 ? 4 : 5) > 2)
             return;
-        size -= copy_in(window_of(r), from, size);
-        break;
-    case NR_open:
-    case NR_stat:
-    case NR_lstat:
-    case NR_access:
-    case NR_readlink:
-        from = g->rdi;
-        goto string;
-    case NR_openat:
-    case NR_newfstatat:
-    case NR_readlinkat:
-    case NR_faccessat:
-    case NR_faccessat2:
-    case NR_statx:
-        from = g->rsi;
-    string:
-        length = is_guests(from, 4096) ? stub_copy_string(window_of(r), (void *)from, 4096) : -1;
-        if (length < 0)
-            return;
-        size = (uint64_t)length;
         break;
     default:
+        at = argument_in(r->nr);
+        if (at < 0)
+            return;
+        length = is_guests(r->args[at], 4096) ? stub_copy_string(window_of(r), (void *)r->args[at], 4096) : -1;
+        if (length >= 0)
+            r->in_size = (uint32_t)length;
         return;
     }
-    r->in_addr = from;
-    r->in_size = (uint32_t)size;
+    r->in_size = (uint32_t)(size - copy_in(window_of(r), r->args[argument_in(r->nr)], size));
 }

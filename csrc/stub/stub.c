@@ -14,11 +14,13 @@
 
 #define OFFSET(field, value) _Static_assert(offsetof(struct record, field) == (value), #field)
 OFFSET(state, R_STATE);
+OFFSET(args, 16);
+OFFSET(child, R_CHILD);
+OFFSET(sleeping, 0x40);
 OFFSET(kick, R_KICK);
 OFFSET(path, R_PATH);
 OFFSET(frame, R_FRAME);
 OFFSET(self, R_SELF);
-OFFSET(child, R_CHILD);
 OFFSET(regs, R_REGS);
 OFFSET(regs.rbx, R_RBX);
 OFFSET(regs.r11, R_R11);
@@ -31,6 +33,20 @@ _Static_assert(sizeof(struct record) <= 0x1000, "the control page");
 #define DATA_SELECTOR 0x2b
 #define SS_SIZE (RECORD_STACK_TOP - 0x1000)
 #define SITE_PERIOD 8
+
+/* The call in one cache line. */
+static void describe(struct record *r)
+{
+    const struct guest_regs *g = &r->regs;
+    uint32_t nr = (uint32_t)g->orig_rax;
+    r->nr = nr < NR_OTHER ? (uint16_t)nr : NR_OTHER;
+    r->args[0] = g->rdi;
+    r->args[1] = g->rsi;
+    r->args[2] = g->rdx;
+    r->args[3] = g->r10;
+    r->args[4] = g->r8;
+    r->args[5] = g->r9;
+}
 
 /* A call: answered here, or by the engine. */
 void take_call(struct record *r)
@@ -49,6 +65,7 @@ void take_call(struct record *r)
         return;
     }
     r->fp_saved = 0;
+    describe(r);
     prefetch(r);
     trap(r, ENGINE_SYSCALL);
 }
@@ -71,6 +88,8 @@ EXPORT void stub_kicked(struct record *r)
 EXPORT void stub_abandoned(struct record *r)
 {
     r->fp_saved = 0;
+    describe(r);
+    r->in_size = r->probed_size = 0;
     trap(r, ENGINE_SYSCALL);
 }
 
@@ -94,13 +113,13 @@ EXPORT int stub_prepare_leave(struct record *r)
 EXPORT void stub_newborn(struct record *r)
 {
     uint64_t stack[3] = {(uint64_t)r + 0x1000, 0, SS_SIZE};
-    const uint64_t *a = r->order_args;
+    const uint64_t *a = r->args;
     r->self = (uint64_t)r;
     r->busy = 1;
     __asm__ volatile("wrgsbase %0" ::"r"((uint64_t)r));
     host_call(NR_sigaltstack, (uint64_t)stack, 0, 0, 0, 0, 0);
-    if (r->order_nr)
-        r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (r->nr)
+        r->result = host_call(r->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
     tell(r, RECORD_DONE);
     serve(r);
 }

@@ -50,7 +50,7 @@ SHARED_PAGE = 0x7FFF_0001_0000
 RECORDS = 0x7FFF_0100_0000
 RECORD_SIZE = 0x20000
 #: csrc/abi/record.h
-R_CHILD = 0x74
+R_CHILD = 0x54
 JUMP_TO_STUB = b"\x48\xb9" + struct.pack("<Q", STUB) + b"\xff\xe1"  # mov $STUB,%rcx; jmp *%rcx
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 

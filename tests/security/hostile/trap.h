@@ -8,7 +8,9 @@
 #include <setjmp.h>
 #include <ucontext.h>
 
-#define RECORD_STATE 0x00
+#define RECORD_STATE 0x00 /* csrc/abi/record.h */
+#define RECORD_SELF 0x58
+#define RECORD_FRAME 0x160
 #define SYS_CALL_SITE (STUB_BASE + STUB_SYSCALL_OFFSET)
 
 static unsigned long seed = 1;

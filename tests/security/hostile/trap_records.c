@@ -22,16 +22,21 @@ static void *forger(void *argument)
         if (victim->kind == 0)
             forge_somewhere(victim->record);
         else if (victim->kind == 1) /* the state alone */
-            *(volatile unsigned int *)(victim->record + RECORD_STATE) = (unsigned int)(rnd() % 6);
+            *(volatile unsigned int *)(victim->record + RECORD_STATE) = (unsigned int)(rnd() % 8);
         else if (victim->kind == 2) /* always trapped */
             *(volatile unsigned int *)(victim->record + RECORD_STATE) = 1;
         else if (victim->kind == 3) /* always done */
             *(volatile unsigned int *)(victim->record + RECORD_STATE) = 3;
-        else if (victim->kind == 4) /* the kinds of traps, with faults of all numbers */
-            for (unsigned long at = 0x10; at < 0x40; at += 4)
+        else if (victim->kind == 4) { /* the kinds of traps, with calls and faults of all numbers */
+            *(volatile unsigned int *)(victim->record + 4) = (unsigned int)rnd() & 0x10701ff;
+            for (unsigned long at = 0x174; at < 0x184; at += 4)
                 *(volatile unsigned int *)(victim->record + at) = (unsigned int)(rnd() % 70) - 3;
+            for (unsigned long at = 8; at < 0x40; at += 4)
+                *(volatile unsigned int *)(victim->record + at) =
+                    (unsigned int)(rnd() % 2 ? rnd() % 70 - 3 : values[rnd() % (sizeof values / sizeof *values)]);
+        }
         else /* frames that lie */
-            *(volatile unsigned long *)(victim->record + 0x18) = victim->record + rnd() % RECORD_SIZE;
+            *(volatile unsigned long *)(victim->record + RECORD_FRAME) = victim->record + rnd() % RECORD_SIZE;
         for (unsigned long i = rnd() % 2000; i; i--)
             __asm__ volatile("");
     }
@@ -57,11 +62,11 @@ static void forge_own_one(long i)
 {
     unsigned long record = record_here();
     for (int k = 0; k < 2000; k++) {
-        unsigned long before = *(unsigned long *)(record + 0x20);
+        unsigned long before = *(unsigned long *)(record + RECORD_SELF);
         for (unsigned long n = 1 + rnd() % 4; n; n--)
             forge_somewhere(record);
         if (k % 2)
-            *(unsigned long *)(record + 0x20) = before;
+            *(unsigned long *)(record + RECORD_SELF) = before;
         raw6((long[]){SYS_getpid, SYS_close, SYS_lseek, SYS_rt_sigprocmask}[rnd() % 4], 77, 0, 0, 8, 0, 0);
         if (i % 4 == 0 && rnd() % 16 == 0 && raw6(SYS_fork, 0, 0, 0, 0, 0, 0) == 0)
             raw6(SYS_exit_group, 0, 0, 0, 0, 0, 0);
@@ -180,7 +185,7 @@ static void return_one(long i)
         if (rnd() % 16 == 0)
             uc->uc_mcontext.gregs[rnd() % 17] = (greg_t)values[rnd() % (sizeof values / sizeof *values)];
         if (rnd() % 16 == 0)
-            *(volatile unsigned long *)(record + 0x18) = record + rnd() % RECORD_SIZE;
+            *(volatile unsigned long *)(record + RECORD_FRAME) = record + rnd() % RECORD_SIZE;
         if (rnd() % 4 == 0)
             memset(&uc->uc_sigmask, (int)rnd(), 8);
         __asm__ volatile("mov %0, %%rsp; mov $15, %%eax; syscall" ::"r"(uc) : "memory");
