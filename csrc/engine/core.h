@@ -130,6 +130,7 @@ struct engine {
     struct shared_page *shared;
     uint32_t cpus, kicked_count;
     uint64_t ticks_per_us;          /* of the time stamp counter */
+    uint64_t spin; /* how long to wait awake, ticks */
     uint64_t spin_until, next_look, crowded_until; /* ticks */
 };
 

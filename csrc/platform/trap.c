@@ -23,13 +23,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SPIN_NS 50000ull
+#define SPIN_LEAST_NS 50000ull /* how long the engine waits awake for the next trap, */
+#define SPIN_MOST_NS 400000ull /* at most, where it has come soon after falling asleep */
+#define LONG_SLEEP_NS 1000000ull
 #define STUB_SPIN_NS 100000ull
 #define CROWDED_NS 1000000ull
+#define IN_VAIN_NS 2500ull
 #define CROWDED_FOR_NS 50000000ull
 #define LOOK_NS 200000ull /* between two looks at descriptors and deaths while traps keep coming */
 #define KICK_AGAIN_NS 100000000ull
 #define KICKS_DEADLY 20 /* counted, not timed: the whole sandbox may have been frozen meanwhile */
+#define YIELDS 2 /* in vain, before it sleeps */
 #define FD_BATCH 64
 
 static uint64_t ticks(void)
@@ -59,17 +63,21 @@ void trap_store_state(struct thread *t, uint32_t state)
 }
 
 /* Let the others on this CPU run.  Between us and a stub that is microseconds; where somebody else computes it is a
- * time slice, and a sleeper comes back sooner than who yields. */
-void trap_yield(struct engine *e)
+ * time slice, and a sleeper comes back sooner than who yields.  False where nobody ran: a stub that has computed for long
+ * does not get the CPU before we have used it for as long; a sleeper gives it up at once. */
+bool trap_yield(struct engine *e)
 {
     uint64_t before = ticks(), now;
     sched_yield();
     now = ticks();
+    if (now - before < IN_VAIN_NS * e->ticks_per_us / 1000)
+        return false;
     if (now - before < CROWDED_NS * e->ticks_per_us / 1000 || place_check(e, now))
-        return;
+        return true;
     place_unsettle(e);
     e->crowded_until = now + CROWDED_FOR_NS * e->ticks_per_us / 1000;
     e->shared->crowded = 1;
+    return true;
 }
 
 /* How long a tick is, and from there how long to spin. */
@@ -96,6 +104,7 @@ int trap_init(struct engine *e)
     if (epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->bell, &event) < 0)
         return -errno;
     e->resume = resume_served;
+    e->spin = SPIN_LEAST_NS * e->ticks_per_us / 1000;
     e->shared->spin = STUB_SPIN_NS * e->ticks_per_us / 1000;
     return 0;
 }
@@ -108,7 +117,7 @@ static void go(struct engine *e, struct thread *t, uint32_t state)
     t->resumed_at = ticks();
     trap_store_state(t, state);
     thread_set_running(e, t);
-    e->spin_until = t->resumed_at + SPIN_NS * e->ticks_per_us / 1000;
+    e->spin_until = t->resumed_at + e->spin;
 }
 
 int trap_resume(struct engine *e, struct guest_thread *g)
@@ -471,11 +480,22 @@ static int look(struct engine *e, struct engine_event *events, int room, int64_t
     return count;
 }
 
+/* To be woken costs both sides as much as hundreds of calls.  Whoever slept for a moment only had better waited awake, and
+ * does so next time; as KVM does for a halted guest (Documentation/virt/kvm/halt-polling.rst). */
+static void adapt_spin(struct engine *e, uint64_t slept)
+{
+    const uint64_t us = e->ticks_per_us;
+    if (slept < SPIN_MOST_NS * us / 1000)
+        e->spin = e->spin * 2 < SPIN_MOST_NS * us / 1000 ? e->spin * 2 : SPIN_MOST_NS * us / 1000;
+    else if (slept > LONG_SLEEP_NS * us / 1000)
+        e->spin = e->spin / 2 > SPIN_LEAST_NS * us / 1000 ? e->spin / 2 : SPIN_LEAST_NS * us / 1000;
+}
+
 static int sleep_until(struct engine *e, struct engine_event *events, int room, uint64_t deadline, bool endless)
 {
     int64_t nap = -1, parked;
     int n;
-    uint64_t now;
+    uint64_t now, start;
     __atomic_store_n(&e->shared->sleeping, 1, __ATOMIC_SEQ_CST);
     scan(e);
     if (engine_has_rest(e) || parking_nap() == 0) {
@@ -493,8 +513,10 @@ static int sleep_until(struct engine *e, struct engine_event *events, int room, 
         if (nap > (int64_t)AWAY_NS && place_wants_check(e))
             nap = (int64_t)AWAY_NS;
     }
+    start = ticks();
     n = look(e, events, room, nap);
     __atomic_store_n(&e->shared->sleeping, 0, __ATOMIC_RELEASE);
+    adapt_spin(e, ticks() - start);
     if (e->kicked_count)
         check_kicked(e);
     place_check(e, ticks());
@@ -506,7 +528,7 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
     bool endless = timeout_ns < 0;
     uint64_t deadline = timeout_ns > 0 ? now_ns() + (uint64_t)timeout_ns : 0;
     uint64_t next_look = e->next_look;
-    int room = max / 2, n = 0;
+    int room = max / 2, n = 0, vain = 0;
     if (room < 1)
         return -EINVAL;
     for (;;) {
@@ -537,7 +559,9 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             e->shared->crowded = 0;
             place_settle(e);
         }
-        if (!awake.any || awake.away >= e->cpus || now >= e->spin_until || (awake.beside && e->shared->crowded)) {
+        if (!awake.any || awake.away >= e->cpus || now >= e->spin_until ||
+            (awake.beside && (e->shared->crowded || vain == YIELDS))) {
+            vain = 0;
             n = sleep_until(e, events, room, deadline, endless);
             if (n < 0)
                 return n;
@@ -545,9 +569,9 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             if (n > 0 || engine_has_rest(e) || (!endless && now_ns() >= deadline))
                 break;
             /* The bell: whoever rang is likely to ring again soon. */
-            e->spin_until = ticks() + SPIN_NS * e->ticks_per_us / 1000;
+            e->spin_until = ticks() + e->spin;
         } else if (awake.beside) {
-            trap_yield(e);
+            vain = trap_yield(e) ? 0 : vain + 1;
         } else {
             __builtin_ia32_pause();
         }

@@ -17,7 +17,7 @@ static inline bool trap_is_beside(struct engine *e, const struct thread *t)
 void trap_take_death(struct engine *e, int pid);
 void trap_collect_deaths(struct engine *e);
 
-void trap_yield(struct engine *e);
+bool trap_yield(struct engine *e);
 
 /* trap_place.c */
 #define AWAY_NS 1000000ull

@@ -20,6 +20,7 @@
 
 #define SPIN_NS 100000ull
 #define YIELDS 24
+#define VAIN 3 /* yields that nobody took */
 #define NAP_NS 20000000l
 /* Far more than any honest order takes: munmap of tens of gigabytes, say.  All others wait meanwhile, so whoever
  * has once met a stub that did not answer has less patience with the next. */
@@ -89,13 +90,13 @@ static int nap(struct engine *e, struct thread *t, struct notified *n)
 static bool is_done_soon(struct engine *e, struct thread *t)
 {
     uint64_t end = __builtin_ia32_rdtsc() + SPIN_NS * e->ticks_per_us / 1000;
-    int yields = 0, i;
-    while (yields < YIELDS) {
+    int yields = 0, vain = 0, i;
+    while (yields < YIELDS && vain < VAIN) {
         bool late = __builtin_ia32_rdtsc() >= end;
         if (late || trap_is_beside(e, t)) {
             if (e->shared->crowded)
                 break;
-            trap_yield(e);
+            vain = trap_yield(e) ? 0 : vain + 1;
             yields += late;
         }
         for (i = 0; i < 16; i++) {

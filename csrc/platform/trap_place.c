@@ -6,7 +6,8 @@
  *
  *   - a thread that runs for AWAY_NS without a trap may use every CPU (it is spread), and so may one that sleeps in the
  *     host's kernel, since nobody would see it wake;
- *   - so may one whose calls are mostly answered by the engine at once: with a CPU for each, both spin;
+ *   - so may one whose calls are mostly answered by the engine at once: with a CPU for each, both spin; the host moves
+ *     it back to us when we wake it, so this happens again and again;
  *   - a thread that forks comes home, and its child starts there.
  *
  * The Sentry stays at home.  When somebody else wants that CPU, too (trap_yield), nobody is bound to any CPU for a
@@ -38,7 +39,7 @@ void place_unsettle(struct engine *e)
 void place_away(struct engine *e, struct thread *t)
 {
     t->burst = 0;
-    if (t->spread || e->one_cpu)
+    if (e->one_cpu || (t->spread && !(e->pinned && trap_is_beside(e, t))))
         return;
     t->spread = true;
     if (e->pinned) { /* who is merely allowed to leave stays until the scheduler balances */
