@@ -56,7 +56,12 @@ void pipe_free(struct pipe *p);
 void pipe_clear(struct pipe *p);
 /* As many bytes as there is room for: their number. */
 uint64_t pipe_put(struct pipe *p, const uint8_t *data, uint64_t size, int packet);
-/* Up to `size` bytes; of packets the first one, the rest of which is lost. */
+/* Up to `size` bytes, which stay; of packets the first one. */
+uint64_t pipe_peek(const struct pipe *p, uint8_t *buffer, uint64_t size);
+/* Of the `size` bytes that pipe_peek was asked for, `copied` have arrived: those that are read then go, and are returned.
+ * A slot is read whole or not at all, of a packet the rest is lost. */
+uint64_t pipe_drop(struct pipe *p, uint64_t copied, uint64_t size);
+/* Both at once. */
 uint64_t pipe_take(struct pipe *p, uint8_t *buffer, uint64_t size);
 /* tee(2): up to `size` bytes into `target` without taking them: their number. */
 uint64_t pipe_copy(struct pipe *p, struct pipe *target, uint64_t size);

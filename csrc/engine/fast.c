@@ -96,7 +96,6 @@ const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size)
 {
     if (size > CALL_WINDOW)
         return NULL;
-    call_is_far(c, size);
     if (size && size <= size_in(c, addr))
         return record_window(c->t);
     return call_in(c, addr, input, size) == 0 ? input : NULL;
@@ -128,15 +127,18 @@ static bool deliver(struct call *c)
         if (!is_guest_range(c->out_addr, c->out_size))
             return false;
         /* What can't be taken back is only done where the stub has found that the memory is there. */
-        if (c->undo && (before > RECORD_WINDOW_SIZE || before + c->out_size > t->probed_size))
+        if ((c->undo || c->commit) && (before > RECORD_WINDOW_SIZE || before + c->out_size > t->probed_size))
             return false;
         t->record->out_addr = c->out_addr;
         t->record->out_size = c->out_size;
         t->delivering = true;
-        t->final = c->undo != NULL;
+        t->final = c->undo || c->commit;
         return true;
     }
-    return memory_write(c->t->g.tgid, c->out_addr, c->out, c->out_size) == (int64_t)c->out_size;
+    if (memory_write(t->g.tgid, c->out_addr, c->out, c->out_size) != (int64_t)c->out_size)
+        return false;
+    call_came(c, c->out_size, true);
+    return true;
 }
 
 int fast_read(struct call *c)
@@ -186,6 +188,8 @@ static int serve(struct call *c)
             c->undo(c);
         return FAST_PASS;
     }
+    if (c->commit)
+        c->commit(c);
     if (verdict == FAST_DONE)
         c->t->g.regs.rax = (uint64_t)c->result;
     c->e->fast_count++;

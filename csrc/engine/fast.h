@@ -33,7 +33,8 @@ struct call {
     uint64_t out_addr;
     uint32_t out_size; /* 0: nothing to deliver */
 
-    void (*undo)(struct call *c); /* NULL: there is nothing to take back */
+    void (*undo)(struct call *c);   /* NULL: there is nothing to take back */
+    void (*commit)(struct call *c); /* what is done once the bytes are sure to arrive, NULL: nothing */
     void *undo_object;
     int64_t undo_value;
 
@@ -56,8 +57,10 @@ int call_in_string(struct call *c, uint64_t addr, char *buffer, uint32_t limit);
  * guest may change them meanwhile: for what is only passed on, and looked at by nobody. */
 const uint8_t *call_data(struct call *c, uint64_t addr, uint32_t size);
 
-/* distance.c: `size` bytes had better not go through the record's window; put them anywhere and c->out there. */
+/* distance.c: `size` bytes had better not go through the record's window; put them anywhere and c->out there.  When they
+ * are in the window, or at the guest's: call_came. */
 bool call_is_far(const struct call *c, uint32_t size);
+void call_came(const struct call *c, uint32_t size, bool far);
 
 /* The file of a descriptor, NULL if nothing is open there (or the thread has no table). */
 struct vfile *call_file(struct call *c, uint64_t fd);

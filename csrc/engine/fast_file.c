@@ -171,6 +171,8 @@ static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t co
         memcpy(c->out, at, (size_t)done);
     else
         c->out = (uint8_t *)at; /* the host takes them from where they are */
+    if (!is_far)
+        call_came(c, (uint32_t)done, false);
     finish_read(c, f, from, done, offset);
     if (f->pos != before) {
         c->undo = undo_read;

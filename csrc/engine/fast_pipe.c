@@ -15,11 +15,16 @@ static bool is_full(const struct pipe *p)
     return p->count >= p->max_slots;
 }
 
-/* What fast_pipe_read has taken goes back; Python's handler will take it again and find the bad address.  Nobody
- * else has seen the pipe meanwhile, apart from writers that were told of room: they look again. */
-static void undo_read(struct call *c)
+/* The bytes are the reader's now.  (Where they can't be delivered, Python's handler finds them as they were.) */
+static void commit_read(struct call *c)
 {
-    pipe_untake(c->undo_object, c->out, c->out_size, (int)c->undo_value);
+    struct vfile *f = call_file(c, c->args[0]);
+    struct pipe *p = f->object;
+    bool was_full = is_full(p);
+    pipe_drop(p, c->out_size, c->args[2]);
+    vnode_accessed(f->node);
+    if (was_full && !is_full(p))
+        queue_notify(&p->queue, WRITABLE);
 }
 
 static uint8_t taken[CALL_WINDOW]; /* instead of the record's window */
@@ -28,7 +33,7 @@ int fast_pipe_read(struct call *c, struct vfile *f)
 {
     struct pipe *p = f->object;
     uint64_t size = c->args[2];
-    bool was_full;
+    bool is_far;
 
     if (!vfile_readable(f) || size == 0 || !is_user_range(c->args[1], size))
         return FAST_PASS;
@@ -44,17 +49,14 @@ int fast_pipe_read(struct call *c, struct vfile *f)
             return FAST_PASS;
         size = CALL_WINDOW;
     }
-    was_full = is_full(p);
-    if (call_is_far(c, size < p->size ? (uint32_t)size : (uint32_t)p->size))
+    is_far = call_is_far(c, size < p->size ? (uint32_t)size : (uint32_t)p->size);
+    if (is_far)
         c->out = taken;
-    c->undo = undo_read;
-    c->undo_object = p;
-    c->undo_value = p->slots[p->head].packet;
+    c->commit = commit_read;
     c->out_addr = c->args[1];
-    c->out_size = (uint32_t)pipe_take(p, c->out, size);
-    vnode_accessed(f->node);
-    if (was_full && !is_full(p))
-        queue_notify(&p->queue, WRITABLE);
+    c->out_size = (uint32_t)pipe_peek(p, c->out, size);
+    if (!is_far)
+        call_came(c, c->out_size, false);
     return call_return(c, c->out_size);
 }
 

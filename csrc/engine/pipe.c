@@ -143,15 +143,35 @@ uint64_t pipe_put(struct pipe *p, const uint8_t *data, uint64_t size, int packet
     return taken;
 }
 
-uint64_t pipe_take(struct pipe *p, uint8_t *buffer, uint64_t size)
+static uint32_t piece_of(const struct pipe_slot *slot, uint64_t size)
+{
+    return slot_left(slot) < size ? slot_left(slot) : (uint32_t)size;
+}
+
+uint64_t pipe_peek(const struct pipe *p, uint8_t *buffer, uint64_t size)
+{
+    uint64_t done = 0;
+    uint32_t i;
+    for (i = 0; i < p->count && done < size; i++) {
+        const struct pipe_slot *slot = slot_at(p, i);
+        uint32_t piece = piece_of(slot, size - done);
+        memcpy(buffer + done, slot->page + slot->start, piece);
+        done += piece;
+        if (slot->packet)
+            break;
+    }
+    return done;
+}
+
+uint64_t pipe_drop(struct pipe *p, uint64_t copied, uint64_t size)
 {
     uint64_t done = 0;
     while (p->count && done < size) {
         struct pipe_slot *slot = slot_at(p, 0);
-        uint32_t left = slot_left(slot);
-        uint32_t piece = left < size - done ? left : (uint32_t)(size - done);
+        uint32_t left = slot_left(slot), piece = piece_of(slot, size - done);
         bool packet = slot->packet;
-        memcpy(buffer + done, slot->page + slot->start, piece);
+        if (done + piece > copied)
+            break;
         done += piece;
         slot->start += piece;
         p->size -= packet ? left : piece;
@@ -163,25 +183,9 @@ uint64_t pipe_take(struct pipe *p, uint8_t *buffer, uint64_t size)
     return done;
 }
 
-/* Bytes that pipe_take took a moment ago, and that nobody got, go back to the front. */
-void pipe_untake(struct pipe *p, const uint8_t *data, uint64_t size, int packet)
+uint64_t pipe_take(struct pipe *p, uint8_t *buffer, uint64_t size)
 {
-    while (size) {
-        uint32_t piece = size & (PAGE - 1) ? size & (PAGE - 1) : PAGE;
-        struct pipe_slot *slot;
-        uint8_t *page = page_get();
-        if (!page || set_room(p, p->count + 1 > p->room ? p->count + 1 : p->room) < 0) {
-            free(page);
-            return;
-        }
-        p->head = (p->head - 1) & (p->room - 1);
-        p->count++;
-        slot = slot_at(p, 0);
-        size -= piece;
-        memcpy(page, data + size, piece);
-        *slot = (struct pipe_slot){.page = page, .end = piece, .packet = packet != 0};
-        p->size += piece;
-    }
+    return pipe_drop(p, pipe_peek(p, buffer, size), size);
 }
 
 uint64_t pipe_copy(struct pipe *p, struct pipe *target, uint64_t size)

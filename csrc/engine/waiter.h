@@ -50,7 +50,6 @@ bool closed_pending(void);
 
 /* pipe.c */
 bool pipe_merges(const struct pipe *p, uint32_t odd, int packet);
-void pipe_untake(struct pipe *p, const uint8_t *data, uint64_t size, int packet);
 
 /* A call that sleeps keeps its file open, as on Linux. */
 static inline void vfile_hold(struct vfile *f)

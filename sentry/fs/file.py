@@ -21,6 +21,7 @@ from sentry.platform import queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sentry.fs.dentry import Path
@@ -198,6 +199,11 @@ class File:
     async def read(self, size: int) -> bytes:
         """Up to `size` bytes at `pos`, which moves on; b"" at the end.  SysError(EAGAIN): not ready."""
         raise SysError(errno.EINVAL)
+
+    async def read_to(self, size: int, store: Callable[[bytes], int]) -> int:
+        """`read` for a guest: `store` copies to it, and says how much of it; how many bytes were read."""
+        data = await self.read(size)
+        return store(data) if data else 0
 
     async def write(self, data: bytes) -> int:
         """Bytes taken of `data`, at `pos` (or the end, O_APPEND).  SysError(EAGAIN): no room."""

@@ -25,6 +25,7 @@ from sentry.platform.queue import SharedQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sentry.fs.dentry import Path
@@ -111,6 +112,16 @@ class Pipe:
         data: bytes = ffi.buffer(buffer, lib.pipe_take(self.c, buffer, size))[:]
         return data
 
+    def give(self, size: int, store: Callable[[bytes], int]) -> int:
+        """As `take`, but of what is handed to `store` only goes what it says it has taken, slot by slot."""
+        size = min(size, self.c.size)
+        buffer = _scratch if size <= _SCRATCH_SIZE else ffi.new("uint8_t[]", size)
+        stored = store(ffi.buffer(buffer, lib.pipe_peek(self.c, buffer, size))[:])
+        given: int = lib.pipe_drop(self.c, stored, size)
+        if not given:
+            raise SysError(errno.EFAULT)
+        return given
+
     def copy_to(self, target: Pipe, size: int) -> int:
         """tee(2): up to `size` bytes into `target` without taking them; how many there was room for."""
         copied: int = lib.pipe_copy(self.c, target.c, size)
@@ -188,21 +199,34 @@ class PipeFile(File):
         return mask
 
     async def read(self, size: int) -> bytes:
+        if not self._may_read(size):
+            return b""
+        was_full = self.pipe.full
+        data = self.pipe.take(size)
+        self._was_read(was_full)
+        return data
+
+    async def read_to(self, size: int, store: Callable[[bytes], int]) -> int:
+        if not self._may_read(size):
+            return 0
+        was_full = self.pipe.full
+        given = self.pipe.give(size, store)
+        self._was_read(was_full)
+        return given
+
+    def _may_read(self, size: int) -> bool:
+        """False at the end; SysError(EBADF, EAGAIN)."""
         pipe = self.pipe
         if not self.readable:
             raise SysError(errno.EBADF)
-        if size == 0:
-            return b""
-        if pipe.empty:
-            if not pipe.writers:
-                return b""
+        if size and pipe.empty and pipe.writers:
             raise SysError(errno.EAGAIN)
-        was_full = pipe.full
-        data = pipe.take(size)
+        return bool(size) and not pipe.empty
+
+    def _was_read(self, was_full: bool) -> None:
         self.inode.atime = time_ns()
-        if was_full and not pipe.full:
-            pipe.queue.wake(WRITABLE)
-        return data
+        if was_full and not self.pipe.full:
+            self.pipe.queue.wake(WRITABLE)
 
     async def write(self, data: bytes) -> int:
         pipe = self.pipe

@@ -128,13 +128,11 @@ async def _read(task: Task, file: File, addr: int, size: int, offset: int | None
     waiter = Waiter(file, POLLIN)
     while True:
         try:
-            data = await file.read(min(size, CHUNK))
-            break
+            return await file.read_to(min(size, CHUNK), lambda data: _store(task, addr, data))
         except SysError as error:
             if error.errno != errno.EAGAIN or nowait or file.flags & O_NONBLOCK:
                 raise
         await waiter.wait()
-    return _store(task, addr, data) if data else 0
 
 
 async def _read_seekable(task: Task, file: File, addr: int, size: int, offset: int | None) -> int:
