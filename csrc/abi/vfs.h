@@ -64,6 +64,10 @@ struct vfile {
     uint32_t spare; /* SPARE_*, 0 for all others */
     struct vfile *next_spare; /* of the same dnode */
     uint32_t batch;           /* not 0: Python has lent it (sentry/fs/lent.py) */
+
+    /* One that the engine has made, until Python has a File for it: */
+    struct vfile *model;     /* the spare that it is another description of */
+    struct vfile *next_made;
 };
 
 /* vfile.closing */
@@ -152,6 +156,15 @@ void vfile_keep(struct vfile *f, struct vmount *mount, struct dnode *d);
 void vfile_unkeep(struct vfile *f);
 /* Nobody has the spare file open any more. */
 void vfile_settle(struct vfile *f);
+/* Another description of the file that the spare `model` is one of, idle; NULL: there are too many. */
+struct vfile *vfile_make(struct vfile *model);
+/* The next file that was made and Python has not met; NULL: it knows all.  vfile_free ends what it got so. */
+struct vfile *vfile_take_made(void);
+void vfile_free(struct vfile *f);
+/* How many spares there are at one place, counted up to `most`. */
+uint32_t vfile_count_spares(const struct dnode *d, uint32_t most);
+#define ALIKE_MOST 64 /* spares of one place */
+#define MADE_MOST 256 /* that Python has not met */
 
 /* engine/locks.c: POSIX locks and OFD locks (sentry/fs/locks.py).  `owner`: fd_table.owner, or the address of the
  * vfile; a range includes both ends. */
