@@ -16,9 +16,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#define OPEN_LARGEFILE 0100000u /* which libc defines as 0 */
 #define OPEN_KEPT (uint32_t)(O_NONBLOCK | O_NOFOLLOW)
-#define OPEN_SERVED (OPEN_KEPT | OPEN_LARGEFILE | (uint32_t)(O_CLOEXEC | O_NOCTTY))
+#define OPEN_SERVED (OPEN_KEPT | OPEN_LARGEFILE | (uint32_t)(O_CLOEXEC | O_NOCTTY | O_DIRECTORY))
 #define OPEN_DEVICE (uint32_t)(O_ACCMODE | O_APPEND | O_CREAT | O_TRUNC) /* of devices, where they do no more */
 
 void vfile_keep(struct vfile *f, struct vmount *mount, struct dnode *d)
@@ -138,17 +137,20 @@ static bool may_use_device(const struct path_walk *w)
 
 static int open_at(struct call *c, int32_t dirfd, uint64_t addr, uint32_t flags)
 {
-    struct path_walk w = call_walk_of(c, flags & O_NOFOLLOW ? WALK_NOFOLLOW : 0);
+    struct path_walk w = call_walk_of(c, (flags & O_NOFOLLOW ? WALK_NOFOLLOW : 0) |
+                                             (flags & O_DIRECTORY ? WALK_DIRECTORY : 0));
     const uint32_t mode = flags & O_ACCMODE;
     struct vfile *f;
     int r;
-    if (flags & ~(OPEN_SERVED | OPEN_DEVICE) || mode == O_ACCMODE)
+    if (flags & ~(OPEN_SERVED | OPEN_DEVICE) || mode == O_ACCMODE || (flags & O_DIRECTORY && flags & OPEN_DEVICE))
         return FAST_PASS;
     r = call_walk(c, &w, dirfd, addr);
     if (r == WALK_PASS || (r < 0 && flags & O_CREAT))
         return FAST_PASS;
     if (r < 0)
         return call_return(c, r);
+    if (S_ISDIR(w.at->vnode->mode))
+        return flags & OPEN_DEVICE ? FAST_PASS : fast_open_directory(c, &w, flags);
     if (!w.at->spares || !(S_ISREG(w.at->vnode->mode) ? !(flags & OPEN_DEVICE) : may_use_device(&w)))
         return FAST_PASS;
     if (!vnode_allowed(w.at->vnode, w.cred,

@@ -5,8 +5,8 @@ The last `put` of a File hands it to `keep`.  From then on the engine may open a
 a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.  The engine may
 map it, too (fast_mm.c), and then it can't be opened again before all mappings are gone: SPARE_MAPPED is one
 that is mapped and not open.  `refs` of a spare File is 0, but for what Python does at the moment, and the
-descriptors of an open one.  While all files of a place are in use the engine makes further ones, and `_meet` their
-Files: whatever looks at spares calls it first.
+descriptors of an open one.  While all files of a place are in use the engine makes further ones, and `_meet`
+their Files: whatever looks at spares calls it first.
 
 Whatever takes the right away to open the very same description once more calls a `forget`: the name
 goes or means something else, the data moves, flock(2) locks appear (whose end a close has to see), the
@@ -52,7 +52,14 @@ class Lent:
     """What lent.py does: make a spare of the file `c`; take files back, with their names or without."""
 
     adopt: Callable[[Any], None]
-    forget: Callable[[Callable[[Any], bool] | None], None]
+    forget: Callable[[Callable[[Any, Mount], bool] | None], None]
+
+
+class Directories:
+    """What dirfile.py does: make the File of a directory that is open; of all in a mount."""
+
+    meet: Callable[[Any, Dentry | None], File]
+    forget_mount: Callable[[Mount], None]
 
 
 def enable(on: bool) -> None:
@@ -105,6 +112,8 @@ def keep(file: File) -> bool:
 
 def adopt(c: Any) -> File:
     """The File of a descriptor that the engine made (and which has a reference by that)."""
+    if c.kind == lib.VFILE_DIRECTORY:
+        return Directories.meet(c, None)
     _meet()
     if c not in _spares:
         Lent.adopt(c)
@@ -143,7 +152,10 @@ def forget_dentry(dentry: Dentry) -> None:
     """The name of `dentry` goes."""
     _meet()
     while dentry.c and (c := dentry.c.spares):
-        _end(c)
+        if c.kind == lib.VFILE_DIRECTORY:
+            Directories.meet(c, dentry)
+        else:
+            _end(c)
 
 
 def forget_inode(inode: Inode) -> None:
@@ -158,7 +170,8 @@ def forget_mount(mount: Mount) -> None:
     for c, file in list(_spares.items()):
         if file.path is not None and file.path.mount is mount:
             _end(c)
-    Lent.forget(lambda batch: batch.path.mount is mount)
+    Lent.forget(lambda _, other: other is mount)
+    Directories.forget_mount(mount)
 
 
 def forget_all() -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-
 class Objects(dict[int, "Any"]):
     """What mappings refer to by number: files, SharedAnonymous and names."""
 

@@ -21,7 +21,7 @@ FIRST, MOST = 4, 48
 #: How many may be left out by who still goes by the order.
 MAY_SKIP = 2
 #: Listings that came ahead and were not used yet, the names in them, and the descriptors that came along.
-MAX_FORESEEN, MAX_FORESEEN_NAMES, MAX_FORESEEN_FILES = 96, 8192, 256
+MAX_FORESEEN, MAX_FORESEEN_NAMES, MAX_FORESEEN_FILES = 512, 8192, 256
 
 
 class Ahead:
@@ -37,6 +37,9 @@ class Ahead:
 
     def came(self, batch: list[Any]) -> None:
         self._batch = batch
+
+    def more(self, item: Any) -> None:
+        self._batch.append(item)
 
     def learn(self, window: int) -> None:
         """`window` were asked for ahead, and rightly so."""
@@ -101,7 +104,7 @@ class Order:
 class Foreseen:
     """A directory's listing that came before anybody asked, and descriptors of its first files."""
 
-    __slots__ = ("at", "files", "listing", "used")
+    __slots__ = ("at", "files", "listing", "told", "used")
 
     def __init__(self, listing: Listing, at: Sequence[int], files: Sequence[int]) -> None:
         self.listing = listing
@@ -109,9 +112,11 @@ class Foreseen:
         self.at = at
         self.files = files
         self.used = False
+        #: The struct listing of the engine that says the same, None: there is none.
+        self.told: Any = None
 
     def tally(self) -> tuple[int, int]:
-        return int(self.used), 1
+        return int(self.used or bool(self.told is not None and self.told.used)), 1
 
     def __del__(self) -> None:
         for fd in self.files:

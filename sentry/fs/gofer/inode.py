@@ -27,7 +27,9 @@ from gofer.messages import (
     SETATTR_UID,
     Listing,
     ProtocolError,
+    make_attr,
 )
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHANGE
 from sentry.abi.stat import DT_DIR, DT_REG, S_IFDIR, S_IFMT, S_IFREG, major, minor
@@ -40,7 +42,8 @@ from sentry.fs.mutex import Mutex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
+    from typing import Any
 
     from gofer.messages import Attr
     from sentry.fs.file import File
@@ -89,6 +92,9 @@ class GoferFilesystem(Filesystem):
         self._listed_names = 0
         self.ahead, self.ahead_lists = Ahead(), Ahead()
         self.foresight = Foresight()
+        #: What came ahead last and the engine does not know yet: names beside the directory that was asked
+        #: for, and numbers.
+        self.untold: list[tuple[bytes, int, Foreseen]] = []
         self.lock = Mutex()
         self._inodes: dict[int, ref[GoferInode]] = {}
         self._shrink_at = MANY_INODES
@@ -291,10 +297,11 @@ class GoferInode(Inode):
 
     def lookup_now(self, name: bytes) -> GoferInode | None:
         """`lookup` for names that a listing tells all about; None: ask.  SysError(ENOENT)."""
-        if self.listing is None:
+        listing = self._look_ahead()
+        if listing is None:
             return None
         try:
-            attr = self.listing.attr(name)
+            attr = listing.attr(name)
         except KeyError:
             raise SysError(errno.ENOENT) from None
         except ProtocolError:
@@ -359,6 +366,14 @@ class GoferInode(Inode):
             self.opened = foreseen
         return foreseen.listing
 
+    def _look_ahead(self) -> Listing | None:
+        """What is known to be in this directory, though it may be that only the engine has listed it."""
+        if self.listing is None and self.ino in self.fs.foresight:
+            foreseen = self.fs.foresight.take(self.ino)
+            assert foreseen is not None
+            self.fs.keep_listing(self, foreseen.listing)
+        return self.listing
+
     async def _ask_listings(self) -> Foreseen | None:
         fs, client = self.fs, self.fs.client
         above, name = self.place or (None, b"")
@@ -380,10 +395,13 @@ class GoferInode(Inode):
             fid, path = await above.route()
             listed = await client.list_dirs(fid, path, names, files=files)
         first, *others = [None if found is None else Foreseen(found, *opened) for _, found, *opened in listed]
-        for ino, foreseen in zip(inos[1:], others, strict=False):
+        came = []
+        for name, ino, foreseen in zip(names[1:], inos[1:], others, strict=False):
             if foreseen is not None:
                 fs.foresight.add(ino, foreseen)
-        fs.ahead_lists.came([foreseen for foreseen in others if foreseen is not None])
+                came.append((name, ino, foreseen))
+        fs.ahead_lists.came([foreseen for _, _, foreseen in came])
+        fs.untold = came
         error = listed[0][0]
         if error in (errno.EMFILE, errno.ENFILE):
             dcache.shrink()
@@ -398,11 +416,28 @@ class GoferInode(Inode):
             return
         files, opened.files = opened.files, ()
         listing = opened.listing
-        batch = lent.lend(place, listing.data, opened.at, files, self.finder(listing, place))
+        batch = lent.lend(place.dentry.c, place.mount, listing.data, opened.at, files)
         if self.order is None:
             self.order = Order(listing, DT_REG)
             self.order.came(len(files), self.fs.ahead)
             self.fs.ahead.came([] if batch is None else [batch])
+
+    def foretell(self, place: Path, dev: int, dir_nlink: int) -> None:
+        untold, self.fs.untold = self.fs.untold, []
+        above = place.dentry.parent
+        if above is None:
+            return
+        for name, ino, foreseen in untold:
+            d = lib.dnode_learnt(above.c, name, len(name))
+            data = foreseen.listing.data
+            if not d or d.vnode.ino != ino or d.listing or not lib.dnode_list(d, data, len(data)):
+                continue
+            foreseen.told = ffi.gc(lib.listing_get(d.listing), lib.listing_put)
+            lib.dnode_learn(d, data, len(data), dev, dir_nlink)
+            files, foreseen.files = foreseen.files, ()
+            batch = lent.lend(d, place.mount, data, foreseen.at, files)
+            if batch is not None:
+                self.fs.ahead.more(batch)
 
     async def _made(self, name: bytes, uid: int, gid: int) -> Inode:
         """What was just created as `name`, owned as far as the server may."""
@@ -542,11 +577,11 @@ class GoferInode(Inode):
 
         Files that will be opened next come along, and are lent to the engine.
         """
-        listing, place = above.listing, None
+        listing, place = above._look_ahead(), None
         names = [name]
         if listing is not None and path is not None and path.dentry.parent is not None:
             directory = path.dentry.parent
-            place = Path(path.mount, directory)
+            place = path
             if above.order is None:
                 above.order = Order(listing, DT_REG)
             names += [
@@ -555,7 +590,7 @@ class GoferInode(Inode):
         first, *fds = await self.fs.client.open_files(*await above.route(), names)
         if listing is not None and place is not None and fds:
             at = [listing.at[other] for other in names[1:]]
-            batch = lent.lend(place, listing.data, at, fds, above.finder(listing, place))
+            batch = lent.lend(directory.c, place.mount, listing.data, at, fds)
             self.fs.ahead.came([] if batch is None else [batch])
         if first in (-errno.EMFILE, -errno.ENFILE):
             dcache.shrink()
@@ -563,16 +598,12 @@ class GoferInode(Inode):
             raise SysError(-first)
         return max(first, -1)
 
-    def finder(self, listing: Listing, place: Path) -> Callable[[bytes], Inode]:
-        """How to get, without asking, the inodes of files in this directory as they show at `place`."""
-        over = place.inode.fs.over
-
-        def find(name: bytes) -> Inode:
-            attr = listing.attr(name)
-            assert attr is not None  # the engine has learnt it
-            return over(self._listed(name, attr))
-
-        return find
+    def learnt(self, name: bytes, c: Any) -> Inode:
+        times = c.atime, c.mtime, c.ctime
+        attr = make_attr(
+            c.ino, c.mode, c.uid, c.gid, c.nlink, c.rdev, c.size, c.blksize, c.blocks, *times
+        )  # fmt: skip
+        return self._listed(name, attr)
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         kind = self.mode & S_IFMT
