@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gofer.messages import Listing
 
 FIRST, MOST = 4, 48
+#: How deep trees are whose directories are listed before their neighbours are.
+DEPTH = 8
 #: How many may be left out by who still goes by the order.
 MAY_SKIP = 2
 #: Listings that came ahead and were not used yet, the names in them, and the descriptors that came along.
@@ -27,34 +29,37 @@ MAX_FORESEEN, MAX_FORESEEN_NAMES, MAX_FORESEEN_FILES = 512, 8192, 256
 class Ahead:
     """What a file system's readers have been seen to do."""
 
-    __slots__ = ("_batch", "start")
+    __slots__ = ("_batches", "_patience", "start")
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int = 0) -> None:
+        """`patience`: how many directories' turns it may take until something is used."""
         #: How many to ask for ahead at the first use of a directory.
         self.start = 0
-        #: What came ahead last: a lent.Batch, or some Foreseen.
-        self._batch: list[Any] = []
+        self._patience = patience
+        #: What came ahead and was not judged yet, the oldest first: lent.Batches, or Foreseens.
+        self._batches: list[list[Any]] = []
 
     def came(self, batch: list[Any]) -> None:
-        self._batch = batch
+        self._batches.append(batch)
 
     def more(self, item: Any) -> None:
-        self._batch.append(item)
+        """`item` came with the last batch."""
+        self._batches[-1:] = [[*batch, item] for batch in self._batches[-1:] or [[]]]
 
     def learn(self, window: int) -> None:
         """`window` were asked for ahead, and rightly so."""
         self.start = min(max(self.start, window * 2, FIRST), MOST)
 
     def judge(self) -> None:
-        """Another directory's turn: was the last one's worth it?"""
-        batch, self._batch = self._batch, []
-        used = count = 0
-        for item in batch:
-            mine, of = item.tally()
-            used += mine
-            count += of
-        if 2 * used < count:
-            self.start //= 4
+        """Another directory's turn: was what came for the last ones worth it?"""
+        while len(self._batches) > self._patience:
+            used = count = 0
+            for item in self._batches.pop(0):
+                mine, of = item.tally()
+                used += mine
+                count += of
+            if 2 * used < count:
+                self.start //= 4
 
 
 class Order:
@@ -147,6 +152,15 @@ class Foresight:
             or self._names > MAX_FORESEEN_NAMES
         ):
             self.take(next(iter(self._seen)))
+
+    def files_of(self, ino: int) -> Sequence[int]:
+        """The descriptors that came along with the directory `ino`, which are the caller's from now on."""
+        foreseen = self._seen.get(ino)
+        if foreseen is None:
+            return ()
+        files, foreseen.files = foreseen.files, ()
+        self._files -= len(files)
+        return files
 
     def take(self, ino: int) -> Foreseen | None:
         foreseen = self._seen.pop(ino, None)

@@ -35,7 +35,7 @@ from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHAN
 from sentry.abi.stat import DT_DIR, DT_REG, S_IFDIR, S_IFMT, S_IFREG, major, minor
 from sentry.fs import dcache, lent
 from sentry.fs.dentry import Path
-from sentry.fs.gofer.ahead import Ahead, Foreseen, Foresight, Order
+from sentry.fs.gofer.ahead import DEPTH, Ahead, Foreseen, Foresight, Order
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
 from sentry.fs.inode import CACHE_REVALIDATE, CHANGED, LIVE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
@@ -90,7 +90,7 @@ class GoferFilesystem(Filesystem):
         #: Directories (by number) that were listed, oldest first, and how many names of each are kept.
         self.listed: dict[int, int] = {}
         self._listed_names = 0
-        self.ahead, self.ahead_lists = Ahead(), Ahead()
+        self.ahead, self.ahead_lists = Ahead(), Ahead(DEPTH)
         self.foresight = Foresight()
         #: What came ahead last and the engine does not know yet: names beside the directory that was asked
         #: for, and numbers.
@@ -378,12 +378,12 @@ class GoferInode(Inode):
         fs, client = self.fs, self.fs.client
         above, name = self.place or (None, b"")
         files = fs.ahead.start if fs.ahead.start >= AHEAD_SURE else 0
-        if above is None or above.listing is None:
+        listing = None if above is None else above._look_ahead()
+        if above is None or listing is None:
             fid, path = await self.route()
             listed = await client.list_dirs(fid, path, files=files)
             names, inos = [name], [self.ino]
         else:
-            listing = above.listing
             if above.below is None:
                 above.below = Order(listing, DT_DIR)
             likely = [(other, listing.ino(other)) for other in above.below.after(name, fs.ahead_lists)]
@@ -434,8 +434,7 @@ class GoferInode(Inode):
                 continue
             foreseen.told = ffi.gc(lib.listing_get(d.listing), lib.listing_put)
             lib.dnode_learn(d, data, len(data), dev, dir_nlink)
-            files, foreseen.files = foreseen.files, ()
-            batch = lent.lend(d, place.mount, data, foreseen.at, files)
+            batch = lent.lend(d, place.mount, data, foreseen.at, self.fs.foresight.files_of(ino))
             if batch is not None:
                 self.fs.ahead.more(batch)
 
