@@ -259,8 +259,8 @@ class Inode:
     def lend(self, place: Path) -> None:
         """The engine has learnt what is in this directory, at `place`."""
 
-    def foretell(self, place: Path, dev: int, dir_nlink: int) -> None:
-        """Likewise, and may be told what came ahead about others; st_dev, and st_nlink of directories."""
+    def foretell(self, place: Path) -> None:
+        """Likewise, and may be told what others hold that will be listed next."""
 
     def learnt(self, name: bytes, c: Any) -> Inode:
         """The inode of `name`, which the engine has learnt, without asking; `c`: its struct vnode."""

@@ -29,13 +29,13 @@ from gofer.messages import (
     ProtocolError,
     make_attr,
 )
-from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHANGE
 from sentry.abi.stat import DT_DIR, DT_REG, S_IFDIR, S_IFMT, S_IFREG, major, minor
 from sentry.fs import dcache, lent
 from sentry.fs.dentry import Path
 from sentry.fs.gofer.ahead import DEPTH, Ahead, Foreseen, Foresight, Order
+from sentry.fs.gofer.coming import Coming, arrival, ask_all
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
 from sentry.fs.inode import CACHE_REVALIDATE, CHANGED, LIVE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
@@ -92,9 +92,11 @@ class GoferFilesystem(Filesystem):
         self._listed_names = 0
         self.ahead, self.ahead_lists = Ahead(), Ahead(DEPTH)
         self.foresight = Foresight()
-        #: What came ahead last and the engine does not know yet: names beside the directory that was asked
-        #: for, and numbers.
-        self.untold: list[tuple[bytes, int, Foreseen]] = []
+        #: Beside the directory that is being listed: what will be listed next, names and numbers.
+        self.likely: tuple[GoferInode, list[tuple[bytes, int]]] | None = None
+        self.coming: list[Coming] = []
+        #: How many files a directory had lately.
+        self.files_each = 0
         self.lock = Mutex()
         self._inodes: dict[int, ref[GoferInode]] = {}
         self._shrink_at = MANY_INODES
@@ -132,6 +134,10 @@ class GoferFilesystem(Filesystem):
             del self._inodes[inode.ino]
             self._listed_names -= self.listed.pop(inode.ino, 0)
         self.client.clunk(inode.fid)
+
+    def files_ahead(self) -> int:
+        """How many files of a directory are to be opened when it is listed."""
+        return self.ahead.start if self.ahead.start >= AHEAD_SURE else 0
 
     def known_of(self, directory: Inode) -> Iterable[bytes]:
         assert isinstance(directory, GoferInode)
@@ -334,15 +340,17 @@ class GoferInode(Inode):
 
     async def route(self) -> tuple[int, list[bytes]]:
         """A fid, and the names that lead from there to this directory."""
+        return self.short_route() or (await self.named(), [])
+
+    def short_route(self) -> tuple[int, list[bytes]] | None:
+        """The same without asking for anything; None: it is too long."""
         names: list[bytes] = []
         inode = self
         while inode.fid < 0 and inode.place is not None:
             inode, name = inode.place
             names.append(name)
-        if len(names) >= MAX_WALK:
-            return await self.named(), []
         names.reverse()
-        return inode.fid, names
+        return (inode.fid, names) if len(names) < MAX_WALK else None
 
     async def _list(self) -> Listing | None:
         """All that is in this directory of a fixed tree; None: that is too much for one message.
@@ -354,7 +362,8 @@ class GoferInode(Inode):
             return self.listing
         foreseen = fs.foresight.take(self.ino)
         if foreseen is None:
-            foreseen = await self._ask_listings()
+            await arrival(fs, self.ino)
+            foreseen = fs.foresight.take(self.ino) or await self._ask_listing()
             if self.listing is not None:
                 return self.listing
         if foreseen is None:
@@ -374,40 +383,21 @@ class GoferInode(Inode):
             self.fs.keep_listing(self, foreseen.listing)
         return self.listing
 
-    async def _ask_listings(self) -> Foreseen | None:
+    async def _ask_listing(self) -> Foreseen | None:
         fs, client = self.fs, self.fs.client
         above, name = self.place or (None, b"")
-        files = fs.ahead.start if fs.ahead.start >= AHEAD_SURE else 0
         listing = None if above is None else above._look_ahead()
-        if above is None or listing is None:
-            fid, path = await self.route()
-            listed = await client.list_dirs(fid, path, files=files)
-            names, inos = [name], [self.ino]
-        else:
+        if above is not None and listing is not None:
             if above.below is None:
                 above.below = Order(listing, DT_DIR)
-            likely = [(other, listing.ino(other)) for other in above.below.after(name, fs.ahead_lists)]
-            names, inos = [name], [self.ino]
-            for other, ino in likely:
-                if ino not in fs.foresight and ino not in fs.listed:
-                    names.append(other)
-                    inos.append(ino)
-            fid, path = await above.route()
-            listed = await client.list_dirs(fid, path, names, files=files)
-        first, *others = [None if found is None else Foreseen(found, *opened) for _, found, *opened in listed]
-        came = []
-        for name, ino, foreseen in zip(names[1:], inos[1:], others, strict=False):
-            if foreseen is not None:
-                fs.foresight.add(ino, foreseen)
-                came.append((name, ino, foreseen))
-        fs.ahead_lists.came([foreseen for _, _, foreseen in came])
-        fs.untold = came
-        error = listed[0][0]
+            likely = above.below.after(name, fs.ahead_lists)
+            fs.likely = above, [(other, listing.ino(other)) for other in likely]
+        ((error, found, *opened),) = await client.list_dirs(*await self.route(), files=fs.files_ahead())
         if error in (errno.EMFILE, errno.ENFILE):
             dcache.shrink()
         elif error:
             raise SysError(error)
-        return first
+        return None if found is None else Foreseen(found, *opened)
 
     def lend(self, place: Path) -> None:
         """The engine has learnt what is in this directory, at `place`: lend it the files that came along."""
@@ -422,21 +412,13 @@ class GoferInode(Inode):
             self.order.came(len(files), self.fs.ahead)
             self.fs.ahead.came([] if batch is None else [batch])
 
-    def foretell(self, place: Path, dev: int, dir_nlink: int) -> None:
-        untold, self.fs.untold = self.fs.untold, []
-        above = place.dentry.parent
-        if above is None:
+    def foretell(self, place: Path) -> None:
+        likely, self.fs.likely = self.fs.likely, None
+        dentry, mount = place.dentry, place.mount
+        if likely is None or self.place is None or likely[0] is not self.place[0]:
             return
-        for name, ino, foreseen in untold:
-            d = lib.dnode_learnt(above.c, name, len(name))
-            data = foreseen.listing.data
-            if not d or d.vnode.ino != ino or d.listing or not lib.dnode_list(d, data, len(data)):
-                continue
-            foreseen.told = ffi.gc(lib.listing_get(d.listing), lib.listing_put)
-            lib.dnode_learn(d, data, len(data), dev, dir_nlink)
-            batch = lent.lend(d, place.mount, data, foreseen.at, self.fs.foresight.files_of(ino))
-            if batch is not None:
-                self.fs.ahead.more(batch)
+        if dentry.parent is not None and dentry is not mount.root:
+            ask_all(likely[0], Path(mount, dentry.parent), likely[1])
 
     async def _made(self, name: bytes, uid: int, gid: int) -> Inode:
         """What was just created as `name`, owned as far as the server may."""

@@ -315,7 +315,7 @@ class OverlayDirectory(_Over, DirectoryInode):
                 for name in names:
                     lib.dnode_unlearn(lib.dnode_learnt(c, name, len(name)))
             lower.lend(place)
-        lower.foretell(place, self.fs.dev, DIR_NLINK)
+        lower.foretell(place)
 
     def learnt(self, name: bytes, c: Any) -> Inode:
         return self.fs.over(self.lower.learnt(name, c))
