@@ -234,7 +234,6 @@ class LocalFS:
         count = 0
         if files:
             count = lib.gofer_open_listed(
-                self.proc_fd,
                 fd,
                 self._listing,
                 size,

@@ -303,5 +303,5 @@ class Listing:
 # mypy's word for a re-export: `sentry` imports only this module.  (Messages need no mention.)
 __all__ = [
     "HEADER", "MAX_MSIZE", "MAX_OFFSET", "MAX_WALK", "MIN_MSIZE", "QTDIR", "QTFILE",
-    "QTSYMLINK", "Attr", "Message", "ProtocolError", "Qid",
+    "QTSYMLINK", "Attr", "Message", "ProtocolError", "Qid", "make_attr",
 ]  # fmt: skip

@@ -21,6 +21,7 @@
 #define DNODE_NEGATIVE 2 /* there is no such file */
 #define DNODE_EXACT 4    /* a directory of which the table tells the truth */
 #define DNODE_LEARNT 8   /* no Dentry is behind it: engine/learnt.c */
+#define DNODE_PLAIN 16   /* a directory that the engine may open: engine/fast_dir.c */
 
 /* A name in a directory (sentry/fs/dentry.py, Dentry). */
 struct dnode {
@@ -30,6 +31,7 @@ struct dnode {
     struct vmount *mounts; /* that cover it, the newest first */
     struct vfile *spares;  /* files that were open here: engine/fast_open.c */
     struct dnode *learnt;  /* names below that are DNODE_LEARNT */
+    struct listing *listing; /* all that is in this directory, NULL: not known */
     char *name;            /* brief, or allocated */
     char *link;            /* what the symbolic link says, NULL: not known, or not always the same */
     uint32_t hash, flags, refs, mounted;
@@ -68,7 +70,7 @@ struct vcred {
 #define DNODE_LINK_MAX 1024 /* longer symbolic links are not kept */
 
 /* engine/dcache.c.  NULL stands for a dnode or mount that there was no memory for: nothing happens to it. */
-/* It is the file `v` (NULL: unknown to the engine), or none; flags: DNODE_NEGATIVE or DNODE_EXACT. */
+/* It is the file `v` (NULL: unknown to the engine), or none; flags: DNODE_NEGATIVE, or DNODE_EXACT and DNODE_PLAIN. */
 struct dnode *dnode_new(struct dnode *parent, const char *name, uint32_t size, struct vnode *v, uint32_t flags);
 void dnode_free(struct dnode *d);
 void dnode_bind(struct dnode *d, struct vnode *v, uint32_t flags);
@@ -86,9 +88,29 @@ extern uint32_t learnt_count, learnt_limit;
 uint32_t dnode_learn(struct dnode *dir, const uint8_t *listing, size_t size, uint64_t dev, uint32_t dir_nlink);
 /* The learnt dnode of a name, or NULL. */
 struct dnode *dnode_learnt(const struct dnode *dir, const char *name, uint32_t size);
-/* No file may be lent to it any more; likewise for all below `dir`. */
+/* Whether somebody has it open, or it or a learnt name below has files lent to it. */
+int dnode_busy(const struct dnode *d);
+/* Forget it, unless it is busy; all below `dir`, none of which may be. */
 void dnode_unlearn(struct dnode *d);
 void dnode_unlearn_all(struct dnode *dir);
+
+/* engine/listing.c: all that is in a directory, in its order. */
+struct listing {
+    uint32_t refs, used; /* used: somebody has listed it */
+    uint32_t count, size; /* entries; bytes */
+    uint32_t *at;        /* [count]: where each entry begins */
+    uint8_t *data;       /* struct listed, and the names */
+    struct dnode *dnode; /* whose it is, NULL: nobody's any more */
+    struct listing *older, *newer;
+};
+#define LISTING_BYTES 4194304
+extern uint64_t listing_limit; /* of all that hang on dnodes */
+/* `data`, an Rlistdirs' data without "." and "..", is all that is in `d`: 1 if the engine knows it now. */
+int dnode_list(struct dnode *d, const uint8_t *data, size_t size);
+/* It changes. */
+void dnode_unlist(struct dnode *d);
+struct listing *listing_get(struct listing *l);
+void listing_put(struct listing *l);
 
 /* engine/lent.c: regular files opened ahead, for learnt names; files[] has room for all. */
 /* Close what is not a regular file that is open for reading: fds[i] is -EIO then. */
@@ -133,6 +155,10 @@ int vnode_allowed(const struct vnode *v, const struct vcred *cred, uint32_t mask
 #define MNT_NODEV 4
 #define MNT_NOEXEC 8
 
+/* Put `d` in the place of `old`, which is in the table no more. */
+void dnode_replace(struct dnode *old, struct dnode *d);
+/* What hangs on `from` hangs on `to`, another dnode of the same directory. */
+void dnode_move_listing(struct dnode *from, struct dnode *to);
 /* dnode_new in memory that is there already, all zeroes, and that free() takes. */
 int dnode_init(struct dnode *d, struct dnode *parent, const char *name, uint32_t size, struct vnode *v,
                uint32_t flags);

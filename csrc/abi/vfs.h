@@ -36,6 +36,7 @@ struct vnode {
 #define VFILE_EPOLL 6
 #define VFILE_TMPFS 7 /* object: struct tmpfs_data */
 #define VFILE_RANDOM 8 /* /dev/random, /dev/urandom */
+#define VFILE_DIRECTORY 9 /* object: the struct listing that it is in, if any; Python has not met it (fast_dir.c) */
 
 struct vmount;
 struct dnode;
@@ -64,6 +65,10 @@ struct vfile {
     uint32_t spare; /* SPARE_*, 0 for all others */
     struct vfile *next_spare; /* of the same dnode */
     uint32_t batch;           /* not 0: Python has lent it (sentry/fs/lent.py) */
+
+    /* One that the engine has made, until Python has a File for it: */
+    struct vfile *model;     /* the spare that it is another description of */
+    struct vfile *next_made, *last_made; /* others; the second of directories only */
 };
 
 /* vfile.closing */
@@ -141,8 +146,8 @@ void fd_table_put(struct fd_table *table, uint32_t fd, struct vfile *f, int cloe
 struct vfile *fd_table_take(struct fd_table *table, uint32_t fd);
 /* Let the empty `to`, which has room, have what `from` has. */
 void fd_table_copy(struct fd_table *to, const struct fd_table *from);
-/* A descriptor in the table `owner` is closed: 1 when that is all, or with `later` all until Python runs next; else
- * the file is as before, and Python has to do it. */
+/* A descriptor in the table `owner` is closed: 1 when that is all, or with `later` all until Python runs next (a
+ * directory of the engine's own may be gone); else the file is as before, and Python has to do it. */
 int vfile_close(struct vfile *f, uint64_t owner, int later);
 /* The next file whose last reference went away while nobody had to know. */
 struct vfile *vfile_take_closed(void);
@@ -152,6 +157,24 @@ void vfile_keep(struct vfile *f, struct vmount *mount, struct dnode *d);
 void vfile_unkeep(struct vfile *f);
 /* Nobody has the spare file open any more. */
 void vfile_settle(struct vfile *f);
+/* Another description of the file that the spare `model` is one of, idle; NULL: there are too many. */
+struct vfile *vfile_make(struct vfile *model);
+/* The next file that was made and Python has not met; NULL: it knows all.  vfile_free ends what it got so. */
+struct vfile *vfile_take_made(void);
+void vfile_free(struct vfile *f);
+/* How many spares there are at one place, counted up to `most`. */
+uint32_t vfile_count_spares(const struct dnode *d, uint32_t most);
+/* engine/fast_dir.c: a directory of which Python knows nothing; NULL: it has to be opened there. */
+struct vfile *directory_open(struct vmount *mount, struct dnode *d, uint32_t flags);
+/* All of these: the one behind `f`, or with NULL the first. */
+struct vfile *directory_next(struct vfile *f);
+/* Python knows it from now on, and frees it. */
+void directory_met(struct vfile *f);
+/* Nobody has it open any more. */
+void directory_close(struct vfile *f);
+
+#define ALIKE_MOST 64 /* spares of one place */
+#define MADE_MOST 256 /* that Python has not met */
 
 /* engine/locks.c: POSIX locks and OFD locks (sentry/fs/locks.py).  `owner`: fd_table.owner, or the address of the
  * vfile; a range includes both ends. */

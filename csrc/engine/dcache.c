@@ -96,7 +96,7 @@ void dnode_hash(struct dnode *d)
         return;
     old = dnode_find(d->parent, d->name, d->name_size);
     dnode_unhash(old);
-    dnode_unlearn(old);
+    dnode_replace(old, d);
     if (hashed_count >= bucket_count)
         grow();
     d->hash = hash_of(d->parent, d->name, d->name_size);
@@ -162,6 +162,7 @@ void dnode_free(struct dnode *d)
     if (!d)
         return;
     dnode_unlearn_all(d);
+    dnode_unlist(d);
     dnode_unhash(d);
     d->vnode = NULL;
     d->flags = 0;
@@ -173,7 +174,7 @@ void dnode_bind(struct dnode *d, struct vnode *v, uint32_t flags)
     if (!d)
         return;
     d->vnode = v;
-    d->flags = (d->flags & DNODE_HASHED) | (flags & (DNODE_NEGATIVE | DNODE_EXACT));
+    d->flags = (d->flags & DNODE_HASHED) | (flags & (DNODE_NEGATIVE | DNODE_EXACT | DNODE_PLAIN));
 }
 
 void dnode_move(struct dnode *d, struct dnode *parent, const char *name, uint32_t size)

@@ -16,7 +16,7 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_stat] = fast_stat,
     [SYS_lstat] = fast_lstat,
     [SYS_newfstatat] = fast_newfstatat,
-    [SYS_getdents64] = fast_getdents, [SYS_getdents] = fast_getdents,
+    [SYS_getdents64] = fast_getdents, [SYS_getdents] = fast_getdents_old,
     [SYS_statx] = fast_statx,
     [SYS_access] = fast_access,
     [SYS_faccessat] = fast_faccessat,

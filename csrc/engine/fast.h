@@ -121,12 +121,16 @@ fast_handler fast_fsync, fast_fadvise, fast_ioctl;
 /* fast_fd.c: a free number from `from` on that the engine may give, -1: ask Python. */
 int call_number(struct call *c, uint32_t from);
 
+/* fast_dir.c: open(2) for reading of the directory that the walk has come to. */
+int fast_open_directory(struct call *c, const struct path_walk *w, uint32_t flags);
+#define OPEN_LARGEFILE 0100000u /* which libc defines as 0 */
+
 /* fast_path.c: a walk with the rights of the caller, and to go with it from (dirfd, path at addr): 0, -errno, or
  * WALK_PASS, also for an empty path. */
 struct path_walk call_walk_of(const struct call *c, uint32_t flags);
 int call_walk(struct call *c, struct path_walk *w, int32_t dirfd, uint64_t addr);
 fast_handler fast_read, fast_pread, fast_readv, fast_write, fast_pwrite, fast_writev;
-fast_handler fast_lseek, fast_fstat, fast_getdents;
+fast_handler fast_lseek, fast_fstat, fast_getdents, fast_getdents_old;
 fast_handler fast_sigreturn, fast_sigaction, fast_kill, fast_tgkill, fast_tkill;
 fast_handler fast_mmap, fast_munmap, fast_mprotect, fast_brk, fast_madvise, fast_mremap;
 

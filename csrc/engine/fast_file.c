@@ -368,8 +368,10 @@ int fast_lseek(struct call *c)
         f->pos = 0;
         return call_return(c, 0);
     }
-    if (f->kind != VFILE_REGULAR && f->kind != VFILE_TMPFS)
+    if (f->kind != VFILE_REGULAR && f->kind != VFILE_TMPFS && f->kind != VFILE_DIRECTORY)
         return FAST_PASS;
+    if (f->kind == VFILE_DIRECTORY && whence == SEEK_END)
+        return call_return(c, -EINVAL);
     if (whence != SEEK_SET)
         base = whence == SEEK_CUR ? f->pos : end_of(f);
     if (base < 0 || __builtin_add_overflow(offset, base, &offset))

@@ -246,14 +246,3 @@ int fast_readlinkat(struct call *c)
 {
     return readlink_at(c, (int32_t)c->args[0], c->args[1], c->args[2], (int32_t)c->args[3]);
 }
-
-/* Only the last call, which tells that there is no more (sentry/fs/dirfile.py, SnapshotDirectory). */
-int fast_getdents(struct call *c)
-{
-    const struct vfile *f = call_file(c, (uint32_t)c->args[0]);
-    if (!f || !f->dir_end || f->pos != f->dir_end || !f->dnode)
-        return FAST_PASS;
-    if (f->dnode->parent && !(f->dnode->flags & DNODE_HASHED))
-        return FAST_PASS; /* removed, maybe */
-    return call_return(c, 0);
-}

@@ -90,6 +90,10 @@ int vfile_close(struct vfile *f, uint64_t owner, int later)
     }
     if (--f->refs)
         return 1;
+    if (f->kind == VFILE_DIRECTORY) {
+        directory_close(f);
+        return 1;
+    }
     if (f->spare == SPARE_OPEN) {
         vfile_settle(f);
         return 1;

@@ -3,10 +3,12 @@
  * A directory of a tree that never changes was listed together with the attributes of what is in it
  * (sentry/fs/overlay/inode.py, learn); here they become names that stat(2) and its kin find.  Whoever looks one up
  * in Python puts its own dnode in place of it (dnode_hash), and from then on Python says what it is: what is
- * learnt is only ever replaced, never changed.  Directories have no DNODE_EXACT, so a walk into one passes.
+ * learnt is only ever replaced, never changed.  A directory among them may have a listing that came ahead, and
+ * learnt names below it: a walk goes into it, and who replaces it takes all of that over.  Without, a walk into one
+ * passes.
  *
- * They go with their directory, and the oldest ones when there are too many; one that has files lent to it
- * (vfile_keep) stays as long as these. */
+ * They go with their directory, and the oldest ones when there are too many; one that has files lent to it, or open
+ * (vfile_keep), stays as long as these. */
 #include "dcache.h"
 #include "listed.h"
 
@@ -57,7 +59,7 @@ static int make_room(void)
         struct learnt *l = oldest;
         if (!l)
             return 0;
-        if (!l->d.spares) {
+        if (!l->d.spares && !l->d.learnt) {
             forget(l);
         } else {
             unlink_age(l);
@@ -97,7 +99,7 @@ static int learn(struct dnode *dir, const struct listed *e, const char *name, ui
         return 0;
     d = &l->d;
     fill(&l->v, e, dev, dir_nlink);
-    if (!dnode_init(d, dir, name, e->name_size, &l->v, 0)) {
+    if (!dnode_init(d, dir, name, e->name_size, &l->v, S_ISDIR(e->mode) ? DNODE_PLAIN : 0)) {
         free(l);
         return 0;
     }
@@ -138,6 +140,8 @@ uint32_t dnode_learn(struct dnode *dir, const uint8_t *listing, size_t size, uin
         if (e.known && e.name_size && sane(&e) && (S_ISDIR(e.mode) || e.nlink == 1))
             count += (uint32_t)learn(dir, &e, name, dev, dir_nlink);
     }
+    if (dir && dir->flags & DNODE_LEARNT)
+        dir->flags |= DNODE_EXACT;
     return count;
 }
 
@@ -149,8 +153,55 @@ struct dnode *dnode_learnt(const struct dnode *dir, const char *name, uint32_t s
 
 void dnode_unlearn(struct dnode *d)
 {
-    if (d && d->flags & DNODE_LEARNT)
+    if (d && d->flags & DNODE_LEARNT && !dnode_busy(d))
         forget((struct learnt *)d);
+}
+
+int dnode_busy(const struct dnode *d)
+{
+    const struct learnt *l;
+    if (!d || d->spares)
+        return d != NULL;
+    for (l = (const struct learnt *)d->learnt; l; l = l->sibling)
+        if (l->d.spares || (l->d.learnt && dnode_busy(&l->d)))
+            return 1;
+    return 0;
+}
+
+/* The names below `from` are below `to` from now on. */
+static void move_names(struct dnode *from, struct dnode *to)
+{
+    while (from->learnt) {
+        struct learnt *l = (struct learnt *)from->learnt;
+        if (dnode_find(to, l->d.name, l->d.name_size)) {
+            forget(l);
+            continue;
+        }
+        dnode_unhash(&l->d);
+        from->learnt = (struct dnode *)l->sibling;
+        if (l->sibling)
+            l->sibling->back = (struct learnt **)&from->learnt;
+        l->d.parent = to;
+        to->refs++;
+        from->refs--; /* somebody has replaced it, and has one more */
+        l->sibling = (struct learnt *)to->learnt;
+        l->back = (struct learnt **)&to->learnt;
+        if (l->sibling)
+            l->sibling->back = &l->sibling;
+        to->learnt = &l->d;
+        dnode_hash(&l->d);
+    }
+}
+
+void dnode_replace(struct dnode *old, struct dnode *d)
+{
+    if (!old || !(old->flags & DNODE_LEARNT))
+        return;
+    if (d->vnode && S_ISDIR(d->vnode->mode) && d->vnode->ino == old->vnode->ino) {
+        move_names(old, d);
+        dnode_move_listing(old, d);
+    }
+    forget((struct learnt *)old);
 }
 
 void dnode_unlearn_all(struct dnode *dir)

@@ -159,8 +159,23 @@ int gofer_open_file(int proc_fd, int dirfd, const char *name, uint64_t dev, uint
     return fd;
 }
 
-int gofer_open_listed(int proc_fd, int dirfd, const void *listing, size_t size, uint64_t dev, uint64_t resolve,
-                      int most, int *fds, uint16_t *at)
+/* As gofer_open_file, of a name that was a regular file when it was listed, just now: it is no device, the open of
+ * which could do something. */
+static int open_again(int dirfd, const char *name, uint64_t dev, uint64_t resolve)
+{
+    const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    int fd = gofer_openat2(dirfd, name, flags, 0, resolve);
+    struct stat st;
+
+    if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_dev != dev)) {
+        close(fd);
+        return -EXDEV;
+    }
+    return fd;
+}
+
+int gofer_open_listed(int dirfd, const void *listing, size_t size, uint64_t dev, uint64_t resolve, int most, int *fds,
+                      uint16_t *at)
 {
     const char *pos = listing, *end = pos + size;
     int count = 0, index;
@@ -173,7 +188,7 @@ int gofer_open_listed(int proc_fd, int dirfd, const void *listing, size_t size, 
             int fd;
             memcpy(name, pos + sizeof entry, entry.name_size);
             name[entry.name_size] = 0;
-            fd = gofer_open_file(proc_fd, dirfd, name, dev, resolve);
+            fd = open_again(dirfd, name, dev, resolve);
             if (fd == -EMFILE || fd == -ENFILE)
                 break;
             if (fd >= 0) {

@@ -9,8 +9,8 @@ int64_t gofer_fs_type(int fd);
 /* Entries as in gofer/messages.py (LISTED): bytes written to `out`; *complete: whether all of them fitted. */
 int gofer_list(int fd, uint64_t dev, int64_t index, void *out, size_t room, int *complete);
 /* The first `most` regular files of such entries of directory `dirfd`, opened; fds[i] is that of entry at[i]. */
-int gofer_open_listed(int proc_fd, int dirfd, const void *listing, size_t size, uint64_t dev, uint64_t resolve,
-                      int most, int *fds, uint16_t *at);
+int gofer_open_listed(int dirfd, const void *listing, size_t size, uint64_t dev, uint64_t resolve, int most, int *fds,
+                      uint16_t *at);
 /* A regular file below `dirfd` on device `dev`, opened for reading; -EXDEV for any other kind, or device. */
 int gofer_open_file(int proc_fd, int dirfd, const char *name, uint64_t dev, uint64_t resolve);
 int gofer_chown(int fd, uint32_t uid, uint32_t gid);

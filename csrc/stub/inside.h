@@ -15,7 +15,7 @@ enum {
     NR_rt_sigaction = 13, NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_pwrite64 = 18, NR_access = 21, NR_sched_yield = 24, NR_getpid = 39,
     NR_kill = 62, NR_fcntl = 72, NR_readlink = 89, NR_gettimeofday = 96, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_tkill = 200, NR_time = 201,
-    NR_futex = 202, NR_clock_gettime = 228, NR_epoll_wait = 232, NR_tgkill = 234, NR_openat = 257,
+    NR_futex = 202, NR_getdents64 = 217, NR_clock_gettime = 228, NR_epoll_wait = 232, NR_tgkill = 234, NR_openat = 257,
     NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269, NR_epoll_pwait = 281, NR_statx = 332,
     NR_faccessat2 = 439, NR_getrlimit = 97, NR_arch_prctl = 158, NR_set_tid_address = 218, NR_set_robust_list = 273,
     NR_prlimit64 = 302, NR_getrandom = 318, NR_rseq = 334,

@@ -48,6 +48,7 @@ void prefetch(struct record *r)
     r->probed_size = 0;
     switch (r->nr) {
     case NR_read:
+    case NR_getdents64:
         probe(r, g->rsi, g->rdx);
         return;
     case NR_epoll_wait:

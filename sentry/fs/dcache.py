@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 from sys import getrefcount
 
-from sentry._engine import lib
+from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.fs import lent, spare
 from sentry.fs.dentry import Dentry
@@ -25,9 +25,11 @@ from sentry.fs.inode import CACHE_EXACT, CACHE_NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sentry.fs.inode import Inode
 
-_hash, _unhash = lib.dnode_hash, lib.dnode_unhash
+_hash, _unhash, _busy, _unlist = lib.dnode_hash, lib.dnode_unhash, lib.dnode_busy, lib.dnode_unlist
 
 LIMIT = 8192
 BATCH = 512
@@ -116,7 +118,7 @@ def _prune() -> None:
         dentry, references = _pop(batch)
         del _cached[dentry]
         parent = dentry.parent
-        if references > _UNUSED or dentry.mounted or dentry.children:
+        if references > _UNUSED or dentry.mounted or dentry.children or _busy(dentry.c):
             _cached[dentry] = None
         elif parent is not None and parent.children.get(dentry.name) is dentry:
             del parent.children[dentry.name]
@@ -127,6 +129,7 @@ def _prune() -> None:
 def added(parent: Dentry, name: bytes, inode: Inode) -> Dentry:
     """`name` was created: its dentry, positive from now on."""
     parent.version += 1
+    _unlist(parent.c)
     child = parent.children.get(name)
     if child is not None and child.inode is None:
         child.become(inode)
@@ -143,7 +146,7 @@ def removed(dentry: Dentry) -> None:
     dentry.deleted = True
     spare.forget_dentry(dentry)
     if dentry.c.learnt:
-        lent.forget(lambda batch: batch.path.dentry is dentry)
+        lent.forget(lambda directory, _: directory == dentry.c)
         lib.dnode_unlearn_all(dentry.c)
     for child in dentry.children.values():
         _cached.pop(child, None)
@@ -153,6 +156,7 @@ def removed(dentry: Dentry) -> None:
     _cached.pop(dentry, None)
     if parent is not None:
         parent.version += 1
+        _unlist(parent.c)
         if parent.children.get(dentry.name) is dentry:
             del parent.children[dentry.name]
             _unhash(dentry.c)
@@ -166,6 +170,8 @@ def moved(dentry: Dentry, parent: Dentry, name: bytes) -> None:
     assert old is not None
     old.version += 1
     parent.version += 1
+    _unlist(old.c)
+    _unlist(parent.c)
     if old.children.get(dentry.name) is dentry:
         del old.children[dentry.name]
         _unhash(dentry.c)
@@ -182,6 +188,8 @@ def exchanged(one: Dentry, two: Dentry) -> None:
     assert one.parent is not None and two.parent is not None
     one.parent.version += 1
     two.parent.version += 1
+    _unlist(one.parent.c)
+    _unlist(two.parent.c)
     one.parent, two.parent = two.parent, one.parent
     one.name, two.name = two.name, one.name
     for dentry in (one, two):
@@ -212,11 +220,30 @@ def note_link(dentry: Dentry, target: bytes) -> None:
         lib.dnode_set_link(dentry.c, target, len(target))
 
 
-def _insert_lent(parent: Dentry, name: bytes, inode: Inode) -> None:
-    _insert(Dentry(parent, name, inode))
+def dentry_of(c: Any, other: Dentry) -> Dentry:
+    """The dentry of the struct dnode `c`, which stands in the engine's table; a learnt one gets it now.
+
+    `other` is any dentry of the same file system.
+    """
+    names = []
+    while c.parent:
+        names.append(ffi.buffer(c.name, c.name_size)[:])
+        c = c.parent
+    dentry = other
+    while dentry.parent is not None:
+        dentry = dentry.parent
+    for name in reversed(names):
+        child = dentry.children.get(name)
+        if child is None:
+            inode, d = dentry.inode, lib.dnode_learnt(dentry.c, name, len(name))
+            assert inode is not None
+            child = Dentry(dentry, name, inode.learnt(name, d.vnode))
+            _insert(child)
+        dentry = child
+    return dentry
 
 
-lent.Hooks.insert = _insert_lent
+lent.Hooks.dentry_of = dentry_of
 
 
 def shrink() -> None:

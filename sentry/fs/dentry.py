@@ -12,6 +12,7 @@ written here and in dcache.py.
 from __future__ import annotations
 
 import errno
+from _weakref import ref
 
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
@@ -33,7 +34,13 @@ NULL = ffi.NULL
 _new_dnode, _free_dnode, _free_mount = lib.dnode_new, lib.dnode_free, lib.vmount_free
 _NEGATIVE: int = lib.DNODE_NEGATIVE
 _EXACT: int = lib.DNODE_EXACT
+_PLAIN: int = lib.DNODE_PLAIN
 _FS_READONLY: int = lib.VMOUNT_FS_READONLY
+
+
+def _flags_of(inode: Inode) -> int:
+    flags = _EXACT if inode.caching == CACHE_EXACT else 0
+    return flags | _PLAIN if inode.plain else flags
 
 
 class Dentry:
@@ -55,8 +62,7 @@ class Dentry:
         if inode is None:
             self.c: Any = _new_dnode(above, name, len(name), NULL, _NEGATIVE)
         else:
-            exact = _EXACT if inode.caching == CACHE_EXACT else 0
-            self.c = _new_dnode(above, name, len(name), inode.c, exact)
+            self.c = _new_dnode(above, name, len(name), inode.c, _flags_of(inode))
 
     def __del__(self, free: Any = _free_dnode) -> None:
         c, self.c = self.c, NULL
@@ -65,14 +71,15 @@ class Dentry:
     def become(self, inode: Inode) -> None:
         """The file exists now."""
         self.inode = inode
-        lib.dnode_bind(self.c, inode.c, _EXACT if inode.caching == CACHE_EXACT else 0)
+        lib.dnode_bind(self.c, inode.c, _flags_of(inode))
 
 
 class Mount:
     """A file system's tree, or part of one, at a place of the sandbox's tree."""
 
-    __slots__ = ("c", "flags", "fs", "id", "mountpoint", "parent", "root")
+    __slots__ = ("__weakref__", "c", "flags", "fs", "id", "mountpoint", "parent", "root")
     _next_id = 20
+    _known: dict[int, ref[Mount]] = {}
 
     def __init__(self, fs: Filesystem, root: Dentry, flags: int = 0) -> None:
         self.fs = fs
@@ -84,10 +91,20 @@ class Mount:
         self.id = Mount._next_id
         Mount._next_id += 1
         self.c: Any = lib.vmount_new(root.c, self._c_flags(flags), self.id)
+        Mount._known[self.id] = ref(self)
 
     def __del__(self, free: Any = _free_mount) -> None:
         c, self.c = self.c, NULL
         free(c)
+        Mount._known.pop(self.id, None)
+
+    @staticmethod
+    def of(number: int) -> Mount:
+        """The mount whose `id` is `number`; KeyError."""
+        mount = Mount._known[number]()
+        if mount is None:
+            raise KeyError(number)
+        return mount
 
     def _c_flags(self, flags: int) -> int:
         return flags | _FS_READONLY if self.fs.readonly else flags

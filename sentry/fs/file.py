@@ -104,6 +104,10 @@ class File:
         #: 1: counts among the inode's writers, -1: among its texts.
         self._claim = 0
 
+    def again(self, c: Any) -> File:
+        """The File of `c`, which the engine has made: another description of the same file (spare.py)."""
+        raise NotImplementedError
+
     def set_inode(self, inode: Inode) -> None:
         """Show `inode` as the file that is open (an overlay puts its own before the lower one)."""
         self.inode = inode

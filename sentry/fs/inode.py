@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.fs.dentry import Path
+    from sentry.fs.dirfile import DirectoryFile
     from sentry.fs.file import File
     from sentry.fs.locks import FileLocks
     from sentry.fs.mutex import Mutex
@@ -136,6 +137,8 @@ class Inode:
     _flags = LIVE
     #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
     caching = CACHE_EXACT
+    #: For directories: an open(2) only makes a File, by `open_directory`; so the engine may do it first.
+    plain = False
     #: For symbolic links: `readlink` always says the same.
     fixed_link = False
     #: Nobody may write to it, whatever the mode says: EPERM (S_IMMUTABLE).
@@ -255,6 +258,17 @@ class Inode:
 
     def lend(self, place: Path) -> None:
         """The engine has learnt what is in this directory, at `place`."""
+
+    def foretell(self, place: Path) -> None:
+        """Likewise, and may be told what others hold that will be listed next."""
+
+    def learnt(self, name: bytes, c: Any) -> Inode:
+        """The inode of `name`, which the engine has learnt, without asking; `c`: its struct vnode."""
+        raise NotImplementedError
+
+    def open_directory(self, path: Path, flags: int, c: Any) -> DirectoryFile:
+        """`open` of a `plain` directory; `c`: the struct vfile."""
+        raise NotImplementedError
 
     async def readlink(self) -> bytes:
         raise SysError(errno.EINVAL)

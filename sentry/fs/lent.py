@@ -3,7 +3,7 @@
 Who reads one file after the other below a directory (grep -r, git add) gets the next ones' descriptors in
 the same message (sentry/fs/gofer/ahead.py).  They hang as spares (spare.py) on names that only the engine
 knows (csrc/engine/learnt.c), so open, read and close of such a file need no Python.  Python makes the File
-when it meets one: at a descriptor (`adopt`), or when it looks up the name itself (`claim`).
+when it meets one: at a descriptor (`adopt`), when it looks up the name (`claim`), or when the name goes.
 
 At most LIMIT are kept; the oldest batches, as far as nobody has them open, make room.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from sentry.fs.dentry import Mount
     from sentry.fs.file import File
     from sentry.fs.inode import Inode
 
@@ -30,8 +31,10 @@ NULL = ffi.NULL
 class Hooks:
     """What higher modules do for this one."""
 
-    #: dcache.py: put an inode at a name.
-    insert: Callable[[Dentry, bytes, Inode], None]
+    #: dcache.py: the dentry of a dnode, made if need be; the other one is any of the same file system.
+    dentry_of: Callable[[Any, Dentry], Dentry]
+    #: dirfile.py: the File of a directory that the engine has opened at the dentry.
+    meet_directory: Callable[[Any, Dentry | None], File]
     #: gofer/file.py: the File of a struct vfile, which lives as long as the last argument.
     make_file: Callable[[Any, Inode, Path, Any], File]
 
@@ -39,15 +42,18 @@ class Hooks:
 class Batch:
     """Files of one directory that came together."""
 
-    __slots__ = ("count", "files", "find", "path")
+    __slots__ = ("count", "files", "mount")
 
-    def __init__(self, files: Any, path: Path, find: Callable[[bytes], Inode]) -> None:
+    def __init__(self, files: Any, mount: Mount) -> None:
         #: struct vfile[count]
         self.files = files
         self.count = 0
-        self.path = path
-        #: Gives the inode for a name, without asking.
-        self.find = find
+        self.mount = mount
+
+    def live(self) -> list[Any]:
+        """The files that are still lent, as struct vfile *."""
+        files = self.files
+        return [files + i for i in range(self.count) if files[i].batch]
 
     def tally(self) -> tuple[int, int]:
         """How many were used at some time, and of how many."""
@@ -57,8 +63,6 @@ class Batch:
 #: By vfile.batch, the oldest first.
 _batches: dict[int, Batch] = {}
 _next = 1
-#: struct vfile * of files that are open, and whose name has gone: batch, name, and its attributes.
-_orphans: dict[Any, tuple[Batch, bytes, Any]] = {}
 
 
 def free(directory: Dentry, name: bytes) -> bool:
@@ -67,19 +71,16 @@ def free(directory: Dentry, name: bytes) -> bool:
     return bool(spare.limit and d and not d.spares)
 
 
-def lend(
-    path: Path, listing: bytes, at: Sequence[int], fds: Sequence[int], find: Callable[[bytes], Inode]
-) -> Batch | None:
-    """Lend `fds`, open for reading, of files in the directory at `path`.
+def lend(directory: Any, mount: Mount, listing: bytes, at: Sequence[int], fds: Sequence[int]) -> Batch | None:
+    """Lend `fds`, open for reading, of files in the directory at the struct dnode `directory`.
 
     fds[i] (unless it is negative) is of the entry at[i] of `listing`, an Rlistdirs' data.
     """
     global _next
     most = _make_room(len(fds)) if spare.limit else 0
-    batch = Batch(_new("struct vfile[]", max(1, len(fds))), path, find)
-    directory = path.dentry.c if most else NULL
+    batch = Batch(_new("struct vfile[]", max(1, len(fds))), mount)
     batch.count = lib.lent_add(
-        batch.files, _next, directory, path.mount.c, listing, len(listing), at, fds, len(fds)
+        batch.files, _next, directory if most else NULL, mount.c, listing, len(listing), at, fds, len(fds)
     )
     if not batch.count:
         return None
@@ -108,57 +109,62 @@ def _end(number: int, batch: Batch) -> bool:
     return False
 
 
-def _orphan(c: Any) -> None:
-    """The name of the file `c`, which is open, goes."""
-    batch = _batches[c.batch]
-    name = ffi.buffer(c.dnode.name, c.dnode.name_size)[:]
-    node = _new("struct vnode *", c.node[0])
+def _give(c: Any, batch: Batch, dentry: Dentry, inode: Inode) -> None:
+    """The file `c`, of `inode` at `dentry`, is one of Python's spares from now on."""
+    state = spare.LAST if dentry.deleted else c.spare
     _unkeep(c)
-    c.node, c.dnode, c.spare = node, NULL, spare.LAST
-    _orphans[c] = batch, name, node
+    c.batch = 0
+    spare.give(Hooks.make_file(c, inode, Path(batch.mount, dentry), batch.files), state)
 
 
-def forget(which: Callable[[Batch], bool] | None = None) -> None:
-    """Close what nobody has open.  `which`: of these batches, whose names go; what is open stays so."""
+def _name(c: Any) -> bytes:
+    name: bytes = ffi.buffer(c.name, c.name_size)[:]
+    return name
+
+
+def _orphan(directory: Dentry, d: Any) -> Dentry:
+    """The learnt name `d` in the directory goes: a dentry for those who have the file open."""
+    assert directory.inode is not None
+    name = _name(d)
+    dentry = Dentry(directory, name, directory.inode.learnt(name, d.vnode))
+    dentry.deleted = True
+    return dentry
+
+
+def _take(c: Any, dentry: Dentry) -> None:
+    """The File of what is open, or lent, at a learnt name: `dentry` is its dentry."""
+    if c.kind == lib.VFILE_DIRECTORY:
+        Hooks.meet_directory(c, dentry)
+    else:
+        assert dentry.inode is not None
+        _give(c, _batches[c.batch], dentry, dentry.inode)
+
+
+def forget(which: Callable[[Any, Mount], bool] | None = None) -> None:
+    """Close what nobody has open.  `which`: of the batches in this directory (a struct dnode *) and mount,
+    whose names go; what is open stays so."""
     for number, batch in list(_batches.items()):
-        if which is not None and not which(batch):
+        files = batch.live() if which is not None else []
+        if which is not None and not (files and which(files[0].dnode.parent, batch.mount)):
             continue
         if _end(number, batch) and which is not None:
-            for i in range(batch.count):
-                c = batch.files + i
-                if c.batch and c.dnode:
-                    _orphan(c)
+            directory = Hooks.dentry_of(files[0].dnode.parent, batch.mount.root)
+            for c in batch.live():
+                _take(c, _orphan(directory, c.dnode))
 
 
 def claim(directory: Dentry, dentry: Dentry) -> None:
-    """`dentry` takes the place of the learnt name that it has: it gets the file lent there, too."""
+    """`dentry` takes the place of the learnt name that it has: it gets what is lent or open there, too."""
     d = _learnt(directory.c, dentry.name, len(dentry.name))
     while d and d.spares:
-        c = d.spares
         inode = dentry.inode
-        batch = _batches[c.batch]
-        if inode is None or (inode.ino, inode.mode) != (c.node.ino, c.node.mode):
-            _orphan(c)
-            continue
-        state = c.spare
-        _unkeep(c)
-        c.batch = 0
-        spare.give(Hooks.make_file(c, inode, Path(batch.path.mount, dentry), batch.files), state)
+        same = inode is not None and (inode.ino, inode.mode) == (d.vnode.ino, d.vnode.mode)
+        _take(d.spares, dentry if same else _orphan(directory, d))
 
 
 def adopt(c: Any) -> None:
     """Python meets the descriptor of `c`, which is not among the spares: it is one of those, then."""
-    if c not in _orphans:
-        batch = _batches[c.batch]
-        name = ffi.buffer(c.dnode.name, c.dnode.name_size)[:]
-        Hooks.insert(batch.path.dentry, name, batch.find(name))
-    if c in _orphans:
-        batch, name, _ = _orphans.pop(c)
-        inode = batch.find(name)
-        dentry = Dentry(batch.path.dentry, name, inode)
-        dentry.deleted = True
-        c.batch = 0
-        spare.give(Hooks.make_file(c, inode, Path(batch.path.mount, dentry), batch.files), spare.LAST)
+    Hooks.dentry_of(c.dnode, _batches[c.batch].mount.root)
 
 
 spare.Lent.adopt, spare.Lent.forget = adopt, forget

@@ -5,7 +5,8 @@ The last `put` of a File hands it to `keep`.  From then on the engine may open a
 a table meets such a descriptor it calls `adopt`, and the File is an ordinary one again.  The engine may
 map it, too (fast_mm.c), and then it can't be opened again before all mappings are gone: SPARE_MAPPED is one
 that is mapped and not open.  `refs` of a spare File is 0, but for what Python does at the moment, and the
-descriptors of an open one.
+descriptors of an open one.  While all files of a place are in use the engine makes further ones, and `_meet`
+their Files: whatever looks at spares calls it first.
 
 Whatever takes the right away to open the very same description once more calls a `forget`: the name
 goes or means something else, the data moves, flock(2) locks appear (whose end a close has to see), the
@@ -17,7 +18,7 @@ from __future__ import annotations
 from sentry._engine import ffi, lib
 from sentry.abi.fcntl import O_ACCMODE, O_PATH
 from sentry.fs.inode import CACHE_EXACT
-from sentry.mm.vma import end_loan, lend_number
+from sentry.mm.vma import Objects, end_loan, lend_number, note_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ NULL = ffi.NULL
 #: How many of one place: as many opens of it at the same time need no Python.
 MAX_ALIKE = 16
 #: How many are kept when fast paths are on.
-MAX_SPARES = 128
+MAX_SPARES = 512
 #: 0: none are, as while nobody would open them.
 limit = 0
 #: struct vfile * → its File, the one closed longest ago first; those that are open, too.
@@ -51,7 +52,14 @@ class Lent:
     """What lent.py does: make a spare of the file `c`; take files back, with their names or without."""
 
     adopt: Callable[[Any], None]
-    forget: Callable[[Callable[[Any], bool] | None], None]
+    forget: Callable[[Callable[[Any, Mount], bool] | None], None]
+
+
+class Directories:
+    """What dirfile.py does: make the File of a directory that is open; of all in a mount."""
+
+    meet: Callable[[Any, Dentry | None], File]
+    forget_mount: Callable[[Mount], None]
 
 
 def enable(on: bool) -> None:
@@ -61,8 +69,21 @@ def enable(on: bool) -> None:
         forget_all()
 
 
+def _meet() -> None:
+    """Make the Files of what the engine has made since the last time."""
+    while c := lib.vfile_take_made():
+        model, c.model = c.model, NULL
+        file = _spares[model].again(ffi.gc(c, lib.vfile_free))
+        _spares[file.c] = file
+        note_number(file)
+
+
+Objects.meet = _meet
+
+
 def keep(file: File) -> bool:
     """Take `file`, which nobody refers to any more, if the engine may open it again."""
+    _meet()
     c = file.c
     path = file.path
     if path is None or c.holds or c.flags & O_PATH:
@@ -76,13 +97,9 @@ def keep(file: File) -> bool:
         return False
     if not inode.may_reopen(file):
         return False
-    alike, other = 0, dentry.c.spares
-    while other:
-        alike += 1
-        other = other.next_spare
-    if alike >= MAX_ALIKE:
+    if lib.vfile_count_spares(dentry.c, MAX_ALIKE) >= MAX_ALIKE:
         return False
-    if len(_spares) >= limit:
+    while len(_spares) >= limit:
         oldest = next((other for other in _spares if other.spare == IDLE), None)
         if oldest is None:
             return False
@@ -95,6 +112,9 @@ def keep(file: File) -> bool:
 
 def adopt(c: Any) -> File:
     """The File of a descriptor that the engine made (and which has a reference by that)."""
+    if c.kind == lib.VFILE_DIRECTORY:
+        return Directories.meet(c, None)
+    _meet()
     if c not in _spares:
         Lent.adopt(c)
     file = _spares.pop(c)
@@ -130,24 +150,32 @@ def _end(c: Any) -> None:
 
 def forget_dentry(dentry: Dentry) -> None:
     """The name of `dentry` goes."""
+    _meet()
     while dentry.c and (c := dentry.c.spares):
-        _end(c)
+        if c.kind == lib.VFILE_DIRECTORY:
+            Directories.meet(c, dentry)
+        else:
+            _end(c)
 
 
 def forget_inode(inode: Inode) -> None:
+    _meet()
     for c, file in list(_spares.items()):
         if file.inode is inode:
             _end(c)
 
 
 def forget_mount(mount: Mount) -> None:
+    _meet()
     for c, file in list(_spares.items()):
         if file.path is not None and file.path.mount is mount:
             _end(c)
-    Lent.forget(lambda batch: batch.path.mount is mount)
+    Lent.forget(lambda _, other: other is mount)
+    Directories.forget_mount(mount)
 
 
 def forget_all() -> None:
+    _meet()
     Lent.forget(None)
     for c in list(_spares):
         _end(c)

@@ -18,11 +18,24 @@ from sentry.platform import queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
-#: What mappings refer to by number: files, SharedAnonymous and names.
-_objects: dict[int, Any] = {0: None}
+
+class Objects(dict[int, "Any"]):
+    """What mappings refer to by number: files, SharedAnonymous and names."""
+
+    #: Get to know the numbers that the engine has given (fs/spare.py).
+    meet: Callable[[], None]
+
+    def __missing__(self, number: int) -> Any:
+        Objects.meet()
+        if number not in self:
+            raise KeyError(number)
+        return self[number]
+
+
+_objects = Objects({0: None})
 _numbers: dict[Any, int] = {}
 _NO_NAME = b""
 
@@ -59,10 +72,15 @@ def lend_number(file: Any) -> None:
     """`file` is spare from now on (fs/spare.py): the engine may map it, and need not tell of it."""
     number: int = lib.mm_object_new()
     if number:
-        _numbers[file] = number
-        _objects[number] = file
         lib.mm_object_bind(number, file.c)
         lib.mm_object_put(number)
+        note_number(file)
+
+
+def note_number(file: Any) -> None:
+    """The spare `file` has a number, from `lend_number` or from the engine."""
+    _numbers[file] = file.c.number
+    _objects[file.c.number] = file
 
 
 def end_loan(file: Any) -> bool:

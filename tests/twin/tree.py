@@ -7,11 +7,13 @@ are opened ahead; in between, names, attributes and contents change.  Everything
 where an overlay differs: who had a file open before it was changed goes on reading the old one.
 """
 
+import ctypes
 import errno
 import fcntl
 import mmap
 import os
 import random
+import struct
 import sys
 import zlib
 
@@ -19,6 +21,8 @@ chance = random.Random(int(sys.argv[1]))
 os.chdir(sys.argv[3])
 os.umask(0o22)
 kept = []  # (descriptor, what it was opened as)
+held = []  # descriptors of directories
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def attributes(st):
@@ -85,7 +89,9 @@ def stat_tree():
 
 
 def chmod():
-    os.chmod(some(files()), chance.choice((0o600, 0o644, 0o755)))
+    # What the host does not let us read it does not, whatever mode the file has inside.
+    readable = [name for name in files() if not name.endswith("closed")]
+    os.chmod(some(readable), chance.choice((0o600, 0o644, 0o755)))
 
 
 def append():
@@ -181,6 +187,78 @@ def list_twice():
     os.close(fd)
 
 
+def getdents(fd, size, addr=None):
+    """One getdents64(2): its entries (inode, offset, type, name)."""
+    buffer = ctypes.create_string_buffer(max(size, 1))
+    count = libc.syscall(217, fd, ctypes.c_void_p(addr) if addr else buffer, ctypes.c_uint(size))
+    if count < 0:
+        raise OSError(ctypes.get_errno(), "getdents64")
+    entries, pos, raw = [], 0, buffer.raw
+    while pos < count:
+        ino, offset, length, kind = struct.unpack_from("=QqHB", raw, pos)
+        entries.append((ino, offset, kind, raw[pos + 19 : raw.index(b"\0", pos + 19)], length))
+        pos += length
+    return entries
+
+
+def piece(fd, size, addr=None):
+    """What a call gives, and where it leaves off: each file system has offsets of its own."""
+    try:
+        print("~", size, getdents(fd, size, addr))
+    except OSError as error:
+        print("~", size, errno.errorcode[error.errno])
+    print("~", os.lseek(fd, 0, os.SEEK_CUR))
+
+
+def hold_directory():
+    if len(held) < 6:
+        flags = chance.choice((0, os.O_DIRECTORY, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK))
+        held.append(os.open(some(directories()), os.O_RDONLY | flags))
+        print(oct(fcntl.fcntl(held[-1], fcntl.F_GETFL)), fcntl.fcntl(held[-1], fcntl.F_GETFD))
+
+
+def use_directory():
+    """In pieces, from anywhere, while the directory changes; and what else a descriptor is good for."""
+    fd = some(held)
+    if fd == "none":
+        return
+    what = chance.randrange(14)
+    if what < 5:
+        sizes = [chance.choice((20, 24, 60, 300, 32768, 100000)) for _ in range(chance.randrange(1, 4))]
+        for size in sizes:
+            piece(fd, size)
+    elif what == 5:
+        print("~", os.lseek(fd, chance.choice((0, 1, 2, 5, 1000)), os.SEEK_SET))
+        piece(fd, 200)
+    elif what == 6:
+        os.lseek(fd, 0, os.SEEK_SET)
+        piece(fd, 4000, 8)
+    elif what == 7:
+        os.lseek(fd, 0, os.SEEK_SET)
+        seen = []
+        while entries := getdents(fd, 500):
+            seen += [(kind, name) for _, _, kind, name, _ in entries]
+        print(sorted(seen), getdents(fd, 0), getdents(fd, 500))
+    elif what == 8:
+        other = os.dup(fd)
+        piece(other, 100)
+        piece(fd, 100)
+        os.close(other)
+    elif what == 9:
+        os.fchdir(fd)
+        os.chdir(sys.argv[3])
+    elif what == 10:
+        print(os.readlink(f"/proc/self/fd/{fd}").endswith(" (deleted)"), attributes(os.fstat(fd)))
+    elif what == 11:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        os.lseek(fd, -1, os.SEEK_SET)
+    elif what == 12:
+        os.lseek(fd, 0, 90)
+    else:
+        os.close(fd)
+        held.remove(fd)
+
+
 def fork():
     sys.stdout.flush()
     child = os.fork()
@@ -191,7 +269,10 @@ def fork():
     os.waitpid(child, 0)
 
 
-LOOKS = [read_all, read_all, read_all, list_twice, stat_all, stat_tree, missing, use_kept]
+LOOKS = [
+    read_all, read_all, read_all, list_twice, stat_all, stat_tree, missing, use_kept,
+    hold_directory, hold_directory, use_directory, use_directory, use_directory,
+]  # fmt: skip
 CHANGES = [
     chmod, append, truncate, replace, rename, rename_directory, unlink, link, empty, fork,
 ]  # fmt: skip

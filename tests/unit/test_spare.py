@@ -235,3 +235,65 @@ def test_a_file_that_only_waits_for_python_can_be_mapped_again(fs):
     let_go()
     assert (file.c.number, file.refs) == (0, 1)
     file.put()
+
+
+def make_again(file, table, fd):
+    """What the engine does when `file` is in use and its place is opened."""
+    c = lib.vfile_make(file.c)
+    c.spare, c.refs, c.flags = spare.OPEN, 1, 0o100000
+    lib.fd_table_put(table.c, fd, c, False)
+    return c
+
+
+def test_the_engine_makes_another_description(fs):
+    make(fs)
+    writer = run(open_file(fs, ROOT, b"/f", O_RDWR))
+    run(writer.write(b"abcdef"))
+    file = close_one(fs)
+    task, mm = FakeTask(fs), MemoryManager(FakeSpace(), Commit())
+    engine_open(task.files, file, 5)
+    first = make_again(file, task.files, 6)
+    second = make_again(file, task.files, 7)
+    assert len(spare._spares) == 1 and first.number and first.number != file.c.number
+    start = lib.mm_find_free(mm.c, 4096)
+    assert lib.mm_map(mm.c, start, start + 4096, 0x71, first.number, 0, 0) == 0
+    mapped = mm.tree.at(start).file  # Python meets it by its number
+    assert mapped is not file and mapped.c == first and first.spare == spare.OPEN
+    other = task.files.get(7)
+    assert other.c == second and (other.refs, second.spare) == (1, 0)
+    assert run(other.read(3)) == b"abc" and (file.pos, mapped.pos, other.pos) == (0, 0, 3)
+    task.files.close(6)
+    assert first.spare == spare.MAPPED
+    mm.unmap(start, 4096)
+    assert first.spare == spare.IDLE
+    task.files.close_all()
+    writer.put()
+    assert second.spare == spare.IDLE and lib.vfile_count_spares(file.path.dentry.c, 9) == 3
+
+
+@pytest.mark.parametrize("what", ["unlink", "flock", "shrink"])
+def test_another_description_is_given_up(fs, what):
+    make(fs)
+    file = close_one(fs)
+    task = FakeTask(fs)
+    engine_open(task.files, file, 5)
+    c = make_again(file, task.files, 6)
+    if what == "unlink":
+        run(modify.unlink(fs.root, b"f", False, ROOT))
+    elif what == "flock":
+        run(flock(file.inode, object(), F_WRLCK, False))
+    else:
+        dcache.shrink()
+    assert (file.c.spare, c.spare) == (spare.LAST, spare.LAST)
+    other = task.files.get(6)
+    assert other.inode is file.inode and other is not file and other.refs == 1
+    task.files.close_all()
+
+
+def test_the_engine_makes_only_so_many(fs):
+    make(fs)
+    file = close_one(fs)
+    made = [lib.vfile_make(file.c) for _ in range(lib.MADE_MOST + 1)]
+    assert not made[-1] and made[-2]
+    spare.forget_all()
+    assert not spare._spares and not file.c.spare

@@ -18,46 +18,56 @@ if TYPE_CHECKING:
     from gofer.messages import Listing
 
 FIRST, MOST = 4, 48
+#: In directories of so few files, who has opened two will open them all (the files of a locale).
+FEW = 16
+#: How deep trees are whose directories are listed before their neighbours are.
+DEPTH = 8
 #: How many may be left out by who still goes by the order.
 MAY_SKIP = 2
 #: Listings that came ahead and were not used yet, the names in them, and the descriptors that came along.
-MAX_FORESEEN, MAX_FORESEEN_NAMES, MAX_FORESEEN_FILES = 96, 8192, 256
+MAX_FORESEEN, MAX_FORESEEN_NAMES, MAX_FORESEEN_FILES = 512, 8192, 256
 
 
 class Ahead:
     """What a file system's readers have been seen to do."""
 
-    __slots__ = ("_batch", "start")
+    __slots__ = ("_batches", "_patience", "start")
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int = 0) -> None:
+        """`patience`: how many directories' turns it may take until something is used."""
         #: How many to ask for ahead at the first use of a directory.
         self.start = 0
-        #: What came ahead last: a lent.Batch, or some Foreseen.
-        self._batch: list[Any] = []
+        self._patience = patience
+        #: What came ahead and was not judged yet, the oldest first: lent.Batches, or Foreseens.
+        self._batches: list[list[Any]] = []
 
     def came(self, batch: list[Any]) -> None:
-        self._batch = batch
+        self._batches.append(batch)
+
+    def more(self, item: Any) -> None:
+        """`item` came with the last batch."""
+        self._batches[-1:] = [[*batch, item] for batch in self._batches[-1:] or [[]]]
 
     def learn(self, window: int) -> None:
         """`window` were asked for ahead, and rightly so."""
         self.start = min(max(self.start, window * 2, FIRST), MOST)
 
     def judge(self) -> None:
-        """Another directory's turn: was the last one's worth it?"""
-        batch, self._batch = self._batch, []
-        used = count = 0
-        for item in batch:
-            mine, of = item.tally()
-            used += mine
-            count += of
-        if 2 * used < count:
-            self.start //= 4
+        """Another directory's turn: was what came for the last ones worth it?"""
+        while len(self._batches) > self._patience:
+            used = count = 0
+            for item in self._batches.pop(0):
+                mine, of = item.tally()
+                used += mine
+                count += of
+            if 2 * used < count:
+                self.start //= 4
 
 
 class Order:
     """A directory's entries of one type (DT_…), and where its readers are."""
 
-    __slots__ = ("_expected", "_names", "_rank", "_which", "_window")
+    __slots__ = ("_expected", "_names", "_rank", "_uses", "_which", "_window")
 
     def __init__(self, listing: Listing, kind: int) -> None:
         listed = [name for _, other, name in listing.brief if other == kind]
@@ -65,7 +75,7 @@ class Order:
         self._names = (listed, sorted(listed))
         self._rank = [{name: i for i, name in enumerate(names)} for names in self._names]
         self._expected = [-1, -1]
-        self._which = 0
+        self._which = self._uses = 0
         self._window = -1
 
     def came(self, count: int, ahead: Ahead) -> None:
@@ -79,6 +89,9 @@ class Order:
         at = [rank.get(name, -1) for rank in self._rank]
         if at[0] < 0:
             return []
+        self._uses += 1
+        if 2 <= self._uses <= FEW and len(self._names[0]) <= FEW:
+            return [other for other in self._names[0] if other != name]
         which = self._which
         if self._window < 0:
             ahead.judge()
@@ -101,7 +114,7 @@ class Order:
 class Foreseen:
     """A directory's listing that came before anybody asked, and descriptors of its first files."""
 
-    __slots__ = ("at", "files", "listing", "used")
+    __slots__ = ("at", "files", "listing", "told", "used")
 
     def __init__(self, listing: Listing, at: Sequence[int], files: Sequence[int]) -> None:
         self.listing = listing
@@ -109,9 +122,11 @@ class Foreseen:
         self.at = at
         self.files = files
         self.used = False
+        #: The struct listing of the engine that says the same, None: there is none.
+        self.told: Any = None
 
     def tally(self) -> tuple[int, int]:
-        return int(self.used), 1
+        return int(self.used or bool(self.told is not None and self.told.used)), 1
 
     def __del__(self) -> None:
         for fd in self.files:
@@ -142,6 +157,15 @@ class Foresight:
             or self._names > MAX_FORESEEN_NAMES
         ):
             self.take(next(iter(self._seen)))
+
+    def files_of(self, ino: int) -> Sequence[int]:
+        """The descriptors that came along with the directory `ino`, which are the caller's from now on."""
+        foreseen = self._seen.get(ino)
+        if foreseen is None:
+            return ()
+        files, foreseen.files = foreseen.files, ()
+        self._files -= len(files)
+        return files
 
     def take(self, ino: int) -> Foreseen | None:
         foreseen = self._seen.pop(ino, None)

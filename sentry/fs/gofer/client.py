@@ -20,7 +20,7 @@ from gofer.messages import Attr, Message, ProtocolError, Qid
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import XATTR_REPLACE, XATTR_SIZE_MAX
-from sentry.fs.gofer.transport import DROPPED, Transport, errno_of
+from sentry.fs.gofer.transport import DROPPED, Call, Transport, errno_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,12 +157,22 @@ class Client(Transport):
         """
         size = min(size, self.msize - m.IOHDRSZ)
         call = await self._answered(self._submit(m.Tlistdirs(fid, path, names, size, files)))
-        assert call.reply is not None
+        return self.listings_of(call, max(1, len(names)))
+
+    def ask_listings(self, fid: int, path: Sequence[bytes], names: Sequence[bytes], files: int) -> Call:
+        """Send the request of `list_dirs`; its result is `listings_of` the call once it is done."""
+        return self._submit(m.Tlistdirs(fid, path, names, self.msize - m.IOHDRSZ, files))
+
+    def listings_of(self, call: Call, most: int) -> list[tuple[int, m.Listing | None, list[int], list[int]]]:
+        if call.reply is None:
+            raise SysError(errno.EIO)
+        if call.reply.__class__ is m.Rlerror:
+            raise SysError(errno_of(call.reply.ecode))
         fds = _checked(call.fds)
         try:
             directories = m.decode_directories(call.reply.data)
             count = len(directories)
-            if not 1 <= count <= max(1, len(names)) or sum(len(d[2]) for d in directories) != len(fds):
+            if not 1 <= count <= most or sum(len(d[2]) for d in directories) != len(fds):
                 raise ProtocolError("wrong number of directories or files")
         except ProtocolError:
             self._give_up(fds)

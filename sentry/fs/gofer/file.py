@@ -125,6 +125,9 @@ class HostFile(File):
             self.c.host_fd = handle.fd
             self.c.kind = lib.VFILE_REGULAR
 
+    def again(self, c: Any) -> File:
+        return HostFile(self.inode, c.flags, self.path, self.handle, c)
+
     pollable = False
     seekable = True
 

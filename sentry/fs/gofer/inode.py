@@ -27,20 +27,23 @@ from gofer.messages import (
     SETATTR_UID,
     Listing,
     ProtocolError,
+    make_attr,
 )
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import AT_REMOVEDIR, O_ACCMODE, O_DIRECTORY, RENAME_EXCHANGE
 from sentry.abi.stat import DT_DIR, DT_REG, S_IFDIR, S_IFMT, S_IFREG, major, minor
 from sentry.fs import dcache, lent
 from sentry.fs.dentry import Path
-from sentry.fs.gofer.ahead import Ahead, Foreseen, Foresight, Order
+from sentry.fs.gofer.ahead import DEPTH, Ahead, Foreseen, Foresight, Order
+from sentry.fs.gofer.coming import Coming, arrival, ask_all
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
 from sentry.fs.inode import CACHE_REVALIDATE, CHANGED, LIVE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
+    from typing import Any
 
     from gofer.messages import Attr
     from sentry.fs.file import File
@@ -87,8 +90,13 @@ class GoferFilesystem(Filesystem):
         #: Directories (by number) that were listed, oldest first, and how many names of each are kept.
         self.listed: dict[int, int] = {}
         self._listed_names = 0
-        self.ahead, self.ahead_lists = Ahead(), Ahead()
+        self.ahead, self.ahead_lists = Ahead(), Ahead(DEPTH)
         self.foresight = Foresight()
+        #: Beside the directory that is being listed: what will be listed next, names and numbers.
+        self.likely: tuple[GoferInode, list[tuple[bytes, int]]] | None = None
+        self.coming: list[Coming] = []
+        #: How many files a directory had lately.
+        self.files_each = 0
         self.lock = Mutex()
         self._inodes: dict[int, ref[GoferInode]] = {}
         self._shrink_at = MANY_INODES
@@ -126,6 +134,10 @@ class GoferFilesystem(Filesystem):
             del self._inodes[inode.ino]
             self._listed_names -= self.listed.pop(inode.ino, 0)
         self.client.clunk(inode.fid)
+
+    def files_ahead(self) -> int:
+        """How many files of a directory are to be opened when it is listed."""
+        return self.ahead.start if self.ahead.start >= AHEAD_SURE else 0
 
     def known_of(self, directory: Inode) -> Iterable[bytes]:
         assert isinstance(directory, GoferInode)
@@ -291,10 +303,11 @@ class GoferInode(Inode):
 
     def lookup_now(self, name: bytes) -> GoferInode | None:
         """`lookup` for names that a listing tells all about; None: ask.  SysError(ENOENT)."""
-        if self.listing is None:
+        listing = self._look_ahead()
+        if listing is None:
             return None
         try:
-            attr = self.listing.attr(name)
+            attr = listing.attr(name)
         except KeyError:
             raise SysError(errno.ENOENT) from None
         except ProtocolError:
@@ -327,15 +340,17 @@ class GoferInode(Inode):
 
     async def route(self) -> tuple[int, list[bytes]]:
         """A fid, and the names that lead from there to this directory."""
+        return self.short_route() or (await self.named(), [])
+
+    def short_route(self) -> tuple[int, list[bytes]] | None:
+        """The same without asking for anything; None: it is too long."""
         names: list[bytes] = []
         inode = self
         while inode.fid < 0 and inode.place is not None:
             inode, name = inode.place
             names.append(name)
-        if len(names) >= MAX_WALK:
-            return await self.named(), []
         names.reverse()
-        return inode.fid, names
+        return (inode.fid, names) if len(names) < MAX_WALK else None
 
     async def _list(self) -> Listing | None:
         """All that is in this directory of a fixed tree; None: that is too much for one message.
@@ -347,7 +362,8 @@ class GoferInode(Inode):
             return self.listing
         foreseen = fs.foresight.take(self.ino)
         if foreseen is None:
-            foreseen = await self._ask_listings()
+            await arrival(fs, self.ino)
+            foreseen = fs.foresight.take(self.ino) or await self._ask_listing()
             if self.listing is not None:
                 return self.listing
         if foreseen is None:
@@ -359,37 +375,29 @@ class GoferInode(Inode):
             self.opened = foreseen
         return foreseen.listing
 
-    async def _ask_listings(self) -> Foreseen | None:
+    def _look_ahead(self) -> Listing | None:
+        """What is known to be in this directory, though it may be that only the engine has listed it."""
+        if self.listing is None and self.ino in self.fs.foresight:
+            foreseen = self.fs.foresight.take(self.ino)
+            assert foreseen is not None
+            self.fs.keep_listing(self, foreseen.listing)
+        return self.listing
+
+    async def _ask_listing(self) -> Foreseen | None:
         fs, client = self.fs, self.fs.client
         above, name = self.place or (None, b"")
-        files = fs.ahead.start if fs.ahead.start >= AHEAD_SURE else 0
-        if above is None or above.listing is None:
-            fid, path = await self.route()
-            listed = await client.list_dirs(fid, path, files=files)
-            names, inos = [name], [self.ino]
-        else:
-            listing = above.listing
+        listing = None if above is None else above._look_ahead()
+        if above is not None and listing is not None:
             if above.below is None:
                 above.below = Order(listing, DT_DIR)
-            likely = [(other, listing.ino(other)) for other in above.below.after(name, fs.ahead_lists)]
-            names, inos = [name], [self.ino]
-            for other, ino in likely:
-                if ino not in fs.foresight and ino not in fs.listed:
-                    names.append(other)
-                    inos.append(ino)
-            fid, path = await above.route()
-            listed = await client.list_dirs(fid, path, names, files=files)
-        first, *others = [None if found is None else Foreseen(found, *opened) for _, found, *opened in listed]
-        for ino, foreseen in zip(inos[1:], others, strict=False):
-            if foreseen is not None:
-                fs.foresight.add(ino, foreseen)
-        fs.ahead_lists.came([foreseen for foreseen in others if foreseen is not None])
-        error = listed[0][0]
+            likely = above.below.after(name, fs.ahead_lists)
+            fs.likely = above, [(other, listing.ino(other)) for other in likely]
+        ((error, found, *opened),) = await client.list_dirs(*await self.route(), files=fs.files_ahead())
         if error in (errno.EMFILE, errno.ENFILE):
             dcache.shrink()
         elif error:
             raise SysError(error)
-        return first
+        return None if found is None else Foreseen(found, *opened)
 
     def lend(self, place: Path) -> None:
         """The engine has learnt what is in this directory, at `place`: lend it the files that came along."""
@@ -398,11 +406,19 @@ class GoferInode(Inode):
             return
         files, opened.files = opened.files, ()
         listing = opened.listing
-        batch = lent.lend(place, listing.data, opened.at, files, self.finder(listing, place))
+        batch = lent.lend(place.dentry.c, place.mount, listing.data, opened.at, files)
         if self.order is None:
             self.order = Order(listing, DT_REG)
             self.order.came(len(files), self.fs.ahead)
             self.fs.ahead.came([] if batch is None else [batch])
+
+    def foretell(self, place: Path) -> None:
+        likely, self.fs.likely = self.fs.likely, None
+        dentry, mount = place.dentry, place.mount
+        if likely is None or self.place is None or likely[0] is not self.place[0]:
+            return
+        if dentry.parent is not None and dentry is not mount.root:
+            ask_all(likely[0], Path(mount, dentry.parent), likely[1])
 
     async def _made(self, name: bytes, uid: int, gid: int) -> Inode:
         """What was just created as `name`, owned as far as the server may."""
@@ -542,11 +558,11 @@ class GoferInode(Inode):
 
         Files that will be opened next come along, and are lent to the engine.
         """
-        listing, place = above.listing, None
+        listing, place = above._look_ahead(), None
         names = [name]
         if listing is not None and path is not None and path.dentry.parent is not None:
             directory = path.dentry.parent
-            place = Path(path.mount, directory)
+            place = path
             if above.order is None:
                 above.order = Order(listing, DT_REG)
             names += [
@@ -555,7 +571,7 @@ class GoferInode(Inode):
         first, *fds = await self.fs.client.open_files(*await above.route(), names)
         if listing is not None and place is not None and fds:
             at = [listing.at[other] for other in names[1:]]
-            batch = lent.lend(place, listing.data, at, fds, above.finder(listing, place))
+            batch = lent.lend(directory.c, place.mount, listing.data, at, fds)
             self.fs.ahead.came([] if batch is None else [batch])
         if first in (-errno.EMFILE, -errno.ENFILE):
             dcache.shrink()
@@ -563,16 +579,12 @@ class GoferInode(Inode):
             raise SysError(-first)
         return max(first, -1)
 
-    def finder(self, listing: Listing, place: Path) -> Callable[[bytes], Inode]:
-        """How to get, without asking, the inodes of files in this directory as they show at `place`."""
-        over = place.inode.fs.over
-
-        def find(name: bytes) -> Inode:
-            attr = listing.attr(name)
-            assert attr is not None  # the engine has learnt it
-            return over(self._listed(name, attr))
-
-        return find
+    def learnt(self, name: bytes, c: Any) -> Inode:
+        times = c.atime, c.mtime, c.ctime
+        attr = make_attr(
+            c.ino, c.mode, c.uid, c.gid, c.nlink, c.rdev, c.size, c.blksize, c.blocks, *times
+        )  # fmt: skip
+        return self._listed(name, attr)
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         kind = self.mode & S_IFMT

@@ -74,7 +74,7 @@ def errno_of(ecode: int) -> int:
 class Call:
     """A request under way."""
 
-    __slots__ = ("abandoned", "clunks", "done", "fd", "fds", "queue", "reply", "want")
+    __slots__ = ("abandoned", "clunks", "done", "fd", "fds", "queue", "reply", "then", "want")
 
     def __init__(self, want: type[Message]) -> None:
         self.want = want
@@ -91,6 +91,8 @@ class Call:
         self.abandoned = False
         #: A fid number that is free again when this is answered; -1: none.
         self.clunks = -1
+        #: What is done when the reply has come, whoever waits; it takes the descriptors.
+        self.then: Callable[[], None] | None = None
 
 
 class Transport:
@@ -144,6 +146,16 @@ class Transport:
         call = await self._answered(self._submit(message, fd, tag))
         assert call.reply is not None
         return call.fd, call.reply
+
+    async def arrival(self, call: Call) -> None:
+        """Wait until `call`, which has a `then`, is done."""
+        for _ in range(16):
+            if call.done or not self._turn():
+                break
+        if call.queue is None:
+            call.queue = WaitQueue()
+        while not call.done:
+            await block((call.queue, 1), interruptible=False)
 
     async def _answered(self, call: Call) -> Call:
         """Wait for the reply, which is no Rlerror then."""
@@ -319,7 +331,9 @@ class Transport:
             self._free_fids.append(call.clunks)
         call.reply = reply
         call.done = True
-        if call.abandoned:
+        if call.then is not None:
+            call.then()
+        elif call.abandoned:
             for fd in (call.fd, *call.fds):
                 if fd is not None and fd >= 0:
                     os.close(fd)

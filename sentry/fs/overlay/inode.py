@@ -30,6 +30,7 @@ from sentry.kernel.wait import yield_now
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
     from sentry.fs.dentry import Path
     from sentry.fs.file import File
@@ -40,6 +41,8 @@ OVERLAYFS_MAGIC = 0x794C7630
 #: New files are numbered from here on, beyond the numbers of usual lower file systems.
 FIRST_INO = 1 << 48
 COPY_CHUNK = 1 << 20
+#: Links of merged directories aren't counted; find(1) knows what 1 means.
+DIR_NLINK = 1
 _learn = lib.dnode_learn
 
 
@@ -260,8 +263,7 @@ class OverlayDirectory(_Over, DirectoryInode):
     def __init__(self, fs: OverlayFilesystem, lower: Inode) -> None:
         super().__init__(fs, lower.ino, lower.mode, 0, 0)
         self._begin(lower)
-        #: Links of merged directories aren't counted; find(1) knows what 1 means.
-        self.nlink = 1
+        self.nlink = DIR_NLINK
         #: Names of the lower directory that are gone or stand in `_entries`.
         self.whiteouts: set[bytes] = set()
 
@@ -304,15 +306,22 @@ class OverlayDirectory(_Over, DirectoryInode):
     def learn(self, place: Path) -> None:
         lower, c = self.lower, place.dentry.c
         data = lower.listing_data()
-        if data is None or place.dentry.inode is not self or not _learn(c, data, len(data), self.fs.dev, 1):
+        if data is None or place.dentry.inode is not self:
             return
-        for names in (self._entries, self.whiteouts, lower.fs.known_of(lower)):
-            for name in names:
-                lib.dnode_unlearn(lib.dnode_learnt(c, name, len(name)))
-        lower.lend(place)
+        if not self._entries and not self.whiteouts and not c.listing:
+            lib.dnode_list(c, data, len(data))
+        if _learn(c, data, len(data), self.fs.dev, DIR_NLINK):
+            for names in (self._entries, self.whiteouts, lower.fs.known_of(lower)):
+                for name in names:
+                    lib.dnode_unlearn(lib.dnode_learnt(c, name, len(name)))
+            lower.lend(place)
+        lower.foretell(place)
 
-    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
-        return SnapshotDirectory(self, flags, path)
+    def learnt(self, name: bytes, c: Any) -> Inode:
+        return self.fs.over(self.lower.learnt(name, c))
+
+    def open_directory(self, path: Path, flags: int, c: Any = None) -> SnapshotDirectory:
+        return SnapshotDirectory(self, flags, path, c)
 
 
 _CLASSES: dict[int, type] = {S_IFREG: OverlayRegular, S_IFDIR: OverlayDirectory, S_IFLNK: OverlaySymlink}

@@ -155,6 +155,7 @@ class DirectoryInode(TmpfsInode):
     """A directory.  `_find`, `_put`, `_drop` and `_empty` are what an overlay does differently."""
 
     __slots__ = ("_entries", "_next_cursor", "_order")
+    plain = True
 
     def __init__(self, fs: Tmpfs, ino: int, mode: int, uid: int, gid: int) -> None:
         super().__init__(fs, ino, mode, uid, gid)
@@ -319,4 +320,7 @@ class DirectoryInode(TmpfsInode):
         return result
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
-        return DirectoryFile(self, flags, path)
+        return self.open_directory(path, flags)
+
+    def open_directory(self, path: Path, flags: int, c: Any = None) -> DirectoryFile:
+        return DirectoryFile(self, flags, path, c)

@@ -370,10 +370,15 @@ class RegularFile(File):
     fast_closing = CLOSE_LATER
     fast_start = True
 
-    def __init__(self, inode: RegularInode, flags: int, path: Path | None = None) -> None:
-        super().__init__(inode, flags, path)
+    def __init__(self, inode: RegularInode, flags: int, path: Path | None = None, c: Any = None) -> None:
+        super().__init__(inode, flags, path, c)
         self.node = inode
         self.c.object = inode.data
+
+    def again(self, c: Any) -> File:
+        file = RegularFile(self.node, c.flags, self.path, c)
+        file.set_inode(self.inode)
+        return file
 
     pollable = False
     seekable = True
