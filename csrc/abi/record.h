@@ -77,6 +77,7 @@
 #define R_SS 0x120
 
 #ifndef __ASSEMBLER__
+#include "action.h"
 #include "engine.h"
 
 /* What every stub may read of the engine. */
@@ -128,6 +129,10 @@ struct record {
     uint64_t order_args[6];
     int64_t order_result;
     struct guest_hot hot; /* what the stub answers by itself */
+    uint32_t actions_known; /* and so it does rt_sigaction: the actions below are those of the process, */
+    uint32_t pad2;
+    uint64_t actions_changed; /* and these the engine has not heard of; bits as in a signal mask */
+    struct signal_action actions[65]; /* by signal number */
 };
 
 /* The CPU that this thread runs on: a limit that Linux leaves in the GDT for getcpu(3). */

@@ -7,7 +7,7 @@
 
 #define EXPORT __attribute__((used))
 
-#define UNBLOCKABLE (1ull << 8 | 1ull << 18) /* SIGKILL, SIGSTOP */
+#define UNBLOCKABLE SIGNALS_UNBLOCKABLE
 #define EFLAGS_TF 0x100
 
 enum {

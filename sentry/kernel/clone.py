@@ -99,6 +99,7 @@ async def clone(task: Task, args: CloneArgs) -> int:
         mm, thread = task.mm.fork(task.thread)
     if flags & CLONE_THREAD:
         group = task.group
+        group.sighand.keep()
     else:
         group = _new_group(task, tid, args)
     child = Task(kernel, tid, group, task.cred)
@@ -127,6 +128,8 @@ async def clone(task: Task, args: CloneArgs) -> int:
     else:
         child.set_fs(task.fs.copy())
     kernel.add_task(child)
+    if not flags & CLONE_SIGHAND:
+        child.publish_actions()
     if flags & CLONE_PARENT_SETTID:
         _try_write_u32(task, args.parent_tid, tid)
     if flags & CLONE_CHILD_SETTID:
@@ -164,6 +167,7 @@ def _new_group(task: Task, tid: int, args: CloneArgs) -> ThreadGroup:
     old = task.group
     if args.flags & CLONE_SIGHAND:
         sighand = old.sighand
+        sighand.keep()
         sighand.users += 1
     elif args.flags & CLONE_CLEAR_SIGHAND:
         sighand = old.sighand.copy()

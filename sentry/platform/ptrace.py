@@ -136,6 +136,9 @@ class PtraceThread(Thread):
         c.sighand = ffi.NULL if sighand is None else sighand
         c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
 
+    def tell_actions(self, sighand: Any) -> None:
+        lib.guest_tell_actions(self._c, sighand)
+
     def set_altstack(self, there: bool) -> None:
         self.hot.altstack = there
 
