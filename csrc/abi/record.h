@@ -124,7 +124,7 @@ struct record {
     uint32_t fp_load;  /* PATH_DIRECT: the one at RECORD_FP_LOAD is loaded before the thread runs on */
     uint64_t padding[3];
     uint32_t order_lends; /* so many descriptors */
-    uint32_t pad;
+    uint32_t parting;     /* with RUN: a last host call, order_nr, which only has to succeed (ENGINE_REFUSED) */
     uint64_t order_nr;
     uint64_t order_args[6];
     int64_t order_result;
@@ -144,4 +144,5 @@ static inline uint32_t current_cpu(void)
 }
 
 #define ENGINE_COPY_FAULT 5 /* record.kind: the bytes for the guest could not be delivered */
+#define ENGINE_REFUSED 7    /* record.kind: the last host call has failed, order_result says why */
 #endif

@@ -50,6 +50,13 @@ struct parking {
     struct link timer; /* if there is a deadline */
 };
 
+/* What is to be taken back if the host refuses the call that a thread goes on with; see fast_mm.c. */
+struct parting {
+    enum { PART_NONE, PART_PLAIN, PART_MAP, PART_GROW, PART_SHRINK, PART_PROTECT } kind;
+    uint32_t prot;
+    uint64_t start, size, value;
+};
+
 struct thread {
     struct guest_thread g; /* first: a guest_thread pointer is a thread pointer */
     struct engine *engine;
@@ -74,6 +81,7 @@ struct thread {
     bool gone;              /* its process is dead */
     bool delivering;        /* a fast path's result is on its way, */
     bool final;             /* and the call can't be done again */
+    struct parting parting; /* until the next trap */
     uint64_t kicked_at;     /* last time, CLOCK_MONOTONIC, ns; 0: not */
     uint32_t kicks;         /* how often again */
     /* leader only */

@@ -179,6 +179,8 @@ static int read_trap(struct thread *t)
         return ENGINE_COPY_FAULT;
     }
     g->regs = r->regs;
+    if (kind == ENGINE_REFUSED)
+        return t->parting.kind ? ENGINE_REFUSED : ENGINE_KICKED;
     if (kind == ENGINE_FAULT) {
         g->signo = r->signo;
         g->code = r->code;
@@ -232,6 +234,11 @@ static void take(struct engine *e, struct thread *t, bool fast)
 {
     int kind = read_trap(t), verdict;
     bool kicked = t->kicked_at != 0;
+    if (kind == ENGINE_REFUSED) {
+        t->g.regs.rax = (uint64_t)fast_mm_refused(e, t, t->record->order_result);
+        kind = ENGINE_KICKED;
+    }
+    t->parting.kind = PART_NONE;
     if (kind == ENGINE_SITE && !(fast && is_hot(t))) {
         e->running_count--;
         go(e, t);
