@@ -55,6 +55,8 @@ struct parting {
     enum { PART_NONE, PART_PLAIN, PART_MAP, PART_GROW, PART_SHRINK, PART_PROTECT } kind;
     uint32_t prot;
     uint64_t start, size, value;
+    int fd; /* -1, or what the thread may ask to be lent for the call, */
+    bool lent; /* and has been lent: it may ask again, where a signal interrupted it */
 };
 
 struct thread {
@@ -159,6 +161,7 @@ void list_append(struct link *head, struct link *link);
 void list_remove(struct link *link);
 
 #define BELL_TOKEN (~0ull)
+#define LISTENER_TOKEN (~0ull - 1)
 
 /* engine.c */
 struct thread *thread_alloc(struct engine *e);
@@ -195,6 +198,7 @@ bool placement_try_yield(struct engine *e);
 
 /* platform/trap.c */
 int trap_init(struct engine *e);
+int trap_listen(struct engine *e);
 int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max);
 void thread_died(struct engine *e, struct thread *t);
 

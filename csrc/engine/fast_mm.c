@@ -62,20 +62,26 @@ static int64_t order(struct call *c, uint64_t nr, uint64_t a0, uint64_t a1, uint
     return order5(c, nr, a0, a1, a2, a3, (uint64_t)-1);
 }
 
+static void part(struct thread *t, struct parting parting, uint64_t nr, const uint64_t args[6])
+{
+    struct record *r = t->record;
+    t->parting = parting;
+    r->order_nr = nr;
+    r->order_lends = parting.fd >= 0;
+    memcpy(r->order_args, args, sizeof r->order_args);
+    r->parting = 1;
+}
+
 /* The call's last order: it only has to succeed.  `parting`: what to take back if it doesn't, when that is not known
  * at once; the caller takes it back by himself on a negative result. */
 static int64_t order_last(struct call *c, struct parting parting, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2,
                           uint64_t a3)
 {
-    struct thread *t = c->t;
-    struct record *r = t->record;
     const uint64_t args[6] = {a0, a1, a2, a3, (uint64_t)-1, 0};
-    if (t->leader->thread_count != 1)
+    if (c->t->leader->thread_count != 1)
         return order(c, nr, a0, a1, a2, a3);
-    t->parting = parting;
-    r->order_nr = nr;
-    memcpy(r->order_args, args, sizeof r->order_args);
-    r->parting = 1;
+    parting.fd = -1;
+    part(c->t, parting, nr, args);
     return 0;
 }
 
@@ -83,10 +89,16 @@ static int64_t order_file(struct call *c, uint64_t start, uint64_t size, uint32_
 {
     struct guest_thread *g = &c->t->g;
     const uint32_t state = g->state;
+    const int host_flags = MAP_FIXED | (flags & VM_SHARED ? MAP_SHARED : MAP_PRIVATE);
     int64_t r;
+    if (c->t->leader->thread_count == 1) {
+        /* The descriptor stays what it is: the mapping that has been noted down holds its file. */
+        part(c->t, (struct parting){.kind = PART_MAP, .start = start, .size = size, .fd = fd}, SYS_mmap,
+             (uint64_t[6]){start, size, flags & PROT_RWX, (uint64_t)host_flags, LENT_FD, offset});
+        return 0;
+    }
     g->state = THREAD_STOPPED;
-    r = guest_map_file(c->e, g, start, size, (int)(flags & PROT_RWX),
-                       MAP_FIXED | (flags & VM_SHARED ? MAP_SHARED : MAP_PRIVATE), fd, offset);
+    r = guest_map_file(c->e, g, start, size, (int)(flags & PROT_RWX), host_flags, fd, offset);
     if (g->state == THREAD_STOPPED)
         g->state = state;
     return r;
@@ -289,7 +301,8 @@ int fast_mprotect(struct call *c)
     }
     old = uniform_prot(mm, addr, end);
     if (old >= 0) {
-        const struct parting parting = {PART_PROTECT, (uint32_t)old, addr, end - addr, charged};
+        const struct parting parting = {
+            .kind = PART_PROTECT, .prot = (uint32_t)old, .start = addr, .size = end - addr, .value = charged};
         r = order_last(c, parting, SYS_mprotect, addr, end - addr, prot, 0);
     } else {
         r = order(c, SYS_mprotect, addr, end - addr, prot, 0);

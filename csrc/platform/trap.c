@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/epoll.h>
@@ -85,6 +86,27 @@ int trap_init(struct engine *e)
     e->resume = resume_served;
     e->shared->spin = STUB_SPIN_NS * e->ticks_per_us / 1000;
     return 0;
+}
+
+/* Notifications are looked for in the loop, too: of threads that were let go with an order. */
+int trap_listen(struct engine *e)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = LISTENER_TOKEN};
+    return epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->listener, &event) < 0 ? -errno : 0;
+}
+
+/* Does a thread ask for what its last order is lent? */
+static void hear(struct engine *e)
+{
+    struct pollfd listener = {.fd = e->listener, .events = POLLIN};
+    const struct timespec zero = {0, 0};
+    if (ppoll(&listener, 1, &zero, NULL) > 0 && listener.revents & POLLIN)
+        notify_serve(e, NULL);
+}
+
+static bool may_ask(const struct thread *t)
+{
+    return t->parting.kind && t->parting.fd >= 0;
 }
 
 /* Let the thread run on as its record says. */
@@ -288,6 +310,7 @@ static void take(struct engine *e, struct thread *t, bool fast)
 /* Threads that are running, and not asleep in the host's kernel. */
 struct awake {
     bool any;
+    bool asks;     /* one of them will ask for a descriptor */
     bool beside;   /* one of them on our CPU */
     uint32_t away; /* how many anywhere */
 };
@@ -296,7 +319,7 @@ struct awake {
 static struct awake scan(struct engine *e)
 {
     struct link *l, *next;
-    struct awake awake = {false, false, 0};
+    struct awake awake = {0};
     for (l = e->running.next; l != &e->running; l = next) {
         struct thread *t = of_link(l);
         next = l->next;
@@ -304,6 +327,7 @@ static struct awake scan(struct engine *e)
             take(e, t, true);
         if (t->g.state == THREAD_RUNNING && !t->record->blocked) {
             awake.any = true;
+            awake.asks = awake.asks || (may_ask(t) && !t->parting.lent);
             awake.beside = awake.beside || trap_is_beside(e, t);
             awake.away += t->spread;
         }
@@ -324,6 +348,8 @@ int trap_stop(struct engine *e, struct guest_thread *g)
             take(e, t, false);
             continue;
         }
+        if (may_ask(t))
+            hear(e);
         check_kicked(e);
         trap_collect_deaths(e);
         sched_yield();
@@ -434,6 +460,10 @@ static int look(struct engine *e, struct engine_event *events, int room, int64_t
     for (i = 0; i < n; i++) {
         if (fds[i].data.u64 == BELL_TOKEN)
             drain_bell(e);
+        else if (fds[i].data.u64 == LISTENER_TOKEN && fds[i].events & EPOLLIN)
+            notify_serve(e, NULL);
+        else if (fds[i].data.u64 == LISTENER_TOKEN) /* all stubs are dead */
+            epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, e->listener, NULL);
         else
             events[count++] =
                 (struct engine_event){.what = EVENT_FD, .token = fds[i].data.u64, .events = fds[i].events};
@@ -484,6 +514,8 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
         uint32_t served = e->served;
         uint64_t now = ticks();
         parking_run(e);
+        if (awake.asks)
+            hear(e);
         bool due = now >= next_look;
         if (e->shared->overloaded != (awake.away >= e->cpus))
             e->shared->overloaded = awake.away >= e->cpus;

@@ -85,24 +85,13 @@ static void load_others(struct record *r)
         __asm__ volatile("wrgsbase %0" ::"r"(gs));
 }
 
-/* The call that the engine lets the thread go with, if there is one. */
-static bool part(struct record *r)
-{
-    const uint64_t *a = r->order_args;
-    if (!r->parting)
-        return true;
-    r->parting = 0;
-    r->order_result = host_call(r->order_nr, a[0], a[1], a[2], a[3], a[4], a[5]);
-    return (uint64_t)r->order_result < (uint64_t)-4095;
-}
-
 /* Serve the engine until it lets the thread go. */
 void serve(struct record *r)
 {
     for (;;) {
         while (await_engine(r) == RECORD_ORDER)
             do_order(r);
-        if (!part(r)) {
+        if (!do_last_order(r)) {
             r->kind = ENGINE_REFUSED;
         } else if (deliver(r)) {
             load_others(r);

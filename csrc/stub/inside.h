@@ -171,6 +171,8 @@ void prefetch(struct record *r);
 
 /* order.c */
 void do_order(struct record *r);
+/* What the engine lets the thread go with, if there is anything: whether it succeeded. */
+bool do_last_order(struct record *r);
 
 /* handover.c */
 void tell(struct record *r, uint32_t state);

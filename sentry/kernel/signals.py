@@ -59,7 +59,7 @@ class SigHand:
         self.users = 1
 
     def _sync(self) -> None:
-        """Before a look at actions: a thread may have changed some by itself (csrc/platform/trap_actions.c)."""
+        """Before a look at actions: a thread may have changed some (csrc/platform/trap_actions.c)."""
         if self.c.teller:
             lib.sighand_sync(self.c)
 
