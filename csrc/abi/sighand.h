@@ -21,7 +21,7 @@ struct sighand {
 void sighand_sync(struct sighand *hand);
 void sighand_put(struct sighand *hand, int signo);
 void sighand_keep(struct sighand *hand);
-/* The thread, which is stopped, is the only one of its process, and nobody else shares `hand`. */
+/* The thread, which is stopped, is the only one of its process, and nobody else shares `hand`; NULL: it is none. */
 void guest_tell_actions(struct guest_thread *g, struct sighand *hand);
 
 /* execve(2): handlers become the default, ignored signals stay ignored. */

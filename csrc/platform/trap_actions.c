@@ -62,7 +62,10 @@ void sighand_keep(struct sighand *hand)
 void guest_tell_actions(struct guest_thread *g, struct sighand *hand)
 {
     struct record *r = of_guest(g)->record;
-    if (!r || g->sighand != hand)
+    if (!r)
+        return;
+    r->actions_known = 0;
+    if (!hand || g->sighand != hand)
         return;
     sighand_keep(hand);
     memcpy(r->actions, hand->actions, sizeof r->actions);

@@ -120,6 +120,7 @@ class PtraceThread(Thread):
         c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
         c.task_tid = 0
         c.hot.altstack = 0
+        lib.guest_tell_actions(c, ffi.NULL)
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
