@@ -108,6 +108,16 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if mm is not task.mm:
         mm.act_for(group)
     child.mm = mm
+    if flags & CLONE_FILES:
+        child.files = task.files
+        child.files.users += 1
+    else:
+        child.files = task.files.copy()
+    if flags & CLONE_FS:
+        child.fs = task.fs
+        child.fs.users += 1
+    else:
+        child.fs = task.fs.copy()
     child.bind(thread)
     child.name = task.name
     child.blocked = task.blocked
@@ -117,16 +127,6 @@ async def clone(task: Task, args: CloneArgs) -> int:
         child.altstack = task.altstack
     if child.altstack[1] & SS_AUTODISARM and flags & CLONE_VM:
         child.altstack = (0, SS_DISABLE, 0)
-    if flags & CLONE_FILES:
-        child.set_files(task.files)
-        child.files.users += 1
-    else:
-        child.set_files(task.files.copy())
-    if flags & CLONE_FS:
-        child.set_fs(task.fs)
-        child.fs.users += 1
-    else:
-        child.set_fs(task.fs.copy())
     kernel.add_task(child)
     if not flags & CLONE_SIGHAND:
         child.publish_actions()

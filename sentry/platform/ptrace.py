@@ -370,8 +370,7 @@ class PtraceSpace(AddressSpace):
             if old._c.state == STOPPED:
                 self.parked.remove(old)
                 thread = PtraceThread(self._platform, self, old._c)
-                ffi.memmove(ffi.addressof(thread.regs), ffi.addressof(like.regs), ffi.sizeof(like.regs))
-                thread.set_fpstate(like.get_fpstate())
+                _check(lib.guest_become(self._engine, old._c, like._c))
                 return thread
         return PtraceThread(self._platform, self, self._platform._clone(like._c, True))
 
