@@ -182,5 +182,7 @@ int guest_clone_with(struct engine *e, struct guest_thread *g, uint64_t addr, ui
 int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, const void *data, uint32_t size,
                      int prot);
 int guest_exit_thread(struct engine *e, struct guest_thread *g);
+/* Registers and FP state of a stopped thread as those of another. */
+int guest_become(struct engine *e, struct guest_thread *g, struct guest_thread *like);
 int64_t guest_map_file(struct engine *e, struct guest_thread *g, uint64_t addr, uint64_t size, int prot,
                        int flags, int host_fd, uint64_t offset);

@@ -22,6 +22,7 @@
 #define RECORD_PARKED 4  /* engine -> stub: this will take long, sleep at once */
 #define RECORD_BIRTH 5   /* the thread is not there yet; it stores DONE */
 #define RECORD_ANSWER 6  /* engine -> stub: `result` is what the call returns; RUN with it in rax */
+#define RECORD_PARTING 7 /* ANSWER after the host call `last_nr`, which only has to succeed: else trap as ENGINE_REFUSED */
 
 /* record.path: how the guest was left, and how it is gone back to */
 #define PATH_SIGNAL 0 /* a signal frame, at record.frame, which rt_sigreturn restores */
@@ -83,6 +84,7 @@
 #define R_FRAME 0x160
 
 #ifndef __ASSEMBLER__
+#include "action.h"
 #include "engine.h"
 
 #include <asm/unistd_64.h>
@@ -144,6 +146,16 @@ struct record {
     uint64_t addr;        /* of a fault: si_addr */
     uint64_t probed_addr; /* of a signal to oneself */
     struct guest_hot hot; /* what the stub answers by itself */
+
+    uint32_t last_nr __attribute__((aligned(64))); /* of RECORD_PARTING */
+    uint32_t last_lends;                           /* so many descriptors */
+    uint64_t last_args[6];
+    int64_t last_result;
+
+    uint32_t actions_known; /* and so it does rt_sigaction: the actions below are those of the process, */
+    uint32_t pad;
+    uint64_t actions_changed; /* and these the engine has not heard of; bits as in a signal mask */
+    struct signal_action actions[65]; /* by signal number */
 };
 
 /* The CPU that this thread runs on: a limit that Linux leaves in the GDT for getcpu(3). */
@@ -181,4 +193,5 @@ static inline int argument_in(uint32_t nr)
 }
 
 #define ENGINE_COPY_FAULT 5 /* record.kind: the bytes for the guest could not be delivered */
+#define ENGINE_REFUSED 7    /* record.kind: the last host call has failed, last_result says why */
 #endif

@@ -50,6 +50,15 @@ struct parking {
     struct link timer; /* if there is a deadline */
 };
 
+/* What is to be taken back if the host refuses the call that a thread goes on with; see fast_mm.c. */
+struct parting {
+    enum { PART_NONE, PART_PLAIN, PART_MAP, PART_GROW, PART_SHRINK, PART_PROTECT } kind;
+    uint32_t prot;
+    uint64_t start, size, value;
+    int fd; /* -1, or what the thread may ask to be lent for the call, */
+    bool lent; /* and has been lent: it may ask again, where a signal interrupted it */
+};
+
 struct thread {
     struct guest_thread g; /* first: a guest_thread pointer is a thread pointer */
     struct engine *engine;
@@ -76,6 +85,7 @@ struct thread {
     bool gone;              /* its process is dead */
     bool delivering;        /* a fast path's result is on its way, */
     bool final;             /* and the call can't be done again */
+    struct parting parting; /* until the next trap */
     uint64_t kicked_at;     /* last time, CLOCK_MONOTONIC, ns; 0: not */
     uint32_t kicks;         /* how often again */
     /* leader only */
@@ -154,6 +164,7 @@ void list_append(struct link *head, struct link *link);
 void list_remove(struct link *link);
 
 #define BELL_TOKEN (~0ull)
+#define LISTENER_TOKEN (~0ull - 1)
 
 /* engine.c */
 struct thread *thread_alloc(struct engine *e);
@@ -191,6 +202,7 @@ bool placement_try_yield(struct engine *e);
 /* platform/trap.c */
 void thread_whole_regs(struct thread *t);
 int trap_init(struct engine *e);
+int trap_listen(struct engine *e);
 int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events, int max);
 void thread_died(struct engine *e, struct thread *t);
 

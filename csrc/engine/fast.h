@@ -109,6 +109,9 @@ void vnode_changed(struct vnode *node);
 /* fast.c: FAST_DONE when the thread may go on (regs.rax is set), FAST_PARK, or FAST_PASS. */
 int fast_trap(struct engine *e, struct thread *t);
 
+/* fast_mm.c: the host has refused what the thread was to go on with; what its call returns instead. */
+int64_t fast_mm_refused(struct engine *e, struct thread *t, int64_t error);
+
 /* The handlers, one file a family; fast.c has the table. */
 fast_handler fast_statx, fast_stat, fast_lstat, fast_newfstatat, fast_access, fast_faccessat, fast_faccessat2;
 fast_handler fast_readlink, fast_readlinkat;

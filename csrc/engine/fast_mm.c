@@ -6,13 +6,19 @@
  * Bookkeeping comes first; the order to the stub that follows fails only where the host is out of memory or
  * mappings, and then the range is left unmapped in both.  What is an error otherwise is passed on: Python finds it
  * again, and says so where it has to be said.
+ *
+ * The thread of a process that has no other gets its order together with the word to go on, and nobody waits for the
+ * answer: nothing of the process can happen before it.  If the host refuses, the thread traps again and says so
+ * (fast_mm_refused).  What is noted down is no longer true for so long, but only for others.
  */
 #include "fast.h"
 #include "mman.h"
 #include "patch.h"
 #include "platform.h"
+#include "record.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -56,14 +62,48 @@ static int64_t order(struct call *c, uint64_t nr, uint64_t a0, uint64_t a1, uint
     return order5(c, nr, a0, a1, a2, a3, (uint64_t)-1);
 }
 
+/* Whether nothing else of the process can run before the thread's next call is over. */
+static bool may_part(const struct thread *t)
+{
+    return t->record && t->leader->thread_count == 1;
+}
+
+static void part(struct thread *t, struct parting parting, uint64_t nr, const uint64_t args[6])
+{
+    struct record *r = t->record;
+    t->parting = parting;
+    r->last_nr = (uint32_t)nr;
+    r->last_lends = parting.fd >= 0;
+    memcpy(r->last_args, args, sizeof r->last_args);
+}
+
+/* The call's last order: it only has to succeed.  `parting`: what to take back if it doesn't, when that is not known
+ * at once; the caller takes it back by himself on a negative result. */
+static int64_t order_last(struct call *c, struct parting parting, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2,
+                          uint64_t a3)
+{
+    const uint64_t args[6] = {a0, a1, a2, a3, (uint64_t)-1, 0};
+    if (!may_part(c->t))
+        return order(c, nr, a0, a1, a2, a3);
+    parting.fd = -1;
+    part(c->t, parting, nr, args);
+    return 0;
+}
+
 static int64_t order_file(struct call *c, uint64_t start, uint64_t size, uint32_t flags, int fd, uint64_t offset)
 {
     struct guest_thread *g = &c->t->g;
     const uint32_t state = g->state;
+    const int host_flags = MAP_FIXED | (flags & VM_SHARED ? MAP_SHARED : MAP_PRIVATE);
     int64_t r;
+    if (may_part(c->t)) {
+        /* The descriptor stays what it is: the mapping that has been noted down holds its file. */
+        part(c->t, (struct parting){.kind = PART_MAP, .start = start, .size = size, .fd = fd}, SYS_mmap,
+             (uint64_t[6]){start, size, flags & PROT_RWX, (uint64_t)host_flags, LENT_FD, offset});
+        return 0;
+    }
     g->state = THREAD_STOPPED;
-    r = guest_map_file(c->e, g, start, size, (int)(flags & PROT_RWX),
-                       MAP_FIXED | (flags & VM_SHARED ? MAP_SHARED : MAP_PRIVATE), fd, offset);
+    r = guest_map_file(c->e, g, start, size, (int)(flags & PROT_RWX), host_flags, fd, offset);
     if (g->state == THREAD_STOPPED)
         g->state = state;
     return r;
@@ -110,13 +150,16 @@ static int64_t unmake(struct call *c, struct mm *mm, uint64_t start, uint64_t si
 }
 
 /* 0: the mapping is made; the host's -errno: it is not; 1: Python has to do it. */
-static int64_t map_anon(struct call *c, struct mm *mm, uint64_t start, uint64_t size, uint32_t flags)
+static int64_t map_anon(struct call *c, struct mm *mm, uint64_t start, uint64_t size, uint32_t flags,
+                        struct parting parting)
 {
     const int host_flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | (flags & VM_NORESERVE ? MAP_NORESERVE : 0);
     int64_t r;
     if (!is_plain(c, mm, start, start + size, 0) || mm_map(mm, start, start + size, flags, 0, 0, 0) < 0)
         return 1;
-    r = order(c, SYS_mmap, start, size, flags & PROT_RWX, (uint64_t)host_flags);
+    parting.start = start;
+    parting.size = size;
+    r = order_last(c, parting, SYS_mmap, start, size, flags & PROT_RWX, (uint64_t)host_flags);
     return r < 0 ? unmake(c, mm, start, size, r) : 0;
 }
 
@@ -154,7 +197,8 @@ static int64_t map_file(struct call *c, struct mm *mm, uint64_t start, uint64_t 
     int64_t r;
     if (!is_plain(c, mm, start, start + size, file) || mm_map(mm, start, start + size, flags, file, offset, 0) < 0)
         return 1;
-    r = there ? order(c, SYS_mprotect, start, size, flags & PROT_RWX, 0)
+    r = there ? order_last(c, (struct parting){.kind = PART_MAP, .start = start, .size = size}, SYS_mprotect, start,
+                           size, flags & PROT_RWX, 0)
               : order_file(c, start, size, flags, fd, offset);
     return r < 0 ? unmake(c, mm, start, size, r) : 0;
 }
@@ -201,11 +245,14 @@ int fast_mmap(struct call *c)
     start = place(mm, c->args[0], size, flags);
     if (!start)
         return FAST_PASS;
-    r = f ? map_file(c, mm, start, size, vm_flags, f->number, fd, offset) : map_anon(c, mm, start, size, vm_flags);
+    r = f ? map_file(c, mm, start, size, vm_flags, f->number, fd, offset)
+          : map_anon(c, mm, start, size, vm_flags, (struct parting){.kind = PART_MAP});
     if (r > 0)
         return FAST_PASS;
     return call_return(c, r < 0 ? r : (int64_t)start);
 }
+
+#define PLAIN ((struct parting){.kind = PART_PLAIN})
 
 int fast_munmap(struct call *c)
 {
@@ -220,7 +267,7 @@ int fast_munmap(struct call *c)
     r = mm_unmap(mm, addr, addr + size);
     if (r < 0)
         return FAST_PASS;
-    return call_return(c, r ? order(c, SYS_munmap, addr, size, 0, 0) : 0);
+    return call_return(c, r ? order_last(c, PLAIN, SYS_munmap, addr, size, 0, 0) : 0);
 }
 
 static bool has_patches(const struct call *c, const struct mm *mm, uint64_t start, uint64_t end)
@@ -232,11 +279,23 @@ static bool has_patches(const struct call *c, const struct mm *mm, uint64_t star
     return false;
 }
 
+/* The one protection that all of [start, end) has, which is mapped, or -1. */
+static int uniform_prot(const struct mm *mm, uint64_t start, uint64_t end)
+{
+    uint32_t i = mm_index(mm, start);
+    const uint32_t prot = mm->vmas[i].flags & PROT_RWX;
+    for (; i < mm->count && mm->vmas[i].start < end; i++)
+        if ((mm->vmas[i].flags & PROT_RWX) != prot)
+            return -1;
+    return (int)prot;
+}
+
 int fast_mprotect(struct call *c)
 {
     struct mm *mm = call_mm(c);
     uint64_t addr = c->args[0], end = addr + page_up(c->args[1]), prot = c->args[2], done, charged;
     int64_t r;
+    int old;
     if (!mm || unaligned(addr) || prot & ~(uint64_t)PROT_RWX || end <= addr || end > GUEST_TOP)
         return FAST_PASS;
     if (has_patches(c, mm, addr, end))
@@ -245,7 +304,14 @@ int fast_mprotect(struct call *c)
         mm->commit->used -= (int64_t)charged;
         return FAST_PASS;
     }
-    r = order(c, SYS_mprotect, addr, end - addr, prot, 0);
+    old = uniform_prot(mm, addr, end);
+    if (old >= 0) {
+        const struct parting parting = {
+            .kind = PART_PROTECT, .prot = (uint32_t)old, .start = addr, .size = end - addr, .value = charged};
+        r = order_last(c, parting, SYS_mprotect, addr, end - addr, prot, 0);
+    } else {
+        r = order(c, SYS_mprotect, addr, end - addr, prot, 0);
+    }
     if (r < 0)
         mm->commit->used -= (int64_t)charged;
     else
@@ -294,14 +360,15 @@ int fast_mremap(struct call *c)
     if (new_size <= old_size) {
         if (new_size < old_size && mm_unmap(mm, addr + new_size, addr + old_size) < 0)
             return FAST_PASS;
-        r = new_size < old_size ? order(c, SYS_munmap, addr + new_size, old_size - new_size, 0, 0) : 0;
+        r = new_size < old_size ? order_last(c, PLAIN, SYS_munmap, addr + new_size, old_size - new_size, 0, 0) : 0;
         return call_return(c, r < 0 ? r : (int64_t)addr);
     }
     if (mm_check_expand(mm, v->flags, (int64_t)(new_size - old_size)) < 0)
         return FAST_PASS;
     if (addr + old_size == v->end && v->end + new_size - old_size <= GUEST_TOP &&
         mm_is_free(mm, v->end, addr + new_size))
-        r = map_anon(c, mm, v->end, new_size - old_size, v->flags & ~VM_ACCOUNT);
+        r = map_anon(c, mm, v->end, new_size - old_size, v->flags & ~VM_ACCOUNT,
+                     (struct parting){.kind = PART_MAP});
     else if (c->args[3])
         r = move(c, mm, addr, old_size, new_size, &to);
     else
@@ -326,11 +393,12 @@ int fast_brk(struct call *c)
             return FAST_PASS;
         if (mm_unmap(mm, end, old_end) < 0)
             return FAST_PASS;
-        order(c, SYS_munmap, end, old_end - end, 0, 0);
+        order_last(c, (struct parting){.kind = PART_SHRINK}, SYS_munmap, end, old_end - end, 0, 0);
     } else if (end > old_end) {
         if (!mm_is_free(mm, old_end, end + GUEST_PAGE))
             return call_return(c, (int64_t)mm->brk);
-        r = map_anon(c, mm, old_end, end - old_end, PROT_READ | PROT_WRITE | VM_MAYALL);
+        r = map_anon(c, mm, old_end, end - old_end, PROT_READ | PROT_WRITE | VM_MAYALL,
+                     (struct parting){.kind = PART_GROW, .value = mm->brk});
         if (r > 0)
             return FAST_PASS;
         if (r < 0)
@@ -355,5 +423,28 @@ int fast_madvise(struct call *c)
             return FAST_PASS;
         position = v->end;
     }
-    return call_return(c, order(c, SYS_madvise, addr, end - addr, (uint64_t)advice, 0));
+    return call_return(c, order_last(c, PLAIN, SYS_madvise, addr, end - addr, (uint64_t)advice, 0));
+}
+
+int64_t fast_mm_refused(struct engine *e, struct thread *t, int64_t error)
+{
+    struct call c = {.e = e, .t = t};
+    struct mm *mm = t->g.mm;
+    const struct parting p = t->parting;
+    t->parting.kind = PART_NONE;
+    if (error >= 0 || error < -4095) /* the guest's word */
+        error = -ENOMEM;
+    if (!mm)
+        return error;
+    if (p.kind == PART_MAP || p.kind == PART_GROW)
+        unmake(&c, mm, p.start, p.size, error);
+    if (p.kind == PART_GROW)
+        mm->brk = p.value;
+    if (p.kind == PART_GROW || p.kind == PART_SHRINK)
+        return (int64_t)mm->brk;
+    if (p.kind == PART_PROTECT) {
+        mm_set_prot(mm, p.start, p.start + p.size, p.prot);
+        mm->commit->used -= (int64_t)p.value;
+    }
+    return error;
 }

@@ -1,31 +1,21 @@
 /* Fast paths on signals: actions, and a signal to oneself: one whose handler runs at once (raise(3)), or that is ignored.
  * The twins are in sentry/syscalls/signals.py and sentry/kernel/{signals,task}.py. */
 #include "fast.h"
-#include "sighand.h"
+#include "action.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
 
 #define SIGSET_SIZE 8
-#define HANDLER_DEFAULT 0
-#define HANDLER_IGNORE 1
-#define RESTORER 0x04000000u /* SA_RESTORER, which libc hides */
-#define KNOWN                                                                                                   \
-    ((uint64_t)(0x1 | 0x2 | 0x4 | 0x800 | RESTORER | 0x08000000 | 0x10000000 | 0x40000000 | 0x80000000u))
-#define BIT(signo) (1ull << ((signo)-1))
-#define UNBLOCKABLE (BIT(SIGKILL) | BIT(SIGSTOP))
+#define BIT SIGNAL_BIT
+#define UNBLOCKABLE SIGNALS_UNBLOCKABLE
 #define STOPS_OR_CONTINUES (UNBLOCKABLE | BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU) | BIT(SIGCONT))
-#define IGNORED_BY_DEFAULT (BIT(SIGCHLD) | BIT(SIGURG) | BIT(SIGWINCH) | BIT(SIGCONT))
-
-static bool ignores(const struct signal_action *a, int signo)
-{
-    return a->handler == HANDLER_IGNORE || (a->handler == HANDLER_DEFAULT && IGNORED_BY_DEFAULT & BIT(signo));
-}
 
 void sighand_reset(struct sighand *hand)
 {
     int i;
+    sighand_keep(hand);
     for (i = 1; i <= 64; i++)
         hand->actions[i] = (struct signal_action){
             .handler = hand->actions[i].handler == HANDLER_IGNORE ? HANDLER_IGNORE : HANDLER_DEFAULT};
@@ -39,13 +29,14 @@ int fast_sigaction(struct call *c)
     struct signal_action new, *a;
     if (!hand || c->args[3] != SIGSET_SIZE || signo < 1 || signo > 64)
         return FAST_PASS;
+    sighand_sync(hand);
     a = hand->actions + signo;
     if (c->args[1]) {
         if (BIT(signo) & UNBLOCKABLE || call_in(c, c->args[1], &new, sizeof new) < 0)
             return FAST_PASS;
-        new.flags &= KNOWN;
+        new.flags &= FLAGS_KNOWN;
         new.mask &= ~UNBLOCKABLE;
-        if (ignores(&new, signo)) /* what is pending, as it may be even if it was ignored before, has to be thrown away */
+        if (action_ignores(&new, signo)) /* what is pending, as it may be even if it was ignored before, has to be thrown away */
             return FAST_PASS;
     }
     if (c->args[2]) { /* in the memory that the new one came in */
@@ -53,8 +44,10 @@ int fast_sigaction(struct call *c)
         c->out_addr = c->args[2];
         c->out_size = sizeof *a;
     }
-    if (c->args[1])
+    if (c->args[1]) {
         *a = new;
+        sighand_put(hand, signo);
+    }
     return call_return(c, 0);
 }
 
@@ -95,8 +88,9 @@ static int signal_self(struct call *c, int32_t signo, int32_t code)
     if (!g->sighand || signo < 1 || signo > 31 || g->task_tgid == 1 || g->hot->pending ||
         BIT(signo) & (g->hot->sigmask | STOPS_OR_CONTINUES))
         return FAST_PASS;
+    sighand_sync(g->sighand);
     a = g->sighand->actions + signo;
-    if (ignores(a, signo))
+    if (action_ignores(a, signo))
         return code == SI_TKILL ? call_return(c, 0) : FAST_PASS; /* another thread may block it, and keep it */
     return a->handler == HANDLER_DEFAULT ? FAST_PASS : run_handler(c, signo, code);
 }

@@ -18,6 +18,7 @@
 #include <linux/seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 static int answer(struct engine *e, uint64_t id, int error, uint32_t flags)
 {
@@ -29,7 +30,7 @@ static int answer(struct engine *e, uint64_t id, int error, uint32_t flags)
 
 static bool is_expected(const struct seccomp_notif *req, const struct notified *n)
 {
-    return req->pid == (uint32_t)n->pid && req->data.nr == n->nr && req->data.arch == AUDIT_ARCH_X86_64 &&
+    return n && req->pid == (uint32_t)n->pid && req->data.nr == n->nr && req->data.arch == AUDIT_ARCH_X86_64 &&
            memcmp(req->data.args, n->args, sizeof n->args) == 0;
 }
 
@@ -47,6 +48,21 @@ static int lend(struct engine *e, uint64_t id, int fd, uint32_t as)
     return 0;
 }
 
+/* A thread that was let go with a call for which it is lent a descriptor (fast_mm.c). */
+static int lend_last(struct engine *e, const struct seccomp_notif *req)
+{
+    struct thread *t = thread_find(e, (int)req->pid);
+    const struct notified ask = {.pid = (int)req->pid, .nr = SYS_close, .args = {LEND_TOKEN}};
+    int r;
+    if (!t || t->g.state != THREAD_RUNNING || !t->parting.kind || t->parting.fd < 0 || !is_expected(req, &ask))
+        return answer(e, req->id, -EPERM, 0);
+    r = lend(e, req->id, t->parting.fd, LENT_FD);
+    if (r == -ENOENT)
+        return 0;
+    t->parting.lent = true;
+    return answer(e, req->id, r, r ? 0 : SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+}
+
 /* One notification is there, or was a moment ago. */
 int notify_serve(struct engine *e, struct notified *n)
 {
@@ -56,7 +72,7 @@ int notify_serve(struct engine *e, struct notified *n)
     if (ioctl(e->listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
         return errno == ENOENT || errno == EINTR ? 0 : -errno;
     if (!is_expected(&req, n))
-        return answer(e, req.id, -EPERM, 0);
+        return lend_last(e, &req);
     for (i = 0; i < n->fd_count; i++) {
         int r = lend(e, req.id, n->fds[i], LENT_FD + i);
         if (r < 0)

@@ -14,6 +14,7 @@ struct notified {
     bool made; /* out: it was let go on */
 };
 
-/* There is a notification, or was a moment ago: let it go on if it is `n`, refuse it if not.  One that vanishes
+/* There is a notification, or was a moment ago: let it go on if it is `n` (NULL: none), or of a thread that asks for what
+ * its last call is to be lent, refuse it if not.  One that vanishes
  * (interrupted by a signal, or its caller was killed) is no error. */
 int notify_serve(struct engine *e, struct notified *n);

@@ -90,6 +90,14 @@ int guest_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, co
     return e->trap ? trap_write_code(e, g, addr, data, size, prot) : -ENOSYS;
 }
 
+int guest_become(struct engine *e, struct guest_thread *g, struct guest_thread *like)
+{
+    static uint8_t state[XSTATE_MAX];
+    int size = guest_get_fpstate(e, like, state, sizeof state);
+    g->regs = like->regs;
+    return size < 0 ? size : guest_set_fpstate(e, g, state, (uint32_t)size);
+}
+
 int guest_exit_thread(struct engine *e, struct guest_thread *g)
 {
     return CHOOSE(e, exit_thread)(e, g);

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/epoll.h>
@@ -109,7 +110,28 @@ int trap_init(struct engine *e)
     return 0;
 }
 
-/* Let the thread run on as its record says: RECORD_RUN or RECORD_ANSWER. */
+/* Notifications are looked for in the loop, too: of threads that were let go with an order. */
+int trap_listen(struct engine *e)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = LISTENER_TOKEN};
+    return epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->listener, &event) < 0 ? -errno : 0;
+}
+
+/* Does a thread ask for what its last order is lent? */
+static void hear(struct engine *e)
+{
+    struct pollfd listener = {.fd = e->listener, .events = POLLIN};
+    const struct timespec zero = {0, 0};
+    if (ppoll(&listener, 1, &zero, NULL) > 0 && listener.revents & POLLIN)
+        notify_serve(e, NULL);
+}
+
+static bool may_ask(const struct thread *t)
+{
+    return t->parting.kind && t->parting.fd >= 0;
+}
+
+/* Let the thread run on as its record says: RECORD_RUN, RECORD_ANSWER or RECORD_PARTING. */
 static void go(struct engine *e, struct thread *t, uint32_t state)
 {
     if (!e->pinned)
@@ -221,6 +243,8 @@ static int read_trap(struct thread *t)
         return ENGINE_SYSCALL;
     t->partial = false;
     g->regs = r->regs;
+    if (kind == ENGINE_REFUSED)
+        return t->parting.kind ? ENGINE_REFUSED : ENGINE_KICKED;
     if (kind == ENGINE_FAULT) {
         g->signo = r->signo;
         g->code = r->code;
@@ -253,7 +277,7 @@ static int resume_served(struct engine *e, struct guest_thread *g)
     if (!t->delivering)
         t->record->out_size = 0;
     g->regs.rax = g->regs.orig_rax; /* in case that the delivery fails */
-    go(e, t, RECORD_ANSWER);
+    go(e, t, t->parting.kind ? RECORD_PARTING : RECORD_ANSWER);
     return 0;
 }
 
@@ -276,6 +300,11 @@ static void take(struct engine *e, struct thread *t, bool fast)
 {
     int kind = read_trap(t), verdict;
     bool kicked = t->kicked_at != 0;
+    if (kind == ENGINE_REFUSED) {
+        t->g.regs.rax = (uint64_t)fast_mm_refused(e, t, t->record->last_result);
+        kind = ENGINE_KICKED;
+    }
+    t->parting.kind = PART_NONE;
     if (kind == ENGINE_SITE && !(fast && is_hot(t))) {
         e->running_count--;
         t->record->out_size = 0;
@@ -327,6 +356,7 @@ static void take(struct engine *e, struct thread *t, bool fast)
 /* Threads that are running, and not asleep in the host's kernel. */
 struct awake {
     bool any;
+    bool asks;     /* one of them will ask for a descriptor */
     bool beside;   /* one of them on our CPU */
     uint32_t away; /* how many anywhere */
 };
@@ -335,7 +365,7 @@ struct awake {
 static struct awake scan(struct engine *e)
 {
     struct link *l, *next;
-    struct awake awake = {false, false, 0};
+    struct awake awake = {0};
     for (l = e->running.next; l != &e->running; l = next) {
         struct thread *t = of_link(l);
         next = l->next;
@@ -343,6 +373,7 @@ static struct awake scan(struct engine *e)
             take(e, t, true);
         if (t->g.state == THREAD_RUNNING && !t->record->blocked) {
             awake.any = true;
+            awake.asks = awake.asks || (may_ask(t) && !t->parting.lent);
             awake.beside = awake.beside || trap_is_beside(e, t);
             awake.away += t->spread;
         }
@@ -363,6 +394,8 @@ int trap_stop(struct engine *e, struct guest_thread *g)
             take(e, t, false);
             continue;
         }
+        if (may_ask(t))
+            hear(e);
         check_kicked(e);
         trap_collect_deaths(e);
         sched_yield();
@@ -473,6 +506,10 @@ static int look(struct engine *e, struct engine_event *events, int room, int64_t
     for (i = 0; i < n; i++) {
         if (fds[i].data.u64 == BELL_TOKEN)
             drain_bell(e);
+        else if (fds[i].data.u64 == LISTENER_TOKEN && fds[i].events & EPOLLIN)
+            notify_serve(e, NULL);
+        else if (fds[i].data.u64 == LISTENER_TOKEN) /* all stubs are dead */
+            epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, e->listener, NULL);
         else
             events[count++] =
                 (struct engine_event){.what = EVENT_FD, .token = fds[i].data.u64, .events = fds[i].events};
@@ -536,6 +573,8 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
         uint32_t served = e->served;
         uint64_t now = ticks();
         parking_run(e);
+        if (awake.asks)
+            hear(e);
         bool due = now >= next_look;
         if (e->shared->overloaded != (awake.away >= e->cpus))
             e->shared->overloaded = awake.away >= e->cpus;

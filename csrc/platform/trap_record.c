@@ -105,6 +105,7 @@ void record_copy(struct record *to, const struct record *from, uint64_t address)
     to->sleeping = to->engine_waits = to->kick = to->blocked = 0;
     to->out_size = to->in_size = 0;
     to->fp_saved = 0;
+    to->actions_known = 0;
     if (from->fp_load)
         memcpy((char *)to + RECORD_FP_LOAD, (const char *)from + RECORD_FP_LOAD, RECORD_FP_LOAD - RECORD_FP_SAVED);
     to->self = address;

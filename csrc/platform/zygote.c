@@ -408,6 +408,8 @@ int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filt
         share_clock(&b, parts, part_count, *vdso_elf);
     if (r == 0)
         r = install_filter(&b, filter, filter_size);
+    if (r == 0 && e->trap)
+        r = trap_listen(e);
     if (r == 0)
         r = unmap_rest(&b, *vdso_start);
     if (r == 0 && e->trap)

@@ -59,6 +59,33 @@ static bool do_sigprocmask(struct record *r, int64_t *result)
     return true;
 }
 
+/* rt_sigaction(signo, new, old, 8): the engine looks for what has changed when it wants to know.  What a signal that
+ * is pending makes of it is for the kernel. */
+static bool do_sigaction(struct record *r, int64_t *result)
+{
+    const struct guest_regs *g = &r->regs;
+    int32_t signo = (int32_t)g->rdi;
+    struct signal_action new;
+    if (!get(&r->actions_known) || g->r10 != 8 || signo < 1 || signo > 64)
+        return false;
+    if (g->rsi) {
+        if (SIGNALS_UNBLOCKABLE & SIGNAL_BIT(signo) || copy_in(&new, g->rsi, sizeof new))
+            return false;
+        new.flags &= FLAGS_KNOWN;
+        new.mask &= ~SIGNALS_UNBLOCKABLE;
+        if (r->hot.pending & SIGNAL_BIT(signo))
+            return false;
+    }
+    if (g->rdx && copy_out(g->rdx, r->actions + signo, sizeof new))
+        return false;
+    if (g->rsi) {
+        r->actions[signo] = new;
+        __atomic_fetch_or(&r->actions_changed, SIGNAL_BIT(signo), __ATOMIC_SEQ_CST);
+    }
+    *result = 0;
+    return true;
+}
+
 struct timespec {
     int64_t sec, nsec;
 };
@@ -201,6 +228,8 @@ bool answer(struct record *r, int64_t *result)
         return answer_id(r, HOT_EGID, result);
     case NR_rt_sigprocmask:
         return r->hot.known & 1u << HOT_SIGMASK && do_sigprocmask(r, result);
+    case NR_rt_sigaction:
+        return do_sigaction(r, result);
     case NR_sched_yield:
         *result = host_call(NR_sched_yield, 0, 0, 0, 0, 0, 0);
         return true;

@@ -99,13 +99,16 @@ void serve(struct record *r)
         uint32_t state;
         while ((state = await_engine(r)) == RECORD_ORDER)
             do_order(r);
-        if (deliver(r)) {
-            if (state == RECORD_ANSWER)
+        if (state == RECORD_PARTING && !do_last_order(r)) {
+            r->kind = ENGINE_REFUSED;
+        } else if (deliver(r)) {
+            if (state != RECORD_RUN)
                 r->regs.rax = (uint64_t)r->result;
             load_others(r);
             return;
+        } else {
+            r->kind = ENGINE_COPY_FAULT;
         }
-        r->kind = ENGINE_COPY_FAULT;
         set(&r->state, RECORD_TRAPPED);
         ring();
     }

@@ -7,7 +7,7 @@
 
 #define EXPORT __attribute__((used))
 
-#define UNBLOCKABLE (1ull << 8 | 1ull << 18) /* SIGKILL, SIGSTOP */
+#define UNBLOCKABLE SIGNALS_UNBLOCKABLE
 #define EFLAGS_TF 0x100
 
 enum {
@@ -171,6 +171,8 @@ void prefetch(struct record *r);
 
 /* order.c */
 void do_order(struct record *r);
+/* What the engine lets the thread go with (RECORD_PARTING): whether it succeeded. */
+bool do_last_order(struct record *r);
 
 /* handover.c */
 void tell(struct record *r, uint32_t state);

@@ -99,6 +99,7 @@ async def clone(task: Task, args: CloneArgs) -> int:
         mm, thread = task.mm.fork(task.thread)
     if flags & CLONE_THREAD:
         group = task.group
+        group.sighand.keep()
     else:
         group = _new_group(task, tid, args)
     child = Task(kernel, tid, group, task.cred)
@@ -107,6 +108,16 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if mm is not task.mm:
         mm.act_for(group)
     child.mm = mm
+    if flags & CLONE_FILES:
+        child.files = task.files
+        child.files.users += 1
+    else:
+        child.files = task.files.copy()
+    if flags & CLONE_FS:
+        child.fs = task.fs
+        child.fs.users += 1
+    else:
+        child.fs = task.fs.copy()
     child.bind(thread)
     child.name = task.name
     child.blocked = task.blocked
@@ -116,17 +127,9 @@ async def clone(task: Task, args: CloneArgs) -> int:
         child.altstack = task.altstack
     if child.altstack[1] & SS_AUTODISARM and flags & CLONE_VM:
         child.altstack = (0, SS_DISABLE, 0)
-    if flags & CLONE_FILES:
-        child.set_files(task.files)
-        child.files.users += 1
-    else:
-        child.set_files(task.files.copy())
-    if flags & CLONE_FS:
-        child.set_fs(task.fs)
-        child.fs.users += 1
-    else:
-        child.set_fs(task.fs.copy())
     kernel.add_task(child)
+    if not flags & CLONE_SIGHAND:
+        child.publish_actions()
     if flags & CLONE_PARENT_SETTID:
         _try_write_u32(task, args.parent_tid, tid)
     if flags & CLONE_CHILD_SETTID:
@@ -164,6 +167,7 @@ def _new_group(task: Task, tid: int, args: CloneArgs) -> ThreadGroup:
     old = task.group
     if args.flags & CLONE_SIGHAND:
         sighand = old.sighand
+        sighand.keep()
         sighand.users += 1
     elif args.flags & CLONE_CLEAR_SIGHAND:
         sighand = old.sighand.copy()

@@ -196,6 +196,7 @@ def _new_space(
 
 def _replace_memory(task: Task, mm: MemoryManager, thread: object, old_thread: object, old: object) -> None:
     kernel = task.kernel
+    task.group.sighand.keep()  # what the old thread has changed stands in its memory
     task.mm = mm
     task.bind(thread)  # type: ignore[arg-type]
     if old is None:
@@ -245,6 +246,7 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
     task.robust_list = 0
     task.restart_block = None
     task.set_cred(cred)  # type: ignore[arg-type]  # tells the thread of the new handlers, too
+    task.publish_actions()
     task.name = filename.rsplit(b"/", 1)[-1][:NAME_SIZE]
     group.exe = path
     group.exit_signal = 17

@@ -43,8 +43,9 @@ class Futexes:
     def __init__(self) -> None:
         self._waiters: dict[Key, list[Waiter]] = {}
 
-    def key(self, task: Task, addr: int, private: bool) -> Key:
-        """SysError(EINVAL) for an unaligned address, EFAULT for one that cannot be read."""
+    def key(self, task: Task, addr: int, private: bool, look: bool = True) -> Key:
+        """SysError(EINVAL) for an unaligned address, EFAULT for one that cannot be read (where the caller
+        finds that out anyway, it need not `look`)."""
         if addr & 3:
             raise SysError(errno.EINVAL)
         if addr >= USER_END:
@@ -53,7 +54,8 @@ class Futexes:
             backing = task.mm.shared_backing(addr)
             if backing is not None:
                 return backing
-            task.mm.read(addr, 4)
+            if look:
+                task.mm.read(addr, 4)
         return (id(task.mm), addr)
 
     async def wait(self, key: Key, bitset: int, deadline: int | None) -> bool:
@@ -78,7 +80,10 @@ class Futexes:
     def wake(self, key: Key, count: int, bitset: int = MATCH_ANY) -> int:
         """Wake up to `count` waiters whose bitset meets `bitset`; how many."""
         woken = 0
-        for waiter in list(self._waiters.get(key, ())):
+        waiters = self._waiters.get(key)
+        if waiters is None:
+            return 0
+        for waiter in list(waiters):
             if woken >= count:
                 break
             if waiter.bitset & bitset:
@@ -108,10 +113,15 @@ class Futexes:
         if addr and task.mm.users > 1:
             try:
                 task.mm.write_u32(addr, 0)
-                self.wake(self.key(task, addr, private=False), 1)
-                self.wake((id(task.mm), addr), 1)
+                self._wake_one(task, addr)
             except SysError:
                 pass
+
+    def _wake_one(self, task: Task, addr: int) -> None:
+        """Whoever waits for a word that was written just now: for a private futex, or a shared one."""
+        key = self.key(task, addr, private=False, look=False)
+        if not self.wake(key, 1) or key != (id(task.mm), addr):
+            self.wake((id(task.mm), addr), 1)
 
     def _walk_robust_list(self, task: Task) -> None:
         """struct robust_list_head: first entry, offset of the futex word, entry under way."""
@@ -139,7 +149,6 @@ class Futexes:
             seen = mm.space.cmpxchg32(addr, value, value & FUTEX_WAITERS | FUTEX_OWNER_DIED)
             if seen == value:
                 if value & FUTEX_WAITERS:
-                    self.wake(self.key(task, addr, private=False), 1)
-                    self.wake((id(mm), addr), 1)
+                    self._wake_one(task, addr)
                 break
             value = seen

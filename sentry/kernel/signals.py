@@ -58,16 +58,30 @@ class SigHand:
         self._actions: Any = self.c.actions
         self.users = 1
 
+    def _sync(self) -> None:
+        """Before a look at actions: a thread may have changed some (csrc/platform/trap_actions.c)."""
+        if self.c.teller:
+            lib.sighand_sync(self.c)
+
+    def keep(self) -> None:
+        """The actions will be shared: no thread changes them by itself any more."""
+        lib.sighand_keep(self.c)
+
     def get(self, signo: int) -> Action:
+        self._sync()
         action = self._actions[signo]
         return action.handler, action.flags, action.restorer, action.mask
 
     def set(self, signo: int, action: Action) -> None:
+        self._sync()
         self._actions[signo] = action
+        lib.sighand_put(self.c, signo)
 
     def copy(self) -> SigHand:
+        self._sync()
         new = SigHand()
         new.c[0] = self.c[0]
+        new.c.teller = ffi.NULL
         return new
 
     def reset_handlers(self) -> None:
@@ -75,11 +89,13 @@ class SigHand:
         lib.sighand_reset(self.c)
 
     def ignores(self, signo: int) -> bool:
+        self._sync()
         handler = self._actions[signo].handler
         return handler == SIG_IGN or (handler == SIG_DFL and bool(IGNORED_BY_DEFAULT & bit(signo)))
 
     def chosen(self) -> list[tuple[int, Action]]:
         """(signal, action) of all that are not the default."""
+        self._sync()
         return [(signo, self.get(signo)) for signo in range(1, NSIG + 1) if self._actions[signo].handler]
 
 

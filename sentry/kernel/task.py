@@ -248,6 +248,12 @@ class Task(Runner):
         if self.thread is not None:
             self.thread.set_task(group.sighand.c, group.tgid, self.tid, cred.uid)
 
+    def publish_actions(self) -> None:
+        """Let the platform answer rt_sigaction(2), where the actions are this task's alone."""
+        group = self.group
+        if group.sighand.users == 1 and group.leader is self and len(group.tasks) <= 1:
+            self.thread.tell_actions(group.sighand.c)
+
     def publish_pending(self) -> None:
         """A signal was queued for this task: to be called before its mask is looked at."""
         if self.thread is not None and not self.exited:

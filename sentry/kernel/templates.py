@@ -159,7 +159,7 @@ class Templates:
         self._seen[name] = version
         if len(self._seen) > MAX_SEEN:
             del self._seen[next(iter(self._seen))]
-        if seen != version or not headers.dynamic or not _settled(paths):
+        if seen != version or not _settled(paths):
             return None
         try:
             template = await self._make(task, image, paths, stack_limit, randomize, version, open_program)

@@ -186,8 +186,10 @@ class AddressState(GuestAccess):
 
     def shared_backing(self, addr: int) -> tuple[int, int] | None:
         """What identifies a shared byte in every address space: (its memory, offset); None: private."""
+        if not self.tree.flags_at(addr) & VM_SHARED:
+            return None
         vma = self.tree.at(addr)
-        if vma is None or not vma.flags & VM_SHARED or vma.file is None:
+        if vma is None or vma.file is None:
             return None
         inode = vma.file.inode
         return id(vma.file if inode is None else inode), vma.offset_of(addr)

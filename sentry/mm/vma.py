@@ -192,6 +192,17 @@ class VmaTree:
                 return _picture(vma)
         return None
 
+    def flags_at(self, addr: int) -> int:
+        """VM_* of the mapping that contains `addr`, 0 if there is none."""
+        c = self.c
+        i = lib.mm_index(c, addr)
+        if i < c.count:
+            vma = c.vmas[i]
+            if vma.start <= addr:
+                flags: int = vma.flags
+                return flags
+        return 0
+
     def before(self, addr: int) -> Vma | None:
         """The last mapping that begins below `addr`."""
         if addr <= 0:

@@ -94,6 +94,10 @@ class Thread(ABC):
     def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:  # noqa: B027
         """The struct sighand (csrc/abi/sighand.h) of the task, or None, and who it is; as `set_files`."""
 
+    def tell_actions(self, sighand: Any) -> None:  # noqa: B027
+        """The struct sighand is this stopped thread's alone: the platform may answer rt_sigaction(2) on it,
+        and says so in there."""
+
     def set_altstack(self, there: bool) -> None:  # noqa: B027
         """Whether signal frames are the kernel's business alone: the task has an alternate signal stack, or
         had a fault, of which each later frame tells."""

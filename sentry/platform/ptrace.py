@@ -120,6 +120,7 @@ class PtraceThread(Thread):
         c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
         c.task_tid = 0
         c.hot.altstack = 0
+        lib.guest_tell_actions(c, ffi.NULL)
         self.owner: object = None
         platform._threads[c.slot] = self
         space.threads.append(self)
@@ -135,6 +136,9 @@ class PtraceThread(Thread):
         c = self._c
         c.sighand = ffi.NULL if sighand is None else sighand
         c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
+
+    def tell_actions(self, sighand: Any) -> None:
+        lib.guest_tell_actions(self._c, sighand)
 
     def set_altstack(self, there: bool) -> None:
         self.hot.altstack = there
@@ -366,8 +370,7 @@ class PtraceSpace(AddressSpace):
             if old._c.state == STOPPED:
                 self.parked.remove(old)
                 thread = PtraceThread(self._platform, self, old._c)
-                ffi.memmove(ffi.addressof(thread.regs), ffi.addressof(like.regs), ffi.sizeof(like.regs))
-                thread.set_fpstate(like.get_fpstate())
+                _check(lib.guest_become(self._engine, old._c, like._c))
                 return thread
         return PtraceThread(self._platform, self, self._platform._clone(like._c, True))
 

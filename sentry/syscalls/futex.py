@@ -31,7 +31,7 @@ async def _wait(
     if not bitset:
         raise SysError(errno.EINVAL)
     futexes = task.kernel.futexes
-    key = futexes.key(task, addr, private)
+    key = futexes.key(task, addr, private, look=False)
     if task.mm.read_u32(addr) != value:
         raise SysError(errno.EAGAIN)
     try:
