@@ -8,11 +8,11 @@ files that were opened.
 
 from __future__ import annotations
 
+from gofer.messages import MAX_OPENFILES
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.fs import lent
 from sentry.fs.gofer.ahead import Foreseen
-from sentry.fs.gofer.transport import MAX_OPENFILES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
