@@ -90,8 +90,6 @@ class Order:
         if at[0] < 0:
             return []
         self._uses += 1
-        if 2 <= self._uses <= FEW and len(self._names[0]) <= FEW:
-            return [other for other in self._names[0] if other != name]
         which = self._which
         if self._window < 0:
             ahead.judge()
@@ -108,6 +106,8 @@ class Order:
         names = self._names[which][at[which] + 1 : at[which] + 1 + self._window]
         self._expected = [i + 1 for i in at]
         self._expected[which] += len(names)
+        if self._uses > 1 and len(self._names[0]) <= FEW:
+            names = [other for other in self._names[which] if other != name]
         return names
 
 
