@@ -3,7 +3,7 @@
 
 static void forge_somewhere(unsigned long record)
 {
-    unsigned long at = rnd() % 4 ? (rnd() % 0x28) * 4 : 0x160 + (rnd() % 0x40) * 4;
+    unsigned long at = rnd() % 4 ? (rnd() % 0x28) * 4 : 0x160 + (rnd() % 0x80) * 4;
     unsigned long value = rnd() % 3 ? values[rnd() % (sizeof values / sizeof *values)] : rnd();
     if (rnd() % 16 == 0)
         at = 0x1000 + rnd() % (RECORD_SIZE - 0x1000) / 8 * 8;
@@ -72,6 +72,40 @@ static void forge_own(void)
 {
     for (long i = 0; i < 24; i++)
         alone(forge_own_one, i);
+}
+
+/* It says that the host has refused what it was let go with, or changes what that was, and tells of signal actions that
+ * nobody would take. */
+static void refused_one(long i)
+{
+    unsigned long record = record_here();
+    for (int k = 0; k < 50; k++) {
+        long at = raw6(SYS_mmap, 0, 0x4000, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        raw6(SYS_mprotect, at, 0x2000, (long)(rnd() % 4), 0, 0, 0);
+        raw6(SYS_brk, raw6(SYS_brk, 0, 0, 0, 0, 0, 0) + 0x3000, 0, 0, 0, 0, 0);
+        for (unsigned long word = 0x310; word < 0xb40; word += 8)
+            *(volatile unsigned long *)(record + word) = rnd();
+        raw6(SYS_kill, raw6(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGWINCH, 0, 0, 0, 0);
+        raw6(SYS_munmap, at, 0x1000, 0, 0, 0, 0);
+        if (i % 2) {
+            *(volatile unsigned int *)(record + 0x178) = (unsigned int)rnd() % 3; /* order_lends */
+            *(volatile unsigned int *)(record + 0x17c) = 1;                       /* parting */
+            raw6(SYS_close, 77, 0, 0, 0, 0, 0);
+        }
+    }
+    *(volatile unsigned long *)(record + 0x1b8) = (unsigned long)-12; /* order_result */
+    *(volatile unsigned int *)(record + 0x10) = 7;                    /* kind */
+    raw6(SYS_mmap, 0, 0x4000, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *(volatile unsigned int *)(record + 0x10) = 7;
+    *(volatile unsigned int *)(record + RECORD_STATE) = 1;
+    for (;;)
+        some_calls();
+}
+
+static void refused(void)
+{
+    for (long i = 0; i < 4; i++)
+        alone(refused_one, i);
 }
 
 static void futex_one(long i)
@@ -195,6 +229,6 @@ static void returns(void)
 
 static const struct attack attacks[] = {
     {"forge", forge}, {"forge_own", forge_own}, {"futexes", futexes}, {"frames", frames},
-    {"returns", returns}, {NULL, NULL}};
+    {"returns", returns}, {"refused", refused}, {NULL, NULL}};
 
 int main(int argc, char **argv) { return attack_stub(attacks, argc, argv); }
