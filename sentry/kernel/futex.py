@@ -118,7 +118,7 @@ class Futexes:
                 pass
 
     def _wake_one(self, task: Task, addr: int) -> None:
-        """Whoever waits for a word of memory that was written just now: for a private futex, or a shared one."""
+        """Who waits for a word of memory that was written just now, as a private futex or a shared one."""
         key = self.key(task, addr, private=False, look=False)
         if not self.wake(key, 1) or key != (id(task.mm), addr):
             self.wake((id(task.mm), addr), 1)
