@@ -61,15 +61,19 @@ _walk = ffi.new("struct path_walk *")
 class Template:
     """`mm` and its only thread, which has never run; `place` says where the image is."""
 
-    __slots__ = ("_own_commit", "_thread", "mm", "place", "runs", "version")
+    __slots__ = ("_own_commit", "_thread", "fixed", "mm", "place", "runs", "version")
 
-    def __init__(self, mm: MemoryManager, thread: Thread, place: elf.Place, version: tuple[int, ...]) -> None:
+    def __init__(
+        self, mm: MemoryManager, thread: Thread, place: elf.Place, version: tuple[int, ...], fixed: bool
+    ) -> None:
         self.mm = mm
         self._thread = thread
         self._own_commit = mm.commit
         self.place = place
         self.version = version
         self.runs = 0
+        #: Whether all is where the program's file wants it to be.
+        self.fixed = fixed
 
     def copy(
         self, commit: Commit, group: Any, randomize: bool, stack: int, executable: bool
@@ -77,7 +81,7 @@ class Template:
         """An address space for a run, with a `stack` of so many bytes, which may be `executable`; charged to
         `commit` and limited as `group`.  SysError(ENOMEM…)."""
         mine = self.mm
-        layout = mine.layout.again(mine.top, randomize)
+        layout = mine.layout.again(mine.top, randomize, not self.fixed)
         prot = PROT_READ | PROT_WRITE | (PROT_EXEC if executable else 0)
         # mm_fork charges, and hands on, what the parent has.
         mine.commit, mine.c.commit = commit, commit.c
@@ -203,7 +207,8 @@ class Templates:
         finally:
             for file in files:
                 file.put()
-        return Template(mm, thread, place, version)
+        fixed = not copy.headers.dynamic and copy.interpreter is None
+        return Template(mm, thread, place, version, fixed)
 
     def _keep(self, key: tuple[object, ...], template: Template) -> None:
         old = self._templates.pop(key, None)  # made by somebody else meanwhile

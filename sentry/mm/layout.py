@@ -35,25 +35,32 @@ def _draw(randomize: bool) -> tuple[int, ...]:
 class Layout:
     """The bases of one program.  `randomize` False gives the same ones each time (personality(2))."""
 
-    __slots__ = ("brk_random", "mmap_base", "pie_base", "stack_top")
+    __slots__ = ("_gap", "brk_random", "mmap_base", "pie_base", "stack_top")
 
     def __init__(self, top: int, stack_limit: int, randomize: bool) -> None:
         """`top`: the first address above what may be used (the vDSO's beginning, or GUEST_TOP)."""
         draws = _draw(randomize)
         self._place_own(top, draws)
         gap = stack_limit + STACK_GUARD + (_STACK_RANDOM_PAGES + 1) * PAGE_SIZE
-        gap = min(max(gap, _MIN_GAP), _MAX_GAP)
-        mmap_random = draws[1] % (1 << _MMAP_RANDOM_BITS) * PAGE_SIZE
-        self.mmap_base = (top - gap - mmap_random) & ~PAGE_MASK
+        self._gap = min(max(gap, _MIN_GAP), _MAX_GAP)
+        self._place_mappings(top, draws)
         self.pie_base = ELF_DYN_BASE + draws[2] % (1 << _MMAP_RANDOM_BITS) * PAGE_SIZE
+
+    def _place_mappings(self, top: int, draws: tuple[int, ...]) -> None:
+        mmap_random = draws[1] % (1 << _MMAP_RANDOM_BITS) * PAGE_SIZE
+        self.mmap_base = (top - self._gap - mmap_random) & ~PAGE_MASK
 
     def _place_own(self, top: int, draws: tuple[int, ...]) -> None:
         self.stack_top = (top - draws[0] % _STACK_RANDOM_PAGES * PAGE_SIZE) & ~PAGE_MASK
         self.brk_random = draws[3] % (_BRK_RANDOM // PAGE_SIZE) * PAGE_SIZE
 
-    def again(self, top: int, randomize: bool) -> Layout:
-        """For another run: the same bases for mappings, others for stack and heap."""
+    def again(self, top: int, randomize: bool, mapped: bool = True) -> Layout:
+        """For another run: the same bases for mappings (where some have been `mapped` from there), others for
+        stack and heap."""
         layout = Layout.__new__(Layout)
-        layout.mmap_base, layout.pie_base = self.mmap_base, self.pie_base
-        layout._place_own(top, _draw(randomize))
+        layout._gap, layout.mmap_base, layout.pie_base = self._gap, self.mmap_base, self.pie_base
+        draws = _draw(randomize)
+        if not mapped:
+            layout._place_mappings(top, draws)
+        layout._place_own(top, draws)
         return layout

@@ -186,7 +186,7 @@ def test_races(name: str, runner: Runner, programs: Path) -> None:
 STUB_ATTACKS = {
     "trap_code": ["scribble", "scribble_race", "unmap", "advise", "clocks"],
     "trap_calls": ["unordered", "flood", "bell", "lent", "ends"],
-    "trap_records": ["forge", "forge_own", "futexes", "frames", "returns"],
+    "trap_records": ["forge", "forge_own", "futexes", "frames", "returns", "refused"],
 }
 
 

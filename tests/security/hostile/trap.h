@@ -3,14 +3,12 @@
  *
  * While an attack runs, another process counts, forks and maps files; it must never notice. */
 #include "hostile.h"
-#include "../../../csrc/abi/stub.h"
+#include "../../../csrc/abi/record.h"
 
 #include <setjmp.h>
+#include <stddef.h>
 #include <ucontext.h>
 
-#define RECORD_STATE 0x00 /* csrc/abi/record.h */
-#define RECORD_SELF 0x58
-#define RECORD_FRAME 0x160
 #define SYS_CALL_SITE (STUB_BASE + STUB_SYSCALL_OFFSET)
 
 static unsigned long seed = 1;
@@ -25,6 +23,11 @@ __attribute__((unused)) static unsigned long record_here(void)
     unsigned long gs;
     __asm__ volatile("rdgsbase %0" : "=r"(gs));
     return gs;
+}
+
+__attribute__((unused)) static volatile struct record *fields(unsigned long record)
+{
+    return (volatile struct record *)record;
 }
 
 static __thread sigjmp_buf back;

@@ -3,7 +3,9 @@
 
 static void forge_somewhere(unsigned long record)
 {
-    unsigned long at = rnd() % 4 ? (rnd() % 0x28) * 4 : 0x160 + (rnd() % 0x40) * 4;
+    unsigned long at = rnd() % 2   ? rnd() % (offsetof(struct record, regs) / 4) * 4
+                       : rnd() % 2 ? offsetof(struct record, regs) + rnd() % (sizeof(struct guest_regs) / 4) * 4
+                                   : offsetof(struct record, fp_saved) + rnd() % 0x80 * 4;
     unsigned long value = rnd() % 3 ? values[rnd() % (sizeof values / sizeof *values)] : rnd();
     if (rnd() % 16 == 0)
         at = 0x1000 + rnd() % (RECORD_SIZE - 0x1000) / 8 * 8;
@@ -22,21 +24,22 @@ static void *forger(void *argument)
         if (victim->kind == 0)
             forge_somewhere(victim->record);
         else if (victim->kind == 1) /* the state alone */
-            *(volatile unsigned int *)(victim->record + RECORD_STATE) = (unsigned int)(rnd() % 8);
+            fields(victim->record)->state = (unsigned int)(rnd() % (RECORD_PARTING + 2));
         else if (victim->kind == 2) /* always trapped */
-            *(volatile unsigned int *)(victim->record + RECORD_STATE) = 1;
+            fields(victim->record)->state = RECORD_TRAPPED;
         else if (victim->kind == 3) /* always done */
-            *(volatile unsigned int *)(victim->record + RECORD_STATE) = 3;
+            fields(victim->record)->state = RECORD_DONE;
         else if (victim->kind == 4) { /* the kinds of traps, with calls and faults of all numbers */
-            *(volatile unsigned int *)(victim->record + 4) = (unsigned int)rnd() & 0x10701ff;
-            for (unsigned long at = 0x174; at < 0x184; at += 4)
+            fields(victim->record)->nr = rnd() & 0x1ff;
+            fields(victim->record)->kind = rnd() & 7;
+            for (unsigned long at = offsetof(struct record, signo); at < offsetof(struct record, addr); at += 4)
                 *(volatile unsigned int *)(victim->record + at) = (unsigned int)(rnd() % 70) - 3;
-            for (unsigned long at = 8; at < 0x40; at += 4)
+            for (unsigned long at = offsetof(struct record, in_size); at < offsetof(struct record, sleeping); at += 4)
                 *(volatile unsigned int *)(victim->record + at) =
                     (unsigned int)(rnd() % 2 ? rnd() % 70 - 3 : values[rnd() % (sizeof values / sizeof *values)]);
         }
         else /* frames that lie */
-            *(volatile unsigned long *)(victim->record + RECORD_FRAME) = victim->record + rnd() % RECORD_SIZE;
+            fields(victim->record)->frame = victim->record + rnd() % RECORD_SIZE;
         for (unsigned long i = rnd() % 2000; i; i--)
             __asm__ volatile("");
     }
@@ -62,11 +65,11 @@ static void forge_own_one(long i)
 {
     unsigned long record = record_here();
     for (int k = 0; k < 2000; k++) {
-        unsigned long before = *(unsigned long *)(record + RECORD_SELF);
+        unsigned long before = fields(record)->self;
         for (unsigned long n = 1 + rnd() % 4; n; n--)
             forge_somewhere(record);
         if (k % 2)
-            *(unsigned long *)(record + RECORD_SELF) = before;
+            fields(record)->self = before;
         raw6((long[]){SYS_getpid, SYS_close, SYS_lseek, SYS_rt_sigprocmask}[rnd() % 4], 77, 0, 0, 8, 0, 0);
         if (i % 4 == 0 && rnd() % 16 == 0 && raw6(SYS_fork, 0, 0, 0, 0, 0, 0) == 0)
             raw6(SYS_exit_group, 0, 0, 0, 0, 0, 0);
@@ -77,6 +80,40 @@ static void forge_own(void)
 {
     for (long i = 0; i < 24; i++)
         alone(forge_own_one, i);
+}
+
+/* It says that the host has refused what it was let go with, or changes what that was, and tells of signal actions that
+ * nobody would take. */
+static void refused_one(long i)
+{
+    unsigned long record = record_here();
+    for (int k = 0; k < 50; k++) {
+        long at = raw6(SYS_mmap, 0, 0x4000, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        raw6(SYS_mprotect, at, 0x2000, (long)(rnd() % 4), 0, 0, 0);
+        raw6(SYS_brk, raw6(SYS_brk, 0, 0, 0, 0, 0, 0) + 0x3000, 0, 0, 0, 0, 0);
+        for (unsigned long word = offsetof(struct record, actions_known); word < sizeof(struct record); word += 8)
+            *(volatile unsigned long *)(record + word) = rnd();
+        raw6(SYS_kill, raw6(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGWINCH, 0, 0, 0, 0);
+        raw6(SYS_munmap, at, 0x1000, 0, 0, 0, 0);
+        if (i % 2) {
+            fields(record)->last_lends = (unsigned int)rnd() % 3;
+            fields(record)->state = RECORD_PARTING;
+            raw6(SYS_close, 77, 0, 0, 0, 0, 0);
+        }
+    }
+    fields(record)->last_result = -12;
+    fields(record)->kind = ENGINE_REFUSED;
+    raw6(SYS_mmap, 0, 0x4000, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    fields(record)->kind = ENGINE_REFUSED;
+    fields(record)->state = RECORD_TRAPPED;
+    for (;;)
+        some_calls();
+}
+
+static void refused(void)
+{
+    for (long i = 0; i < 4; i++)
+        alone(refused_one, i);
 }
 
 static void futex_one(long i)
@@ -185,7 +222,7 @@ static void return_one(long i)
         if (rnd() % 16 == 0)
             uc->uc_mcontext.gregs[rnd() % 17] = (greg_t)values[rnd() % (sizeof values / sizeof *values)];
         if (rnd() % 16 == 0)
-            *(volatile unsigned long *)(record + RECORD_FRAME) = record + rnd() % RECORD_SIZE;
+            fields(record)->frame = record + rnd() % RECORD_SIZE;
         if (rnd() % 4 == 0)
             memset(&uc->uc_sigmask, (int)rnd(), 8);
         __asm__ volatile("mov %0, %%rsp; mov $15, %%eax; syscall" ::"r"(uc) : "memory");
@@ -200,6 +237,6 @@ static void returns(void)
 
 static const struct attack attacks[] = {
     {"forge", forge}, {"forge_own", forge_own}, {"futexes", futexes}, {"frames", frames},
-    {"returns", returns}, {NULL, NULL}};
+    {"returns", returns}, {"refused", refused}, {NULL, NULL}};
 
 int main(int argc, char **argv) { return attack_stub(attacks, argc, argv); }
