@@ -117,7 +117,7 @@ struct record {
         uint32_t out_size; /* bytes of the window that go to the guest before it runs on, to `out_addr` */
         uint32_t lends;    /* of an order: so many descriptors */
     };
-    uint32_t probed_size; /* memory that the guest can write, from where argument_probed says */
+    uint32_t probed_size; /* memory that the guest can write, from args[1], or from probed_addr for a signal to oneself */
     union {
         uint64_t args[6];
         struct {

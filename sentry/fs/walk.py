@@ -12,6 +12,7 @@ only where a file system does: names that are cached cost no suspension.
 from __future__ import annotations
 
 import errno
+from itertools import takewhile
 
 from sentry.abi.capability import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
 from sentry.abi.errors import SysError
@@ -88,6 +89,10 @@ def want_write(mount: Mount) -> None:
 
 def owner_or_capable(inode: Inode, cred: Credentials) -> bool:
     return inode.uid == cred.fsuid or cred.capable(CAP_FOWNER)
+
+
+def _is_name(name: bytes) -> bool:
+    return name != b"." and name != b".."
 
 
 class Resolver:
@@ -180,7 +185,10 @@ class Resolver:
     async def _lookup(self, name: bytes) -> Dentry:
         if self.flags & RESOLVE_CACHED:
             raise SysError(errno.EAGAIN)
-        return await lookup(self.dentry, name)
+        dentry = self.dentry
+        if self.todo and dentry.inode is not None and name not in dentry.children:
+            await dentry.inode.foresee([name, *takewhile(_is_name, reversed(self.todo))])
+        return await lookup(dentry, name)
 
     async def child(self, name: bytes) -> Dentry:
         """The entry `name` of the directory reached, maybe negative; mounts on it are not crossed."""

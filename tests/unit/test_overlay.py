@@ -327,3 +327,28 @@ def test_the_end_of_a_listing_is_known_to_the_engine(fs):
     opened(fs, b"/dir/more", os.O_CREAT | os.O_WRONLY).put()
     assert len(run(file.readdir())) == len(entries) + 1 == file.c.dir_end
     file.put()
+
+
+def test_a_path_that_nobody_knows_is_one_message(fs, host, asked):
+    below = host / "dir" / "sub" / "one" / "two"
+    below.mkdir(parents=True)
+    (below / "three").write_bytes(b"xyz")
+    (host / "way").symlink_to("dir/sub")
+    assert run(walk(fs, ROOT, b"/dir/sub/./one/../one/two/three")).inode.size == 3
+    assert asked.count("Twalkgetattr") == 3  # up to the dots, between them, and from there
+    del asked[:]
+    assert outcome(walk(fs, ROOT, b"/dir/sub/one/two/three/no")) == "ENOTDIR"
+    assert run(walk(fs, ROOT, b"/way/one/two/three")).inode.size == 3
+    assert content(fs, b"/way/one/two/three") == b"xyz"
+
+
+def test_what_came_with_a_longer_walk_is_not_believed_when_it_has_changed(fs, host, asked):
+    (host / "dir" / "sub" / "one").mkdir(parents=True)
+    assert outcome(walk(fs, ROOT, b"/dir/sub/none/two")) == "ENOENT"
+    assert asked.count("Twalkgetattr") == 1
+    sub = run(walk(fs, ROOT, b"/dir/sub"))
+    run(modify.mkdir(sub, b"none", 0o755, 0, ROOT))
+    opened(fs, b"/dir/sub/none/two", os.O_CREAT | os.O_WRONLY).put()
+    assert run(walk(fs, ROOT, b"/dir/sub/none/two")).inode.size == 0
+    run(modify.rmdir(sub, b"one", ROOT))
+    assert outcome(walk(fs, ROOT, b"/dir/sub/one/two")) == "ENOENT"

@@ -37,6 +37,7 @@ from sentry.fs.dentry import Path
 from sentry.fs.gofer.ahead import DEPTH, Ahead, Foreseen, Foresight, Order
 from sentry.fs.gofer.coming import Coming, arrival, ask_all
 from sentry.fs.gofer.file import Handle, HostFile, SnapshotDirectory
+from sentry.fs.gofer.walking import EARLY_BYTES, EARLY_SIZE, WALKS, foresee
 from sentry.fs.inode import CACHE_REVALIDATE, CHANGED, LIVE, Filesystem, Inode
 from sentry.fs.mutex import Mutex
 
@@ -57,9 +58,6 @@ RECENT_HANDLES = 64
 MANY_INODES = 3072
 #: What attributes can be at most: a server may say anything.
 _MAX32, _MAX64 = 0x7FFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF
-#: A directory is listed when that many names have been looked up there, if it isn't larger than that
-#: (st_size), and if what there is to tell fits into so many bytes.
-WALKS, EARLY_SIZE, EARLY_BYTES = 2, 16384, 32768
 #: From how many files on those are opened that are in a directory when it is listed.
 AHEAD_SURE = 8
 #: How much of what directories hold is kept, over all of a tree: up to a kilobyte a name.
@@ -200,6 +198,7 @@ class GoferInode(Inode):
         "order",
         "place",
         "target",
+        "walked",
         "walks",
     )
     fs: GoferFilesystem
@@ -220,6 +219,8 @@ class GoferInode(Inode):
         self.below: Order | None = None
         #: How many names were asked for one by one.
         self.walks = 0
+        #: One that came with a longer walk and will be looked up now (None: there is no such file).
+        self.walked: tuple[bytes, GoferInode | None] | None = None
         #: Files that came along with the listing, until they are lent.
         self.opened: Foreseen | None = None
         #: Access mode → host descriptor.
@@ -279,6 +280,9 @@ class GoferInode(Inode):
         """The file was written to: its attributes have to be asked for again."""
         self.c.flags = CHANGED
 
+    async def foresee(self, names: list[bytes]) -> None:
+        await foresee(self, names)
+
     async def lookup(self, name: bytes) -> Inode:
         inode = self.lookup_now(name)
         if inode is None and self.fs.fixed and await self._list_early():
@@ -302,7 +306,12 @@ class GoferInode(Inode):
         return None if self.listing is None else self.listing.data
 
     def lookup_now(self, name: bytes) -> GoferInode | None:
-        """`lookup` for names that a listing tells all about; None: ask.  SysError(ENOENT)."""
+        """`lookup` where a listing or a longer walk has told all; None: ask.  SysError(ENOENT)."""
+        walked, self.walked = self.walked, None
+        if walked is not None and walked[0] == name:
+            if walked[1] is None:
+                raise SysError(errno.ENOENT)
+            return walked[1]
         listing = self._look_ahead()
         if listing is None:
             return None

@@ -270,6 +270,10 @@ class OverlayDirectory(_Over, DirectoryInode):
     def _count(self, delta: int) -> None:
         return
 
+    async def foresee(self, names: list[bytes]) -> None:
+        if names[0] not in self._entries and names[0] not in self.whiteouts:
+            await self.lower.foresee(names)
+
     async def _find(self, name: bytes) -> TmpfsInode | None:
         entry = self._entries.get(name)
         if entry is not None:
