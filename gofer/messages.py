@@ -19,6 +19,9 @@ settled on `9P2000.L.sentry`:
 - Topenfiles: opens the regular files `names` of the directory that `path` leads to from `fid` for reading.
   `errors` has a u32 for each, 0 where the file's descriptor is among the `fds` that come along, in
   the order of the names.  EXDEV: not a regular file, or on another device than the directory.
+- Tlook: Twalkgetattr with what is asked for next, mostly: `target` is where the symbolic link points to that
+  was reached last ("" for anything else), also where the walk stops behind it; with `open`, a regular file
+  that all names lead to is opened for reading if that can be done, and `fds` is 1.
 
 Descriptors are attached to the first byte of their message: one, or `fds` of them.
 """
@@ -156,6 +159,8 @@ class Tlistdirs(Message, type=208, fields="fid:u32 path:names names:manynames si
 class Rlistdirs(Message, type=209, fields="data:data fds:u8"): ...
 class Topenfiles(Message, type=210, fields="fid:u32 path:names names:manynames"): ...
 class Ropenfiles(Message, type=211, fields="errors:data fds:u8"): ...
+class Tlook(Message, type=212, fields="fid:u32 newfid:u32 names:names open:u8"): ...
+class Rlook(Message, type=213, fields="ecode:u32 attrs:attrs target:string fds:u8"): ...
 # fmt: on
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from _stat import S_IFDIR, S_IFREG
+from _stat import S_IFDIR, S_IFLNK, S_IFREG
 from _struct import pack, unpack
 from fcntl import fcntl
 
@@ -48,6 +48,7 @@ from gofer.messages import (
     Rlerror,
     Rlistdirs,
     Rlock,
+    Rlook,
     Rlopen,
     Rlopenfd,
     Ropenfiles,
@@ -73,6 +74,14 @@ if TYPE_CHECKING:
     Reply = Message | tuple[Message, int | Sequence[int]]
 
 _FLOCK = "<hh4xqqi4x"  # struct flock: type whence start len pid
+
+
+def _target(fid: Fid) -> list[bytes]:
+    """Where a symbolic link points to."""
+    try:
+        return [os.readlink(b"", dir_fd=fid.path_fd)] if fid.kind == S_IFLNK else []
+    except OSError:
+        return []
 
 
 class Session(FileOps, Xattrs):
@@ -174,8 +183,10 @@ class Session(FileOps, Xattrs):
             raise SysError(errno.ENOENT)
         return self.new_fid(parent.export, parent.owner, self.fs.child(parent.path_fd, name))
 
-    def walk_names(self, msg: Message) -> tuple[list[os.stat_result], int]:
+    def walk_names(self, msg: Message, links: list[bytes] | None = None) -> tuple[list[os.stat_result], int]:
         """Walk `names` from `fid`: (attributes of what was reached, error that stopped it or 0).
+
+        `links`: gets the target of a symbolic link that was reached last.
 
         Makes `newfid` when everything was reached.  At most two fids are held at a time.
         """
@@ -195,12 +206,16 @@ class Session(FileOps, Xattrs):
             try:
                 below, st = self.child(fid, name)
             except (SysError, OSError) as exc:
+                if links is not None and fid is not start:
+                    links += _target(fid)
                 return stats, exc.errno or errno.EIO
             finally:
                 if fid is not start:
                     fid.close()
             fid = below
             stats.append(st)
+        if links is not None:
+            links += _target(fid)
         self.fids.add(msg.newfid, fid)
         return stats, 0
 
@@ -217,6 +232,22 @@ class Session(FileOps, Xattrs):
         if not msg.names:
             stats = [os.fstat(self.fid(msg.fid).path_fd)]
         return Rwalkgetattr(error, [self.fs.attr(st) for st in stats])
+
+    def look(self, msg: Message) -> Reply:
+        links: list[bytes] = []
+        stats, error = self.walk_names(msg, links)
+        if not stats:
+            raise SysError(error or errno.EINVAL)
+        attrs = [self.fs.attr(st) for st in stats]
+        fds: list[int] = []
+        if msg.open and not error:
+            fid = self.fid(msg.newfid)
+            if fid.kind == S_IFREG:
+                try:
+                    fds.append(self.open(fid, os.O_RDONLY))
+                except (SysError, OSError):
+                    pass  # who really opens it is told why
+        return Rlook(error, attrs, links[0] if links else b"", len(fds)), fds
 
     def reach(self, msg: Message) -> Fid:
         """What `path` leads to from `fid`: itself, or one that is in no table, which the caller closes."""

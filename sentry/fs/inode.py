@@ -206,9 +206,10 @@ class Inode:
         """Set some of mode (permission bits) uid gid size atime mtime; ctime follows by itself."""
         raise SysError(errno.EPERM)
 
-    async def foresee(self, names: list[bytes]) -> None:
-        """`names` will be looked up next, the first one here and each of the others in the one before it:
-        whoever has to ask somebody else may ask for all at once."""
+    async def foresee(self, names: list[bytes], opening: bool) -> None:
+        """`names` will be looked up next, the first one here and each of the others in the one before it, and
+        with `opening`, what the last one is will be opened for reading: whoever has to ask somebody else may
+        ask for all at once."""
 
     async def lookup(self, name: bytes) -> Inode:
         """The entry `name` of this directory; SysError(ENOENT)."""

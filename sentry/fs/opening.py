@@ -63,6 +63,7 @@ async def open_file(
         return await _open(fs, cred, Path(directory.mount, dentry), flags)
     if flags & O_CREAT:
         return await _create(fs, cred, resolver, flags, mode)
+    resolver.opening = not flags & (O_ACCMODE | O_PATH | O_DIRECTORY | O_TRUNC)
     path = await resolver.finish(not flags & O_NOFOLLOW, directory=bool(flags & O_DIRECTORY))
     if flags & O_PATH:
         return await open_path(fs, cred, path, flags)

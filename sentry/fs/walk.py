@@ -102,7 +102,18 @@ class Resolver:
     it creates what isn't there at the end of a chain of symbolic links.
     """
 
-    __slots__ = ("cred", "dentry", "flags", "links", "mount", "must_dir", "namespace", "root", "todo")
+    __slots__ = (
+        "cred",
+        "dentry",
+        "flags",
+        "links",
+        "mount",
+        "must_dir",
+        "namespace",
+        "opening",
+        "root",
+        "todo",
+    )
 
     def __init__(
         self, fs: FsContext, cred: Credentials, path: bytes, start: Path | None = None, flags: int = 0
@@ -123,6 +134,8 @@ class Resolver:
         self.todo: list[bytes] = []
         #: The path ends in a slash: the result has to be a directory, and a symbolic link is followed.
         self.must_dir = False
+        #: What is there is opened for reading then.
+        self.opening = False
         self._push(path)
 
     def _push(self, path: bytes) -> None:
@@ -186,8 +199,9 @@ class Resolver:
         if self.flags & RESOLVE_CACHED:
             raise SysError(errno.EAGAIN)
         dentry = self.dentry
-        if self.todo and dentry.inode is not None and name not in dentry.children:
-            await dentry.inode.foresee([name, *takewhile(_is_name, reversed(self.todo))])
+        if (self.todo or self.opening) and dentry.inode is not None and name not in dentry.children:
+            names = [name, *takewhile(_is_name, reversed(self.todo))]
+            await dentry.inode.foresee(names, self.opening and len(names) > len(self.todo))
         return await lookup(dentry, name)
 
     async def child(self, name: bytes) -> Dentry:
@@ -280,13 +294,17 @@ async def walk(
     start: Path | None = None,
     follow: bool = True,
     flags: int = 0,
+    opening: bool = False,
 ) -> Path:
     """What `path` names.  `start`: where a relative path begins (None: the working directory);
-    `follow`: whether a symbolic link at the end is followed; `flags`: RESOLVE_… of openat2(2).
+    `follow`: whether a symbolic link at the end is followed; `flags`: RESOLVE_… of openat2(2);
+    `opening`: the caller will open it for reading.
 
     SysError(ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, EXDEV…).
     """
-    return await Resolver(fs, cred, path, start, flags).finish(follow)
+    resolver = Resolver(fs, cred, path, start, flags)
+    resolver.opening = opening
+    return await resolver.finish(follow)
 
 
 async def walk_parent(

@@ -131,7 +131,7 @@ class Templates:
             ):
                 return known
             del self._paths[path]
-        where = await walk.walk(task.fs, task.cred, path)
+        where = await walk.walk(task.fs, task.cred, path, opening=True)
         if len(self._paths) >= MAX_PATHS:
             self._paths.clear()
         self._paths[path] = where

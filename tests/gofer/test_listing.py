@@ -1,4 +1,4 @@
-"""Tlistdir and Topenfiles: a directory with all attributes, and many files in one message."""
+"""Tlistdirs, Topenfiles, Tlook: whole directories, many files, and what is asked for next in one message."""
 
 from __future__ import annotations
 
@@ -144,3 +144,33 @@ def test_a_pseudo_file_system_is_empty(start: Any) -> None:
     root, _ = client.run(client.attach())
     assert listing_of(client, root).brief == []
     assert client.run(client.open_files(root, [], [b"uptime"])) == [-errno.ENOENT]
+
+
+def test_a_look_brings_along_what_is_asked_for_next(client: Any, full: Path) -> None:
+    (full / "deep" / "er").mkdir(parents=True)
+    (full / "deep" / "er" / "file").write_bytes(b"what is in it")
+    (full / "deep" / "link").symlink_to("er/file")
+    root, _ = client.run(client.attach())
+
+    def look(*names: bytes, opening: bool = True) -> Any:
+        return client.run(client.look(root, names, opening))
+
+    fid, attrs, error, target, fd = look(b"deep", b"er", b"file")
+    assert (error, target, attrs[-1].size) == (0, b"", 13) and os.pread(fd, 99, 0) == b"what is in it"
+    with pytest.raises(OSError):
+        os.write(fd, b"x")
+    os.close(fd)
+    assert client.run(client.getattr(fid)) == attrs[-1]
+    fid, attrs, error, target, fd = look(b"deep", b"er", b"file", opening=False)
+    assert fid is not None and (error, target, fd) == (0, b"", -1)
+    fid, attrs, error, target, fd = look(b"deep", b"er")  # directories are not opened
+    assert fid is not None and (error, target, fd) == (0, b"", -1)
+    fid, attrs, error, target, fd = look(b"deep", b"link")  # nor is anything followed
+    assert fid is not None and (error, target, fd, len(attrs)) == (0, b"er/file", -1, 2)
+    fid, attrs, error, target, fd = look(b"deep", b"link", b"file")
+    assert (fid, error, target, fd, len(attrs)) == (None, errno.ENOTDIR, b"er/file", -1, 2)
+    assert look(b"deep", b"none", b"x")[0::2] == (None, errno.ENOENT, -1)
+    assert look(b"none")[:3] == (None, [], errno.ENOENT)
+    os.mkfifo(full / "deep" / "fifo")
+    fid, _, error, target, fd = look(b"deep", b"fifo")
+    assert fid is not None and (error, target, fd) == (0, b"", -1)

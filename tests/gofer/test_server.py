@@ -70,6 +70,7 @@ def test_version(gofer: Any) -> None:
     assert type(ask(sock, m.Tattach(7, m.NOFID, b"", b"/", 0))) is m.Rattach
     for extension in (
         m.Twalkgetattr(7, 8, []),
+        m.Tlook(7, 8, [b"x"], 1),
         m.Tlopenfd(7, 0),
         m.Tlcreatefd(7, 8, b"x", 0, 0, 0, 0),
         m.Treopen(),

@@ -316,9 +316,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
     real = module.walk.walk
 
-    async def counted(*args):
+    async def counted(*args, **how):
         disk.slow += 1
-        return await real(*args)
+        return await real(*args, **how)
 
     monkeypatch.setattr(module.walk, "walk", counted)
     return disk

@@ -141,6 +141,35 @@ class Client(Transport):
         self._free_fids.append(new)
         return None, list(reply.attrs), errno_of(reply.ecode)
 
+    async def look(
+        self, fid: int, names: Sequence[bytes], opening: bool
+    ) -> tuple[int | None, list[Attr], int, bytes, int]:
+        """`walkgetattr` of at least one name, and more: the target of the symbolic link that was reached last
+        or b""; with `opening`, a descriptor of the regular file that all names lead to, or -1."""
+        if not self.extended:
+            return *await self._walkgetattr_plain(fid, names), b"", -1
+        new = self._new_fid()
+        try:
+            call = await self._answered(self._submit(m.Tlook(fid, new, names, opening)))
+        except SysError as exc:
+            self._free_fids.append(new)
+            if self.dead:
+                raise
+            return None, [], exc.errno, b"", -1
+        reply = call.reply
+        assert reply is not None
+        complete, reached = reply.ecode == 0, len(reply.attrs)
+        if complete != (reached == len(names)) or reached > len(names) or reply.fds > opening:
+            self._give_up(call.fds)
+            raise SysError(errno.EIO)
+        fd = call.fds[0] if call.fds else -1
+        if complete:
+            return new, list(reply.attrs), 0, reply.target, fd
+        self._free_fids.append(new)
+        if fd >= 0:
+            os.close(fd)
+        return None, list(reply.attrs), errno_of(reply.ecode), reply.target, -1
+
     async def list_dirs(
         self,
         fid: int,

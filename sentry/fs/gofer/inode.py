@@ -280,8 +280,8 @@ class GoferInode(Inode):
         """The file was written to: its attributes have to be asked for again."""
         self.c.flags = CHANGED
 
-    async def foresee(self, names: list[bytes]) -> None:
-        await foresee(self, names)
+    async def foresee(self, names: list[bytes], opening: bool) -> None:
+        await foresee(self, names, opening)
 
     async def lookup(self, name: bytes) -> Inode:
         inode = self.lookup_now(name)

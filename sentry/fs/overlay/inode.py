@@ -270,9 +270,9 @@ class OverlayDirectory(_Over, DirectoryInode):
     def _count(self, delta: int) -> None:
         return
 
-    async def foresee(self, names: list[bytes]) -> None:
+    async def foresee(self, names: list[bytes], opening: bool) -> None:
         if names[0] not in self._entries and names[0] not in self.whiteouts:
-            await self.lower.foresee(names)
+            await self.lower.foresee(names, opening)
 
     async def _find(self, name: bytes) -> TmpfsInode | None:
         entry = self._entries.get(name)
