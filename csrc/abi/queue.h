@@ -56,6 +56,8 @@ void pipe_free(struct pipe *p);
 void pipe_clear(struct pipe *p);
 /* As many bytes as there is room for: their number. */
 uint64_t pipe_put(struct pipe *p, const uint8_t *data, uint64_t size, int packet);
+/* Whether the odd bytes of a write (its size modulo a page) go into the last slot. */
+int pipe_merges(const struct pipe *p, uint32_t odd, int packet);
 /* Up to `size` bytes, which stay; of packets the first one. */
 uint64_t pipe_peek(const struct pipe *p, uint8_t *buffer, uint64_t size);
 /* Of the `size` bytes that pipe_peek was asked for, `copied` have arrived: those that are read then go, and are returned.

@@ -110,8 +110,7 @@ void pipe_free(struct pipe *p)
     free(p);
 }
 
-/* Do the odd bytes of a write go into the last slot? */
-bool pipe_merges(const struct pipe *p, uint32_t odd, int packet)
+int pipe_merges(const struct pipe *p, uint32_t odd, int packet)
 {
     const struct pipe_slot *last;
     if (!odd || packet || !p->count)

@@ -49,7 +49,6 @@ bool queue_pending(void);
 bool closed_pending(void);
 
 /* pipe.c */
-bool pipe_merges(const struct pipe *p, uint32_t odd, int packet);
 
 /* A call that sleeps keeps its file open, as on Linux. */
 static inline void vfile_hold(struct vfile *f)

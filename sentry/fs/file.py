@@ -209,6 +209,10 @@ class File:
         data = await self.read(size)
         return store(data) if data else 0
 
+    def merges(self, odd: int) -> bool:
+        """Whether the odd bytes of a write, its size modulo a page, are taken before its pages are."""
+        return False
+
     async def write(self, data: bytes) -> int:
         """Bytes taken of `data`, at `pos` (or the end, O_APPEND).  SysError(EAGAIN): no room."""
         raise SysError(errno.EINVAL)

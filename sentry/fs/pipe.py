@@ -228,6 +228,9 @@ class PipeFile(File):
         if was_full and not self.pipe.full:
             self.pipe.queue.wake(WRITABLE)
 
+    def merges(self, odd: int) -> bool:
+        return bool(lib.pipe_merges(self.pipe.c, odd, bool(self.flags & O_DIRECT)))
+
     async def write(self, data: bytes) -> int:
         pipe = self.pipe
         if not self.writable:

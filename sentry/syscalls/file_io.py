@@ -320,7 +320,7 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
                 if len(data) < want:
                     short = True
                     if not seekable:
-                        data = _whole_pages(data)
+                        data = _whole_pages(file, data, size - done)
             if offset is None:
                 count = await file.write(data)
             else:
@@ -360,7 +360,7 @@ async def _writev(
         if mode is not None and vectors:
             await file.inode.setattr({"mode": mode})
     if len(vectors) > 1 and not file.seekable:
-        vectors, gathered = _gather(task, vectors)
+        vectors, gathered = _gather(task, file, vectors)
         if gathered is not None:
             return await write_bytes(task, file, gathered, nowait)
     done = 0
@@ -378,9 +378,12 @@ async def _writev(
     return done
 
 
-def _gather(task: Task, vectors: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], bytes | None]:
+def _gather(
+    task: Task, file: File, vectors: list[tuple[int, int]]
+) -> tuple[list[tuple[int, int]], bytes | None]:
     """A small writev to a pipe, socket or terminal is one write: its bytes, as far as they can be read."""
-    if sum(size for _, size in vectors) > CHUNK:
+    total = sum(size for _, size in vectors)
+    if total > CHUNK:
         return vectors, None
     pieces = []
     for addr, size in vectors:
@@ -390,13 +393,17 @@ def _gather(task: Task, vectors: list[tuple[int, int]]) -> tuple[list[tuple[int,
             piece = b""
         pieces.append(piece)
         if len(piece) < size:
-            return vectors, _whole_pages(b"".join(pieces))
+            return vectors, _whole_pages(file, b"".join(pieces), total)
     return vectors, b"".join(pieces)
 
 
-def _whole_pages(data: bytes) -> bytes:
-    """What a pipe, which copies page by page, takes of `data` that ends too early; SysError(EFAULT)."""
-    data = data[: len(data) & -4096]
+def _whole_pages(file: File, data: bytes, size: int) -> bytes:
+    """What a pipe, which copies page by page, takes of `data`, all that could be read of `size` bytes;
+    SysError(EFAULT)."""
+    odd = size & 4095
+    if not file.merges(odd):
+        odd = 0
+    data = data[: odd + (len(data) - odd & -4096)] if len(data) >= odd else b""
     if not data:
         raise SysError(errno.EFAULT)
     return data

@@ -103,6 +103,30 @@ static void to_half(void)
     SHOW_IF(wrong(buffer, 3000, 3000));
 }
 
+/* Of a write those pages count that could be read whole, after the odd bytes, which go first where they fit. */
+static void from_half(void)
+{
+    static const int before[] = {0, 100, 4000, 4096};
+    unsigned char *map = mmap(NULL, 16 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *edge;
+    edge = map + 8 * 4096;
+    MUST(mprotect(edge, 8 * 4096, PROT_NONE));
+    CASE("writes that end too early");
+    for (int i = 0; i < 4; i++)
+        for (int odd = 0; odd < 3; odd++) {
+            int two[2];
+            MUST(pipe2(two, O_NONBLOCK));
+            if (before[i])
+                MUST(write(two[1], data, (size_t)before[i]));
+            say("%d before, size %d", before[i], 16384 + odd * 992);
+            SHOW(write(two[1], edge - 8192, (size_t)(16384 + odd * 992)));
+            SHOW(write(two[1], edge - 500, (size_t)(16384 + odd * 992)));
+            SHOW(write(two[1], edge - 5000, (size_t)(16384 + odd * 992)));
+            SHOW(read(two[0], buffer, SIZE));
+            close(two[0]);
+            close(two[1]);
+        }
+}
+
 int main(void)
 {
     char name[] = "/tmp/read_large.XXXXXX";
@@ -114,5 +138,6 @@ int main(void)
     from_pipe();
     to_nowhere(fd);
     to_half();
+    from_half();
     return 0;
 }
