@@ -168,6 +168,16 @@ def _get_path(buf: bytes, pos: int) -> tuple[bytes, int]:
     return _check_path(value), pos
 
 
+def _put_link(value: bytes) -> bytes:
+    """A path, or nothing."""
+    return _put_path(value) if value else _put_string(value)
+
+
+def _get_link(buf: bytes, pos: int) -> tuple[bytes, int]:
+    value, pos = _get_string(buf, pos)
+    return _check_path(value) if value else value, pos
+
+
 def _get_count(buf: bytes, pos: int, limit: int) -> tuple[int, int]:
     if pos + 2 > len(buf):
         raise ProtocolError("short message")
@@ -267,6 +277,7 @@ _VARIABLE: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes, int], tuple[
     "string": (_put_string, _get_string),
     "name": (_put_name, _get_name),
     "path": (_put_path, _get_path),
+    "link": (_put_link, _get_link),
     "names": (_put_list(_put_name), _get_list(_get_name)),
     "manynames": (_put_list(_put_name, MAX_NAMES), _get_list(_get_name, MAX_NAMES)),
     "qid": (put_qid, get_qid),

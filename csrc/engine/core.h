@@ -199,7 +199,7 @@ bool placement_wants_check(const struct engine *e);
 bool placement_try_yield(struct engine *e);
 #define PLACEMENT_PERIOD_NS 20000000ull
 
-/* platform/trap.c */
+/* platform/trap.c, trap_death.c */
 void thread_whole_regs(struct thread *t);
 int trap_init(struct engine *e);
 int trap_listen(struct engine *e);

@@ -21,7 +21,6 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define SPIN_LEAST_NS 50000ull /* how long the engine waits awake for the next trap, */
@@ -158,7 +157,7 @@ int trap_resume(struct engine *e, struct guest_thread *g)
     return 0;
 }
 
-static void no_longer_kicked(struct engine *e, struct thread *t)
+void trap_no_longer_kicked(struct engine *e, struct thread *t)
 {
     t->kicked = false;
     if (t->kicked_at) {
@@ -170,7 +169,7 @@ static void no_longer_kicked(struct engine *e, struct thread *t)
 /* Behind our back: its process may live on. */
 static void ended_itself(struct engine *e, struct thread *t)
 {
-    no_longer_kicked(e, t);
+    trap_no_longer_kicked(e, t);
     thread_set_ready(e, t, ENGINE_DEAD);
 }
 
@@ -210,10 +209,11 @@ static void check_kicked(struct engine *e)
     }
 }
 
-/* The line of a plain call.  Whoever was interrupted for it left the rest of the registers in a frame: that took long anyway. */
+/* The line of a plain call.  Whoever was interrupted for it left the rest of the registers in a frame: that took long
+ * anyway. */
 static bool read_call(struct thread *t)
 {
-    const struct record *r = t->record;
+    const volatile struct record *r = t->record; /* each field is read once */
     struct guest_regs *g = &t->g.regs;
     uint32_t nr = r->nr;
     t->in_size = r->in_size;
@@ -230,9 +230,9 @@ static bool read_call(struct thread *t)
 /* The thread has trapped: copy what it says, once.  ENGINE_*. */
 static int read_trap(struct thread *t)
 {
-    const struct record *r = t->record;
+    const volatile struct record *r = t->record;
     struct guest_thread *g = &t->g;
-    uint32_t kind = r->kind;
+    const uint32_t kind = r->kind;
     if (kind == ENGINE_COPY_FAULT) {
         /* A fast path's result could not be delivered.  g->regs are still those of the call. */
         if (!t->delivering)
@@ -319,6 +319,7 @@ static void take(struct engine *e, struct thread *t, bool fast)
         kind = ENGINE_SYSCALL;
         if (t->final) {
             /* The stub had found the memory there: another thread has unmapped it since. */
+            thread_whole_regs(t);
             t->g.regs.rax = (uint64_t)-EFAULT;
             kind = ENGINE_KICKED;
         }
@@ -349,7 +350,7 @@ static void take(struct engine *e, struct thread *t, bool fast)
     t->delivering = false;
     thread_whole_regs(t);
     place_slow(t);
-    no_longer_kicked(e, t);
+    trap_no_longer_kicked(e, t);
     thread_set_ready(e, t, kind);
 }
 
@@ -401,88 +402,6 @@ int trap_stop(struct engine *e, struct guest_thread *g)
         sched_yield();
     }
     return g->state == THREAD_STOPPED ? 0 : -ESRCH;
-}
-
-/* Deaths.  Only processes are children of ours; their threads die with them. */
-
-void trap_take_death(struct engine *e, int pid)
-{
-    struct thread *leader = thread_find(e, pid);
-    uint32_t i;
-    if (!leader || leader->leader != leader)
-        return;
-    for (i = 0; i < e->slot_count; i++) {
-        struct thread *t = e->slots[i];
-        if (t->g.state == THREAD_FREE || t->leader != leader || t == leader)
-            continue;
-        thread_died(e, t);
-    }
-    thread_died(e, leader);
-}
-
-void trap_collect_deaths(struct engine *e)
-{
-    int status;
-    long pid;
-    while ((pid = syscall(SYS_wait4, -1l, &status, (long)(WNOHANG | __WALL), NULL)) > 0)
-        trap_take_death(e, (int)pid);
-}
-
-void thread_died(struct engine *e, struct thread *t)
-{
-    no_longer_kicked(e, t);
-    parking_end(t);
-    thread_unlist_pid(e, t);
-    t->gone = true;
-    if (t->leader == t)
-        record_drop_process(t);
-    if (t->g.state == THREAD_DYING) {
-        e->dying_count--;
-        record_unmap(t);
-        thread_free(e, t);
-    } else if (t->g.state != THREAD_DEAD) {
-        thread_set_ready(e, t, ENGINE_DEAD);
-    }
-}
-
-/* Python drops the thread of a killed process; its slot is free once the process has been reaped. */
-int trap_forget(struct engine *e, struct guest_thread *g)
-{
-    struct thread *t = of_guest(g);
-    no_longer_kicked(e, t);
-    parking_end(t);
-    switch (g->state) {
-    case THREAD_FREE:
-    case THREAD_DYING:
-        return 0;
-    case THREAD_DEAD:
-        /* The thread may have ended alone; then its memory is still there. */
-        if (t->gone) {
-            record_unmap(t);
-            thread_free(e, t);
-            return 0;
-        }
-        break;
-    case THREAD_RUNNING:
-        e->running_count--;
-    }
-    list_remove(&t->link);
-    g->state = THREAD_DYING;
-    e->dying_count++;
-    return 0;
-}
-
-int trap_reap(struct engine *e)
-{
-    while (e->dying_count) {
-        int status;
-        long pid = syscall(SYS_wait4, -1l, &status, (long)__WALL, NULL);
-        if (pid > 0)
-            trap_take_death(e, (int)pid);
-        else if (errno != EINTR)
-            return errno == ECHILD ? 0 : -errno;
-    }
-    return 0;
 }
 
 /* The loop. */

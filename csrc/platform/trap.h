@@ -14,10 +14,13 @@ static inline bool trap_is_beside(struct engine *e, const struct thread *t)
         __atomic_store_n(&e->shared->engine_cpu, cpu, __ATOMIC_RELEASE);
     return t->record && __atomic_load_n(&t->record->cpu, __ATOMIC_RELAXED) == cpu;
 }
-void trap_take_death(struct engine *e, int pid);
-void trap_collect_deaths(struct engine *e);
+void trap_no_longer_kicked(struct engine *e, struct thread *t);
 
 bool trap_yield(struct engine *e);
+
+/* trap_death.c */
+void trap_take_death(struct engine *e, int pid);
+void trap_collect_deaths(struct engine *e);
 
 /* trap_place.c */
 #define AWAY_NS 1000000ull

@@ -49,6 +49,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "string": st.binary(max_size=300),
     "name": names,
     "path": st.binary(min_size=1, max_size=4095).filter(lambda path: b"\0" not in path),
+    "link": st.binary(max_size=4095).filter(lambda path: b"\0" not in path),
     "names": st.lists(names, max_size=16).map(tuple),
     "manynames": st.lists(names, max_size=64).map(tuple),
     "qid": qids,
@@ -181,3 +182,14 @@ def test_layout_is_that_of_the_wire() -> None:
     )
     assert m.Rlerror(2).encode(1) == bytes.fromhex("0b000000 07 0100 02000000")
     assert len(m.Rgetattr(0, Attr(Qid((0, 0, 0)), *[0] * 11)).encode(0)) == 160  # P9 Rgetattr: 7 + 153
+
+
+@pytest.mark.parametrize("target", [b"a\0b", b"x" * 4096])
+def test_a_look_tells_no_target_that_readlink_could_not(target: bytes) -> None:
+    good = m.Rlook(0, [], b"y" * len(target), 0)
+    with pytest.raises(ProtocolError):
+        m.Rlook(0, [], target, 0).encode(1)
+    if len(target) < 4096:
+        frame = good.encode(1)
+        with pytest.raises(ProtocolError):
+            m.decode_reply(frame.replace(b"y" * len(target), target))
