@@ -1,9 +1,10 @@
 /* How many bytes get to the guest on `trap`: through the record's window, or by process_vm_writev.
  *
- * The window is the quicker way by far where both CPUs share their caches, being two threads of one core.  Where they
- * do not, each of its lines goes over twice, which for 64 KiB takes four times as long as the host's copy.  Which of
- * the two it is nobody tells a virtual machine, and it changes when its host moves a CPU.  So both are timed, the one that
- * is not used now and then.  The stub has as much work with the window as we have.
+ * The window is the quicker way by far where both CPUs share their caches, being two threads of one
+ * core.  Where they do not, each of its lines goes over twice, which for 64 KiB takes four times as
+ * long as the host's copy.  Which of the two it is nobody tells a virtual machine, and it changes
+ * when its host moves a CPU.  So both are timed, the one that is not used now and then.  The stub
+ * has as much work with the window as we have.
  */
 #include "fast.h"
 #include "record.h"

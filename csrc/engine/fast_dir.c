@@ -1,9 +1,10 @@
 /* Directories opened and listed without Python.
  *
- * An open of a directory that is DNODE_PLAIN makes nothing but a description.  The engine makes it itself, and where
- * it knows what is in the directory (listing.c) it lists it, too.  Python learns of such a directory when it meets its
- * descriptor, or when its name or its mount goes (sentry/fs/dirfile.py); one that is closed before that is gone
- * without a trace.  Until then it hangs among the spares of its dnode, which therefore stays, and Python with it.
+ * An open of a directory that is DNODE_PLAIN makes nothing but a description.  The engine makes it
+ * itself, and where it knows what is in the directory (listing.c) it lists it, too.  Python learns
+ * of such a directory when it meets its descriptor, or when its name or its mount goes
+ * (sentry/fs/dirfile.py); one that is closed before that is gone without a trace.  Until then it
+ * hangs among the spares of its dnode, which therefore stays, and Python with it.
  *
  * The twins are sentry/fs/dirfile.py and _getdents of sentry/syscalls/file_io.py. */
 #include "fast.h"
@@ -108,8 +109,8 @@ static uint64_t parent_ino(const struct vfile *f)
 }
 
 /* Entry `pos` of the directory: its name, of *size bytes; the rest goes to `head`. */
-static const char *entry(const struct vfile *f, const struct listing *l, int64_t pos, struct dirent64_head *head,
-                         uint32_t *size)
+static const char *entry(const struct vfile *f, const struct listing *l, int64_t pos,
+                         struct dirent64_head *head, uint32_t *size)
 {
     struct listed e;
     head->off = pos + 1;
@@ -135,7 +136,8 @@ static void undo_getdents(struct call *c)
 static int list(struct call *c, struct vfile *f)
 {
     struct listing *l = f->pos && f->object ? f->object : f->dnode->listing;
-    const uint32_t wanted = (uint32_t)c->args[2], room = wanted < CALL_WINDOW ? wanted : CALL_WINDOW;
+    const uint32_t wanted = (uint32_t)c->args[2],
+                   room = wanted < CALL_WINDOW ? wanted : CALL_WINDOW;
     const int64_t before = f->pos;
     int64_t pos = before, end;
     uint32_t done = 0;
@@ -173,7 +175,8 @@ static int list(struct call *c, struct vfile *f)
     return call_return(c, done);
 }
 
-/* The old record: only the last call, which tells that there is no more (dirfile.py, SnapshotDirectory). */
+/* The old record: only the last call, which tells that there is no more (dirfile.py,
+ * SnapshotDirectory). */
 int fast_getdents_old(struct call *c)
 {
     const struct vfile *f = call_file(c, (uint32_t)c->args[0]);

@@ -1,8 +1,9 @@
 /* What is in a directory, as long as that doesn't change: the engine lists it without Python.
  *
- * Made of what the Gofer told about a directory of a tree that never changes, and hung on its dnode.  A listing
- * itself never changes: who has begun to read one keeps it, as an open directory of Python's keeps its own
- * (sentry/fs/dirfile.py).  Once the directory differs from the lower one, it has none any more (dnode_unlist).
+ * Made of what the Gofer told about a directory of a tree that never changes, and hung on its
+ * dnode.  A listing itself never changes: who has begun to read one keeps it, as an open directory
+ * of Python's keeps its own (sentry/fs/dirfile.py).  Once the directory differs from the lower one,
+ * it has none any more (dnode_unlist).
  *
  * Those hung up longest ago go when they are too many. */
 #include "dcache.h"
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #define TYPE_MOST 15
+#define NAME_MOST 255
 
 static struct listing *oldest, *newest;
 static uint64_t listed_size;
@@ -24,7 +26,8 @@ static int check_entry(const uint8_t *data, size_t left, uint32_t *size)
     if (left < sizeof e)
         return 0;
     memcpy(&e, data, sizeof e);
-    if (!e.name_size || e.name_size > left - sizeof e || e.type > TYPE_MOST)
+    if (!e.name_size || e.name_size > NAME_MOST || e.name_size > left - sizeof e ||
+        e.type > TYPE_MOST)
         return 0;
     *size = (uint32_t)(sizeof e + e.name_size);
     return 1;

@@ -1,18 +1,20 @@
 /* Signal actions that a stub may change by itself.
  *
- * Nobody needs to hear of a new action before a signal comes.  So a process of one thread that shares its actions with
- * nobody has a copy of them in the thread's record, and its stub answers rt_sigaction there (csrc/stub/answer.c): that
- * thread is the struct sighand's teller.  It marks what it has changed, and whoever looks at the struct fetches that
- * first (sighand_sync).  So an action holds from the moment on that its mark is there, as if the call had come here.
+ * Nobody needs to hear of a new action before a signal comes.  So a process of one thread that
+ * shares its actions with nobody has a copy of them in the thread's record, and its stub answers
+ * rt_sigaction there (csrc/stub/answer.c): that thread is the struct sighand's teller.  It marks
+ * what it has changed, and whoever looks at the struct fetches that first (sighand_sync).  So an
+ * action holds from the moment on that its mark is there, as if the call had come here.
  *
- * The record is the guest's to forge; what comes from there are actions that it might have set as well, and they are
- * cut to what rt_sigaction would have kept.
+ * The record is the guest's to forge; what comes from there are actions that it might have set as
+ * well, and they are cut to what rt_sigaction would have kept.
  */
 #include "trap.h"
 
 #include <string.h>
 
-/* The teller's record, where there is one yet: a slot may have been given to somebody else since. */
+/* The teller's record, where there is one yet: a slot may have been given to somebody else since.
+ */
 static struct record *told(struct sighand *hand)
 {
     struct thread *t;

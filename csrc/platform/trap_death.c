@@ -1,8 +1,8 @@
 /* The ends of threads on the `trap` platform.
  *
- * Only processes are children of ours, and are reaped; their threads die with them.  A thread that the guest ends behind
- * our back is found out by a kick that nobody is there for (trap.c); its slot and its record stay until Python has forgotten it and its
- * process has been reaped.
+ * Only processes are children of ours, and are reaped; their threads die with them.  A thread that
+ * the guest ends behind our back is found out by a kick that nobody is there for (trap.c); its slot
+ * and its record stay until Python has forgotten it and its process has been reaped.
  */
 #include "trap.h"
 
@@ -51,7 +51,8 @@ void thread_died(struct engine *e, struct thread *t)
     }
 }
 
-/* Python drops the thread of a killed process; its slot is free once the process has been reaped. */
+/* Python drops the thread of a killed process; its slot is free once the process has been reaped.
+ */
 int trap_forget(struct engine *e, struct guest_thread *g)
 {
     struct thread *t = of_guest(g);

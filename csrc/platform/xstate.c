@@ -1,8 +1,9 @@
 /* The XSAVE area of a guest: what the host's kernel gives a program that has asked for nothing.
  *
- * XCR0 names more than that where the CPU has AMX: features of 8 KiB and up that a program has to ask for by
- * arch_prctl(ARCH_REQ_XCOMP_PERM), which guests are refused (Documentation/arch/x86/xstate.rst).  A frame on a signal stack
- * is made without them, a regset of ptrace(2) with them; here the size of both is the frame's.
+ * XCR0 names more than that where the CPU has AMX: features of 8 KiB and up that a program has to
+ * ask for by arch_prctl(ARCH_REQ_XCOMP_PERM), which guests are refused
+ * (Documentation/arch/x86/xstate.rst).  A frame on a signal stack is made without them, a regset of
+ * ptrace(2) with them; here the size of both is the frame's.
  */
 #include "core.h"
 #include "platform.h"
@@ -17,7 +18,8 @@
 #define ON_DEMAND 4 /* ecx: the feature can be switched off in XFD */
 #define HEADER_END 576
 
-/* The feature bits, and the bytes that they take in XSAVE's standard form.  Not cheap: in a virtual machine each CPUID is an exit. */
+/* The feature bits, and the bytes that they take in XSAVE's standard form.  Not cheap: in a virtual
+ * machine each CPUID is an exit. */
 static void learn(struct engine *e)
 {
     uint32_t low, high, size, offset, flags, unused, i;

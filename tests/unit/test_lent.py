@@ -10,10 +10,10 @@ import os
 import pytest
 from sentry._engine import lib
 from test_overlay import names, opened
-from vfs_support import ROOT, FakeTask, Gofer, outcome, run
+from vfs_support import ROOT, FakeTask, outcome, overlay, place, run
 
 from gofer.messages import LISTED, Listing
-from sentry.fs import dcache, lent, modify, setup, spare
+from sentry.fs import dcache, lent, modify, spare
 from sentry.fs.gofer import ahead
 from sentry.fs.gofer.client import Client
 from sentry.fs.walk import walk
@@ -41,15 +41,8 @@ def host(tmp_path):
 
 @pytest.fixture
 def fs(host):
-    gofer = Gofer(host)
-    namespace = run(setup.build_root(gofer.client, ROOT, True, gofer.client.reopen_readonly, 64 << 20))
-    yield setup.context(namespace)
-    spare.forget_all()
-    gofer.close()
-
-
-def place(fs, path):
-    return run(walk(fs, ROOT, path))
+    with overlay(host) as context:
+        yield context
 
 
 def learnt(fs, top, name):

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import pytest
+import sanitized
 from sentry._engine import ffi, lib
 from test_overlay import names, opened
-from vfs_support import ROOT, FakeTask, Gofer, outcome, run, tmpfs_context
+from vfs_support import ROOT, FakeTask, outcome, overlay, place, run, tmpfs_context
 
+from gofer.messages import LISTED
 from sentry.abi.fcntl import O_CREAT, O_DIRECTORY, O_RDWR
-from sentry.fs import dcache, modify, setup, spare
+from sentry.fs import dcache, modify, spare
 from sentry.fs.dentry import Dentry, Mount, Path
 from sentry.fs.opening import open_file
 from sentry.fs.tmpfs.inode import Tmpfs
@@ -33,15 +35,8 @@ def fs(tmp_path):
         (tmp_path / f"d{top}" / "below").mkdir(parents=True)
         for number in range(5):
             (tmp_path / f"d{top}" / f"f{number}").write_bytes(b"%d" % number * 10)
-    gofer = Gofer(tmp_path)
-    namespace = run(setup.build_root(gofer.client, ROOT, True, gofer.client.reopen_readonly, 64 << 20))
-    yield setup.context(namespace)
-    spare.forget_all()
-    gofer.close()
-
-
-def place(fs, path):
-    return run(walk(fs, ROOT, path))
+    with overlay(tmp_path) as context:
+        yield context
 
 
 def engine_open(task, mount, d, fd):
@@ -180,12 +175,20 @@ def test_listings_are_bounded_and_checked(fs):
     assert lib.dnode_list(two, data, len(data)) and two.listing and not one.listing
     assert held.count == 6 and not held.dnode
     lib.listing_put(held)
-    for bad in (data[:-1], data + b"x", data[:-200]):
+    long_name = LISTED.pack(*[0] * 12, 300, 0, 0) + b"n" * 300
+    for bad in (data[:-1], data + b"x", data[:-200], long_name):
         assert not lib.dnode_list(two, bad, len(bad)) and not two.listing
     assert lib.dnode_list(two, b"", 0) and two.listing.count == 0
     lib.dnode_unlist(two)
     plain = place(fs, b"/d0/f1").dentry.c
     assert not lib.dnode_list(plain, data, len(data)) and not lib.directory_open(fs.root.mount.c, plain, 0)
+
+
+def test_listings_of_damaged_bytes(tmp_path, seeded, long_form):
+    good, bad = sanitized.run(
+        "listing", tmp_path, seeded.randrange(1 << 32), 300_000 if long_form else 20_000
+    ).split()
+    assert int(good) and int(bad)
 
 
 def test_a_listing_on_its_way_is_waited_for(fs, monkeypatch):

@@ -7,7 +7,7 @@ import gc
 import os
 
 import pytest
-from vfs_support import ROOT, Gofer, outcome, run
+from vfs_support import ROOT, Gofer, outcome, overlay, run
 
 from sentry.fs import dcache, modify, setup
 from sentry.fs.gofer import inode as gofer_inode
@@ -31,10 +31,8 @@ def host(tmp_path):
 
 @pytest.fixture
 def fs(host):
-    gofer = Gofer(host)
-    namespace = run(setup.build_root(gofer.client, ROOT, True, gofer.client.reopen_readonly, 64 << 20))
-    yield setup.context(namespace)
-    gofer.close()
+    with overlay(host) as context:
+        yield context
 
 
 @pytest.fixture

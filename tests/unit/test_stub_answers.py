@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import sanitized
 from platform_harness import DATA, EXEC, READ, SYSCALL, WRITE, Guest, start
 
 from sentry.abi import time as abi
@@ -22,7 +22,6 @@ from sentry.platform.ptrace import PtracePlatform
 
 pytest_plugins = ["platform_harness"]
 
-NATIVE = Path(__file__).parent / "native" / "vdso.c"
 INT3 = b"\xcc"
 #: csrc/abi/stub.h
 PATCHED = base.GUEST_TOP + 40
@@ -141,23 +140,8 @@ def test_a_vdso_that_is_another(guest, code):
 
 
 def test_symbols_of_damaged_images(tmp_path, seeded, long_form):
-    program = tmp_path / "vdso"
-    flags = [
-        "-O1",
-        "-g",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-fsanitize=address,undefined",
-        "-fno-sanitize-recover=all",
-    ]
-    include = f"-I{NATIVE.parents[3] / 'csrc/abi'}"
-    subprocess.run(["gcc", *flags, include, "-o", program, NATIVE], check=True, timeout=120)
-    times = "300000" if long_form else "20000"
-    command = [program, str(seeded.randrange(1 << 32)), times]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, (command, done)
-    assert int(done.stdout) > 0
+    times = 300_000 if long_form else 20_000
+    assert int(sanitized.run("vdso", tmp_path, seeded.randrange(1 << 32), times)) > 0
 
 
 def test_what_the_end_of_a_thread_is_told_to(guest):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import contextmanager
 
 from sentry.abi.errors import SysError
+from sentry.fs import setup, spare
 from sentry.fs.dentry import Dentry, FsContext, Mount, MountNamespace, Path
 from sentry.fs.gofer.client import Client
 from sentry.fs.tmpfs.inode import Tmpfs
+from sentry.fs.walk import walk
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.fdtable import FDTable
 from sentry.kernel.wait import Runner, Scheduler
@@ -198,3 +201,17 @@ def outcome(coro):
         return coro
     except SysError as error:
         return errno.errorcode[error.errno]
+
+
+@contextmanager
+def overlay(host):
+    """A context whose root is an overlay over the directory `host`, served by a live Gofer."""
+    gofer = Gofer(host)
+    namespace = run(setup.build_root(gofer.client, ROOT, True, gofer.client.reopen_readonly, 64 << 20))
+    yield setup.context(namespace)
+    spare.forget_all()
+    gofer.close()
+
+
+def place(fs, path):
+    return run(walk(fs, ROOT, path))
