@@ -254,6 +254,13 @@ def test_memory_that_the_sentry_does_not_know_of(runner: Runner, programs: Path)
     assert "attack ended with 137" in outcome.out or "attack ended with 0" in outcome.out
 
 
+def test_what_the_host_refuses_has_not_been(runner: Runner, programs: Path) -> None:
+    """The Sentry lets a thread go on with a memory call that it has noted down; then the host refuses it."""
+    outcome = attack(runner, str(programs / "trap_calls"), "refused_memory", flags=("--memory", "200M"))
+    survived(outcome)
+    assert "attack ended with 0" in outcome.out, outcome
+
+
 def test_jumps_into_the_stub(runner: Runner, programs: Path, seeded: random.Random, long_form: bool) -> None:
     """Random registers at random places of the stub's text, most often at its system calls."""
     if not runner.is_root:

@@ -215,8 +215,56 @@ static void unknown_memory(void)
     _exit(99);
 }
 
+static size_t maps(char *text, size_t size)
+{
+    int fd = open("/proc/self/maps", O_RDONLY);
+    size_t have = 0;
+    ssize_t n;
+    CHECK(fd >= 0);
+    while ((n = read(fd, text + have, size - 1 - have)) > 0)
+        have += (size_t)n;
+    close(fd);
+    text[have] = 0;
+    return have;
+}
+
+/* Behind the Sentry's back, all that the host lets the process have (RLIMIT_DATA) is taken.  So the host refuses what the
+ * Sentry has allowed, and told the thread to go on with; that has to be as if it had never been. */
+static void refused_memory(void)
+{
+    static char before[1 << 16], after[1 << 16];
+    const long size = 1l << 20, base = 0x100000000000;
+    long count = 0, page = 4096;
+    char *reading, *growing, *end = sbrk(0), *fresh;
+    catch_all();
+    reading = mmap(NULL, 16 * page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    growing = mmap(NULL, 64 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(reading != MAP_FAILED && growing != MAP_FAILED && munmap(growing + page, 63 * page) == 0);
+    while (count < 1024 && host(SYS_mmap, base + count * size, size, 3, 0x32, -1, 0) == base + count * size)
+        count++;
+    CHECK(count < 1024);
+    for (count = 2048 * size / page; host(SYS_mmap, base + count * page, page, 3, 0x32, -1, 0) > 0; count++)
+        CHECK(count < 2049 * size / page); /* the last pages */
+    maps(before, sizeof before);
+    for (int i = 0; i < 50; i++) {
+        CHECK(mmap(NULL, (size_t)size, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
+        CHECK(raw6(SYS_brk, (long)end + size, 0, 0, 0, 0, 0) == (long)end);
+        CHECK(mprotect(reading, (size_t)(16 * page), PROT_READ | PROT_WRITE) == -1 && errno == ENOMEM);
+        CHECK(mremap(growing, (size_t)page, (size_t)(16 * page), 0) == MAP_FAILED && errno == ENOMEM);
+    }
+    maps(after, sizeof after);
+    CHECK(strcmp(before, after) == 0);
+    CHECK(reading[0] == 0 && growing[0] == 0);
+    CHECK(host(SYS_munmap, base, 4096 * size, 0, 0, 0, 0) == 0);
+    fresh = mmap(NULL, (size_t)size, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(fresh != MAP_FAILED && mprotect(reading, (size_t)(16 * page), PROT_READ | PROT_WRITE) == 0);
+    CHECK(mremap(growing, (size_t)page, (size_t)(16 * page), 0) == growing && brk(end + size) == 0);
+    for (long k = 0; k < 16 * page; k += page)
+        fresh[k] = reading[k] = growing[k] = end[k] = 1;
+}
+
 static const struct attack attacks[] = {
     {"unordered", unordered}, {"flood", flood}, {"bell", bell}, {"lent", lent}, {"ends", ends},
-    {"unknown_memory", unknown_memory}, {NULL, NULL}};
+    {"unknown_memory", unknown_memory}, {"refused_memory", refused_memory}, {NULL, NULL}};
 
 int main(int argc, char **argv) { return attack_stub(attacks, argc, argv); }
