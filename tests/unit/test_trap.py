@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -541,24 +543,32 @@ def test_the_clone_order_is_checked(platform, memfd):
     assert children() == expected
 
 
-def test_random_calls_from_the_stubs_text(platform, seeded, long_form):
-    """Random calls with likely arguments through the stub's own instruction: only the guest is harmed."""
-    numbers = [
-        SYS.rt_sigreturn, SYS.restart_syscall, SYS.sigaltstack, SYS.sched_yield, SYS.exit, SYS.exit_group,
-        SYS.munmap, SYS.mprotect, SYS.madvise, SYS.close, SYS.mmap, SYS.futex, SYS.write,
-    ]  # fmt: skip
-    addresses = [
-        0, CODE, DATA, STUB, STUB + PAGE, SHARED_PAGE, RECORDS, RECORDS + PAGE, RECORDS + RECORD_SIZE,
-        RECORDS - RECORD_SIZE, (1 << 47) - PAGE,
-    ]  # fmt: skip
-    small = [
-        0, 1, 2, 3, 4, 5, 7, 9, 11, 18, 0x10, 0x22, 0x32, 128, 256, 384, PAGE, 2 * PAGE, RECORD_SIZE, 1 << 30,
-    ]  # fmt: skip
+HOSTILE_NUMBERS = [
+    SYS.rt_sigreturn, SYS.restart_syscall, SYS.sigaltstack, SYS.sched_yield, SYS.exit, SYS.exit_group,
+    SYS.munmap, SYS.mprotect, SYS.madvise, SYS.close, SYS.mmap, SYS.futex, SYS.write, SYS.clone, SYS.mremap,
+]  # fmt: skip
+HOSTILE_ADDRESSES = [
+    0, CODE, DATA, STUB, STUB + PAGE, SHARED_PAGE, RECORDS, RECORDS + PAGE, RECORDS + RECORD_SIZE,
+    RECORDS - RECORD_SIZE, (1 << 47) - PAGE,
+]  # fmt: skip
+HOSTILE_VALUES = [
+    0, 1, 2, 3, 4, 5, 7, 9, 11, 18, 0x10, 0x22, 0x32, 128, 256, 384, PAGE, 2 * PAGE, RECORD_SIZE, 1 << 30,
+    0xFFFF_FFF0, (1 << 64) - 1,
+]  # fmt: skip
+hostile_argument = (
+    st.sampled_from(HOSTILE_ADDRESSES) | st.sampled_from(HOSTILE_VALUES) | st.integers(0, (1 << 64) - 1)
+)
+
+
+def test_any_call_from_the_stubs_text(platform, long_form):
+    """The stub's own instruction with any arguments, likely ones mostly: only the guest is harmed."""
     bystander = Guest(platform)
-    for _ in range(3000 if long_form else 300):
+
+    @settings(max_examples=3000 if long_form else 300, deadline=None)
+    @given(st.sampled_from(HOSTILE_NUMBERS), st.tuples(*[hostile_argument] * 6))
+    def attack(number, arguments):
         guest = Guest(platform)
-        number = seeded.choice(numbers)
-        args = [seeded.choice(seeded.choice((addresses, small))) for _ in range(6)]
+        args = list(arguments)
         if number == SYS.futex and args[1] & 127 in (0, 9):
             args[3] = DATA + 128  # a timeout of nothing, or it would sleep
         go_stub_call(guest, number, *args)
@@ -569,6 +579,8 @@ def test_random_calls_from_the_stubs_text(platform, seeded, long_form):
             seen |= {trap.thread for trap in platform.wait(10_000_000_000)}
         assert seen <= {guest.thread, bystander.thread}
         guest.space.destroy()
+
+    attack()
     child = bystander.space.fork(bystander.thread)
     child.space.destroy()
     bystander.space.destroy()
