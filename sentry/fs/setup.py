@@ -16,7 +16,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_CREAT, O_WRONLY
 from sentry.fs import modify, registry, special
 from sentry.fs.dentry import MNT_READONLY, Dentry, FsContext, Mount, MountNamespace, Path
-from sentry.fs.gofer.inode import GoferFilesystem
+from sentry.fs.gofer.filesystem import GoferFilesystem
 from sentry.fs.opening import open_file
 from sentry.fs.overlay.inode import OverlayFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs

@@ -10,7 +10,7 @@ import pytest
 from vfs_support import ROOT, Gofer, outcome, overlay, run
 
 from sentry.fs import dcache, modify, setup
-from sentry.fs.gofer import inode as gofer_inode
+from sentry.fs.gofer import filesystem as gofer_filesystem
 from sentry.fs.gofer.client import Client
 from sentry.fs.opening import open_file
 from sentry.fs.walk import walk
@@ -292,7 +292,7 @@ def test_changes_win_over_a_listing(fs, host):
 
 
 def test_listings_are_bounded(fs, host, asked, monkeypatch):
-    monkeypatch.setattr(gofer_inode, "LISTED_NAMES", 4)
+    monkeypatch.setattr(gofer_filesystem, "LISTED_NAMES", 4)
     assert names(fs, b"/dir") == [b"file", b"large", b"sub"]
     assert names(fs, b"/") == [b"dir", b"empty", b"link", b"twin"]
     del asked[:]

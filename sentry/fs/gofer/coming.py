@@ -17,7 +17,8 @@ from sentry.fs.gofer.ahead import Foreseen
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.dentry import Path
-    from sentry.fs.gofer.inode import GoferFilesystem, GoferInode
+    from sentry.fs.gofer.filesystem import GoferFilesystem
+    from sentry.fs.gofer.inode import GoferInode
     from sentry.fs.gofer.transport import Call
 
 #: Messages under way, and directories in each.
