@@ -90,7 +90,7 @@ struct guest_thread {
     struct sighand *sighand; /* likewise; NULL: none on signals */
     int32_t task_tgid, task_tid; /* in the sandbox */
     uint32_t task_uid;
-    uint32_t reserved;
+    uint32_t forced; /* no call is answered by a fast path (guest_hot.forced is the guest's to forge) */
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;
 };

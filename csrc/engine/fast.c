@@ -202,7 +202,7 @@ int fast_trap(struct engine *e, struct thread *t)
     int verdict;
     t->g.progress = t->g.deadline = 0;
     t->delivering = false;
-    if (!e->fast || !e->waiting || !t->g.files || c.nr >= NR_LIMIT || !handlers[c.nr])
+    if (!e->fast || !e->waiting || !t->g.files || t->g.forced || c.nr >= NR_LIMIT || !handlers[c.nr])
         return FAST_PASS;
     verdict = serve(&c);
     if (verdict == FAST_PARK && t->kicked)

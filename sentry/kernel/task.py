@@ -36,6 +36,7 @@ from sentry.abi.signal import (
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
 from sentry.kernel import frames
+from sentry.kernel.hot import ALL_KNOWN, Detached
 from sentry.kernel.sched import Sched
 from sentry.kernel.signals import DEFAULT, SigPending, sanitize_mask
 from sentry.kernel.wait import Interrupted, Runner, WaitQueue
@@ -64,26 +65,18 @@ SYSCALL_INSTRUCTION_SIZE = 2
 U64 = 0xFFFFFFFFFFFFFFFF
 #: Without what `Task.step` adds for those that do not come from a trap.
 run_coroutine = Runner.step
-#: Of Thread.hot: all of it is true.
-ALL_KNOWN = 0x3FF
 
-
-class Detached:
-    """Stands in for `Thread.hot` while a task has no thread."""
-
-    __slots__ = ("clear_tid", "forced", "ids", "known", "pending", "robust_list", "sigmask")
-
-    def __init__(self, sigmask: int = 0) -> None:
-        self.sigmask = sigmask
-        self.clear_tid = self.robust_list = 0
-        self.forced = self.known = self.pending = 0
-        self.ids: tuple[int, ...] = ()
+#: Why every call of a task is to be seen by Python (Task.force).
+FORCED_STRACE = 1
+FORCED_PTRACE = 2
+FORCED_SECCOMP = 4
 
 
 class Task(Runner):
     __slots__ = (
         "_altstack",
         "_cred",
+        "_forced",
         "affinity",
         "awaited",
         "exited",
@@ -126,6 +119,7 @@ class Task(Runner):
         self._cred = cred
         #: The thread's, or a stand-in; `blocked` is in there.
         self.hot: Any = Detached()
+        self._forced = FORCED_STRACE if kernel.strace is not None else 0
         self.name = b""
         self.mm: MemoryManager = None  # type: ignore[assignment]
         self.files: FDTable = None  # type: ignore[assignment]
@@ -210,7 +204,6 @@ class Task(Runner):
         thread.owner = self
         hot = self.hot = thread.hot
         hot.sigmask, hot.clear_tid, hot.robust_list = mask, old.clear_tid, old.robust_list
-        hot.forced = self.kernel.strace is not None
         hot.limits = self.group.packed_limits()
         self.publish_ids()
         patches = self.mm.patches
@@ -220,6 +213,15 @@ class Task(Runner):
         thread.set_altstack(self._altstack[2] != 0 or self.fault_trapno != 0)
         thread.set_fs(None if self.fs is None else self.fs.c)
         thread.set_cred(self.cred.c)
+        thread.set_forced(self._forced)
+
+    def force(self, reason: int, on: bool) -> None:
+        """Let Python see every call, or no longer, for `reason` (FORCED_*); several may hold at once.
+
+        The program may run: what it has called before is answered as it was begun."""
+        self._forced = self._forced | reason if on else self._forced & ~reason
+        if self.thread is not None and not self.exited:
+            self.thread.set_forced(self._forced)
 
     @property
     def altstack(self) -> tuple[int, int, int]:

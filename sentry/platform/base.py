@@ -74,7 +74,7 @@ class Thread(ABC):
     regs: object
     #: What the platform may answer for the kernel, in the program's own address space: a struct with
     #: `sigmask` (the signal mask: the program may change it by itself; it may hold nonsense), `known` and
-    #: `ids` (see csrc/abi/engine.h), `forced` (let the kernel see every call).
+    #: `ids` (see csrc/abi/engine.h).
     hot: Any
     #: Free for the kernel: the task that runs on this thread.
     owner: object
@@ -97,6 +97,11 @@ class Thread(ABC):
     def tell_actions(self, sighand: Any) -> None:  # noqa: B027
         """The struct sighand is this stopped thread's alone: the platform may answer rt_sigaction(2) on it,
         and says so in there."""
+
+    def set_forced(self, forced: int) -> None:
+        """Not 0: the platform answers no call by itself from now on, except a private futex's where
+        `hosts_futexes`."""
+        self.hot.forced = forced
 
     def set_altstack(self, there: bool) -> None:  # noqa: B027
         """Whether signal frames are the kernel's business alone: the task has an alternate signal stack, or

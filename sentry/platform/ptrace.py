@@ -118,7 +118,7 @@ class PtraceThread(Thread):
         self.regs = c.regs
         self.hot = c.hot
         c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
-        c.task_tid = 0
+        c.task_tid = c.forced = 0
         c.hot.altstack = 0
         lib.guest_tell_actions(c, ffi.NULL)
         self.owner: object = None
@@ -139,6 +139,9 @@ class PtraceThread(Thread):
 
     def tell_actions(self, sighand: Any) -> None:
         lib.guest_tell_actions(self._c, sighand)
+
+    def set_forced(self, forced: int) -> None:
+        self._c.forced = self.hot.forced = forced
 
     def set_altstack(self, there: bool) -> None:
         self.hot.altstack = there
