@@ -22,6 +22,7 @@ from sentry.abi.sched import (
     CLONE_PIDFD,
     CLONE_SETTLS,
     CLONE_SIGHAND,
+    CLONE_SYSVSEM,
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
@@ -29,6 +30,7 @@ from sentry.abi.sched import (
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.kernel.group import ThreadGroup
+from sentry.kernel.ipc.sem import undo_list
 from sentry.kernel.task import Task
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.kernel.wait import WaitQueue, block
@@ -108,6 +110,12 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if mm is not task.mm:
         mm.act_for(group)
     child.mm = mm
+    child.ipc = task.ipc.get()
+    if flags & CLONE_SYSVSEM:
+        child.sysvsem = undo_list(task)
+        child.sysvsem.users += 1
+    if not flags & CLONE_VM and task.ipc.shm.by_index:
+        task.ipc.shm.forked(task)
     if flags & CLONE_FILES:
         child.files = task.files
         child.files.users += 1
@@ -118,7 +126,6 @@ async def clone(task: Task, args: CloneArgs) -> int:
         child.fs.users += 1
     else:
         child.fs = task.fs.copy()
-    child.set_seccomp(task.seccomp)
     child.bind(thread)
     child.name = task.name
     child.blocked = task.blocked

@@ -204,6 +204,7 @@ def _replace_memory(task: Task, mm: MemoryManager, thread: object, old_thread: o
     old_thread.owner = None  # type: ignore[attr-defined]
     if old.users > 1:  # type: ignore[attr-defined]
         old_thread.exit()  # type: ignore[attr-defined]
+    kernel.leave_memory(task, old)  # type: ignore[arg-type]
     old.put()  # type: ignore[attr-defined]
     kernel.end_vfork(task)
 

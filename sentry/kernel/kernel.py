@@ -29,6 +29,8 @@ from sentry.abi.wait import signal_status
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.futex import Futexes
 from sentry.kernel.group import ProcessGroup, Session, ThreadGroup
+from sentry.kernel.ipc.namespace import IpcNamespace
+from sentry.kernel.ipc.sem import leave_undo_list
 from sentry.kernel.rlimits import default_limits
 from sentry.kernel.signals import SigHand, Signals
 from sentry.kernel.task import Task
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from sentry.mm.manager import MemoryManager
     from sentry.platform.base import Platform
 
 PID_MAX = 4194304
@@ -75,6 +78,8 @@ class Kernel:
         self.scheduler = Scheduler()
         self.signals = Signals(self)
         self.futexes = Futexes()
+        #: Of the first process, and of whoever has none of his own.
+        self.ipc = IpcNamespace()
         self.templates = Templates(self)
         self.tasks: dict[int, Task] = {}
         self.groups: dict[int, ThreadGroup] = {}
@@ -239,6 +244,10 @@ class Kernel:
             task.thread.set_memory(None)
             task.thread.set_task(None, 0, 0, 0)
         self._release_memory(task)
+        leave_undo_list(task)
+        if task.ipc.shm.by_index:
+            task.ipc.shm.exit_task(task)
+        task.ipc.put()
         files = task.files
         files.users -= 1
         if files.users == 0:
@@ -264,11 +273,17 @@ class Kernel:
         task.group.max_rss = max(task.group.max_rss, mm.total_vm)
         self.end_vfork(task)
         self.futexes.exit_task(task)
+        self.leave_memory(task, mm)
         task.mm = None  # type: ignore[assignment]
         task.unbind()
         if mm.users > 1:
             task.thread.exit()
         mm.put()
+
+    def leave_memory(self, task: Task, mm: MemoryManager) -> None:
+        """`task` gives `mm` up, by exit or execve: so its segments lose an attachment."""
+        if mm.users == 1 and task.ipc.shm.by_index:
+            task.ipc.shm.leaving(task, mm)
 
     def end_vfork(self, task: Task) -> None:
         """The task gives up its parent's memory (execve or exit)."""

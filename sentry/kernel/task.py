@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 from time import monotonic_ns
 
-from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIMIT_NOFILE
 from sentry.abi.signal import (
@@ -29,6 +28,7 @@ from sentry.abi.signal import (
     SIG_IGN,
     SIGSEGV,
     SIGSTOP,
+    SS_DISABLE,
     STOP_SIGNALS,
     SigInfo,
     bit,
@@ -36,9 +36,9 @@ from sentry.abi.signal import (
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
 from sentry.kernel import frames
-from sentry.kernel.bound import Bound
+from sentry.kernel.hot import ALL_KNOWN, Detached
 from sentry.kernel.sched import Sched
-from sentry.kernel.signals import DEFAULT, sanitize_mask
+from sentry.kernel.signals import DEFAULT, SigPending, sanitize_mask
 from sentry.kernel.wait import Interrupted, Runner, WaitQueue
 from sentry.platform.base import DEAD, FAULT, KICKED, SITE, SYSCALL, Trap
 
@@ -46,10 +46,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sentry.fs.dentry import FsContext
     from sentry.fs.file import File
     from sentry.kernel.credentials import Credentials
+    from sentry.kernel.fdtable import FDTable
     from sentry.kernel.group import ThreadGroup
+    from sentry.kernel.ipc.sem import UndoList
     from sentry.kernel.kernel import Kernel
+    from sentry.mm.manager import MemoryManager
+    from sentry.platform.base import Thread
 
 NO_RESULT = object()
 
@@ -58,23 +63,40 @@ ERESTARTNOINTR = 513
 ERESTARTNOHAND = 514
 ERESTART_RESTARTBLOCK = 516
 SYSCALL_INSTRUCTION_SIZE = 2
-PASSING, PASS_ENDED = 1, 2
 U64 = 0xFFFFFFFFFFFFFFFF
 #: Without what `Task.step` adds for those that do not come from a trap.
 run_coroutine = Runner.step
 
+#: Why every call of a task is to be seen by Python (Task.force).
+FORCED_STRACE = 1
+FORCED_PTRACE = 2
+FORCED_SECCOMP = 4
 
-class Task(Bound):
+
+class Task(Runner):
     __slots__ = (
+        "_altstack",
+        "_cred",
+        "_forced",
         "affinity",
         "awaited",
+        "exited",
         "fault_addr",
         "fault_error",
+        "fault_trapno",
+        "files",
+        "fs",
+        "group",
+        "hot",
+        "ipc",
+        "kernel",
+        "mm",
         "name",
         "nr",
         "parked",
-        "passing",
         "pdeath_signal",
+        "pending",
+        "regs",
         "restart",
         "restart_block",
         "resumed_ns",
@@ -83,6 +105,9 @@ class Task(Bound):
         "sched",
         "start_ns",
         "stime_ns",
+        "sysvsem",
+        "thread",
+        "tid",
         "trapped_ns",
         "utime_ns",
         "vfork_parent",
@@ -90,21 +115,34 @@ class Task(Bound):
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, tid: int, group: ThreadGroup, cred: Credentials) -> None:
-        super().__init__(kernel, tid, group, cred)
+        super().__init__(kernel.scheduler)
+        self.kernel = kernel
+        self.tid = tid
+        self.group = group
+        self._cred = cred
+        #: The thread's, or a stand-in; `blocked` is in there.
+        self.hot: Any = Detached()
+        self._forced = FORCED_STRACE if kernel.strace is not None else 0
         self.name = b""
+        self.mm: MemoryManager = None  # type: ignore[assignment]
+        self.files: FDTable = None  # type: ignore[assignment]
+        self.fs: FsContext = None  # type: ignore[assignment]
+        self.thread: Thread = None  # type: ignore[assignment]
+        self.regs: Any = None
         #: What sigtimedwait waits for: such signals are queued even if ignored.
         self.awaited = 0
         self.saved_mask: int | None = None
+        self.pending = SigPending()
+        self._altstack = (0, SS_DISABLE, 0)
         self.pdeath_signal = 0
         #: Number of the call under way, and how it is restarted if a signal ended it.
         self.nr = -1
         self.restart = 0
         self.restart_block: Any = None
-        self.fault_error = self.fault_addr = 0
+        self.fault_error = self.fault_trapno = self.fault_addr = 0
         self.running = False
         self.parked = False
-        #: Of a forced call that the platform makes after all (`pass_on`): PASSING, or PASS_ENDED by a kick.
-        self.passing = 0
+        self.exited = False
         #: While a child borrows this task's memory (vfork), and where that parent waits.
         self.vfork_queue: WaitQueue | None = None
         self.affinity = (1 << kernel.host.cpus) - 1
@@ -113,6 +151,9 @@ class Task(Bound):
         self.trapped_ns = 0
         self.utime_ns = self.stime_ns = 0
         self.sched = Sched()
+        self.ipc = kernel.ipc
+        #: What the end of this task takes back of semaphores (SEM_UNDO).
+        self.sysvsem: UndoList | None = None
 
     @property
     def state(self) -> bytes:
@@ -122,6 +163,127 @@ class Task(Bound):
         if self.parked:
             return b"T"
         return b"S" if self.sleeping or self.thread is None or self.thread.asleep else b"R"
+
+    @property
+    def blocked(self) -> int:
+        """The signal mask, bit N-1 for signal N."""
+        return sanitize_mask(self.hot.sigmask)
+
+    @blocked.setter
+    def blocked(self, mask: int) -> None:
+        self.hot.sigmask = mask
+
+    @property
+    def clear_child_tid(self) -> int:
+        """Where to store 0 and wake a futex at the end (set_tid_address(2)); 0: nowhere."""
+        addr: int = self.hot.clear_tid
+        return addr
+
+    @clear_child_tid.setter
+    def clear_child_tid(self, addr: int) -> None:
+        self.hot.clear_tid = addr
+
+    @property
+    def robust_list(self) -> int:
+        """The head of the list of held futexes (set_robust_list(2)), or 0."""
+        addr: int = self.hot.robust_list
+        return addr
+
+    @robust_list.setter
+    def robust_list(self, addr: int) -> None:
+        self.hot.robust_list = addr
+
+    @property
+    def cred(self) -> Credentials:
+        return self._cred
+
+    @cred.setter
+    def cred(self, cred: Credentials) -> None:
+        self._cred = cred
+        self.publish_ids()
+
+    def bind(self, thread: Thread) -> None:
+        """Run on `thread` from now on."""
+        mask, old = self.blocked, self.hot
+        self.thread = thread
+        self.regs = thread.regs
+        thread.owner = self
+        hot = self.hot = thread.hot
+        hot.sigmask, hot.clear_tid, hot.robust_list = mask, old.clear_tid, old.robust_list
+        hot.limits = self.group.packed_limits()
+        self.publish_ids()
+        patches = self.mm.patches
+        thread.set_patches(None if patches is None else patches.table)
+        thread.set_files(None if self.files is None else self.files.c)
+        thread.set_memory(None if self.mm is None else self.mm.c)
+        thread.set_altstack(self._altstack[2] != 0 or self.fault_trapno != 0)
+        thread.set_fs(None if self.fs is None else self.fs.c)
+        thread.set_cred(self.cred.c)
+        thread.set_forced(self._forced)
+
+    def force(self, reason: int, on: bool) -> None:
+        """Let Python see every call, or no longer, for `reason` (FORCED_*); several may hold at once.
+
+        The program may run: what it has called before is answered as it was begun."""
+        self._forced = self._forced | reason if on else self._forced & ~reason
+        if self.thread is not None and not self.exited:
+            self.thread.set_forced(self._forced)
+
+    @property
+    def altstack(self) -> tuple[int, int, int]:
+        """The alternate signal stack: (base, flags, size)."""
+        return self._altstack
+
+    @altstack.setter
+    def altstack(self, stack: tuple[int, int, int]) -> None:
+        self._altstack = stack
+        if self.thread is not None:
+            self.thread.set_altstack(stack[2] != 0 or self.fault_trapno != 0)
+
+    def unbind(self) -> None:
+        """The thread will be somebody else's, or nobody's."""
+        self.hot = Detached(self.blocked)
+
+    def publish_ids(self) -> None:
+        """Let the platform answer getpid(2) and its kin."""
+        group, cred = self.group, self._cred
+        parent = group.parent
+        self.hot.ids = (
+            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid,
+            cred.egid, 0,
+        )  # fmt: skip
+        self.hot.known = ALL_KNOWN
+        if self.thread is not None:
+            self.thread.set_task(group.sighand.c, group.tgid, self.tid, cred.uid)
+
+    def publish_actions(self) -> None:
+        """Let the platform answer rt_sigaction(2), where the actions are this task's alone."""
+        group = self.group
+        if group.sighand.users == 1 and group.leader is self and len(group.tasks) <= 1:
+            self.thread.tell_actions(group.sighand.c)
+
+    def publish_pending(self) -> None:
+        """A signal was queued for this task: to be called before its mask is looked at."""
+        if self.thread is not None and not self.exited:
+            self.thread.set_pending(self.pending.bits | self.group.pending.bits)
+
+    def set_files(self, files: FDTable) -> None:
+        """Use the descriptors of `files` from now on."""
+        if self.thread is not None:
+            self.thread.set_files(files.c)
+        self.files = files
+
+    def set_fs(self, fs: FsContext) -> None:
+        """Walk paths from the root and working directory of `fs` from now on."""
+        if self.thread is not None:
+            self.thread.set_fs(fs.c)
+        self.fs = fs
+
+    def set_cred(self, cred: Credentials) -> None:
+        """Have the credentials `cred` from now on, which nobody changes any more."""
+        if self.thread is not None:
+            self.thread.set_cred(cred.c)
+        self.cred = cred
 
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
         """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""
@@ -172,8 +334,6 @@ class Task(Bound):
             self.kernel.reap_thread(self)
             return
         kind = trap.kind
-        if self.passing and kind != SYSCALL:
-            self._passed(0)
         if kind == DEAD:
             self.kernel.lost_thread(self)
         elif self.kill_pending():
@@ -202,14 +362,8 @@ class Task(Bound):
         self.restart = 0
         kernel = self.kernel
         entry = kernel.table.get(nr)
-        if self.passing:
-            self._passed(PASS_ENDED if self.hot.passes == lib.PASS_BEGUN else 0)
-        if self.passing != PASS_ENDED:
-            if kernel.strace is not None:
-                kernel.strace.enter(self, nr)
-            seccomp = self.seccomp
-            if seccomp is not None and not seccomp.always >> nr & 1 and not seccomp.check(self, nr):
-                return
+        if kernel.strace is not None:
+            kernel.strace.enter(self, nr)
         if entry is None:
             self.finished(None, kernel.missing_syscall(self, nr))
             return
@@ -227,25 +381,6 @@ class Task(Bound):
         else:
             self.finished(result, None)
 
-    def pass_on(self) -> object:
-        """Let the platform make the call, which is one of `hosts_futexes`; what its handler has to return.
-
-        The thread goes back to the instruction with the word that this one time it is not forced.  If
-        anybody but a filter forces its calls it tells of the end by KICKED."""
-        self.hot.passes = lib.PASS_ONCE
-        self.passing = PASSING
-        self.regs.rax = self.nr
-        self.regs.rip -= SYSCALL_INSTRUCTION_SIZE
-        return NO_RESULT
-
-    def _passed(self, state: int) -> None:
-        """A trap: what was passed on has ended with a result, was ended by a kick (`state` PASS_ENDED), or
-        has not even begun; then it will come again."""
-        if self.passing == PASSING and not self.hot.passes and self.kernel.strace is not None:
-            self.kernel.strace.leave(self, self.nr, 0)
-        self.hot.passes = 0
-        self.passing = state
-
     # The way out
 
     def finished(self, result: Any, error: BaseException | None) -> None:
@@ -259,7 +394,7 @@ class Task(Bound):
                 self.blocked, self.saved_mask = self.saved_mask, None
         else:
             self._failed(error)
-        if self.kernel.strace is not None and self.passing != PASSING:
+        if self.kernel.strace is not None:
             self.kernel.strace.leave(self, self.nr, self.restart)
         try:
             self.return_to_user()

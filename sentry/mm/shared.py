@@ -1,4 +1,5 @@
-"""Shared anonymous memory: MAP_SHARED|MAP_ANONYMOUS, and shared mappings of /dev/zero (shmem_zero_setup).
+"""Shared anonymous memory: MAP_SHARED|MAP_ANONYMOUS, shared mappings of /dev/zero (shmem_zero_setup), and
+the segments of System V (kernel/ipc/shm.py).
 
 One memfd of the Sentry's each, mapped shared by every address space that inherits the mapping.
 """
@@ -12,6 +13,8 @@ from sentry.abi.errors import SysError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from sentry.mm.commit import Commit
 
 #: st_dev of what has no file system: 0:1, as Linux's internal shmem mount usually has.
@@ -30,7 +33,7 @@ class SharedAnonymous:
     #: As /proc/PID/maps shows it.
     map_name = b"/dev/zero (deleted)"
     path = None
-    inode = None
+    inode: object = None
 
     def __init__(self, size: int, commit: Commit, who: bytes = b"") -> None:
         """`size` bytes of zeroes, charged to `commit` at once, MAP_NORESERVE or not.  SysError(ENOMEM)."""
@@ -65,8 +68,86 @@ class SharedAnonymous:
             SharedAnonymous._live -= 1
             self.commit.count_shared(-self.size)
 
+    def resident(self) -> int:
+        """Bytes that the host has allocated."""
+        return os.fstat(self.host_fd).st_blocks * 512
+
     async def host_mapping(self, shared: bool, writable: bool) -> int | None:
         return self.host_fd
 
     async def fsync(self) -> None:
         """Nothing is behind it."""
+
+
+class Segment(SharedAnonymous):
+    """The memory of a System V segment, as those mappings show it that may write (shmat(2)).
+
+    Its owner has one reference; when it is the only one again, `on_last` is called.
+    """
+
+    __slots__ = ("_reopen", "_twin", "inode", "map_name", "on_last", "view")
+    readable = writable = True
+
+    def __init__(
+        self, size: int, name: bytes, commit: Commit, who: bytes,
+        reopen: Callable[[int], Awaitable[int]] | None,
+    ) -> None:  # fmt: skip
+        """`reopen(fd)`: a descriptor of the same memfd that is open for reading only.  SysError(ENOMEM)."""
+        self._twin = -1
+        self._reopen = reopen
+        self.map_name = name
+        #: What identifies a byte to futexes, whichever way it is mapped.
+        self.inode: object = object()
+        self.on_last: Callable[[], None] | None = None
+        self.view: ReadOnlyView | None = None
+        super().__init__(size, commit, who)
+        self.view = ReadOnlyView(self)
+
+    def put(self) -> None:
+        super().put()
+        if not self.refs:
+            self.view = self.on_last = None
+            if self._twin >= 0:
+                os.close(self._twin)
+        elif self.refs == 1 and self.on_last is not None:
+            self.on_last()
+
+    async def host_mapping(self, shared: bool, writable: bool) -> int | None:
+        """As for files in memory: what the guest may never write is mapped by a descriptor that can't."""
+        if writable or not shared:
+            return self.host_fd
+        if self._twin < 0:
+            if self._reopen is None:
+                raise SysError(errno.EACCES)
+            twin = await self._reopen(self.host_fd)
+            if self._twin < 0:
+                self._twin = twin
+            else:
+                os.close(twin)
+        return self._twin
+
+
+class ReadOnlyView(SharedAnonymous):
+    """The segment as mappings made with SHM_RDONLY show it; its references are the segment's."""
+
+    __slots__ = ("inode", "map_name", "segment")
+    readable, writable = True, False
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.map_name = segment.map_name
+        self.inode = segment.inode
+
+    @property
+    def ino(self) -> int:  # type: ignore[override]
+        return self.segment.ino
+
+    def get(self) -> SharedAnonymous:
+        self.segment.get()
+        return self
+
+    def put(self) -> None:
+        self.segment.put()
+
+    async def host_mapping(self, shared: bool, writable: bool) -> int | None:
+        return await self.segment.host_mapping(shared, writable)

@@ -28,6 +28,9 @@ def load() -> None:
         process,
         scheduling,
         signals,
+        sysv_msg,
+        sysv_sem,
+        sysv_shm,
         timers,
         xattr,
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _COPY_PIECE = 1 << 20
 
 
-def _acting(task: Task) -> MemoryManager:
+def acting(task: Task) -> MemoryManager:
     """The task's memory, told whose limits count."""
     mm = task.mm
     if mm.actor is not task.group:
@@ -40,7 +40,7 @@ async def mmap(task: Task, addr: Addr, length: Size, prot: ULong, flags: ULong, 
     """mmap(2)."""
     if offset & PAGE_MASK:
         raise SysError(errno.EINVAL)
-    mm = _acting(task)
+    mm = acting(task)
     if flags & MAP_ANONYMOUS:
         return await mm.map(addr, length, prot, flags)
     file = task.files.get(fd)
@@ -56,25 +56,25 @@ async def mmap(task: Task, addr: Addr, length: Size, prot: ULong, flags: ULong, 
 @syscall(SYS.munmap)
 def munmap(task: Task, addr: Addr, length: Size) -> None:
     """munmap(2)."""
-    _acting(task).unmap(addr, length)
+    acting(task).unmap(addr, length)
 
 
 @syscall(SYS.mprotect)
 def mprotect(task: Task, addr: Addr, length: Size, prot: ULong) -> None:
     """mprotect(2)."""
-    _acting(task).protect(addr, length, prot)
+    acting(task).protect(addr, length, prot)
 
 
 @syscall(SYS.brk)
 def brk(task: Task, addr: Addr) -> int:
     """brk(2): the system call's own convention, the break that holds now."""
-    return _acting(task).set_brk(addr)
+    return acting(task).set_brk(addr)
 
 
 @syscall(SYS.mremap)
 async def mremap(task: Task, addr: Addr, old_size: Size, new_size: Size, flags: ULong, new_addr: Addr) -> int:
     """mremap(2)."""
-    return await remap(_acting(task), addr, old_size, new_size, flags, new_addr)
+    return await remap(acting(task), addr, old_size, new_size, flags, new_addr)
 
 
 @syscall(SYS.madvise, partial="hints are accepted and ignored; no MADV_COLLAPSE, MADV_GUARD_INSTALL")
@@ -82,7 +82,7 @@ def madvise(task: Task, addr: Addr, length: Size, advice: Int) -> None:
     """madvise(2)."""
     if advice in (100, 101) and not task.cred.capable(CAP_SYS_ADMIN):
         raise SysError(errno.EPERM)
-    advise.advise(_acting(task), addr, length, advice)
+    advise.advise(acting(task), addr, length, advice)
 
 
 @syscall(SYS.msync)
@@ -105,31 +105,31 @@ def mincore(task: Task, addr: Addr, length: Size, vec: Addr) -> None:
 @syscall(SYS.mlock)
 def mlock(task: Task, addr: Addr, length: Size) -> None:
     """mlock(2)."""
-    advise.lock(_acting(task), addr, length, 0)
+    advise.lock(acting(task), addr, length, 0)
 
 
 @syscall(SYS.mlock2)
 def mlock2(task: Task, addr: Addr, length: Size, flags: Flags) -> None:
     """mlock2(2)."""
-    advise.lock(_acting(task), addr, length, flags)
+    advise.lock(acting(task), addr, length, flags)
 
 
 @syscall(SYS.munlock)
 def munlock(task: Task, addr: Addr, length: Size) -> None:
     """munlock(2)."""
-    advise.unlock(_acting(task), addr, length)
+    advise.unlock(acting(task), addr, length)
 
 
 @syscall(SYS.mlockall)
 def mlockall(task: Task, flags: Flags) -> None:
     """mlockall(2)."""
-    advise.lock_all(_acting(task), flags)
+    advise.lock_all(acting(task), flags)
 
 
 @syscall(SYS.munlockall)
 def munlockall(task: Task) -> None:
     """munlockall(2)."""
-    advise.unlock_all(_acting(task))
+    advise.unlock_all(acting(task))
 
 
 @syscall(SYS.membarrier, partial="MEMBARRIER_CMD_QUERY, which answers that there is no other command")

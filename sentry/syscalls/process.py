@@ -53,6 +53,7 @@ from sentry.abi.wait import (
 from sentry.kernel.clone import CloneArgs
 from sentry.kernel.clone import clone as make_task
 from sentry.kernel.group import ProcessGroup, Session
+from sentry.kernel.ipc.sem import leave_undo_list
 from sentry.kernel.task import NO_RESULT
 from sentry.kernel.wait import Interrupted, block
 from sentry.syscalls.args import read_extensible
@@ -133,6 +134,8 @@ def unshare(task: Task, flags: ULong) -> None:
     if flags & CLONE_FS and task.fs.users > 1:
         task.fs.users -= 1
         task.set_fs(task.fs.copy())
+    if flags & CLONE_SYSVSEM:
+        leave_undo_list(task)
     if flags & CLONE_FILES and task.files.users > 1:
         task.files.users -= 1
         task.files.check_copy()

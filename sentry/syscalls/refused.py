@@ -26,10 +26,6 @@ NO_SOCKETS = "no socket family yet"
 
 #: Never implemented by design, or left for later: reason → numbers.  All give ENOSYS, as COND_SYSCALL does.
 _ABSENT: dict[str, tuple[int, ...]] = {
-    "no System V IPC (CONFIG_SYSVIPC)": (
-        SYS.shmget, SYS.shmat, SYS.shmctl, SYS.shmdt, SYS.semget, SYS.semop, SYS.semctl, SYS.semtimedop,
-        SYS.msgget, SYS.msgsnd, SYS.msgrcv, SYS.msgctl,
-    ),
     "no POSIX message queues (CONFIG_POSIX_MQUEUE)": (
         SYS.mq_open, SYS.mq_unlink, SYS.mq_timedsend, SYS.mq_timedreceive, SYS.mq_notify, SYS.mq_getsetattr,
     ),
@@ -52,6 +48,7 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "no performance events (CONFIG_PERF_EVENTS)": (SYS.perf_event_open,),
     "no BPF (CONFIG_BPF_SYSCALL)": (SYS.bpf,),
     "no userfaultfd (CONFIG_USERFAULTFD)": (SYS.userfaultfd,),
+    "no seccomp filters yet (CONFIG_SECCOMP)": (SYS.seccomp,),
     "no Landlock (CONFIG_SECURITY_LANDLOCK)": (
         SYS.landlock_create_ruleset, SYS.landlock_add_rule, SYS.landlock_restrict_self,
     ),

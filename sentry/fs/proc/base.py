@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sentry.fs.dentry import Path
     from sentry.fs.inode import Filesystem
     from sentry.kernel.credentials import Credentials
+    from sentry.kernel.ipc.namespace import IpcNamespace
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
@@ -40,6 +41,12 @@ def current_task() -> Task | None:
     """The task on whose behalf a coroutine runs; None in a kernel job."""
     runner: Any = wait._current
     return runner if hasattr(runner, "group") else None
+
+
+def current_ipc(kernel: Kernel) -> IpcNamespace:
+    """The IPC namespace of whoever asks."""
+    task = current_task()
+    return kernel.ipc if task is None else task.ipc
 
 
 class Text:

@@ -7,8 +7,8 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.stat import DT_DIR
 from sentry.fs.inode import CACHE_NEVER, Inode
-from sentry.fs.proc import kconfig, sysctl, system
-from sentry.fs.proc.base import Link, StaticDirectory, current_task
+from sentry.fs.proc import sysctl, system
+from sentry.fs.proc.base import Link, StaticDirectory, current_ipc, current_task
 from sentry.fs.proc.task import TASK_SHIFT, TaskDirectory, parse_pid
 
 TYPE_CHECKING = False
@@ -45,7 +45,6 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"bus": {},
         b"cgroups": b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n",
         b"cmdline": b"quiet\n",
-        b"config.gz": kconfig.config_gz,
         b"consoles": b"",
         b"cpuinfo": system.cpuinfo,
         b"crypto": b"",
@@ -68,11 +67,9 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"swaps": system.SWAPS,
         b"sys": sysctl.make_tree(kernel),
         b"sysvipc": {
-            b"msg": b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  "
-            b"cgid      stime      rtime      ctime\n",
-            b"sem": b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
-            b"shm": b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  "
-            b"cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+            b"msg": lambda kernel: current_ipc(kernel).msg.listing(),
+            b"sem": lambda kernel: current_ipc(kernel).sem.listing(),
+            b"shm": lambda kernel: current_ipc(kernel).shm.listing(),
         },
         b"thread-self": Link(_thread_self),
         b"tty": {b"drivers": system.TTY_DRIVERS, b"ldiscs": b"n_tty       0\n"},

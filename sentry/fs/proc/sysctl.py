@@ -8,6 +8,7 @@ import os
 from sentry.abi.capability import CAP_LAST_CAP, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
+from sentry.fs.proc import ipcsysctl
 from sentry.fs.proc.base import Text, current_task
 
 TYPE_CHECKING = False
@@ -128,9 +129,6 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"hostname": _uts_text("nodename"),
             b"io_uring_disabled": _number(2),
             b"kptr_restrict": _number(2),
-            b"msgmax": _number(8192),
-            b"msgmnb": _number(16384),
-            b"msgmni": _number(32000),
             b"ngroups_max": b"65536\n",
             b"osrelease": _uts_line("release"),
             b"ostype": b"Linux\n",
@@ -144,14 +142,11 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"random": random,
             b"randomize_va_space": _number(2),
             b"sched_autogroup_enabled": _number(0),
-            b"sem": _line(b"32000\t1024000000\t500\t32000"),
-            b"shmall": _line(b"18446744073692774399"),
-            b"shmmax": _line(b"18446744073692774399"),
-            b"shmmni": _number(4096),
             b"tainted": _number(0),
             b"threads-max": _number(threads),
             b"unprivileged_bpf_disabled": _number(2),
             b"version": _uts_line("version"),
+            **ipcsysctl.make_tree(),
         },
         b"net": {
             b"core": {

@@ -1,0 +1,298 @@
+"""System V semaphores (sysvipc(7), semop(2), semctl(2); Linux ipc/sem.c).
+
+A set's operations are tried as a whole.  What can't be done yet waits in order of arrival, and whoever
+changes a value carries out, on behalf of the sleepers, all that has become possible: a sleeper finds its
+result in its `Waiter`.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.errors import SysError
+from sentry.abi.ipc import IPC_NOWAIT, SEM_UNDO, SEMAEM, SEMID_DS, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SEMVMX
+from sentry.kernel.ipc.ids import IpcIds, IpcObject, now
+from sentry.kernel.wait import Interrupted, WaitQueue, block
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+
+    #: (sem_num, sem_op, sem_flg)
+    Operation = tuple[int, int, int]
+
+#: Semaphores in all sets of a namespace, with those that undo lists mirror: they are the Sentry's own memory.
+MAX_MEMORY = 4 << 20
+
+
+class Waiter:
+    """A semop(2) that waits: `result` is None until somebody has decided it (0, or an errno)."""
+
+    __slots__ = ("blocking", "operations", "pid", "queue", "result", "undo")
+
+    def __init__(self, operations: list[Operation], pid: int, undo: Undo | None) -> None:
+        self.operations = operations
+        self.pid = pid
+        self.undo = undo
+        #: The operation that could not be done the last time.
+        self.blocking: Operation = operations[0]
+        self.result: int | None = None
+        self.queue = WaitQueue()
+
+
+class Undo:
+    """What one process, or several (CLONE_SYSVSEM), will take back of one set (struct sem_undo)."""
+
+    __slots__ = ("adjust", "sems")
+
+    def __init__(self, sems: SemSet) -> None:
+        self.sems = sems
+        #: Number of a semaphore → what will be added to it.
+        self.adjust: dict[int, int] = {}
+
+
+class UndoList:
+    """struct sem_undo_list; `users` tasks share it."""
+
+    __slots__ = ("undos", "users")
+
+    def __init__(self) -> None:
+        self.users = 1
+        self.undos: dict[SemSet, Undo] = {}
+
+    def find(self, sems: SemSet) -> Undo:
+        """The record of `sems`, made where there is none; SysError(ENOMEM)."""
+        undo = self.undos.get(sems)
+        if undo is None:
+            sems.table.charge(len(sems.values))
+            undo = self.undos[sems] = Undo(sems)
+            sems.undos[undo] = self
+        return undo
+
+    def put(self, pid: int) -> None:
+        """One user less; the last one undoes everything, as process `pid`."""
+        self.users -= 1
+        if self.users:
+            return
+        for sems, undo in list(self.undos.items()):
+            self.forget(undo)
+            sems.undo(undo, pid)
+
+    def forget(self, undo: Undo) -> None:
+        del self.undos[undo.sems]
+        del undo.sems.undos[undo]
+        undo.sems.table.charge(-len(undo.sems.values))
+
+
+class SemSet(IpcObject):
+    """struct sem_array."""
+
+    __slots__ = ("otime", "pids", "table", "undos", "values", "waiting")
+
+    def __init__(self, table: SemTable, key: int, flags: int, count: int, task: Task) -> None:
+        super().__init__(key, flags, task.cred)
+        self.table = table
+        self.otime = 0
+        self.values = [0] * count
+        #: Who changed a semaphore last.
+        self.pids: dict[int, int] = {}
+        #: In order of arrival.
+        self.waiting: dict[Waiter, None] = {}
+        self.undos: dict[Undo, UndoList] = {}
+
+    def pack(self) -> bytes:
+        """struct semid64_ds."""
+        return SEMID_DS.pack(*self.perm(), self.otime, 0, self.ctime, 0, len(self.values), 0, 0)
+
+    def attempt(self, waiter: Waiter) -> int | None:
+        """Do all operations of `waiter`: 0, an errno, or None for one that has to wait.  All or nothing."""
+        values = self.values
+        done: list[tuple[int, int, int | None]] = []
+        adjust = waiter.undo.adjust if waiter.undo is not None else {}
+        for operation in waiter.operations:
+            number, change, flags = operation
+            old = values[number]
+            new = old + change
+            result: int | None = 0
+            if (not change and old) or new < 0:
+                waiter.blocking = operation
+                result = errno.EAGAIN if flags & IPC_NOWAIT else None
+            elif new > SEMVMX:
+                result = errno.ERANGE
+            elif flags & SEM_UNDO:
+                undo = adjust.get(number, 0) - change
+                if not -SEMAEM - 1 <= undo <= SEMAEM:
+                    result = errno.ERANGE
+                else:
+                    done.append((number, old, adjust.get(number, 0)))
+                    adjust[number] = undo
+                    values[number] = new
+            else:
+                done.append((number, old, None))
+                values[number] = new
+            if result != 0:
+                for number, old, before in reversed(done):
+                    values[number] = old
+                    if before is not None:
+                        adjust[number] = before
+                return result
+        for number, _change, _flags in waiter.operations:
+            self.pids[number] = waiter.pid
+        return 0
+
+    async def operate(self, waiter: Waiter, deadline: int | None) -> None:
+        """semop(2); SysError(EAGAIN, EIDRM, ERANGE), Interrupted."""
+        result = self.attempt(waiter)
+        if result is None:
+            self.waiting[waiter] = None
+            try:
+                while waiter.result is None:
+                    try:
+                        if not await block((waiter.queue, 1), deadline=deadline) and waiter.result is None:
+                            raise SysError(errno.EAGAIN)
+                    except Interrupted:
+                        if waiter.result is None:
+                            raise
+            finally:
+                self.waiting.pop(waiter, None)
+            result = waiter.result
+        elif result == 0:
+            self.otime = now()
+            if any(change for _number, change, _flags in waiter.operations):
+                self.update()
+        if result:
+            raise SysError(result)
+
+    def update(self) -> None:
+        """Values have changed: do what has become possible."""
+        again = bool(self.waiting)
+        while again:
+            again = False
+            for waiter in list(self.waiting):
+                result = self.attempt(waiter)
+                if result is None:
+                    continue
+                del self.waiting[waiter]
+                self._end(waiter, result)
+                if result == 0:
+                    self.otime = now()
+                    if any(change for _number, change, _flags in waiter.operations):
+                        again = True
+                        break
+
+    def _end(self, waiter: Waiter, result: int) -> None:
+        waiter.result = result
+        waiter.queue.wake()
+
+    def undo(self, undo: Undo, pid: int) -> None:
+        """A process has ended: add what it promised, as far as that goes."""
+        for number, change in undo.adjust.items():
+            if change:
+                self.values[number] = min(max(self.values[number] + change, 0), SEMVMX)
+                self.pids[number] = pid
+        self.otime = now()
+        self.update()
+
+    def set_values(self, values: dict[int, int], pid: int) -> None:
+        """SETVAL and SETALL, which nobody undoes; the values have been checked."""
+        for undo in self.undos:
+            for number in values:
+                undo.adjust.pop(number, None)
+        for number, value in values.items():
+            self.values[number] = value
+            self.pids[number] = pid
+        self.ctime = now()
+        self.update()
+
+    def sleepers(self, number: int, for_zero: bool) -> int:
+        """How many wait for this semaphore to become zero, or greater (GETZCNT, GETNCNT)."""
+        return sum(
+            1
+            for waiter in self.waiting
+            if waiter.blocking[0] == number and (waiter.blocking[1] == 0) == for_zero
+        )
+
+
+class SemTable(IpcIds):
+    """The sets of one namespace and their limits (/proc/sys/kernel/sem)."""
+
+    __slots__ = ("memory", "mni", "mns", "msl", "opm", "used")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.msl, self.mns, self.opm, self.mni = SEMMSL, SEMMNS, SEMOPM, SEMMNI
+        #: Semaphores in all sets, and what counts against MAX_MEMORY.
+        self.used = self.memory = 0
+
+    def charge(self, count: int) -> None:
+        """SysError(ENOMEM)."""
+        if count > 0 and self.memory + count > MAX_MEMORY:
+            raise SysError(errno.ENOMEM)
+        self.memory += count
+
+    def get_set(self, task: Task, key: int, count: int, flags: int) -> int:
+        """semget(2)."""
+        if not 0 <= count <= self.msl:
+            raise SysError(errno.EINVAL)
+
+        def make() -> SemSet:
+            if not count:
+                raise SysError(errno.EINVAL)
+            if self.used + count > self.mns:
+                raise SysError(errno.ENOSPC)
+            self.check_room(self.mni)
+            self.charge(count)
+            self.used += count
+            return SemSet(self, key, flags, count, task)
+
+        def check(found: IpcObject) -> None:
+            assert isinstance(found, SemSet)
+            if count > len(found.values):
+                raise SysError(errno.EINVAL)
+
+        return self.get(key, flags, task.cred, make, check)
+
+    def destroy(self, sems: SemSet) -> None:
+        """IPC_RMID."""
+        self.remove(sems)
+        for undo, owner in list(sems.undos.items()):
+            owner.forget(undo)
+        for waiter in list(sems.waiting):
+            del sems.waiting[waiter]
+            sems._end(waiter, errno.EIDRM)
+        self.used -= len(sems.values)
+        self.charge(-len(sems.values))
+
+    def sets(self) -> list[SemSet]:
+        return [sems for sems in self if isinstance(sems, SemSet)]
+
+    def close(self) -> None:
+        """The namespace is gone."""
+        for sems in self.sets():
+            self.destroy(sems)
+
+    def listing(self) -> bytes:
+        """/proc/sysvipc/sem."""
+        lines = [b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"]
+        for sems in self.sets():
+            lines.append(
+                b"%10d %10d  %4o %10u %5u %5u %5u %5u %10u %10u\n" % (
+                    sems.key, sems.id, sems.mode, len(sems.values), sems.uid, sems.gid, sems.cuid, sems.cgid,
+                    sems.otime, sems.ctime,
+                )
+            )  # fmt: skip
+        return b"".join(lines)
+
+
+def undo_list(task: Task) -> UndoList:
+    """The undo list of `task`, made where there is none."""
+    if task.sysvsem is None:
+        task.sysvsem = UndoList()
+    return task.sysvsem
+
+
+def leave_undo_list(task: Task) -> None:
+    """The task ends, or wants one of its own (exit_sem)."""
+    undos, task.sysvsem = task.sysvsem, None
+    if undos is not None:
+        undos.put(task.group.tgid)
