@@ -14,7 +14,7 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = [
     f"csrc/abi/{name}.h"
-    for name in ("vfs", "dcache", "mm", "sighand", "queue", "engine", "host", "pool", "patch")
+    for name in ("vfs", "dcache", "mm", "sighand", "queue", "unix", "engine", "host", "pool", "patch")
 ]
 SOURCES = sorted(
     str(path.relative_to(ROOT))

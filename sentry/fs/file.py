@@ -80,6 +80,8 @@ class File:
     fast_closing: int = lib.CLOSE_AT_ONCE
     #: Whether the engine should know where it was opened: for paths that begin there, a mount's flags.
     fast_start = False
+    #: A read or write is one message, all of its vectors, and sleeps by itself: `receive` and `send`.
+    messages = False
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None, c: Any = None) -> None:
         #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.
@@ -215,6 +217,14 @@ class File:
 
     async def write(self, data: bytes) -> int:
         """Bytes taken of `data`, at `pos` (or the end, O_APPEND).  SysError(EAGAIN): no room."""
+        raise SysError(errno.EINVAL)
+
+    async def receive(self, task: Any, sink: Any, nowait: bool) -> int:
+        """read(2) of a file of `messages` (sockets): bytes given to the Sink (net/socket.py)."""
+        raise SysError(errno.EINVAL)
+
+    async def send(self, task: Any, source: Any, nowait: bool) -> int:
+        """write(2) of a file of `messages`: bytes taken of the Source.  It sends SIGPIPE itself."""
         raise SysError(errno.EINVAL)
 
     async def pread(self, size: int, offset: int) -> bytes:

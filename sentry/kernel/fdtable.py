@@ -111,6 +111,11 @@ class FDTable:
         self._put(fd, file, cloexec)
         return fd
 
+    def free(self, minimum: int) -> int:
+        """The lowest free number from `minimum` on."""
+        fd: int = lib.fd_table_free(self.c, minimum)
+        return fd
+
     def replace(self, fd: int, file: File, cloexec: bool) -> None:
         """dup2: put `file` (reference passes, also on failure) at `fd`, closing what was there.
         SysError(ENFILE)."""

@@ -36,6 +36,7 @@ from sentry.kernel.signals import SigHand, Signals
 from sentry.kernel.task import Task
 from sentry.kernel.templates import Templates
 from sentry.kernel.wait import Scheduler
+from sentry.net.namespace import NetNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Kernel:
         self.futexes = Futexes()
         #: Of the first process, and of whoever has none of his own.
         self.ipc = IpcNamespace()
+        self.net = NetNamespace()
         self.templates = Templates(self)
         self.tasks: dict[int, Task] = {}
         self.groups: dict[int, ThreadGroup] = {}

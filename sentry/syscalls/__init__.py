@@ -28,6 +28,7 @@ def load() -> None:
         process,
         scheduling,
         signals,
+        sockets,
         sysv_msg,
         sysv_sem,
         sysv_shm,

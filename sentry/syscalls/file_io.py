@@ -33,6 +33,7 @@ from sentry.abi.syscall_nr import SYS
 from sentry.fs.file import APPEND
 from sentry.fs.modify import without_set_ids
 from sentry.kernel.wait import Interrupted, block, yield_now
+from sentry.syscalls.guestbytes import GuestSink, GuestSource
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -121,6 +122,8 @@ def _fetch(task: Task, addr: int, size: int) -> bytes:
 
 async def _read(task: Task, file: File, addr: int, size: int, offset: int | None, nowait: bool) -> int:
     """read(2) or pread(2) (with `offset`) into one buffer."""
+    if file.messages:
+        return await file.receive(task, GuestSink(task, [(addr, size)]), nowait)
     if file.seekable:
         return await _read_seekable(task, file, addr, size, offset)
     if offset is not None:
@@ -183,6 +186,8 @@ async def _readv(
     _check_readable(file)
     if offset is not None and not file.seekable:
         raise SysError(errno.ESPIPE)
+    if file.messages:
+        return await file.receive(task, GuestSink(task, vectors), nowait)
     check_area(file, offset, sum(size for _, size in vectors))
     done = 0
     for addr, size in vectors:
@@ -354,6 +359,12 @@ async def _writev(
     task: Task, file: File, vectors: list[tuple[int, int]], offset: int | None, nowait: bool = False
 ) -> int:
     _check_writable(file)
+    if file.messages:
+        if offset not in (None, APPEND):
+            raise SysError(errno.ESPIPE)
+        source = GuestSource(task, vectors)
+        source.skip(task.thread.take_progress())
+        return await file.send(task, source, nowait)
     check_area(file, offset, sum(size for _, size in vectors))
     if file.seekable:
         mode = without_set_ids(file.inode, task.cred)

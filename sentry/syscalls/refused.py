@@ -17,12 +17,7 @@ from sentry.syscalls.table import REFUSED, TABLE, refuse, syscall
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
-    from sentry.syscalls.args import Addr, Fd, Int
-
-SOCK_TYPE_MASK = 0xF
-SOCK_FLAGS = 0o2000000 | 0o4000
-SOCK_MAX = 11
-NO_SOCKETS = "no socket family yet"
+    from sentry.syscalls.args import Fd, Int
 
 #: Never implemented by design, or left for later: reason → numbers.  All give ENOSYS, as COND_SYSCALL does.
 _ABSENT: dict[str, tuple[int, ...]] = {
@@ -113,23 +108,6 @@ def _refuse_all() -> None:
             refuse(nr, errno.EPERM, reason)
 
 
-def _socket(task: Task, family: Int, kind: Int) -> None:
-    """socket(2), socketpair(2): EAFNOSUPPORT, as a kernel without any network family gives it."""
-    if kind & ~(SOCK_TYPE_MASK | SOCK_FLAGS):
-        raise SysError(errno.EINVAL)
-    if 0 <= family < 46 and kind & SOCK_TYPE_MASK >= SOCK_MAX:
-        raise SysError(errno.EINVAL)
-    raise SysError(errno.EAFNOSUPPORT)
-
-
-def _socketpair(task: Task, family: Int, kind: Int, protocol: Int, pair: Addr) -> None:
-    """socketpair(2): the array is written to before anything is made."""
-    if kind & ~(SOCK_TYPE_MASK | SOCK_FLAGS):
-        raise SysError(errno.EINVAL)
-    task.mm.write(pair, b"\xff" * 8)
-    _socket(task, family, kind)
-
-
 def _on_socket(task: Task, fd: Fd) -> None:
     """Whatever needs a socket: EBADF or ENOTSOCK."""
     task.files.get(fd)
@@ -149,12 +127,9 @@ _SOCKET_CALLS = (
     SYS.getsockopt,
 )  # fmt: skip
 
-for _nr, _handler in ((SYS.socket, _socket), (SYS.socketpair, _socketpair)):
-    if _nr not in TABLE:
-        syscall(_nr, partial=NO_SOCKETS + ": EAFNOSUPPORT")(_handler)
 for _nr in _SOCKET_CALLS:
     if _nr not in TABLE:
-        syscall(_nr, partial=NO_SOCKETS + ": ENOTSOCK")(_on_socket)
+        syscall(_nr, partial="not yet: ENOTSOCK")(_on_socket)
 _refuse_all()
 
 

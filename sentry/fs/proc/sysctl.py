@@ -10,6 +10,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
 from sentry.fs.proc import ipcsysctl
 from sentry.fs.proc.base import Text, current_task
+from sentry.net.socket import RMEM_DEFAULT, RMEM_MAX, WMEM_DEFAULT, WMEM_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +71,17 @@ def _setting(value: bytes) -> Text:
         contents[0] = b"\t".join(words)[:256] + b"\n"
 
     return Text(0o644, lambda kernel: contents[0], store)
+
+
+def _dgram_qlen(kernel: Kernel) -> bytes:
+    return b"%d\n" % kernel.net.unix.max_dgram_qlen
+
+
+def _set_dgram_qlen(kernel: Kernel, data: bytes) -> None:
+    text = data.strip()
+    if not text.isdigit() or int(text) > 0x7FFFFFFF:
+        raise SysError(errno.EINVAL)
+    kernel.net.unix.max_dgram_qlen = int(text)
 
 
 def _uts_line(field: str) -> Callable[[Any], bytes]:
@@ -151,15 +163,17 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"net": {
             b"core": {
                 b"somaxconn": _setting(b"4096"),
-                b"rmem_max": _setting(b"212992"),
-                b"wmem_max": _setting(b"212992"),
+                b"rmem_default": _number(RMEM_DEFAULT),
+                b"wmem_default": _number(WMEM_DEFAULT),
+                b"rmem_max": _number(RMEM_MAX),
+                b"wmem_max": _number(WMEM_MAX),
             },
             b"ipv4": {
                 b"ip_local_port_range": _setting(b"32768\t60999"),
                 b"tcp_fin_timeout": _setting(b"60"),
                 b"ip_forward": _number(0),
             },
-            b"unix": {b"max_dgram_qlen": _setting(b"512")},
+            b"unix": {b"max_dgram_qlen": Text(0o644, _dgram_qlen, _set_dgram_qlen)},
         },
         b"user": {b"max_user_namespaces": _number(0)},
         b"vm": {
