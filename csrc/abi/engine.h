@@ -59,6 +59,7 @@ struct guest_hot {
 #define HOT_SIGMASK 7
 #define HOT_TELL 8   /* clear_tid and robust_list may be changed there */
 #define HOT_LIMITS 9
+#define HOT_OWN_FUTEXES 10 /* private futexes are the kernel's, not the host's */
 
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */

@@ -145,7 +145,7 @@ static bool do_futex(struct record *r, int64_t *result)
     struct guest_regs *g = &r->regs;
     uint32_t op = (uint32_t)g->rsi, command = op & ~(uint32_t)(FUTEX_PRIVATE | FUTEX_CLOCK_REALTIME);
     bool waits = command == 0 || command == 9;
-    if (!(op & FUTEX_PRIVATE) || command > 10 || command == 2 || (command >= 6 && command <= 8))
+    if (r->hot.known & 1u << HOT_OWN_FUTEXES || !(op & FUTEX_PRIVATE) || command > 10 || command == 2 || (command >= 6 && command <= 8))
         return false;
     r->interrupted = 0;
     if (waits)

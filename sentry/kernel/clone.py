@@ -7,6 +7,7 @@ import errno
 from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.mman import USER_END
+from sentry.abi.ptrace import PTRACE_EVENT_VFORK_DONE
 from sentry.abi.sched import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
@@ -20,6 +21,7 @@ from sentry.abi.sched import (
     CLONE_PARENT,
     CLONE_PARENT_SETTID,
     CLONE_PIDFD,
+    CLONE_PTRACE,
     CLONE_SETTLS,
     CLONE_SIGHAND,
     CLONE_SYSVSEM,
@@ -136,6 +138,12 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if child.altstack[1] & SS_AUTODISARM and flags & CLONE_VM:
         child.altstack = (0, SS_DISABLE, 0)
     kernel.add_task(child)
+    event = 0
+    trace = task.trace
+    if trace is not None:
+        event = trace.clone_event(flags, args.exit_signal)
+        if event or flags & CLONE_PTRACE:
+            trace.adopt(child)
     if not flags & CLONE_SIGHAND:
         child.publish_actions()
     if flags & CLONE_PARENT_SETTID:
@@ -152,13 +160,15 @@ async def clone(task: Task, args: CloneArgs) -> int:
         regs.fs_base = args.tls
     if kernel.strace is not None:
         kernel.strace.cloned(task, child)
-    if not flags & CLONE_VFORK:
-        child.return_to_user()
-        return tid
-    queue = child.vfork_queue = WaitQueue()
+    queue = child.vfork_queue = WaitQueue() if flags & CLONE_VFORK else None
     child.return_to_user()
-    while child.vfork_queue is queue:
-        await block((queue, 1), interruptible=False)
+    if event and trace is not None:
+        await trace.event(event, tid)
+    if queue is not None:
+        while child.vfork_queue is queue:
+            await block((queue, 1), interruptible=False)
+        if task.trace is not None:
+            await task.trace.event(PTRACE_EVENT_VFORK_DONE, tid)
     return tid
 
 
@@ -185,6 +195,7 @@ def _new_group(task: Task, tid: int, args: CloneArgs) -> ThreadGroup:
     parent = old.parent if args.flags & CLONE_PARENT else old
     assert parent is not None
     group = ThreadGroup(kernel, tid, parent, sighand)
+    group.creator = old.creator if args.flags & CLONE_PARENT else task
     group.exit_signal = old.exit_signal if args.flags & CLONE_PARENT else args.exit_signal
     group.limits, group.packed = dict(old.limits), old.packed
     group.exe = old.exe

@@ -10,9 +10,11 @@ from __future__ import annotations
 import errno
 import os
 
+from sentry.abi.capability import CAP_SYS_PTRACE
 from sentry.abi.errors import SysError
+from sentry.abi.ptrace import PTRACE_EVENT_EXEC
 from sentry.abi.resource import RLIMIT_STACK
-from sentry.abi.signal import SS_DISABLE
+from sentry.abi.signal import SI_USER, SIGTRAP, SS_DISABLE, SigInfo
 from sentry.abi.stat import S_IFREG
 from sentry.fs import walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
@@ -37,6 +39,7 @@ SHEBANG_SIZE = 256
 SHEBANG_DEPTH = 4
 NAME_SIZE = 15
 USER_EFLAGS = 0x202
+U64 = (1 << 64) - 1
 USER_CS = 0x33
 USER_SS = 0x2B
 _CLEARED = (
@@ -127,7 +130,10 @@ async def _load(
     kernel = task.kernel
     image = await elf.read_image(file, head)
     inode = path.inode
-    shared = task.fs.users > len(task.group.tasks)
+    group, trace, tid = task.group, task.trace, task.tid
+    shared = task.fs.users > len(group.tasks)
+    if trace is not None and not trace.cred.capable(CAP_SYS_PTRACE):
+        shared = True  # a set-id program must not run in the hands of somebody else
     nosuid = bool(path.mount.flags & MNT_NOSUID)
     cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid, shared)
     opened = None
@@ -168,6 +174,13 @@ async def _load(
     for register in _CLEARED:
         setattr(regs, register, 0)
     regs.rip, regs.rsp, regs.eflags, regs.cs, regs.ss = start.rip, start.rsp, USER_EFLAGS, USER_CS, USER_SS
+    regs.orig_rax = task.nr & U64
+    trace = task.trace
+    if trace is not None:
+        if trace.options >> PTRACE_EVENT_EXEC & 1:
+            await trace.event(PTRACE_EVENT_EXEC, tid)
+        elif not trace.seized:
+            task.send_signal(SIGTRAP, SigInfo(SIGTRAP, SI_USER, group.tgid, task.cred.uid))
 
 
 def _new_space(
@@ -189,7 +202,7 @@ def _new_space(
         thread = platform.new_address_space()
         mm = MemoryManager(thread.space, kernel.commit, platform.vdso())
         mm.act_for(task.group)
-    if platform.patched_entry and kernel.config.patch:
+    if platform.patched_entry and kernel.config.patch and task.trace is None:
         mm.patches = CodePatches(mm, platform.patched_entry)
     return mm, thread, place
 
@@ -198,6 +211,7 @@ def _replace_memory(task: Task, mm: MemoryManager, thread: object, old_thread: o
     kernel = task.kernel
     task.group.sighand.keep()  # what the old thread has changed stands in its memory
     task.mm = mm
+    mm.own_futexes = task.trace is not None
     task.bind(thread)  # type: ignore[arg-type]
     if old is None:
         return
@@ -223,6 +237,10 @@ async def _leave_other_threads(task: Task) -> None:
         finally:
             group.exec_task = None
     if task is not group.leader:
+        if group.leader.trace is not None:
+            tracer = group.leader.trace.tracer
+            group.leader.trace.unlink()
+            tracer.group.child_queue.wake()
         tasks = task.kernel.tasks
         tasks.pop(task.tid, None)
         task.tid = group.tgid

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from sentry.abi.resource import RLIM_NLIMITS
-from sentry.abi.signal import SIGCONT, SIGHUP
+from sentry.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCONT, SIGHUP
 from sentry.kernel.signals import SigHand, SigPending
 from sentry.kernel.wait import WaitQueue
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from sentry.fs.dentry import Path
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
+
+
+def cause_of_death(status: int) -> tuple[int, int]:
+    """(CLD_ code, si_status) for a wait status."""
+    if status & 0x7F:
+        return CLD_DUMPED if status & 0x80 else CLD_KILLED, status & 0x7F
+    return CLD_EXITED, status >> 8 & 0xFF
 
 
 class Session:
@@ -63,6 +70,7 @@ class ThreadGroup:
         "children",
         "cmdline",
         "continued",
+        "creator",
         "dead_stime",
         "dead_utime",
         "did_exec",
@@ -95,6 +103,7 @@ class ThreadGroup:
         "task_queue",
         "tasks",
         "tgid",
+        "undead",
         "zombie",
     )  # fmt: skip
 
@@ -102,6 +111,10 @@ class ThreadGroup:
         self.kernel = kernel
         self.tgid = tgid
         self.leader: Task
+        #: The parent's task that made this (the real_parent of Linux's task_struct).
+        self.creator: Task | None = None
+        #: Traced tasks that have exited, and nobody has waited for: until then the process is no zombie.
+        self.undead = 0
         self.tasks: list[Task] = []
         self.parent = parent
         self.children: set[ThreadGroup] = set()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-#: Of Thread.hot: all of it is true.
+#: Of Thread.hot: all of it is true; and private futexes are the kernel's.
 ALL_KNOWN = 0x3FF
+OWN_FUTEXES = 1 << 10
 
 
 class Detached:

@@ -13,10 +13,6 @@ from time import monotonic_ns, time_ns
 from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.signal import (
-    CLD_DUMPED,
-    CLD_EXITED,
-    CLD_KILLED,
-    SA_NOCLDWAIT,
     SIG_IGN,
     SIGCHLD,
     SIGCONT,
@@ -26,9 +22,10 @@ from sentry.abi.signal import (
 )
 from sentry.abi.syscall_nr import NAMES
 from sentry.abi.wait import signal_status
+from sentry.kernel import ptrace
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.futex import Futexes
-from sentry.kernel.group import ProcessGroup, Session, ThreadGroup
+from sentry.kernel.group import ProcessGroup, Session, ThreadGroup, cause_of_death
 from sentry.kernel.ipc.namespace import IpcNamespace
 from sentry.kernel.ipc.sem import leave_undo_list
 from sentry.kernel.rlimits import default_limits
@@ -228,6 +225,8 @@ class Kernel:
         """The host ended the thread behind our back: out of memory, or somebody killed the stub."""
         name = task.name.decode(errors="replace")
         self.log_debug(f"the host killed task {task.tid} ({name})")
+        if task.trace is not None:
+            task.trace.exiting = True  # there is nothing to look at any more
         self.exit_group(task.group, signal_status(9), by=task)
         self.exit_task(task, task.group.exit_status)
 
@@ -236,9 +235,14 @@ class Kernel:
 
     def exit_task(self, task: Task, status: int) -> None:
         """The end of one task (do_exit).  Its thread is stopped."""
-        if task.exited:
+        trace = task.trace
+        if task.exited or (trace is not None and trace.exit_stop(status)):
             return
         task.exited = True
+        if trace is not None:
+            trace.stopped = False
+        if task.tracees:
+            ptrace.exit_tracer(task)
         task.running = False
         group = task.group
         if task.thread is not None:
@@ -263,7 +267,11 @@ class Kernel:
             if child.leader.pdeath_signal and not group.tasks:
                 child.send_signal(child.leader.pdeath_signal)
         if task is not group.leader:
-            self.tasks.pop(task.tid, None)
+            if trace is None:
+                self.tasks.pop(task.tid, None)
+            else:
+                group.undead += 1
+                ptrace.exited(task, group.exit_status if group.dying else status)
         group.task_queue.wake()
         if not group.tasks:
             if not group.dying:
@@ -312,12 +320,13 @@ class Kernel:
             reaper.children.add(child)
             for task in child.tasks:
                 task.publish_ids()
-            if child.zombie:
-                self._notify_parent(child)
+            if child.zombie and not child.undead and child.leader.trace is None:
+                self.notify_parent(child)
         group.hang_up_orphans(orphans)
         if group is self.main:
             self.status = group.exit_status
-        self._notify_parent(group)
+        if not group.undead:
+            ptrace.announce(group)
 
     def _reaper(self, group: ThreadGroup) -> ThreadGroup:
         parent = group.parent
@@ -336,17 +345,14 @@ class Kernel:
             self.signal_pgrp(foreground, SIGHUP)
             self.signal_pgrp(foreground, SIGCONT)
 
-    def _notify_parent(self, group: ThreadGroup) -> None:
+    def notify_parent(self, group: ThreadGroup) -> None:
         """SIGCHLD, or the end of the zombie when its parent does not care (wait(2), NOTES)."""
         parent = group.parent
         assert parent is not None
-        handler, flags, _, _ = parent.sighand.get(SIGCHLD)
-        unwanted = parent is self.init or handler == SIG_IGN or bool(flags & SA_NOCLDWAIT)
+        handler = parent.sighand.get(SIGCHLD)[0]
+        unwanted = parent is self.init or parent.sighand.ignores_children()
         if group.exit_signal and parent is not self.init and not (unwanted and handler == SIG_IGN):
-            status = group.exit_status
-            code, value = CLD_EXITED, status >> 8 & 0xFF
-            if status & 0x7F:
-                code, value = CLD_DUMPED if status & 0x80 else CLD_KILLED, status & 0x7F
+            code, value = cause_of_death(group.exit_status)
             utime, stime = group.cpu_times()
             info = SigInfo(
                 group.exit_signal, code, group.tgid, group.leader.cred.uid, status=value, child=True,

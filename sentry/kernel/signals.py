@@ -18,6 +18,7 @@ from sentry.abi.signal import (
     IGNORED_BY_DEFAULT,
     NSIG,
     SA_NOCLDSTOP,
+    SA_NOCLDWAIT,
     SIG_DFL,
     SIG_IGN,
     SIGCHLD,
@@ -93,6 +94,11 @@ class SigHand:
         handler = self._actions[signo].handler
         return handler == SIG_IGN or (handler == SIG_DFL and bool(IGNORED_BY_DEFAULT & bit(signo)))
 
+    def ignores_children(self) -> bool:
+        """Whether children that end leave no zombies (wait(2), NOTES)."""
+        handler, flags, _, _ = self.get(SIGCHLD)
+        return handler == SIG_IGN or bool(flags & SA_NOCLDWAIT)
+
     def chosen(self) -> list[tuple[int, Action]]:
         """(signal, action) of all that are not the default."""
         self._sync()
@@ -133,6 +139,10 @@ class SigPending:
         for signo in [signo for signo in self.queues if bit(signo) & mask]:
             del self.queues[signo]
         self.bits &= ~mask
+
+    def queued(self) -> list[SigInfo]:
+        """Everything that waits, each signal's in the order of arrival."""
+        return [info for queue in self.queues.values() for info in queue]
 
     def count(self) -> int:
         return sum(len(queue) for queue in self.queues.values())
@@ -205,6 +215,9 @@ class Signals:
             self._discard_all(group, STOP_SIGNALS)
             if group.stopped:
                 self.resume_group(group)
+            for task in group.tasks:
+                if task.trace is not None:
+                    task.trace.notify()
 
     def _discard_all(self, group: ThreadGroup, mask: int) -> None:
         group.pending.discard(mask)
@@ -214,6 +227,8 @@ class Signals:
     def _dropped(self, group: ThreadGroup, task: Task | None, signo: int) -> bool:
         """Whether an ignored signal is not even queued (it is while blocked: it may be wanted later)."""
         if not group.sighand.ignores(signo):
+            return False
+        if (group.leader if task is None else task).trace is not None:
             return False
         if task is not None:
             return not (task.blocked | task.awaited) & bit(signo)
@@ -234,12 +249,17 @@ class Signals:
     def _pick(self, group: ThreadGroup, signo: int) -> Task | None:
         """The task to disturb: the leader if it can take the signal, else the first that can."""
         for task in (group.leader, *group.tasks):
-            if not task.exited and not task.blocked & bit(signo):
-                return task
+            if task.exited or task.blocked & bit(signo) or (task.trace is not None and task.trace.stopped):
+                continue
+            return task
         return None
 
     def stop_group(self, group: ThreadGroup, signo: int) -> None:
         """Stop every task of the group (job control)."""
+        for task in group.tasks:
+            if task.trace is not None:
+                task.trace.group_stop(signo)
+                task.notify_signal()
         if group.stopped:
             return
         group.stopped = True
@@ -248,7 +268,9 @@ class Signals:
         group.continued = False
         for task in group.tasks:
             task.notify_signal()
-        self._tell_parent(group, CLD_STOPPED, signo)
+        trace = group.leader.trace
+        if trace is None or trace.tracer.group is not group.parent:  # else the stop of the leader tells
+            self._tell_parent(group, CLD_STOPPED, signo)
 
     def resume_group(self, group: ThreadGroup) -> None:
         """SIGCONT: let the tasks go on, whether or not the signal itself is then ignored or blocked."""

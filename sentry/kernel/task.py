@@ -36,7 +36,7 @@ from sentry.abi.signal import (
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
 from sentry.kernel import frames
-from sentry.kernel.hot import ALL_KNOWN, Detached
+from sentry.kernel.hot import ALL_KNOWN, OWN_FUTEXES, Detached
 from sentry.kernel.sched import Sched
 from sentry.kernel.signals import DEFAULT, SigPending, sanitize_mask
 from sentry.kernel.wait import Interrupted, Runner, WaitQueue
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from sentry.kernel.group import ThreadGroup
     from sentry.kernel.ipc.sem import UndoList
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.ptrace import Tracee
     from sentry.mm.manager import MemoryManager
     from sentry.platform.base import Thread
 
@@ -108,6 +109,8 @@ class Task(Runner):
         "sysvsem",
         "thread",
         "tid",
+        "trace",
+        "tracees",
         "trapped_ns",
         "utime_ns",
         "vfork_parent",
@@ -154,12 +157,17 @@ class Task(Runner):
         self.ipc = kernel.ipc
         #: What the end of this task takes back of semaphores (SEM_UNDO).
         self.sysvsem: UndoList | None = None
+        #: What tracing adds, while somebody does (ptrace(2)); and whom this task traces.
+        self.trace: Tracee | None = None
+        self.tracees: dict[Task, None] = {}
 
     @property
     def state(self) -> bytes:
         """The letter of /proc/PID/stat."""
         if self.exited:
             return b"Z"
+        if self.trace is not None and self.trace.stopped:
+            return b"t"
         if self.parked:
             return b"T"
         return b"S" if self.sleeping or self.thread is None or self.thread.asleep else b"R"
@@ -252,7 +260,7 @@ class Task(Runner):
             group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid,
             cred.egid, 0,
         )  # fmt: skip
-        self.hot.known = ALL_KNOWN
+        self.hot.known = ALL_KNOWN | OWN_FUTEXES if self.mm is not None and self.mm.own_futexes else ALL_KNOWN
         if self.thread is not None:
             self.thread.set_task(group.sighand.c, group.tgid, self.tid, cred.uid)
 
@@ -307,6 +315,8 @@ class Task(Runner):
                     self.thread.kick()
                 return
             trap = Trap(trap.thread, SYSCALL)
+        if self.trace is not None:
+            self.trace.came(trap)
         now = self.trapped_ns = monotonic_ns()
         self.utime_ns += now - self.resumed_ns - self.thread.take_idle()
         self.running = False
@@ -357,6 +367,11 @@ class Task(Runner):
         self.kernel.signals.force(self, SigInfo(trap.signo, trap.code, addr=trap.addr))
 
     def enter_syscall(self, nr: int) -> None:
+        """The program has made the call `nr`."""
+        if self.trace is None or not self.trace.enter(nr):
+            self.run_syscall(nr)
+
+    def run_syscall(self, nr: int) -> None:
         """Run the handler of `nr` until it ends or sleeps."""
         self.nr = nr
         self.restart = 0
@@ -397,7 +412,8 @@ class Task(Runner):
         if self.kernel.strace is not None:
             self.kernel.strace.leave(self, self.nr, self.restart)
         try:
-            self.return_to_user()
+            if self.trace is None or not self.trace.leave():
+                self.return_to_user()
         except Exception as exc:
             self.kernel.task_bug(self, exc)
 
@@ -425,12 +441,17 @@ class Task(Runner):
         """Deliver what is pending, then let the program run on."""
         if self._coro is not None or self.exited:
             return
-        group = self.group
+        group, trace = self.group, self.trace
         while True:
+            if trace is not None and trace.stopped:
+                return
             if group.dying or group.exec_task not in (None, self):
                 self.kernel.exit_task(self, group.exit_status)
                 return
-            if group.stopped:
+            if trace is not None:
+                if trace.trapped():
+                    return
+            elif group.stopped:
                 self.parked = True
                 return
             bits = self.pending.bits | group.pending.bits
@@ -439,6 +460,8 @@ class Task(Runner):
             info = self._take_deliverable()
             if info is None:
                 break
+            if trace is not None and trace.intercept(info):
+                return
             if not self._deliver(info):
                 return
         if self.restart:
@@ -450,6 +473,8 @@ class Task(Runner):
                 return
         if bits != self.hot.pending:
             self.thread.set_pending(bits)
+        if trace is not None:
+            trace.goes()
         self.resumed_ns = monotonic_ns()
         self.running = True
         self.thread.resume()
@@ -486,7 +511,19 @@ class Task(Runner):
             hand.set(signo, (SIG_DFL, *action[1:]))
         blocked = self.blocked | mask | (0 if flags & SA_NODEFER else bit(signo))
         self.blocked = sanitize_mask(blocked)
+        if self.trace is not None:
+            self.trace.entered_handler()
         return True
+
+    def go_on(self, info: SigInfo | None) -> None:
+        """The way out goes on behind a stop for the tracer's sake, with the signal that it has left."""
+        if self.exited or self.kill_pending() or info is None:
+            self.return_to_user()
+        elif self.blocked & bit(info.signo):
+            self.pending.add(info)
+            self.return_to_user()
+        elif self._deliver(info):
+            self.return_to_user()
 
     def _stack_overflow(self, signo: int) -> bool:
         """The frame could not be written: SIGSEGV, fatal if that was the signal (force_sigsegv)."""
@@ -526,7 +563,9 @@ class Task(Runner):
         """The signals of the group that this task may take: not those that its first thread was chosen for
         (complete_signal)."""
         leader = self.group.leader
-        return -1 if leader is self or leader.exited else leader.blocked
+        if leader is self or leader.exited or (leader.trace is not None and leader.trace.stopped):
+            return -1
+        return leader.blocked
 
     def _deliverable(self) -> int:
         return (self.pending.bits | self.group.pending.bits & self._shared()) & ~self.blocked
@@ -544,7 +583,9 @@ class Task(Runner):
         group = self.group
         if (self.pending.bits | group.pending.bits) & ~self.blocked and self._deliverable():
             return True
-        return group.stopped or group.dying or group.exec_task not in (None, self)
+        if group.dying or group.exec_task not in (None, self):
+            return True
+        return group.stopped if self.trace is None else self.trace.wanted
 
     def kill_pending(self) -> bool:
         """Whether the task has to go, whatever it sleeps for."""
@@ -593,3 +634,5 @@ class Task(Runner):
             self.unpark()
         elif self.busy:
             self.kill()
+        elif self.trace is not None:
+            self.trace.abort()

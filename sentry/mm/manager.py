@@ -78,6 +78,7 @@ class MemoryManager(Growth):
             raise
         child.space = child_thread.space
         child.users = 1
+        child.own_futexes = False
         child._limit, child.actor = self._limit, None
         child.may_lock, child.owner = self.may_lock, self.owner
         child._layout, child.vdso, child.auxv = self._layout, self.vdso, self.auxv

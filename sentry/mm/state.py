@@ -68,8 +68,8 @@ class _InC:
 class AddressState(GuestAccess):
     __slots__ = (
         "_layout", "_limit", "actor", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
-        "env_start", "exe", "may_lock", "owner", "patches", "start_code", "start_stack", "tree", "users",
-        "vdso",
+        "env_start", "exe", "may_lock", "own_futexes", "owner", "patches", "start_code", "start_stack",
+        "tree", "users", "vdso",
     )  # fmt: skip
 
     #: Bytes mapped, in all and by kind (VmSize, VmData, VmStk, VmExe+VmLib, VmLck).
@@ -97,6 +97,8 @@ class AddressState(GuestAccess):
         self.c = self.tree.c
         #: The patched call sites; None where the platform or the user wants none.
         self.patches: CodePatches | None = None
+        #: Whether private futexes are the kernel's here, even where the platform would host them.
+        self.own_futexes = False
         #: How many tasks (and other holders) use it: `get`, `put`.
         self.users = 1
         self._limit: Callable[[int], int] = no_limit

@@ -131,6 +131,10 @@ class Thread(ABC):
         """Make a running thread trap soon (KICKED, or whatever it was about to report).  One whose call
         sleeps in the platform (`asleep`) is reported with that call at once: SYSCALL."""
 
+    def stop(self) -> None:  # noqa: B027
+        """A kick that waits: on return the Sentry owns the thread, whose trap `wait` reports in due time.
+        SysError(ESRCH) where it is dead."""
+
     @property
     def asleep(self) -> bool:
         """Whether a running thread sleeps in a call that the platform serves by itself."""

@@ -170,6 +170,9 @@ class PtraceThread(Thread):
     def kick(self) -> None:
         lib.guest_kick(self._platform._engine, self._c)
 
+    def stop(self) -> None:
+        _check(lib.guest_stop(self._platform._engine, self._c))
+
     def set_patches(self, table: Any) -> None:
         self._c.patches = ffi.NULL if table is None else table
 

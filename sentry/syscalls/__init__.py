@@ -26,6 +26,7 @@ def load() -> None:
         poll,
         prctl,
         process,
+        ptrace,
         scheduling,
         signals,
         sockets,

@@ -107,7 +107,7 @@ async def futex(
             elif op & CLOCK_REALTIME:
                 deadline += monotonic_ns() - time_ns()
         bitset = MATCH_ANY if command == WAIT else value3
-        if private and task.kernel.platform.hosts_futexes:
+        if private and task.kernel.platform.hosts_futexes and not task.mm.own_futexes:
             return _interrupted(task, bool(timeout))
         return await _wait(task, addr, private, value, bitset, deadline, command == WAIT)
     count = (value ^ 0x80000000) - 0x80000000

@@ -23,10 +23,8 @@ from sentry.abi.sched import (
 )
 from sentry.abi.signal import (
     CLD_CONTINUED,
-    CLD_DUMPED,
-    CLD_EXITED,
-    CLD_KILLED,
     CLD_STOPPED,
+    CLD_TRAPPED,
     SIGCHLD,
     SIGCONT,
     SigInfo,
@@ -52,8 +50,9 @@ from sentry.abi.wait import (
 )
 from sentry.kernel.clone import CloneArgs
 from sentry.kernel.clone import clone as make_task
-from sentry.kernel.group import ProcessGroup, Session
+from sentry.kernel.group import ProcessGroup, Session, cause_of_death
 from sentry.kernel.ipc.sem import leave_undo_list
+from sentry.kernel.ptrace import bury
 from sentry.kernel.task import NO_RESULT
 from sentry.kernel.wait import Interrupted, block
 from sentry.syscalls.args import read_extensible
@@ -62,6 +61,8 @@ from sentry.syscalls.table import ERESTARTNOINTR, ERESTARTSYS, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sentry.kernel.group import ThreadGroup
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Int, Size, ULong
@@ -82,7 +83,7 @@ async def vfork(task: Task) -> int:
     return await make_task(task, CloneArgs(CLONE_VFORK | CLONE_VM, SIGCHLD))
 
 
-@syscall(SYS.clone, on_signal=ERESTARTNOINTR, partial="no namespaces, no CLONE_PIDFD, no CLONE_PTRACE")
+@syscall(SYS.clone, on_signal=ERESTARTNOINTR, partial="no namespaces, no CLONE_PIDFD")
 async def clone(task: Task, flags: ULong, stack: Addr, ptid: Addr, ctid: Addr, tls: Addr) -> int:
     """clone(2)."""
     if flags & CLONE_PIDFD and flags & (CLONE_DETACHED | CLONE_PARENT_SETTID):
@@ -168,10 +169,13 @@ class _Wanted:
         self.number = number
         self.options = options
 
+    def names(self, task: Task) -> bool:
+        if self.kind == P_PID:
+            return task.tid == self.number
+        return self.kind != P_PGID or task.group.pgrp.pgid == self.number
+
     def matches(self, child: ThreadGroup) -> bool:
-        if self.kind == P_PID and child.tgid != self.number:
-            return False
-        if self.kind == P_PGID and child.pgrp.pgid != self.number:
+        if not self.names(child.leader):
             return False
         options = self.options
         if options & WALL:
@@ -179,53 +183,109 @@ class _Wanted:
         return (child.exit_signal != SIGCHLD) == bool(options & WCLONE)
 
 
-def _find(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | None:
-    """(child, status word, CLD_ code) of a child that has something to report; None: none yet.
+class _News:
+    """What a wait call tells of `task`: the status word, the CLD_ code, si_status; `take` makes it old."""
 
-    SysError(ECHILD) when no child can ever match.
-    """
-    children = task.group.children
-    if wanted.kind == P_PID:
-        only = task.kernel.groups.get(wanted.number)
-        candidates = [only] if only is not None and only in children and wanted.matches(only) else []
-    else:
-        candidates = [child for child in children if wanted.matches(child)]
-        candidates.sort(key=lambda child: child.tgid)
-    if not candidates:
-        raise SysError(errno.ECHILD)
-    for child in candidates:
-        if child.zombie:
-            if wanted.options & WEXITED:
-                status = child.exit_status
-                code = CLD_EXITED
-                if status & 0x7F:
-                    code = CLD_DUMPED if status & 0x80 else CLD_KILLED
-                return child, status, code
-        elif child.stopped and not child.stop_reported and wanted.options & WSTOPPED:
-            return child, stop_status(child.stop_signal), CLD_STOPPED
-        elif child.continued and wanted.options & WCONTINUED:
-            return child, CONTINUED_STATUS, CLD_CONTINUED
+    __slots__ = ("code", "take", "task", "value", "word")
+
+    def __init__(self, task: Task, word: int, code: int, value: int, take: Callable[[], object]) -> None:
+        self.task = task
+        self.word = word
+        self.code = code
+        self.value = value
+        self.take = take
+
+
+def _continued(task: Task, group: ThreadGroup) -> _News:
+    def take() -> None:
+        group.continued = False
+
+    return _News(task, CONTINUED_STATUS, CLD_CONTINUED, SIGCONT, take)
+
+
+def _news_of_child(child: ThreadGroup, options: int) -> _News | None:
+    leader, kernel = child.leader, child.kernel
+    if child.zombie:
+        # One that is traced, or whose threads are, is the tracer's first.
+        if not options & WEXITED or child.undead or leader.trace is not None:
+            return None
+        status = child.exit_status
+        return _News(leader, status, *cause_of_death(status), lambda: kernel.reap(child))
+    if child.stopped and not child.stop_reported and options & WSTOPPED:
+
+        def take() -> None:
+            child.stop_reported = True
+
+        return _News(leader, stop_status(child.stop_signal), CLD_STOPPED, child.stop_signal, take)
+    if child.continued and options & WCONTINUED:
+        return _continued(leader, child)
     return None
 
 
-async def _wait(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | None:
+def _news_of_tracee(tracer: Task, tracee: Task, options: int) -> _News | None:
+    trace, group = tracee.trace, tracee.group
+    assert trace is not None
+    if tracee.exited:
+        # A leader's end is the process's.
+        if not options & WEXITED or (tracee is group.leader and (not group.zombie or group.undead)):
+            return None
+        status = group.exit_status if group.dying else trace.exit_status
+        return _News(tracee, status, *cause_of_death(status), lambda: bury(tracee, tracer, True))
+    code = trace.report()
+    if code:
+
+        def take() -> None:
+            trace.code = 0
+
+        return _News(tracee, stop_status(code), CLD_TRAPPED, code, take)
+    if group.continued and options & WCONTINUED:
+        return _continued(tracee, group)
+    return None
+
+
+def _find(task: Task, wanted: _Wanted) -> _News | None:
+    """What a child or tracee has to report; None: nothing yet.
+
+    SysError(ECHILD) when none can ever match.
+    """
+    group = task.group
+    if wanted.kind == P_PID:
+        only = task.kernel.groups.get(wanted.number)
+        children = [only] if only is not None and only in group.children else []
+    else:
+        children = sorted(group.children, key=lambda child: child.tgid)
+    possible = False
+    for child in children:
+        trace = child.leader.trace
+        if not wanted.matches(child) or (trace is not None and trace.tracer.group is group):
+            continue
+        possible = True
+        news = _news_of_child(child, wanted.options)
+        if news is not None:
+            return news
+    for tracer in (task,) if wanted.options & WNOTHREAD else group.tasks:
+        for tracee in tracer.tracees:
+            if not wanted.names(tracee):
+                continue
+            possible = True
+            news = _news_of_tracee(tracer, tracee, wanted.options)
+            if news is not None:
+                return news
+    if not possible:
+        raise SysError(errno.ECHILD)
+    return None
+
+
+async def _wait(task: Task, wanted: _Wanted) -> _News | None:
     """What `_find` finds, as soon as there is something; None with WNOHANG.
 
     A child that has ended comes before a signal: its own SIGCHLD, above all, interrupts nothing.
     """
     interrupted: Interrupted | None = None
     while True:
-        found = _find(task, wanted)
-        if found is not None:
-            child, _status, code = found
-            if not wanted.options & WNOWAIT:
-                if code == CLD_STOPPED:
-                    child.stop_reported = True
-                elif code == CLD_CONTINUED:
-                    child.continued = False
-            return found
-        if wanted.options & WNOHANG:
-            return None
+        news = _find(task, wanted)
+        if news is not None or wanted.options & WNOHANG:
+            return news
         if interrupted is not None:
             raise interrupted
         try:
@@ -234,9 +294,15 @@ async def _wait(task: Task, wanted: _Wanted) -> tuple[ThreadGroup, int, int] | N
             interrupted = error
 
 
-def _child_rusage(child: ThreadGroup) -> bytes:
+def _take(task: Task, news: _News, options: int, rusage: int) -> None:
+    """The caller has heard of it: write `rusage`, and let it not be told again (unless WNOWAIT)."""
+    child = news.task.group
     utime, stime = child.cpu_times()
-    return pack_rusage(utime + child.child_utime, stime + child.child_stime, child.max_rss >> 10)
+    usage = pack_rusage(utime + child.child_utime, stime + child.child_stime, child.max_rss >> 10)
+    if not options & WNOWAIT:
+        news.take()
+    if rusage:
+        task.mm.write(rusage, usage)
 
 
 @syscall(SYS.wait4, on_signal=ERESTARTSYS)
@@ -254,18 +320,14 @@ async def wait4(task: Task, pid: Int, status: Addr, options: Int, rusage: Addr) 
         wanted = _Wanted(P_PGID, task.group.pgrp.pgid, options | WEXITED)
     else:
         wanted = _Wanted(P_PID, pid, options | WEXITED)
-    found = await _wait(task, wanted)
-    if found is None:
+    news = await _wait(task, wanted)
+    if news is None:
         return 0
-    child, word, _code = found
-    usage = _child_rusage(child)
-    if child.zombie and not wanted.options & WNOWAIT:
-        task.kernel.reap(child)
+    tid = news.task.tid
+    _take(task, news, options, rusage)
     if status:
-        task.mm.write_u32(status, word)
-    if rusage:
-        task.mm.write(rusage, usage)
-    return child.tgid
+        task.mm.write_u32(status, news.word)
+    return tid
 
 
 @syscall(SYS.waitid, on_signal=ERESTARTSYS, partial="no P_PIDFD")
@@ -284,25 +346,16 @@ async def waitid(task: Task, kind: Int, number: Int, infop: Addr, options: Int, 
         raise SysError(errno.EBADF)
     if kind not in (P_ALL, P_PID, P_PGID):
         raise SysError(errno.EINVAL)
-    found = await _wait(task, _Wanted(kind, number, options))
-    if found is None:
+    news = await _wait(task, _Wanted(kind, number, options))
+    if news is None:
         if infop:
             # Only these fields are cleared (waitid(2)).
             task.mm.write(infop, bytes(12))
             task.mm.write(infop + 12, bytes(16))
         return 0
-    child, word, code = found
-    value = word >> 8 & 0xFF if code == CLD_EXITED else word & 0x7F
-    if code == CLD_STOPPED:
-        value = child.stop_signal
-    elif code == CLD_CONTINUED:
-        value = SIGCONT
-    info = SigInfo(SIGCHLD, code, child.tgid, child.leader.cred.uid, status=value, child=True)
-    usage = _child_rusage(child)
-    if child.zombie and not options & WNOWAIT:
-        task.kernel.reap(child)
-    if rusage:
-        task.mm.write(rusage, usage)
+    child = news.task
+    info = SigInfo(SIGCHLD, news.code, child.tid, child.cred.uid, status=news.value, child=True)
+    _take(task, news, options, rusage)
     if infop:
         # si_utime and si_stime are not reported by waitid.
         task.mm.write(infop, info.pack()[:28])

@@ -90,7 +90,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
 
 #: What even root may not do here.
 _FORBIDDEN: dict[int, str] = {
-    SYS.ptrace: "no tracing yet: as under Yama's ptrace_scope 3",
     SYS.syslog: "no kernel log: as under kernel.dmesg_restrict",
     SYS.reboot: "nobody has CAP_SYS_BOOT",
     SYS.settimeofday: "nobody may set a clock",

@@ -1,4 +1,4 @@
-"""/proc/PID/mem: the memory of a task as a file, within the protections its mappings have."""
+"""/proc/PID/mem: the memory of a task as a file, whatever its mappings' protections (proc_pid_mem(5))."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sentry.fs.file import File
 from sentry.fs.inode import Inode
 from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import O_NONCREATION
+from sentry.mm import force
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class MemFile(File):
         if mm is None or not mm.users or not size:
             return b""
         try:
-            return mm.read_upto(offset, min(size, _LARGEST))
+            return force.read_upto(mm, offset, min(size, _LARGEST))
         except SysError:
             raise SysError(errno.EIO) from None
 
@@ -82,7 +83,7 @@ class MemFile(File):
         if mm is None or not mm.users or not data:
             return 0
         try:
-            return mm.write_upto(offset, data)
+            return force.write_upto(mm, offset, data)
         except SysError:
             raise SysError(errno.EIO) from None
 

@@ -16,6 +16,7 @@ TICK_NS = 10_000_000
 _U64 = (1 << 64) - 1
 _STATES = {
     b"R": b"R (running)", b"S": b"S (sleeping)", b"D": b"D (disk sleep)", b"T": b"T (stopped)",
+    b"t": b"t (tracing stop)",
     b"Z": b"Z (zombie)", b"X": b"X (dead)",
 }  # fmt: skip
 _LIMITS = (
@@ -157,8 +158,8 @@ def status(task: Task) -> bytes:
             b"Name:\t%s\n" % escape_name(task.name),
             umask,
             b"State:\t%s\n" % _STATES[_state(task)],
-            b"Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n"
-            % (group.tgid, task.tid, _ppid(task)),
+            b"Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n"
+            % (group.tgid, task.tid, _ppid(task), 0 if task.trace is None else task.trace.tracer.tid),
             b"Uid:\t%d\t%d\t%d\t%d\n" % (cred.uid, cred.euid, cred.suid, cred.fsuid),
             b"Gid:\t%d\t%d\t%d\t%d\n" % (cred.gid, cred.egid, cred.sgid, cred.fsgid),
             b"FDSize:\t%d\nGroups:\t%s\n" % (fd_size, groups or b" "),
