@@ -39,7 +39,7 @@ struct guest_regs {
 /* What the program's own address space may know of its task, so that a platform can answer calls there.  On
  * `trap` it lies in memory that the guest can write. */
 struct guest_hot {
-    uint32_t forced;  /* every call has to be seen by the Sentry */
+    uint32_t forced;  /* every call has to be seen by the Sentry: reasons (FORCED_* in sentry/kernel/task.py) */
     uint32_t known;   /* which are true: bits by HOT_*; HOT_SIGMASK: the mask may be changed there */
     uint32_t ids[8];  /* by HOT_* */
     uint64_t sigmask;
@@ -47,7 +47,14 @@ struct guest_hot {
     uint64_t clear_tid, robust_list; /* where the program wants to be told of the end of its threads */
     uint64_t limits[32]; /* RLIMIT_*: soft, hard */
     uint64_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
+    uint64_t passes;   /* PASS_*: a forced call that the Sentry has seen, and that the stub shall make after all */
+    uint64_t allowed[8]; /* calls that are not forced if FORCED_SECCOMP is the only reason, by number */
 };
+
+#define FORCED_SECCOMP 4
+
+#define PASS_ONCE 1  /* the next futex(2) */
+#define PASS_BEGUN 2 /* it is under way, or was interrupted */
 
 #define HOT_PID 0
 #define HOT_TID 1
@@ -94,6 +101,7 @@ struct guest_thread {
     uint32_t forced; /* no call is answered by a fast path (guest_hot.forced is the guest's to forge) */
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;
+    uint64_t allowed[8]; /* as in guest_hot, where it is the guest's to forge */
 };
 
 struct engine_event {

@@ -196,13 +196,19 @@ static int serve(struct call *c)
     return verdict;
 }
 
+/* Whether Python has to see the call. */
+static bool is_forced(const struct guest_thread *g, uint64_t nr)
+{
+    return g->forced && (g->forced != FORCED_SECCOMP || !(g->allowed[nr / 64] >> nr % 64 & 1));
+}
+
 int fast_trap(struct engine *e, struct thread *t)
 {
     struct call c = call_of(e, t);
     int verdict;
     t->g.progress = t->g.deadline = 0;
     t->delivering = false;
-    if (!e->fast || !e->waiting || !t->g.files || t->g.forced || c.nr >= NR_LIMIT || !handlers[c.nr])
+    if (!e->fast || !e->waiting || !t->g.files || c.nr >= NR_LIMIT || !handlers[c.nr] || is_forced(&t->g, c.nr))
         return FAST_PASS;
     verdict = serve(&c);
     if (verdict == FAST_PARK && t->kicked)

@@ -159,8 +159,17 @@ static inline bool signals_wait(const struct record *r, uint64_t mask)
     return __atomic_load_n(&r->hot.pending, __ATOMIC_ACQUIRE) & ~mask;
 }
 
+/* Whether the engine has to see the call. */
+static inline bool is_forced(const struct record *r, uint64_t nr)
+{
+    return r->hot.forced && (r->hot.forced != FORCED_SECCOMP || nr >= 512 || !(r->hot.allowed[nr / 64] >> nr % 64 & 1));
+}
+
 /* answer.c: whether the call has been answered, and what with. */
 bool answer(struct record *r, int64_t *result);
+
+/* The same for a call that is forced, but that the Sentry lets pass this time. */
+bool answer_passed(struct record *r, int64_t *result);
 
 /* sigreturn.c: whether the guest's registers are those of its signal frame now. */
 bool do_sigreturn(struct record *r);

@@ -31,7 +31,7 @@ bool do_sigreturn(struct record *r)
     struct guest_regs *g = &r->regs;
     struct ucontext u;
     uint64_t old = r->hot.sigmask, mask;
-    if (r->path != PATH_SIGNAL || r->hot.forced || r->hot.altstack || !(r->hot.known & 1u << HOT_SIGMASK) ||
+    if (r->path != PATH_SIGNAL || is_forced(r, NR_rt_sigreturn) || r->hot.altstack || !(r->hot.known & 1u << HOT_SIGMASK) ||
         copy_in(&u, g->rsp, sizeof u) || (uint32_t)u.stack[1] != SS_DISABLE || !is_guests(u.rip, 0) ||
         u.eflags & EFLAGS_TF)
         return false;

@@ -128,6 +128,7 @@ async def clone(task: Task, args: CloneArgs) -> int:
         child.fs.users += 1
     else:
         child.fs = task.fs.copy()
+    child.set_seccomp(task.seccomp)
     child.bind(thread)
     child.name = task.name
     child.blocked = task.blocked

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 from time import monotonic_ns
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIMIT_NOFILE
 from sentry.abi.signal import (
@@ -28,7 +29,6 @@ from sentry.abi.signal import (
     SIG_IGN,
     SIGSEGV,
     SIGSTOP,
-    SS_DISABLE,
     STOP_SIGNALS,
     SigInfo,
     bit,
@@ -36,9 +36,13 @@ from sentry.abi.signal import (
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
 from sentry.kernel import frames
+<<<<<<< HEAD
 from sentry.kernel.hot import ALL_KNOWN, OWN_FUTEXES, Detached
+=======
+from sentry.kernel.bound import Bound
+>>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
 from sentry.kernel.sched import Sched
-from sentry.kernel.signals import DEFAULT, SigPending, sanitize_mask
+from sentry.kernel.signals import DEFAULT, sanitize_mask
 from sentry.kernel.wait import Interrupted, Runner, WaitQueue
 from sentry.platform.base import DEAD, FAULT, KICKED, SITE, SYSCALL, Trap
 
@@ -46,16 +50,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sentry.fs.dentry import FsContext
     from sentry.fs.file import File
     from sentry.kernel.credentials import Credentials
-    from sentry.kernel.fdtable import FDTable
     from sentry.kernel.group import ThreadGroup
     from sentry.kernel.ipc.sem import UndoList
     from sentry.kernel.kernel import Kernel
+<<<<<<< HEAD
     from sentry.kernel.ptrace import Tracee
     from sentry.mm.manager import MemoryManager
     from sentry.platform.base import Thread
+=======
+>>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
 
 NO_RESULT = object()
 
@@ -64,40 +69,24 @@ ERESTARTNOINTR = 513
 ERESTARTNOHAND = 514
 ERESTART_RESTARTBLOCK = 516
 SYSCALL_INSTRUCTION_SIZE = 2
+PASSING, PASS_ENDED = 1, 2
 U64 = 0xFFFFFFFFFFFFFFFF
 #: Without what `Task.step` adds for those that do not come from a trap.
 run_coroutine = Runner.step
 
-#: Why every call of a task is to be seen by Python (Task.force).
-FORCED_STRACE = 1
-FORCED_PTRACE = 2
-FORCED_SECCOMP = 4
 
-
-class Task(Runner):
+class Task(Bound):
     __slots__ = (
-        "_altstack",
-        "_cred",
-        "_forced",
         "affinity",
         "awaited",
-        "exited",
         "fault_addr",
         "fault_error",
-        "fault_trapno",
-        "files",
-        "fs",
-        "group",
-        "hot",
         "ipc",
-        "kernel",
-        "mm",
         "name",
         "nr",
         "parked",
+        "passing",
         "pdeath_signal",
-        "pending",
-        "regs",
         "restart",
         "restart_block",
         "resumed_ns",
@@ -107,10 +96,13 @@ class Task(Runner):
         "start_ns",
         "stime_ns",
         "sysvsem",
+<<<<<<< HEAD
         "thread",
         "tid",
         "trace",
         "tracees",
+=======
+>>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
         "trapped_ns",
         "utime_ns",
         "vfork_parent",
@@ -118,34 +110,21 @@ class Task(Runner):
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, tid: int, group: ThreadGroup, cred: Credentials) -> None:
-        super().__init__(kernel.scheduler)
-        self.kernel = kernel
-        self.tid = tid
-        self.group = group
-        self._cred = cred
-        #: The thread's, or a stand-in; `blocked` is in there.
-        self.hot: Any = Detached()
-        self._forced = FORCED_STRACE if kernel.strace is not None else 0
+        super().__init__(kernel, tid, group, cred)
         self.name = b""
-        self.mm: MemoryManager = None  # type: ignore[assignment]
-        self.files: FDTable = None  # type: ignore[assignment]
-        self.fs: FsContext = None  # type: ignore[assignment]
-        self.thread: Thread = None  # type: ignore[assignment]
-        self.regs: Any = None
         #: What sigtimedwait waits for: such signals are queued even if ignored.
         self.awaited = 0
         self.saved_mask: int | None = None
-        self.pending = SigPending()
-        self._altstack = (0, SS_DISABLE, 0)
         self.pdeath_signal = 0
         #: Number of the call under way, and how it is restarted if a signal ended it.
         self.nr = -1
         self.restart = 0
         self.restart_block: Any = None
-        self.fault_error = self.fault_trapno = self.fault_addr = 0
+        self.fault_error = self.fault_addr = 0
         self.running = False
         self.parked = False
-        self.exited = False
+        #: Of a forced call that the platform makes after all (`pass_on`): PASSING, or PASS_ENDED by a kick.
+        self.passing = 0
         #: While a child borrows this task's memory (vfork), and where that parent waits.
         self.vfork_queue: WaitQueue | None = None
         self.affinity = (1 << kernel.host.cpus) - 1
@@ -172,6 +151,7 @@ class Task(Runner):
             return b"T"
         return b"S" if self.sleeping or self.thread is None or self.thread.asleep else b"R"
 
+<<<<<<< HEAD
     @property
     def blocked(self) -> int:
         """The signal mask, bit N-1 for signal N."""
@@ -293,6 +273,8 @@ class Task(Runner):
             self.thread.set_cred(cred.c)
         self.cred = cred
 
+=======
+>>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
         """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""
         try:
@@ -344,6 +326,8 @@ class Task(Runner):
             self.kernel.reap_thread(self)
             return
         kind = trap.kind
+        if self.passing and kind != SYSCALL:
+            self._passed(0)
         if kind == DEAD:
             self.kernel.lost_thread(self)
         elif self.kill_pending():
@@ -377,8 +361,14 @@ class Task(Runner):
         self.restart = 0
         kernel = self.kernel
         entry = kernel.table.get(nr)
-        if kernel.strace is not None:
-            kernel.strace.enter(self, nr)
+        if self.passing:
+            self._passed(PASS_ENDED if self.hot.passes == lib.PASS_BEGUN else 0)
+        if self.passing != PASS_ENDED:
+            if kernel.strace is not None:
+                kernel.strace.enter(self, nr)
+            seccomp = self.seccomp
+            if seccomp is not None and not seccomp.always >> nr & 1 and not seccomp.check(self, nr):
+                return
         if entry is None:
             self.finished(None, kernel.missing_syscall(self, nr))
             return
@@ -396,6 +386,25 @@ class Task(Runner):
         else:
             self.finished(result, None)
 
+    def pass_on(self) -> object:
+        """Let the platform make the call, which is one of `hosts_futexes`; what its handler has to return.
+
+        The thread goes back to the instruction with the word that this one time it is not forced.  If
+        anybody but a filter forces its calls it tells of the end by KICKED."""
+        self.hot.passes = lib.PASS_ONCE
+        self.passing = PASSING
+        self.regs.rax = self.nr
+        self.regs.rip -= SYSCALL_INSTRUCTION_SIZE
+        return NO_RESULT
+
+    def _passed(self, state: int) -> None:
+        """A trap: what was passed on has ended with a result, was ended by a kick (`state` PASS_ENDED), or
+        has not even begun; then it will come again."""
+        if self.passing == PASSING and not self.hot.passes and self.kernel.strace is not None:
+            self.kernel.strace.leave(self, self.nr, 0)
+        self.hot.passes = 0
+        self.passing = state
+
     # The way out
 
     def finished(self, result: Any, error: BaseException | None) -> None:
@@ -409,7 +418,7 @@ class Task(Runner):
                 self.blocked, self.saved_mask = self.saved_mask, None
         else:
             self._failed(error)
-        if self.kernel.strace is not None:
+        if self.kernel.strace is not None and self.passing != PASSING:
             self.kernel.strace.leave(self, self.nr, self.restart)
         try:
             if self.trace is None or not self.trace.leave():

@@ -98,9 +98,9 @@ class Thread(ABC):
         """The struct sighand is this stopped thread's alone: the platform may answer rt_sigaction(2) on it,
         and says so in there."""
 
-    def set_forced(self, forced: int) -> None:
-        """Not 0: the platform answers no call by itself from now on, except a private futex's where
-        `hosts_futexes`."""
+    def set_forced(self, forced: int, allowed: list[int] | None = None) -> None:
+        """Not 0: the platform answers no call by itself from now on.  `allowed`, a set of calls as eight
+        words, are still answered while `forced` is FORCED_SECCOMP alone."""
         self.hot.forced = forced
 
     def set_altstack(self, there: bool) -> None:  # noqa: B027
@@ -259,7 +259,7 @@ class Platform(ABC):
 
     name: str
     #: Whether private futexes (FUTEX_PRIVATE_FLAG) are the host's: the kernel only hears of a wait that a
-    #: kick has ended.
+    #: kick has ended, or of a forced call, which it has to let pass (Task.pass_on).
     hosts_futexes = False
     #: Where patched call sites jump to; 0: this platform has no use for them.
     patched_entry = 0

@@ -140,8 +140,11 @@ class PtraceThread(Thread):
     def tell_actions(self, sighand: Any) -> None:
         lib.guest_tell_actions(self._c, sighand)
 
-    def set_forced(self, forced: int) -> None:
-        self._c.forced = self.hot.forced = forced
+    def set_forced(self, forced: int, allowed: list[int] | None = None) -> None:
+        c, hot = self._c, self.hot
+        if allowed is not None:
+            c.allowed = hot.allowed = allowed
+        c.forced = hot.forced = forced
 
     def set_altstack(self, there: bool) -> None:
         self.hot.altstack = there

@@ -11,8 +11,10 @@ from sentry.abi import prctl as pr
 from sentry.abi.capability import CAP_LAST_CAP, CAP_SETPCAP, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.mman import PAGE_SIZE
+from sentry.abi.seccomp import SECCOMP_MODE_DISABLED, SECCOMP_MODE_FILTER, SECCOMP_MODE_STRICT
 from sentry.abi.signal import NSIG
 from sentry.abi.syscall_nr import SYS
+from sentry.syscalls.seccomp import set_filter, set_strict
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -92,7 +94,16 @@ def _get_name(task: Task, addr: int, *rest: int) -> None:
 
 
 def _get_seccomp(task: Task, *rest: int) -> int:
-    return 0
+    return SECCOMP_MODE_DISABLED if task.seccomp is None else task.seccomp.mode
+
+
+def _set_seccomp(task: Task, mode: int, program: int, *rest: int) -> None:
+    if mode == SECCOMP_MODE_STRICT:
+        set_strict(task)
+    elif mode == SECCOMP_MODE_FILTER:
+        set_filter(task, 0, program)
+    else:
+        raise SysError(errno.EINVAL)
 
 
 def _capbset_read(task: Task, cap: int, *rest: int) -> int:
@@ -274,6 +285,7 @@ OPERATIONS: dict[int, Operation] = {
     pr.PR_SET_NAME: _set_name,
     pr.PR_GET_NAME: _get_name,
     pr.PR_GET_SECCOMP: _get_seccomp,
+    pr.PR_SET_SECCOMP: _set_seccomp,
     pr.PR_CAPBSET_READ: _capbset_read,
     pr.PR_CAPBSET_DROP: _capbset_drop,
     pr.PR_GET_TSC: _get_tsc,
@@ -301,7 +313,7 @@ OPERATIONS: dict[int, Operation] = {
 }
 
 
-@syscall(SYS.prctl, partial="no seccomp, PR_SET_MM, MDWE, core scheduling, dispatch")
+@syscall(SYS.prctl, partial="no PR_SET_MM, MDWE, core scheduling, dispatch")
 def prctl(task: Task, option: Int, arg2: ULong, arg3: ULong, arg4: ULong, arg5: ULong) -> int:
     """prctl(2)."""
     operation = OPERATIONS.get(option)

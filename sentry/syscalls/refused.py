@@ -43,7 +43,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "no performance events (CONFIG_PERF_EVENTS)": (SYS.perf_event_open,),
     "no BPF (CONFIG_BPF_SYSCALL)": (SYS.bpf,),
     "no userfaultfd (CONFIG_USERFAULTFD)": (SYS.userfaultfd,),
-    "no seccomp filters yet (CONFIG_SECCOMP)": (SYS.seccomp,),
     "no Landlock (CONFIG_SECURITY_LANDLOCK)": (
         SYS.landlock_create_ruleset, SYS.landlock_add_rule, SYS.landlock_restrict_self,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import sys
 
@@ -14,7 +15,9 @@ from fakespace import FakeSpace, HostFile
 from vfs_support import context, run
 
 from sentry.abi.errors import SysError
+from sentry.abi.syscall_nr import SYS
 from sentry.fs import opening, setup, walk
+from sentry.fs.proc import kconfig
 from sentry.fs.proc.filesystem import ProcFilesystem
 from sentry.fs.sys import SysFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
@@ -180,6 +183,18 @@ def test_listing_matches_lookup(world):
     assert len(names) == len(set(names))
     for bad in (b"0", b"01", b"99999", b"-1", b"x", b"123456789012345678901234567890"):
         fails(errno.ENOENT, world.read, b"/proc/" + bad + b"/stat")
+
+
+def test_config_gz(world):
+    text = gzip.decompress(world.read(b"/proc/config.gz")).decode()
+    assert "CONFIG_EVENTFD=y\n" in text and "# CONFIG_SYSVIPC is not set\n" in text
+    world.kernel.table[SYS.shmget] = None
+    assert "CONFIG_SYSVIPC=y\n" in gzip.decompress(world.read(b"/proc/config.gz")).decode()
+    for size in (0, 1, 65535, 65536, 200000):
+        data = os.urandom(size)
+        assert gzip.decompress(kconfig.gzip_stored(data)) == data
+    names = [*kconfig.HAVE.split(), *kconfig.HAVE_NOT.split(), *kconfig.BY_CALL]
+    assert len(names) == len(set(names))
 
 
 def test_self(world):

@@ -118,6 +118,12 @@ def test_when_every_call_has_to_be_seen(guest):
     guest.thread.hot.forced = 1
     for number in (SYS.clock_gettime, SYS.gettimeofday, SYS.time):
         assert answered(guest, number, DATA, DATA) is None
+    assert answered(guest, SYS.futex, DATA, 129, 1) is None
+    guest.thread.hot.passes = 1
+    assert answered(guest, SYS.gettimeofday, DATA, 0) is None
+    guest.thread.hot.forced = 4  # a filter's; more reasons have the end of the call told, too
+    assert answered(guest, SYS.futex, DATA, 129, 1) == 0
+    assert answered(guest, SYS.futex, DATA, 129, 1) is None
 
 
 def test_a_vdso_without_data(guest):

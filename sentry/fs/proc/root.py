@@ -7,7 +7,7 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.stat import DT_DIR
 from sentry.fs.inode import CACHE_NEVER, Inode
-from sentry.fs.proc import sysctl, system
+from sentry.fs.proc import kconfig, sysctl, system
 from sentry.fs.proc.base import Link, StaticDirectory, current_ipc, current_task
 from sentry.fs.proc.task import TASK_SHIFT, TaskDirectory, parse_pid
 
@@ -45,6 +45,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"bus": {},
         b"cgroups": b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n",
         b"cmdline": b"quiet\n",
+        b"config.gz": kconfig.config_gz,
         b"consoles": b"",
         b"cpuinfo": system.cpuinfo,
         b"crypto": b"",

@@ -148,6 +148,7 @@ def status(task: Task) -> bytes:
     groups = b"".join([b"%d " % gid for gid in cred.groups])
     umask = b"Umask:\t%04o\n" % task.fs.umask if task.fs is not None and not task.exited else b""
     pending = task.pending.count() + group.pending.count()
+    seccomp = task.seccomp
     sets = (
         (b"SigPnd", task.pending.bits), (b"ShdPnd", group.pending.bits), (b"SigBlk", task.blocked),
         (b"SigIgn", ignored), (b"SigCgt", caught), (b"CapInh", cred.inheritable), (b"CapPrm", cred.permitted),
@@ -169,7 +170,8 @@ def status(task: Task) -> bytes:
             b"Threads:\t%d\n" % (len(group.tasks) or 1),
             b"SigQ:\t%d/%d\n" % (pending, min(group.limits[11][0], 1 << 31)),
             b"".join([b"%s:\t%016x\n" % pair for pair in sets]),
-            b"NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n" % cred.no_new_privs,
+            b"NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\n"
+            % (cred.no_new_privs, seccomp.mode if seccomp else 0, seccomp.length if seccomp else 0),
             b"Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n",
             b"Cpus_allowed:\t%x\nCpus_allowed_list:\t%s\n" % (task.affinity, _cpu_list(task.affinity)),
             b"Mems_allowed:\t00000000,00000001\nMems_allowed_list:\t0\n",

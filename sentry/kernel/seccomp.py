@@ -1,0 +1,152 @@
+"""Seccomp filters of guests: what becomes of a call before its handler sees it (seccomp(2)).
+
+A `Filter` is one program and the chain of those that were installed before it; it never changes and is
+shared by all who inherit it.  `always` are the calls that the whole chain allows whatever their arguments are
+(Linux's action cache): the platform goes on answering these by itself, and here they cost one look.
+"""
+
+from __future__ import annotations
+
+from sentry._engine import ffi, lib
+from sentry.abi.seccomp import (
+    AUDIT_ARCH_X86_64,
+    RET_ACTION,
+    RET_ALLOW,
+    RET_DATA,
+    RET_ERRNO,
+    RET_KILL_PROCESS,
+    RET_LOG,
+    RET_TRACE,
+    RET_TRAP,
+    RET_USER_NOTIF,
+    SECCOMP_DATA,
+    SECCOMP_MODE_FILTER,
+    SECCOMP_MODE_STRICT,
+    SYS_SECCOMP,
+)
+from sentry.abi.signal import SIGKILL, SIGSYS, SigInfo
+from sentry.abi.syscall_nr import SYS
+from sentry.abi.wait import signal_status
+from sentry.kernel.bpf import converted_length
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from sentry.kernel.bpf import Instruction
+    from sentry.kernel.task import Task
+
+MAX_ERRNO = 4095
+CALLS = 512
+ENOSYS = 38
+_STRICT_CALLS = (SYS.read, SYS.write, SYS.exit, SYS.rt_sigreturn)
+
+
+class Strict:
+    """SECCOMP_SET_MODE_STRICT: four calls; any other kills the thread by SIGKILL."""
+
+    mode = SECCOMP_MODE_STRICT
+    length = 0
+    always = sum(1 << nr for nr in _STRICT_CALLS)
+
+    def check(self, task: Task, nr: int) -> bool:
+        _kill(task, SIGKILL, whole=False)
+        return False
+
+
+STRICT = Strict()
+
+
+class Filter:
+    """A chain of filters that begins with the newest one."""
+
+    __slots__ = ("_code", "_count", "always", "length", "log", "parent", "total")
+    mode = SECCOMP_MODE_FILTER
+
+    def __init__(self, program: Sequence[Instruction], parent: Filter | None, log: bool = False) -> None:
+        self._code = ffi.new("struct bpf_instruction[]", list(program))
+        self._count = len(program)
+        self.parent = parent
+        self.log = log
+        #: Filters in the chain, and instructions as they count against its limit.
+        self.length: int = 1 + (parent.length if parent else 0)
+        self.total: int = converted_length(program) + (parent.total + 4 if parent else 0)
+        bitmap = ffi.new("uint64_t[]", CALLS // 64)
+        always = parent.always if parent else (1 << CALLS) - 1
+        bitmap[0 : CALLS // 64] = words(always)
+        lib.bpf_allowed(self._code, self._count, AUDIT_ARCH_X86_64, bitmap)
+        self.always: int = int.from_bytes(ffi.buffer(bitmap)[:], "little")
+
+    def descends_from(self, other: Filter | None) -> bool:
+        """Whether `other` is in the chain (nothing is, in any)."""
+        found: Filter | None = self
+        while found is not None and found is not other:
+            found = found.parent
+        return found is other
+
+    def run(self, data: Any) -> int:
+        """The action that wins: the least as a signed number; among equal ones the newest filter's."""
+        result = RET_ALLOW
+        level = RET_ALLOW
+        found: Filter | None = self
+        while found is not None:
+            value: int = lib.bpf_run(found._code, found._count, data, 0xFFFF)
+            action = _level(value)
+            if action < level:
+                result, level = value, action
+            found = found.parent
+        return result
+
+    def check(self, task: Task, nr: int) -> bool:
+        """Whether the call is to be made; if not, all that follows from that has been done."""
+        regs = task.regs
+        number = (nr ^ 0x8000_0000) - 0x8000_0000
+        arguments = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+        data = SECCOMP_DATA.pack(number, AUDIT_ARCH_X86_64, regs.rip, *arguments)
+        action = self.run(ffi.from_buffer("uint32_t[]", data))
+        kind, value = action & RET_ACTION, action & RET_DATA
+        if kind in (RET_ALLOW, RET_LOG):
+            return True
+        if kind == RET_ERRNO:
+            task.finished(-min(value, MAX_ERRNO), None)
+        elif kind in (RET_TRACE, RET_USER_NOTIF):
+            # Nobody listens.
+            task.finished(-ENOSYS, None)
+        elif kind == RET_TRAP:
+            _trap(task, number, value)
+        else:
+            _kill(task, SIGSYS, whole=kind == RET_KILL_PROCESS)
+        return False
+
+
+def words(bits: int) -> list[int]:
+    """A set of calls as the 64-bit words of guest_hot.allowed."""
+    return [bits >> shift & 0xFFFF_FFFF_FFFF_FFFF for shift in range(0, CALLS, 64)]
+
+
+def _level(value: int) -> int:
+    """Actions in order of precedence are signed numbers; an unknown one kills the process (seccomp(2))."""
+    action = value & RET_ACTION
+    return action - (1 << 32) if action & 0x8000_0000 else action
+
+
+def _trap(task: Task, nr: int, value: int) -> None:
+    """SIGSYS with the registers as they were at the call, which does not happen (syscall_rollback())."""
+    regs = task.regs
+    regs.rax = regs.orig_rax
+    info = SigInfo(SIGSYS, SYS_SECCOMP, addr=regs.rip, syscall=nr, arch=AUDIT_ARCH_X86_64, errno=value)
+    task.kernel.signals.force(task, info)
+    task.finished(task.regs.rax, None)
+
+
+def _kill(task: Task, signo: int, whole: bool) -> None:
+    """The thread ends at once, or its process: always that when it is the last one and the signal SIGSYS."""
+    kernel, group = task.kernel, task.group
+    if kernel.strace is not None:
+        kernel.strace.killed(task, signo)
+    if whole or (signo == SIGSYS and len(group.tasks) == 1):
+        kernel.exit_group(group, signal_status(signo), by=task)
+        kernel.exit_task(task, group.exit_status)
+    else:
+        kernel.exit_task(task, signal_status(signo))
