@@ -14,11 +14,7 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = [
     f"csrc/abi/{name}.h"
-<<<<<<< HEAD
-    for name in ("vfs", "dcache", "mm", "sighand", "queue", "unix", "engine", "host", "pool", "patch")
-=======
-    for name in ("vfs", "dcache", "mm", "sighand", "queue", "engine", "host", "pool", "patch", "bpf")
->>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
+    for name in ("vfs", "dcache", "mm", "sighand", "queue", "unix", "engine", "host", "pool", "patch", "bpf")
 ]
 SOURCES = sorted(
     str(path.relative_to(ROOT))

@@ -25,8 +25,9 @@ FORCED_STRACE = 1
 FORCED_PTRACE = 2
 FORCED_SECCOMP = 4
 
-#: Of Thread.hot: all of it is true.
+#: Of Thread.hot: all of it is true; and private futexes are the kernel's.
 ALL_KNOWN = 0x3FF
+OWN_FUTEXES = 1 << 10
 
 
 class Detached:
@@ -173,7 +174,7 @@ class Bound(Runner):
             group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid,
             cred.egid, 0,
         )  # fmt: skip
-        self.hot.known = ALL_KNOWN
+        self.hot.known = ALL_KNOWN | OWN_FUTEXES if self.mm is not None and self.mm.own_futexes else ALL_KNOWN
         if self.thread is not None:
             self.thread.set_task(group.sighand.c, group.tgid, self.tid, cred.uid)
 

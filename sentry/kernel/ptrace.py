@@ -36,6 +36,7 @@ from sentry.abi.signal import (
     TRAP_BRKPT,
     SigInfo,
 )
+from sentry.kernel.bound import FORCED_PTRACE
 from sentry.kernel.frames import EFLAGS_TF
 from sentry.kernel.group import cause_of_death
 from sentry.kernel.task import (
@@ -43,7 +44,6 @@ from sentry.kernel.task import (
     ERESTARTNOHAND,
     ERESTARTNOINTR,
     ERESTARTSYS,
-    FORCED_PTRACE,
     U64,
     Task,
 )

@@ -36,11 +36,7 @@ from sentry.abi.signal import (
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
 from sentry.kernel import frames
-<<<<<<< HEAD
-from sentry.kernel.hot import ALL_KNOWN, OWN_FUTEXES, Detached
-=======
 from sentry.kernel.bound import Bound
->>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
 from sentry.kernel.sched import Sched
 from sentry.kernel.signals import DEFAULT, sanitize_mask
 from sentry.kernel.wait import Interrupted, Runner, WaitQueue
@@ -55,12 +51,7 @@ if TYPE_CHECKING:
     from sentry.kernel.group import ThreadGroup
     from sentry.kernel.ipc.sem import UndoList
     from sentry.kernel.kernel import Kernel
-<<<<<<< HEAD
     from sentry.kernel.ptrace import Tracee
-    from sentry.mm.manager import MemoryManager
-    from sentry.platform.base import Thread
-=======
->>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
 
 NO_RESULT = object()
 
@@ -96,13 +87,8 @@ class Task(Bound):
         "start_ns",
         "stime_ns",
         "sysvsem",
-<<<<<<< HEAD
-        "thread",
-        "tid",
         "trace",
         "tracees",
-=======
->>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
         "trapped_ns",
         "utime_ns",
         "vfork_parent",
@@ -151,130 +137,6 @@ class Task(Bound):
             return b"T"
         return b"S" if self.sleeping or self.thread is None or self.thread.asleep else b"R"
 
-<<<<<<< HEAD
-    @property
-    def blocked(self) -> int:
-        """The signal mask, bit N-1 for signal N."""
-        return sanitize_mask(self.hot.sigmask)
-
-    @blocked.setter
-    def blocked(self, mask: int) -> None:
-        self.hot.sigmask = mask
-
-    @property
-    def clear_child_tid(self) -> int:
-        """Where to store 0 and wake a futex at the end (set_tid_address(2)); 0: nowhere."""
-        addr: int = self.hot.clear_tid
-        return addr
-
-    @clear_child_tid.setter
-    def clear_child_tid(self, addr: int) -> None:
-        self.hot.clear_tid = addr
-
-    @property
-    def robust_list(self) -> int:
-        """The head of the list of held futexes (set_robust_list(2)), or 0."""
-        addr: int = self.hot.robust_list
-        return addr
-
-    @robust_list.setter
-    def robust_list(self, addr: int) -> None:
-        self.hot.robust_list = addr
-
-    @property
-    def cred(self) -> Credentials:
-        return self._cred
-
-    @cred.setter
-    def cred(self, cred: Credentials) -> None:
-        self._cred = cred
-        self.publish_ids()
-
-    def bind(self, thread: Thread) -> None:
-        """Run on `thread` from now on."""
-        mask, old = self.blocked, self.hot
-        self.thread = thread
-        self.regs = thread.regs
-        thread.owner = self
-        hot = self.hot = thread.hot
-        hot.sigmask, hot.clear_tid, hot.robust_list = mask, old.clear_tid, old.robust_list
-        hot.limits = self.group.packed_limits()
-        self.publish_ids()
-        patches = self.mm.patches
-        thread.set_patches(None if patches is None else patches.table)
-        thread.set_files(None if self.files is None else self.files.c)
-        thread.set_memory(None if self.mm is None else self.mm.c)
-        thread.set_altstack(self._altstack[2] != 0 or self.fault_trapno != 0)
-        thread.set_fs(None if self.fs is None else self.fs.c)
-        thread.set_cred(self.cred.c)
-        thread.set_forced(self._forced)
-
-    def force(self, reason: int, on: bool) -> None:
-        """Let Python see every call, or no longer, for `reason` (FORCED_*); several may hold at once.
-
-        The program may run: what it has called before is answered as it was begun."""
-        self._forced = self._forced | reason if on else self._forced & ~reason
-        if self.thread is not None and not self.exited:
-            self.thread.set_forced(self._forced)
-
-    @property
-    def altstack(self) -> tuple[int, int, int]:
-        """The alternate signal stack: (base, flags, size)."""
-        return self._altstack
-
-    @altstack.setter
-    def altstack(self, stack: tuple[int, int, int]) -> None:
-        self._altstack = stack
-        if self.thread is not None:
-            self.thread.set_altstack(stack[2] != 0 or self.fault_trapno != 0)
-
-    def unbind(self) -> None:
-        """The thread will be somebody else's, or nobody's."""
-        self.hot = Detached(self.blocked)
-
-    def publish_ids(self) -> None:
-        """Let the platform answer getpid(2) and its kin."""
-        group, cred = self.group, self._cred
-        parent = group.parent
-        self.hot.ids = (
-            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid,
-            cred.egid, 0,
-        )  # fmt: skip
-        self.hot.known = ALL_KNOWN | OWN_FUTEXES if self.mm is not None and self.mm.own_futexes else ALL_KNOWN
-        if self.thread is not None:
-            self.thread.set_task(group.sighand.c, group.tgid, self.tid, cred.uid)
-
-    def publish_actions(self) -> None:
-        """Let the platform answer rt_sigaction(2), where the actions are this task's alone."""
-        group = self.group
-        if group.sighand.users == 1 and group.leader is self and len(group.tasks) <= 1:
-            self.thread.tell_actions(group.sighand.c)
-
-    def publish_pending(self) -> None:
-        """A signal was queued for this task: to be called before its mask is looked at."""
-        if self.thread is not None and not self.exited:
-            self.thread.set_pending(self.pending.bits | self.group.pending.bits)
-
-    def set_files(self, files: FDTable) -> None:
-        """Use the descriptors of `files` from now on."""
-        if self.thread is not None:
-            self.thread.set_files(files.c)
-        self.files = files
-
-    def set_fs(self, fs: FsContext) -> None:
-        """Walk paths from the root and working directory of `fs` from now on."""
-        if self.thread is not None:
-            self.thread.set_fs(fs.c)
-        self.fs = fs
-
-    def set_cred(self, cred: Credentials) -> None:
-        """Have the credentials `cred` from now on, which nobody changes any more."""
-        if self.thread is not None:
-            self.thread.set_cred(cred.c)
-        self.cred = cred
-
-=======
->>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
         """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""
         try:

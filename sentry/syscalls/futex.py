@@ -98,7 +98,7 @@ async def futex(
     """futex(2)."""
     command = op & ~(PRIVATE | CLOCK_REALTIME)
     private = bool(op & PRIVATE)
-    hosted = private and task.kernel.platform.hosts_futexes and command in HOSTED
+    hosted = private and task.kernel.platform.hosts_futexes and command in HOSTED and not task.mm.own_futexes
     if hosted and task.forced and task.passing != PASS_ENDED:
         return task.pass_on()
     futexes = task.kernel.futexes
@@ -113,11 +113,7 @@ async def futex(
             elif op & CLOCK_REALTIME:
                 deadline += monotonic_ns() - time_ns()
         bitset = MATCH_ANY if command == WAIT else value3
-<<<<<<< HEAD
-        if private and task.kernel.platform.hosts_futexes and not task.mm.own_futexes:
-=======
         if hosted:
->>>>>>> b2b24cc (Bring back what the commit of System V IPC had removed by mistake: seccomp, the LTP runner, /proc/config.gz)
             return _interrupted(task, bool(timeout))
         return await _wait(task, addr, private, value, bitset, deadline, command == WAIT)
     count = (value ^ 0x80000000) - 0x80000000
