@@ -79,11 +79,11 @@ async def fallocate(task: Task, fd: Fd, mode: Int, offset: Long, size: Long) -> 
         raise SysError(errno.ESPIPE)
     if kind == S_IFDIR:
         raise SysError(errno.EISDIR)
-    if kind != S_IFREG:
+    if kind not in (S_IFREG, S_IFBLK):
         raise SysError(errno.ENODEV)
     if offset + size > OFFSET_MAX:
         raise SysError(errno.EFBIG)
-    if not mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
+    if kind == S_IFREG and not mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
         check_file_limit(task, file.inode.size, offset + size)
     await file.fallocate(mode, offset, size)
 

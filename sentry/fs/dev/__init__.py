@@ -1,1 +1,1 @@
-"""/dev: the devices behind character nodes (table.py, memory.py), and what stands there (populate.py)."""
+"""/dev: the devices behind nodes (table.py), by kind, and what stands there at first (populate.py)."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
-from sentry.abi.stat import S_IFCHR, S_IFMT
+from sentry.abi.stat import S_IFBLK, S_IFMT
+from sentry.fs.dev.loop import LOOP_CTRL_MINOR, LOOP_MAJOR, MISC_MAJOR, LoopDevices
 from sentry.fs.dev.memory import FullFile, NullFile, RandomFile, ZeroFile
 from sentry.fs.devpts.filesystem import DevptsFilesystem
 from sentry.fs.devpts.job import controlling, current_task
@@ -39,10 +40,11 @@ def major_minor(rdev: int) -> tuple[int, int]:
 
 class DeviceTable:
     """Character devices by (major, minor).  `devpts` holds the pseudo-terminals; `console` is the
-    terminal behind /dev/console, if there is one."""
+    terminal behind /dev/console, if there is one.  The only block devices are `loops`."""
 
     def __init__(self) -> None:
         self.devpts = DevptsFilesystem()
+        self.loops = LoopDevices()
         self.console: object = None
         self._openers: dict[tuple[int, int], Opener] = {
             (MEM, 3): _simple(NullFile),
@@ -53,6 +55,7 @@ class DeviceTable:
             (TTYAUX, 0): self._open_tty,
             (TTYAUX, 1): self._open_console,
             (TTYAUX, 2): self.devpts.open_ptmx,
+            (MISC_MAJOR, LOOP_CTRL_MINOR): self.loops.open_control,
         }
 
     def add(self, major: int, minor: int, opener: Opener) -> None:
@@ -61,9 +64,11 @@ class DeviceTable:
 
     async def open(self, inode: Inode, path: Path, flags: int, cred: Credentials) -> File:
         """The File of the device node `inode`; SysError(ENXIO) for what is not in the table."""
-        if inode.mode & S_IFMT != S_IFCHR:
-            raise SysError(errno.ENXIO)
         major, minor = major_minor(inode.rdev)
+        if inode.mode & S_IFMT == S_IFBLK:
+            if major != LOOP_MAJOR:
+                raise SysError(errno.ENXIO)
+            return self.loops.open(minor, inode, path, flags & KEPT_FLAGS)
         if major == PTS:
             return self.devpts.open_slave(minor, flags, path)
         opener = self._openers.get((major, minor))

@@ -7,6 +7,7 @@ A static tree is written down as a dictionary: name → what is there,
     Text(mode, make, store)  a file, maybe writable
     Link(target)             a symbolic link
     a dictionary             a directory
+    Room(make)               a directory that make(fs, kernel) gives
 """
 
 from __future__ import annotations
@@ -67,6 +68,15 @@ class Link:
 
     def __init__(self, target: bytes | Callable[[], bytes]) -> None:
         self.target = target
+
+
+class Room:
+    """A directory of a kind of its own."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[Any, Any], Inode]) -> None:
+        self.make = make
 
 
 class GeneratedInode(Inode):
@@ -214,6 +224,8 @@ class StaticDirectory(GeneratedDirectory):
         kernel = self._kernel
         if isinstance(node, dict):
             return StaticDirectory(fs, node, kernel)
+        if isinstance(node, Room):
+            return node.make(fs, kernel)
         if isinstance(node, Link):
             target = node.target
             return LinkInode(fs, fs.new_ino(), (lambda: target) if isinstance(target, bytes) else target)

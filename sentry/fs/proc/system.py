@@ -17,10 +17,9 @@ FILESYSTEMS = (
 )
 DEVICES = (
     b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n"
-    b"128 ptm\n136 pts\n\nBlock devices:\n"
+    b"128 ptm\n136 pts\n\nBlock devices:\n  7 loop\n"
 )
 SWAPS = b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
-PARTITIONS = b"major minor  #blocks  name\n\n"
 TTY_DRIVERS = (
     b"/dev/tty             /dev/tty        5       0 system:/dev/tty\n"
     b"/dev/console         /dev/console    5       1 system:console\n"
@@ -28,6 +27,16 @@ TTY_DRIVERS = (
     b"pty_slave            /dev/pts      136 0-1048575 pty:slave\n"
     b"pty_master           /dev/ptm      128 0-1048575 pty:master\n"
 )
+
+
+def partitions(kernel: Kernel) -> bytes:
+    loops = [] if kernel.dev is None else kernel.dev.loops.loops
+    lines = [
+        b"%4d  %7d %10d loop%d\n" % (7, loop.number, loop.size // 1024, loop.number)
+        for loop in loops
+        if loop.size
+    ]
+    return b"major minor  #blocks  name\n\n" + b"".join(lines)
 
 
 def cpuinfo(kernel: Kernel) -> bytes:

@@ -1,4 +1,5 @@
-"""sysfs, the little of it that programs look for: processors, memory nodes, an empty cgroup mount point.
+"""sysfs, the little of it that programs look for: processors, memory nodes, loop devices, an empty cgroup
+mount point.
 
 Made of the same generated files as procfs (sentry/fs/proc/base.py).
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 from sentry.fs.inode import Filesystem
 from sentry.fs.proc.base import StaticDirectory
 from sentry.fs.proc.system import memory
+from sentry.fs.sys import block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         },
     }
     return {
-        b"block": {},
+        b"block": block.make_tree(kernel),
         b"bus": {},
         b"class": {b"net": {}, b"tty": {}},
         b"dev": {b"block": {}, b"char": {}},
