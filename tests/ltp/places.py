@@ -46,7 +46,8 @@ class Sandbox:
     name = "sandbox"
 
     def __init__(self, ltp: Path, multiplier: float, flags: list[str]) -> None:
-        self.environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+        path = [str(ROOT)] if list(ROOT.glob("sentry/_engine*.so")) else []  # built in place, or installed
+        self.environment = dict(os.environ, PYTHONPATH=os.pathsep.join([*path, *filter(None, sys.path)]))
         # LTP makes its default, ext2, on a loop device; there is no file system on devices in here.
         inside = {**environment(ltp, multiplier), "LTP_DEV_FS_TYPE": "tmpfs"}
         self.flags = [word for name in inside for word in ("-e", f"{name}={inside[name]}")] + flags
