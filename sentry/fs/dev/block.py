@@ -17,6 +17,7 @@ from sentry.fs.file import File
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sentry.fs.dentry import Path
@@ -169,7 +170,7 @@ def _privileged(task: Any) -> None:
         raise SysError(errno.EACCES)
 
 
-_INTS = {
+_INTS: dict[int, Callable[[BlockDevice], int]] = {
     abi.BLKROGET: lambda device: int(device.readonly),
     abi.BLKSSZGET: lambda device: device.sector_size,
     abi.BLKPBSZGET: lambda device: device.sector_size,
