@@ -128,6 +128,8 @@ void vmount_free(struct vmount *m);
 void vmount_set_flags(struct vmount *m, uint32_t flags);
 void vmount_attach(struct vmount *m, struct vmount *parent, struct dnode *mountpoint);
 void vmount_detach(struct vmount *m);
+/* A detached one: there is nothing above it any more. */
+void vmount_uproot(struct vmount *m);
 
 /* engine/walk.c.  A walk begins at `mount`, `at`, and ends at what the path names. */
 #define WALK_NOFOLLOW 1  /* a symbolic link at the end is not followed */

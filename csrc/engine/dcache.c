@@ -297,3 +297,17 @@ void vmount_detach(struct vmount *m)
     m->mountpoint->mounted--;
     unlist(m);
 }
+
+void vmount_uproot(struct vmount *m)
+{
+    struct vmount *parent;
+    struct dnode *point;
+    if (!m || m->flags & VMOUNT_ATTACHED)
+        return;
+    parent = m->parent;
+    point = m->mountpoint;
+    m->parent = NULL;
+    m->mountpoint = NULL;
+    put_mount(parent);
+    put(point);
+}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 from _weakref import ref
+from _weakrefset import WeakSet
 
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
@@ -29,6 +30,8 @@ MNT_READONLY = 1
 MNT_NOSUID = 2
 MNT_NODEV = 4
 MNT_NOEXEC = 8
+#: The inode number of the first mount namespace.
+FIRST_MNT_NS = 4026531832
 
 NULL = ffi.NULL
 _new_dnode, _free_dnode, _free_mount = lib.dnode_new, lib.dnode_free, lib.vmount_free
@@ -77,7 +80,10 @@ class Dentry:
 class Mount:
     """A file system's tree, or part of one, at a place of the sandbox's tree."""
 
-    __slots__ = ("__weakref__", "c", "flags", "fs", "id", "mountpoint", "parent", "root")
+    __slots__ = (
+        "__weakref__", "c", "flags", "fs", "group", "id", "locked", "master", "mountpoint", "namespace",
+        "parent", "root", "unbindable",
+    )  # fmt: skip
     _next_id = 20
     _known: dict[int, ref[Mount]] = {}
 
@@ -88,6 +94,16 @@ class Mount:
         #: Where it is mounted: None for the root of a namespace.
         self.parent: Mount | None = None
         self.mountpoint: Dentry | None = None
+        #: The namespace that it is attached in.
+        self.namespace: ref[MountNamespace] | None = None
+        #: Its propagation (sentry/fs/propagation.py): the peers that it shares mounts with, the peer group
+        #: that it only receives from, and whether it may be bound elsewhere.
+        self.group: PeerGroup | None = None
+        self.master: PeerGroup | None = None
+        self.unbindable = False
+        #: Came from a more privileged namespace, together with what is around it: it can't be taken off
+        #: alone, nor lose its restrictions.
+        self.locked = False
         self.id = Mount._next_id
         Mount._next_id += 1
         self.c: Any = lib.vmount_new(root.c, self._c_flags(flags), self.id)
@@ -114,6 +130,33 @@ class Mount:
         self.flags = flags
         lib.vmount_set_flags(self.c, self._c_flags(flags))
 
+    def twin(self) -> Mount:
+        """A copy that isn't attached anywhere: a peer of a shared one, else private (clone_mnt())."""
+        new = Mount(self.fs, self.root, self.flags)
+        new.locked = self.locked
+        new.unbindable = self.unbindable
+        if self.group is not None:
+            new.group = self.group
+            self.group.peers.add(new)
+        if self.master is not None:
+            new.master = self.master
+            self.master.slaves.add(new)
+        return new
+
+
+def become_slave(mount: Mount) -> None:
+    """MS_SLAVE: hear of what happens in the peer group, without being in it."""
+    group = mount.group
+    if group is None:
+        return
+    group.peers.discard(mount)
+    mount.group = None
+    if group.peers:
+        if mount.master is not None:
+            mount.master.slaves.discard(mount)
+        mount.master = group
+        group.slaves.add(mount)
+
 
 class Path:
     """A place: a dentry seen through a mount."""
@@ -139,16 +182,43 @@ class Path:
         return inode
 
 
-class MountNamespace:
-    """The mounts that a container sees."""
+class PeerGroup:
+    """Mounts that share what is mounted on them, and those that follow (mount_namespaces(7))."""
 
-    def __init__(self, root: Mount) -> None:
+    __slots__ = ("id", "peers", "slaves")
+    _last_id = 0
+
+    def __init__(self) -> None:
+        PeerGroup._last_id += 1
+        self.id = PeerGroup._last_id
+        self.peers: WeakSet[Mount] = WeakSet()
+        self.slaves: WeakSet[Mount] = WeakSet()
+
+
+class MountNamespace:
+    """The mounts that a container sees (mount_namespaces(7))."""
+
+    kind = b"mnt"
+
+    def __init__(self, root: Mount, user_ns: Any = None, ino: int = FIRST_MNT_NS) -> None:
         self.root = root
+        #: Its identity and owner, as those of sentry.kernel.userns.Namespace.
+        self.ino = ino
+        self.user_ns = user_ns
+        self.charge: Any = None
         self.mounts: dict[tuple[int, int], Mount] = {}
+        root.namespace = ref(self)
+
+    def __del__(self) -> None:
+        for mount in self.mounts.values():
+            if mount.mountpoint is not None:
+                mount.mountpoint.mounted -= 1
+                lib.vmount_detach(mount.c)
 
     def attach(self, mount: Mount, where: Path) -> None:
         """Mount `mount` over `where` (and over what is mounted there already, if anything)."""
         mount.parent, mount.mountpoint = where.mount, where.dentry
+        mount.namespace = ref(self)
         where.dentry.mounted += 1
         self.mounts[id(where.mount), id(where.dentry)] = mount
         lib.vmount_attach(mount.c, where.mount.c, where.dentry.c)
@@ -158,16 +228,55 @@ class MountNamespace:
         gone = self.mounts.pop((id(mount.parent), id(mount.mountpoint)))
         mount.mountpoint.mounted -= 1
         lib.vmount_detach(gone.c)
+        mount.namespace = None
         spare.forget_mount(mount)
+
+    def uproot(self, mount: Mount) -> None:
+        """`mount`, which is attached, stands for itself from now on: nothing is above it."""
+        self.detach(mount)
+        mount.parent = mount.mountpoint = None
+        lib.vmount_uproot(mount.c)
+
+    def pivot(self, new: Mount, old_at: Path | None) -> None:
+        """Make `new` the root of the namespace, and mount what was it at `old_at`."""
+        old = self.root
+        self.uproot(new)
+        self.root = new
+        new.namespace = ref(self)
+        old.namespace = None
+        if old_at is not None:
+            self.attach(old, old_at)
+
+    def copy(self, user_ns: Any, ino: int, fs: FsContext | None = None) -> MountNamespace:
+        """A namespace with copies of all mounts, for `user_ns`; `fs` is moved over (copy_mnt_ns())."""
+        less = user_ns is not self.user_ns
+        twins: dict[int, Mount] = {}
+
+        def twin(mount: Mount) -> Mount:
+            new = twins[id(mount)] = mount.twin()
+            if less:
+                new.locked = True
+                if new.group is not None:
+                    become_slave(new)
+            return new
+
+        root = twin(self.root)
+        root.locked = False
+        new = MountNamespace(root, user_ns, ino)
+        for mount in self.all():
+            if mount.parent is None or mount.mountpoint is None:
+                continue
+            parent = twins.get(id(mount.parent))
+            if parent is not None and not (mount.unbindable and less):
+                new.attach(twin(mount), Path(parent, mount.mountpoint))
+        if fs is not None:
+            fs.root = Path(twins.get(id(fs.root.mount), fs.root.mount), fs.root.dentry)
+            fs.cwd = Path(twins.get(id(fs.cwd.mount), fs.cwd.mount), fs.cwd.dentry)
+        return new
 
     def cross(self, path: Path) -> Path:
         """`path`, or the root of the topmost mount that covers it."""
-        while path.dentry.mounted:
-            mount = self.mounts.get((id(path.mount), id(path.dentry)))
-            if mount is None:
-                break
-            path = Path(mount, mount.root)
-        return path
+        return cross(path)
 
     def children_of(self, mount: Mount) -> list[Mount]:
         """The mounts that stand directly on `mount`."""
@@ -176,6 +285,20 @@ class MountNamespace:
     def all(self) -> list[Mount]:
         """Every mount in order of mounting."""
         return sorted([self.root, *self.mounts.values()], key=lambda mount: mount.id)
+
+
+def cross(path: Path) -> Path:
+    """`path`, or the root of the topmost mount that covers it in the namespace it lies in."""
+    while path.dentry.mounted:
+        owner = path.mount.namespace
+        namespace = None if owner is None else owner()
+        if namespace is None:
+            break
+        mount = namespace.mounts.get((id(path.mount), id(path.dentry)))
+        if mount is None:
+            break
+        path = Path(mount, mount.root)
+    return path
 
 
 class FsContext:
@@ -208,6 +331,12 @@ class FsContext:
     def cwd(self, path: Path) -> None:
         self._cwd = path
         self.c.cwd_mount, self.c.cwd = path.mount.c, path.dentry.c
+
+    @property
+    def chrooted(self) -> bool:
+        """Whether the root is not that of the namespace (current_chrooted())."""
+        top = cross(Path(self.namespace.root, self.namespace.root.root))
+        return self._root != top and self._root != Path(self.namespace.root, self.namespace.root.root)
 
     def copy(self) -> FsContext:
         return FsContext(self.namespace, self.root, self.cwd, self.umask)

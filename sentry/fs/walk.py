@@ -33,7 +33,7 @@ from sentry.abi.fcntl import (
 from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from sentry.fs import dcache
 from sentry.fs.dcache import lookup
-from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_READONLY, Dentry, FsContext, Mount, Path
+from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_READONLY, Dentry, FsContext, Mount, Path, cross
 from sentry.fs.file import File, PathFile
 from sentry.fs.inode import CACHE_EXACT
 
@@ -109,7 +109,6 @@ class Resolver:
         "links",
         "mount",
         "must_dir",
-        "namespace",
         "opening",
         "root",
         "todo",
@@ -124,7 +123,6 @@ class Resolver:
         if len(path) >= PATH_MAX:
             raise SysError(errno.ENAMETOOLONG)
         begin = start or fs.cwd
-        self.namespace = fs.namespace
         self.cred = cred
         self.flags = flags
         self.links = 0
@@ -218,7 +216,7 @@ class Resolver:
 
     def _arrive(self, path: Path) -> None:
         if path.dentry.mounted:
-            crossed = self.namespace.cross(path)
+            crossed = cross(path)
             if self.flags & RESOLVE_NO_XDEV and crossed.mount is not path.mount:
                 raise SysError(errno.EXDEV)
             path = crossed

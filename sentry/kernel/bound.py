@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sentry.abi.signal import SS_DISABLE
+from sentry.kernel.pids import Pid
 from sentry.kernel.seccomp import words
 from sentry.kernel.signals import SigPending, sanitize_mask
 from sentry.kernel.wait import Runner
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
     from sentry.fs.dentry import FsContext
     from sentry.kernel.credentials import Credentials
     from sentry.kernel.fdtable import FDTable
-    from sentry.kernel.group import ThreadGroup
+    from sentry.kernel.group import ProcessGroup, ThreadGroup
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.namespaces import NsProxy
     from sentry.kernel.seccomp import Filter, Strict
+    from sentry.kernel.task import Task
     from sentry.mm.manager import MemoryManager
     from sentry.platform.base import Thread
 
@@ -47,13 +50,21 @@ class Bound(Runner):
 
     __slots__ = (
         "_altstack", "_cred", "_forced", "exited", "fault_trapno", "files", "fs", "group", "hot", "kernel",
-        "mm", "pending", "regs", "seccomp", "thread", "tid",
+        "mm", "nsproxy", "pending", "pid", "regs", "seccomp", "thread", "tid",
     )  # fmt: skip
 
-    def __init__(self, kernel: Kernel, tid: int, group: ThreadGroup, cred: Credentials) -> None:
+    def __init__(
+        self, kernel: Kernel, tid: int, group: ThreadGroup, cred: Credentials, pid: Pid | None = None
+    ) -> None:
         super().__init__(kernel.scheduler)
         self.kernel = kernel
+        #: In the outermost namespace; for user space it is `pid`.
         self.tid = tid
+        if pid is None:
+            pid = group.pid if tid == group.tgid else Pid((tid,), (kernel.pid_ns,))
+        self.pid = pid
+        pid.task = self  # type: ignore[assignment]
+        self.nsproxy: NsProxy = kernel.nsproxy
         self.group = group
         self._cred = cred
         #: The thread's, or a stand-in; `blocked` is in there.
@@ -168,15 +179,26 @@ class Bound(Runner):
 
     def publish_ids(self) -> None:
         """Let the platform answer getpid(2) and its kin."""
-        group, cred = self.group, self._cred
+        group, pid = self.group, self.pid
         parent = group.parent
-        self.hot.ids = (
-            group.tgid, self.tid, 0 if parent is None else parent.tgid, cred.uid, cred.euid, cred.gid,
-            cred.egid, 0,
-        )  # fmt: skip
+        tgid, tid = group.pid.vnr, pid.vnr
+        ids = self._cred.shown_ids()
+        self.hot.ids = (tgid, tid, 0 if parent is None else parent.pid.nr(pid.ns), *ids, 0)
         self.hot.known = ALL_KNOWN | OWN_FUTEXES if self.mm is not None and self.mm.own_futexes else ALL_KNOWN
         if self.thread is not None:
-            self.thread.set_task(group.sighand.c, group.tgid, self.tid, cred.uid)
+            self.thread.set_task(group.sighand.c, tgid, tid, ids[0])
+
+    def find_task(self, number: int) -> Task | None:
+        """The task that a thread id means to this one."""
+        return self.pid.ns.tasks.get(number)
+
+    def find_group(self, number: int) -> ThreadGroup | None:
+        """The process that a process id means to this one."""
+        return self.pid.ns.groups.get(number)
+
+    def find_pgrp(self, number: int) -> ProcessGroup | None:
+        """The process group that a number means to this one."""
+        return self.pid.ns.pgrps.get(number)
 
     def publish_actions(self) -> None:
         """Let the platform answer rt_sigaction(2), where the actions are this task's alone."""

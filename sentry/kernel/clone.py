@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import errno
 
-from sentry.abi.capability import CAP_SYS_ADMIN
+from sentry.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import O_EXCL
 from sentry.abi.mman import USER_END
 from sentry.abi.ptrace import PTRACE_EVENT_VFORK_DONE
 from sentry.abi.sched import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
     CLONE_CLEAR_SIGHAND,
+    CLONE_DETACHED,
     CLONE_FILES,
     CLONE_FS,
-    CLONE_INTO_CGROUP,
+    CLONE_NEWIPC,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_PARENT,
     CLONE_PARENT_SETTID,
@@ -31,17 +34,27 @@ from sentry.abi.sched import (
     NEW_NAMESPACES,
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
+from sentry.fs.pidfd import PidFile
 from sentry.kernel.group import ThreadGroup
 from sentry.kernel.ipc.sem import undo_list
+from sentry.kernel.namespaces import create_user_ns, unshare_mounts, unshare_proxy
+from sentry.kernel.pids import new_pid
 from sentry.kernel.task import Task
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.kernel.wait import WaitQueue, block
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.credentials import Credentials
+    from sentry.kernel.namespaces import NsProxy
+    from sentry.kernel.pids import Pid, PidNamespace
+
 
 class CloneArgs:
-    """struct clone_args, as far as it is used."""
+    """struct clone_args.  `parent_tid` and `pidfd` are addresses, `set_tid` the numbers that the child is to
+    have, `user_ns` what the child's credentials are made with."""
 
-    __slots__ = ("child_tid", "exit_signal", "flags", "parent_tid", "set_tid", "stack", "tls")
+    __slots__ = ("child_tid", "exit_signal", "flags", "parent_tid", "pidfd", "set_tid", "stack", "tls")
 
     def __init__(
         self,
@@ -51,6 +64,8 @@ class CloneArgs:
         parent_tid: int = 0,
         child_tid: int = 0,
         tls: int = 0,
+        pidfd: int = 0,
+        set_tid: tuple[int, ...] = (),
     ) -> None:
         self.flags = flags
         self.exit_signal = exit_signal
@@ -58,76 +73,133 @@ class CloneArgs:
         self.parent_tid = parent_tid
         self.child_tid = child_tid
         self.tls = tls
+        self.pidfd = pidfd
+        self.set_tid = set_tid
 
 
 def _check(task: Task, args: CloneArgs) -> None:
+    """What copy_process() refuses before it makes anything; SysError(EINVAL)."""
     flags = args.flags
-    if flags >> 34:
+    proxy = task.nsproxy
+    invalid = (
+        flags >> 34
+        or (flags & CLONE_FS and flags & (CLONE_NEWNS | CLONE_NEWUSER))
+        or (flags & CLONE_THREAD and not flags & CLONE_SIGHAND)
+        or (flags & CLONE_SIGHAND and not flags & CLONE_VM)
+        or (flags & CLONE_SIGHAND and flags & CLONE_CLEAR_SIGHAND)
+        or (flags & CLONE_PARENT and task.group.unkillable)
+        or (flags & CLONE_PIDFD and flags & CLONE_DETACHED)
+        or not 0 <= args.exit_signal <= NSIG
+    )
+    if invalid:
         raise SysError(errno.EINVAL)
-    if flags & CLONE_THREAD and not flags & CLONE_SIGHAND:
+    if flags & CLONE_THREAD and (
+        flags & (CLONE_NEWPID | CLONE_NEWUSER) or proxy.pid_for_children is not task.pid.ns
+    ):
         raise SysError(errno.EINVAL)
-    if flags & CLONE_SIGHAND and not flags & CLONE_VM:
-        raise SysError(errno.EINVAL)
-    if flags & CLONE_SIGHAND and flags & CLONE_CLEAR_SIGHAND:
-        raise SysError(errno.EINVAL)
-    if flags & CLONE_FS and flags & (CLONE_NEWNS | CLONE_NEWUSER):
-        raise SysError(errno.EINVAL)
-    if flags & CLONE_THREAD and flags & (CLONE_NEWPID | CLONE_NEWUSER):
-        raise SysError(errno.EINVAL)
-    if flags & NEW_NAMESPACES:
-        # As a kernel without namespaces for a caller without CAP_SYS_ADMIN.
-        raise SysError(errno.EPERM if not task.cred.capable(CAP_SYS_ADMIN) else errno.EINVAL)
-    if flags & (CLONE_PIDFD | CLONE_INTO_CGROUP):
-        raise SysError(errno.EINVAL)
-    if not 0 <= args.exit_signal <= NSIG:
+    if flags & (CLONE_THREAD | CLONE_VM) and flags & CLONE_NEWTIME:
         raise SysError(errno.EINVAL)
     if flags & CLONE_SETTLS and args.tls >= USER_END:
         raise SysError(errno.EPERM)
-    if flags & CLONE_PARENT and task.group.parent is task.kernel.init:
-        raise SysError(errno.EINVAL)
+
+
+def _namespaces(task: Task, flags: int) -> tuple[Credentials, NsProxy]:
+    """(credentials, namespaces) of the child; SysError(EPERM, ENOSPC, EINVAL)."""
+    cred, proxy = task.cred, task.nsproxy
+    if flags & CLONE_NEWUSER:
+        cred = create_user_ns(task.kernel, cred, task.fs.chrooted)
+    if flags & NEW_NAMESPACES & ~CLONE_NEWUSER:
+        if not cred.own_capable(CAP_SYS_ADMIN):
+            raise SysError(errno.EPERM)
+        if flags & CLONE_NEWIPC and flags & CLONE_SYSVSEM:
+            raise SysError(errno.EINVAL)
+        proxy = unshare_proxy(task.kernel, proxy, task.pid.ns, cred, flags)
+    if proxy.time_for_children is not proxy.time and not flags & CLONE_VM:
+        proxy = proxy.copy()
+        proxy.time = proxy.time_for_children
+    return cred, proxy
+
+
+def _child_pid(task: Task, args: CloneArgs, cred: Credentials, proxy: NsProxy) -> Pid:
+    ns = proxy.pid_for_children
+    wanted = args.set_tid
+    if wanted:
+        if len(wanted) > ns.level + 1:
+            raise SysError(errno.EINVAL)
+        space: PidNamespace | None = ns
+        for _ in wanted:
+            assert space is not None and space.user_ns is not None
+            if not any(
+                cred.ns_capable(space.user_ns, cap) for cap in (CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN)
+            ):
+                raise SysError(errno.EPERM)
+            space = space.parent
+    return new_pid(ns, wanted)
+
+
+def _give_pidfd(task: Task, pid: Pid, args: CloneArgs) -> int | None:
+    """A descriptor for the child, told to the caller; SysError(EMFILE, EFAULT)."""
+    if not args.flags & CLONE_PIDFD:
+        return None
+    flags = O_EXCL if args.flags & CLONE_THREAD else 0
+    fd = task.install(PidFile(pid, flags), cloexec=True)
+    try:
+        task.mm.write_u32(args.pidfd, fd)
+    except SysError:
+        task.files.close(fd)
+        raise
+    return fd
 
 
 async def clone(task: Task, args: CloneArgs) -> int:
-    """Make a task like `task`; its id.  SysError(EAGAIN, EINVAL, ENOMEM, EPERM)."""
+    """Make a task like `task`; its id.  SysError(EAGAIN, EINVAL, ENOMEM, ENOSPC, EPERM…)."""
     _check(task, args)
     kernel = task.kernel
     kernel.check_process_limit(task)
     flags = args.flags
     if not flags & CLONE_FILES:
         task.files.check_copy()
-    tid = kernel.new_pid()
-    if flags & CLONE_VM:
-        thread = task.mm.space.new_thread(task.thread)
-        mm = task.mm.get()
-    else:
-        mm, thread = task.mm.fork(task.thread)
+    cred, proxy = _namespaces(task, flags)
+    fs = task.fs if flags & CLONE_FS else task.fs.copy()
+    if flags & CLONE_NEWNS:
+        unshare_mounts(kernel, fs, cred)
+    pid = _child_pid(task, args, cred, proxy)
+    files = task.files if flags & CLONE_FILES else task.files.copy()
+    pidfd = None
+    try:
+        pidfd = _give_pidfd(task, pid, args)
+        if flags & CLONE_VM:
+            thread = task.mm.space.new_thread(task.thread)
+            mm = task.mm.get()
+        else:
+            mm, thread = task.mm.fork(task.thread)
+    except BaseException:
+        if pidfd is not None:
+            task.files.close(pidfd)
+        if files is not task.files:
+            files.close_all()
+        raise
+    files.users += flags & CLONE_FILES != 0
+    fs.users += flags & CLONE_FS != 0
+    tid = pid.numbers[0]
     if flags & CLONE_THREAD:
         group = task.group
         group.sighand.keep()
     else:
-        group = _new_group(task, tid, args)
-    child = Task(kernel, tid, group, task.cred)
+        group = _new_group(task, pid, args)
+    child = Task(kernel, tid, group, cred, pid)
+    child.nsproxy = proxy
     if not flags & CLONE_THREAD:
         group.leader = child
     if mm is not task.mm:
         mm.act_for(group)
-    child.mm = mm
-    child.ipc = task.ipc.get()
+    child.mm, child.files, child.fs = mm, files, fs
+    child.ipc = proxy.ipc if flags & CLONE_NEWIPC else proxy.ipc.get()
     if flags & CLONE_SYSVSEM:
         child.sysvsem = undo_list(task)
         child.sysvsem.users += 1
     if not flags & CLONE_VM and task.ipc.shm.by_index:
         task.ipc.shm.forked(task)
-    if flags & CLONE_FILES:
-        child.files = task.files
-        child.files.users += 1
-    else:
-        child.files = task.files.copy()
-    if flags & CLONE_FS:
-        child.fs = task.fs
-        child.fs.users += 1
-    else:
-        child.fs = task.fs.copy()
     child.set_seccomp(task.seccomp)
     child.bind(thread)
     child.name = task.name
@@ -147,10 +219,11 @@ async def clone(task: Task, args: CloneArgs) -> int:
             trace.adopt(child)
     if not flags & CLONE_SIGHAND:
         child.publish_actions()
+    number = pid.nr(task.pid.ns)
     if flags & CLONE_PARENT_SETTID:
-        _try_write_u32(task, args.parent_tid, tid)
+        _try_write_u32(task, args.parent_tid, number)
     if flags & CLONE_CHILD_SETTID:
-        _try_write_u32(child, args.child_tid, tid)
+        _try_write_u32(child, args.child_tid, pid.vnr)
     if flags & CLONE_CHILD_CLEARTID:
         child.clear_child_tid = args.child_tid
     regs = child.regs
@@ -164,13 +237,13 @@ async def clone(task: Task, args: CloneArgs) -> int:
     queue = child.vfork_queue = WaitQueue() if flags & CLONE_VFORK else None
     child.return_to_user()
     if event and trace is not None:
-        await trace.event(event, tid)
+        await trace.event(event, number)
     if queue is not None:
         while child.vfork_queue is queue:
             await block((queue, 1), interruptible=False)
         if task.trace is not None:
-            await task.trace.event(PTRACE_EVENT_VFORK_DONE, tid)
-    return tid
+            await task.trace.event(PTRACE_EVENT_VFORK_DONE, number)
+    return number
 
 
 def _try_write_u32(task: Task, addr: int, value: int) -> None:
@@ -181,7 +254,7 @@ def _try_write_u32(task: Task, addr: int, value: int) -> None:
         pass
 
 
-def _new_group(task: Task, tid: int, args: CloneArgs) -> ThreadGroup:
+def _new_group(task: Task, pid: Pid, args: CloneArgs) -> ThreadGroup:
     kernel = task.kernel
     old = task.group
     if args.flags & CLONE_SIGHAND:
@@ -193,17 +266,21 @@ def _new_group(task: Task, tid: int, args: CloneArgs) -> ThreadGroup:
         sighand.reset_handlers()
     else:
         sighand = old.sighand.copy()
-    parent = old.parent if args.flags & CLONE_PARENT else old
+    sibling = args.flags & CLONE_PARENT
+    parent = old.parent if sibling else old
     assert parent is not None
-    group = ThreadGroup(kernel, tid, parent, sighand)
-    group.creator = old.creator if args.flags & CLONE_PARENT else task
-    group.exit_signal = old.exit_signal if args.flags & CLONE_PARENT else args.exit_signal
+    group = ThreadGroup(kernel, pid.numbers[0], parent, sighand, pid)
+    group.creator = old.creator if sibling else task
+    group.exit_signal = old.exit_signal if sibling else args.exit_signal
     group.limits, group.packed = dict(old.limits), old.packed
     group.exe = old.exe
     group.dumpable = old.dumpable
     group.oom_score_adj = old.oom_score_adj
+    ns = pid.ns
+    if ns.init is None:
+        ns.init = group
+        group.unkillable = True
     group.enter(old.pgrp)
     parent.children.add(group)
-    kernel.groups[tid] = group
     watch_cpu_limit(group)
     return group

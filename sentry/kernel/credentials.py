@@ -13,16 +13,20 @@ from sentry._engine import ffi
 from sentry.abi.capability import CAP_ALL, CAP_FS_SET, CAP_SETUID, CAP_SYS_PTRACE
 from sentry.abi.prctl import SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP, SECBIT_NOROOT
 from sentry.abi.stat import S_ISGID, S_ISUID, S_IXGRP
+from sentry.kernel.userns import INITIAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from sentry.kernel.userns import UserNamespace
 
 
 class Credentials:
     __slots__ = (
         "_c", "_c_groups", "_plain", "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid",
         "gid", "groups", "inheritable", "no_new_privs", "permitted", "securebits", "sgid", "suid", "uid",
+        "user_ns",
     )  # fmt: skip
 
     def __init__(self, uid: int, gid: int, groups: tuple[int, ...] = ()) -> None:
@@ -36,6 +40,8 @@ class Credentials:
         self.bounding = CAP_ALL
         self.securebits = 0
         self.no_new_privs = False
+        #: In which the capabilities count.  The ids are the initial namespace's all the same.
+        self.user_ns: UserNamespace = INITIAL
         self._c: Any = None
         self._c_groups: Any = None
         #: What they become by executing a program without privileges of its own (exec_credentials).
@@ -43,7 +49,10 @@ class Credentials:
 
     @property
     def c(self) -> Any:
-        """struct vcred (csrc/abi/dcache.h), made when a task gets these credentials: nothing changes then."""
+        """struct vcred (csrc/abi/dcache.h), made when a task gets these credentials: nothing changes then.
+        None within a user namespace, which the engine knows nothing of: Python does such a task's paths."""
+        if self.user_ns is not INITIAL:
+            return None
         c = self._c
         if c is None:
             c = self._c = ffi.new("struct vcred *")
@@ -65,8 +74,47 @@ class Credentials:
         return all(getattr(self, name) == getattr(other, name) for name in _SAID)
 
     def capable(self, cap: int) -> bool:
-        """Whether the effective set has capability number `cap`."""
+        """Whether the effective set has capability number `cap`, and it counts for the whole system."""
+        return bool(self.effective >> cap & 1) and self.user_ns is INITIAL
+
+    def ns_capable(self, ns: UserNamespace, cap: int) -> bool:
+        """Whether `cap` is there for what belongs to `ns` (cap_capable())."""
+        mine = self.user_ns
+        space: UserNamespace | None = ns
+        while space is not None:
+            if space is mine:
+                return bool(self.effective >> cap & 1)
+            if space.level <= mine.level:
+                return False
+            if space.parent is mine and space.owner == self.euid:
+                return True
+            space = space.parent
+        return False
+
+    def own_capable(self, cap: int) -> bool:
+        """Whether `cap` is there for what belongs to the own user namespace."""
         return bool(self.effective >> cap & 1)
+
+    def capable_over(self, uid: int, gid: int, cap: int) -> bool:
+        """Whether `cap` is there for a file of this owner and group (capable_wrt_inode_uidgid())."""
+        if not self.effective >> cap & 1:
+            return False
+        return self.user_ns is INITIAL or self.user_ns.maps(uid, gid)
+
+    def shown_ids(self) -> tuple[int, int, int, int]:
+        """(uid, euid, gid, egid) as the task itself sees them."""
+        ns = self.user_ns
+        if ns is INITIAL:
+            return self.uid, self.euid, self.gid, self.egid
+        return ns.uid(self.uid), ns.uid(self.euid), ns.gid(self.gid), ns.gid(self.egid)
+
+    def enter_user_ns(self, ns: UserNamespace) -> Credentials:
+        """What they become in `ns`, made or entered (set_cred_user_ns())."""
+        new = self.copy()
+        new.user_ns = ns
+        new.effective = new.permitted = new.bounding = CAP_ALL
+        new.inheritable = new.ambient = new.securebits = 0
+        return new
 
     def in_group(self, gid: int) -> bool:
         """Whether `gid` is the file-system group or a supplementary one."""
@@ -79,7 +127,7 @@ class Credentials:
         `dumpable` is the other process's; `real` selects PTRACE_MODE_REALCREDS instead of FSCREDS.
         A process may always look into itself: that the caller has tested.
         """
-        if self.capable(CAP_SYS_PTRACE):
+        if self.ns_capable(target.user_ns, CAP_SYS_PTRACE):
             return True
         uid, gid = (self.uid, self.gid) if real else (self.fsuid, self.fsgid)
         if not uid == target.euid == target.suid == target.uid:
@@ -87,7 +135,7 @@ class Credentials:
         if not gid == target.egid == target.sgid == target.gid:
             return False
         mine = self.permitted if real else self.effective
-        return dumpable == 1 and not target.permitted & ~mine
+        return dumpable == 1 and self.user_ns is target.user_ns and not target.permitted & ~mine
 
 
 _SAID = tuple(name for name in Credentials.__slots__ if not name.startswith("_"))

@@ -241,11 +241,12 @@ async def _leave_other_threads(task: Task) -> None:
             tracer = group.leader.trace.tracer
             group.leader.trace.unlink()
             tracer.group.child_queue.wake()
-        tasks = task.kernel.tasks
-        tasks.pop(task.tid, None)
-        task.tid = group.tgid
+        kernel = task.kernel
+        kernel.forget_task(task)
+        task.tid, task.pid = group.tgid, group.pid
+        task.pid.task = task
         task.publish_ids()
-        tasks[task.tid] = task
+        kernel.register(task)
         group.leader = task
 
 

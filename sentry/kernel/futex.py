@@ -145,7 +145,7 @@ class Futexes:
             return
         mm = task.mm
         value = mm.read_u32(addr)
-        while value & FUTEX_TID_MASK == task.tid:
+        while value & FUTEX_TID_MASK == task.pid.vnr:
             seen = mm.space.cmpxchg32(addr, value, value & FUTEX_WAITERS | FUTEX_OWNER_DIED)
             if seen == value:
                 if value & FUTEX_WAITERS:

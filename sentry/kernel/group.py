@@ -10,6 +10,7 @@ from time import monotonic_ns
 
 from sentry.abi.resource import RLIM_NLIMITS
 from sentry.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCONT, SIGHUP
+from sentry.kernel.pids import Pid
 from sentry.kernel.signals import SigHand, SigPending
 from sentry.kernel.wait import WaitQueue
 
@@ -33,10 +34,11 @@ def cause_of_death(status: int) -> tuple[int, int]:
 class Session:
     """A session: process groups that share a controlling terminal (credentials(7))."""
 
-    __slots__ = ("leader", "sid", "tty")
+    __slots__ = ("leader", "pid", "sid", "tty")
 
-    def __init__(self, sid: int, leader: ThreadGroup | None) -> None:
+    def __init__(self, sid: int, leader: ThreadGroup | None, pid: Pid | None = None) -> None:
         self.sid = sid
+        self.pid = pid or Pid((sid,))
         self.leader = leader
         self.tty: Any = None
 
@@ -44,10 +46,11 @@ class Session:
 class ProcessGroup:
     """A job; it exists as long as it has members."""
 
-    __slots__ = ("members", "pgid", "session")
+    __slots__ = ("members", "pgid", "pid", "session")
 
-    def __init__(self, pgid: int, session: Session) -> None:
+    def __init__(self, pgid: int, session: Session, pid: Pid | None = None) -> None:
         self.pgid = pgid
+        self.pid = pid or Pid((pgid,))
         self.session = session
         self.members: set[ThreadGroup] = set()
 
@@ -92,6 +95,7 @@ class ThreadGroup:
         "parent",
         "pending",
         "pgrp",
+        "pid",
         "posix_timers",
         "sighand",
         "signal_queue",
@@ -104,14 +108,20 @@ class ThreadGroup:
         "tasks",
         "tgid",
         "undead",
+        "unkillable",
         "zombie",
     )  # fmt: skip
 
-    def __init__(self, kernel: Kernel, tgid: int, parent: ThreadGroup | None, sighand: SigHand) -> None:
+    def __init__(
+        self, kernel: Kernel, tgid: int, parent: ThreadGroup | None, sighand: SigHand, pid: Pid | None = None
+    ) -> None:
         self.kernel = kernel
+        #: In the outermost namespace; for user space it is `pid`.
         self.tgid = tgid
+        self.pid = pid or Pid((tgid,), (kernel.pid_ns,))
+        self.pid.group = self
         self.leader: Task
-        #: The parent's task that made this (the real_parent of Linux's task_struct).
+        #: The parent's task that made this, or took it over (the real_parent of Linux's task_struct).
         self.creator: Task | None = None
         #: Traced tasks that have exited, and nobody has waited for: until then the process is no zombie.
         self.undead = 0
@@ -145,6 +155,8 @@ class ThreadGroup:
         self.stop_reported = True
         self.continued = False
         self.subreaper = False
+        #: The init of a process id namespace: what it has no handler for is ignored.
+        self.unkillable = False
         #: The task that is in execve and waits for the others to go.
         self.exec_task: Task | None = None
         self.did_exec = False
@@ -207,7 +219,7 @@ class ThreadGroup:
         if old is not None:
             old.members.discard(self)
             if not old.members:
-                self.kernel.processes_by_pgid.pop(old.pgid, None)
+                self.kernel.forget_pgrp(old)
                 tty = old.session.tty
                 if tty is not None and tty.foreground is old:
                     tty.foreground = None

@@ -13,10 +13,12 @@ from time import monotonic_ns, time_ns
 from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.signal import (
+    SI_USER,
     SIG_IGN,
     SIGCHLD,
     SIGCONT,
     SIGHUP,
+    SIGKILL,
     SIGSYS,
     SigInfo,
 )
@@ -28,10 +30,13 @@ from sentry.kernel.futex import Futexes
 from sentry.kernel.group import ProcessGroup, Session, ThreadGroup, cause_of_death
 from sentry.kernel.ipc.namespace import IpcNamespace
 from sentry.kernel.ipc.sem import leave_undo_list
+from sentry.kernel.namespaces import first_proxy
+from sentry.kernel.pids import PidNamespace
 from sentry.kernel.rlimits import default_limits
 from sentry.kernel.signals import SigHand, Signals
 from sentry.kernel.task import Task
 from sentry.kernel.templates import Templates
+from sentry.kernel.userns import FIRST_INO
 from sentry.kernel.wait import Scheduler
 from sentry.net.namespace import NetNamespace
 
@@ -42,21 +47,6 @@ if TYPE_CHECKING:
 
     from sentry.mm.manager import MemoryManager
     from sentry.platform.base import Platform
-
-PID_MAX = 4194304
-FIRST_RECYCLED_PID = 300
-
-
-class Uts:
-    """What uname(2) tells (struct uts_namespace)."""
-
-    __slots__ = ("domainname", "nodename", "release", "version")
-
-    def __init__(self, nodename: bytes, release: bytes) -> None:
-        self.nodename = nodename
-        self.domainname = b"(none)"
-        self.release = release
-        self.version = b"#1 SMP PREEMPT_DYNAMIC Sentry"
 
 
 class Kernel:
@@ -80,12 +70,17 @@ class Kernel:
         self.ipc = IpcNamespace()
         self.net = NetNamespace()
         self.templates = Templates(self)
-        self.tasks: dict[int, Task] = {}
-        self.groups: dict[int, ThreadGroup] = {}
-        self.processes_by_pgid: dict[int, ProcessGroup] = {}
+        #: The outermost process id namespace, and everybody by the numbers there.
+        self.pid_ns = PidNamespace(None)
+        self.tasks: dict[int, Task] = self.pid_ns.tasks
+        self.groups: dict[int, ThreadGroup] = self.pid_ns.groups
+        self.processes_by_pgid: dict[int, ProcessGroup] = self.pid_ns.pgrps
         self.boot_ns = monotonic_ns()
         self.boot_realtime_ns = time_ns()
-        self.uts = Uts(os.fsencode(config.hostname), os.fsencode(config.kernel_release))
+        #: The namespaces of the first task.
+        nodename, release = os.fsencode(config.hostname), os.fsencode(config.kernel_release)
+        self.nsproxy = first_proxy(nodename, release, self.ipc, self.net, self.pid_ns)
+        self.uts = self.nsproxy.uts
         self.strace: Any = None
         #: Set by sentry.runtime.guest when the file systems are there.
         self.mounts: Any = None
@@ -95,7 +90,7 @@ class Kernel:
         self.main: ThreadGroup | None = None
         self.status: int | None = None
         self.forks = 0
-        self._last_pid = 0
+        self._last_ns_ino = FIRST_INO
         self._missing: set[int] = set()
         self._complaints: set[str] = set()
         self.init = self._make_init()
@@ -151,15 +146,13 @@ class Kernel:
     # Process ids, tasks and groups
 
     def new_pid(self) -> int:
-        pid = self._last_pid
-        for _ in range(PID_MAX):
-            pid += 1
-            if pid >= PID_MAX:
-                pid = FIRST_RECYCLED_PID
-            if pid not in self.tasks and pid not in self.groups and pid not in self.processes_by_pgid:
-                self._last_pid = pid
-                return pid
-        raise SysError(errno.EAGAIN)
+        """An unused number of the outermost namespace."""
+        return self.pid_ns.new_number()
+
+    def new_ns_ino(self) -> int:
+        """The identity of a new namespace."""
+        self._last_ns_ino += 1
+        return self._last_ns_ino
 
     def _make_init(self) -> ThreadGroup:
         """Process 1: the Sentry's own reaper of orphans.  It runs no guest code."""
@@ -170,11 +163,12 @@ class Kernel:
         task.name = b"init"
         group.leader = task
         group.tasks.append(task)
-        session = Session(group.tgid, group)
-        group.enter(ProcessGroup(group.tgid, session))
+        session = Session(group.tgid, group, group.pid)
+        group.enter(ProcessGroup(group.tgid, session, group.pid))
         self.processes_by_pgid[group.tgid] = group.pgrp
         self.tasks[task.tid] = task
         self.groups[group.tgid] = group
+        self.pid_ns.init = group
         return group
 
     def check_process_limit(self, task: Task) -> None:
@@ -194,9 +188,34 @@ class Kernel:
                 raise SysError(errno.EAGAIN)
 
     def add_task(self, task: Task) -> None:
-        self.tasks[task.tid] = task
-        task.group.tasks.append(task)
+        """`task` exists from now on, and so does its group, if it is the first of it."""
+        self.register(task)
+        group = task.group
+        if not group.tasks:
+            for ns, number in zip(group.pid.spaces, group.pid.numbers, strict=True):
+                ns.groups[number] = group
+        group.tasks.append(task)
         self.forks += 1
+
+    def register(self, task: Task) -> None:
+        for ns, number in zip(task.pid.spaces, task.pid.numbers, strict=True):
+            ns.tasks[number] = task
+
+    def forget_task(self, task: Task) -> None:
+        """Nobody finds `task` by its id any more."""
+        pid = task.pid
+        for ns, number in zip(pid.spaces, pid.numbers, strict=True):
+            ns.tasks.pop(number, None)
+        pid.task = None
+        pid.notify()
+
+    def add_pgrp(self, pgrp: ProcessGroup) -> None:
+        for ns, number in zip(pgrp.pid.spaces or (self.pid_ns,), pgrp.pid.numbers, strict=True):
+            ns.pgrps[number] = pgrp
+
+    def forget_pgrp(self, pgrp: ProcessGroup) -> None:
+        for ns, number in zip(pgrp.pid.spaces or (self.pid_ns,), pgrp.pid.numbers, strict=True):
+            ns.pgrps.pop(number, None)
 
     def signal_pgrp(self, pgrp: ProcessGroup, signo: int, info: SigInfo | None = None) -> None:
         self.signals.send_pgrp(pgrp, signo, info)
@@ -263,20 +282,34 @@ class Kernel:
         group.dead_utime += task.utime_ns
         group.dead_stime += task.stime_ns
         group.tasks.remove(task)
-        for child in list(group.children):
-            if child.leader.pdeath_signal and not group.tasks:
-                child.send_signal(child.leader.pdeath_signal)
+        self._leave_children(task)
         if task is not group.leader:
             if trace is None:
-                self.tasks.pop(task.tid, None)
+                self.forget_task(task)
             else:
                 group.undead += 1
                 ptrace.exited(task, group.exit_status if group.dying else status)
+        else:
+            task.pid.notify()
         group.task_queue.wake()
         if not group.tasks:
             if not group.dying:
                 group.exit_status = status
             self._end_group(group)
+
+    def _leave_children(self, task: Task) -> None:
+        """The children that `task` made belong to another thread now, and may want to hear of it (prctl(2),
+        PR_SET_PDEATHSIG)."""
+        group = task.group
+        heir = group.tasks[0] if group.tasks else None
+        for child in list(group.children):
+            if child.creator is not task:
+                continue
+            child.creator = heir
+            for member in child.tasks:
+                if member.pdeath_signal:
+                    info = SigInfo(member.pdeath_signal, SI_USER, group.pid.nr(child.pid.ns), task.cred.uid)
+                    child.send_signal(member.pdeath_signal, info)
 
     def _release_memory(self, task: Task) -> None:
         mm = task.mm
@@ -302,9 +335,25 @@ class Kernel:
             queue.wake()
 
     def _end_group(self, group: ThreadGroup) -> None:
-        """The last task has gone: hand the children over, and become a zombie."""
+        """The last task has gone: become a zombie, the init of a namespace as soon as all others are gone."""
         group.dying = True
+        ns = group.pid.ns
+        if ns.init is group and not ns.dead:
+            ns.dead = True
+            for other in list(ns.groups.values()):
+                if other.zombie and other.parent is group:
+                    self.reap(other)
+                elif other is not group:
+                    self.kill_group(other, SIGKILL)
+            if len(ns.groups) > 1:
+                ns.on_empty = group
+                return
+        self._become_zombie(group)
+
+    def _become_zombie(self, group: ThreadGroup) -> None:
+        """Hand the children over, and tell the parent."""
         group.zombie = True
+        group.pid.status = group.exit_status
         for timer in [group.itimer_real, *group.itimers.values(), *group.posix_timers.values()]:
             if timer is not None:
                 timer.cancel()
@@ -317,6 +366,8 @@ class Kernel:
         for child in orphans:
             group.children.discard(child)
             child.parent = reaper
+            child.creator = reaper.tasks[0] if reaper.tasks else None
+            child.exit_signal = SIGCHLD
             reaper.children.add(child)
             for task in child.tasks:
                 task.publish_ids()
@@ -325,16 +376,19 @@ class Kernel:
         group.hang_up_orphans(orphans)
         if group is self.main:
             self.status = group.exit_status
+        group.pid.notify()
         if not group.undead:
             ptrace.announce(group)
 
     def _reaper(self, group: ThreadGroup) -> ThreadGroup:
+        """Who adopts the children of `group`: the next subreaper of its namespace, or the init there."""
+        ns = group.pid.ns
         parent = group.parent
-        while parent is not None:
-            if parent.subreaper and not parent.dying:
+        while parent is not None and parent.pid.ns.level == ns.level:
+            if parent.subreaper and parent.tasks:
                 return parent
             parent = parent.parent
-        return self.init
+        return self.init if ns.init is None or ns.init is group else ns.init
 
     def _disassociate(self, session: Session) -> None:
         tty, session.tty = session.tty, None
@@ -350,16 +404,19 @@ class Kernel:
         parent = group.parent
         assert parent is not None
         handler = parent.sighand.get(SIGCHLD)[0]
-        unwanted = parent is self.init or parent.sighand.ignores_children()
-        if group.exit_signal and parent is not self.init and not (unwanted and handler == SIG_IGN):
+        # The Sentry's own init, or that of a namespace which waits for its last process to go.
+        reaper = parent is self.init or parent.pid.ns.on_empty is parent
+        unwanted = reaper or (group.exit_signal == SIGCHLD and parent.sighand.ignores_children())
+        if group.exit_signal and not reaper and not (unwanted and handler == SIG_IGN):
             code, value = cause_of_death(group.exit_status)
             utime, stime = group.cpu_times()
             info = SigInfo(
-                group.exit_signal, code, group.tgid, group.leader.cred.uid, status=value, child=True,
+                group.exit_signal, code, group.pid.nr(parent.pid.ns),
+                parent.leader.cred.user_ns.uid(group.leader.cred.uid), status=value, child=True,
                 utime=utime // 10_000_000, stime=stime // 10_000_000,
             )  # fmt: skip
             parent.send_signal(group.exit_signal, info)
-        if unwanted and (group.exit_signal == SIGCHLD or parent is self.init):
+        if unwanted:
             self.reap(group)
         parent.child_queue.wake()
 
@@ -372,8 +429,16 @@ class Kernel:
             parent.child_utime += utime + group.child_utime
             parent.child_stime += stime + group.child_stime
         group.leave_pgrp()
-        self.tasks.pop(group.tgid, None)
-        self.groups.pop(group.tgid, None)
+        pid = group.pid
+        for ns, number in zip(pid.spaces, pid.numbers, strict=True):
+            ns.groups.pop(number, None)
+        pid.group = None
+        self.forget_task(group.leader)
+        for ns in pid.spaces[1:]:
+            waiting = ns.on_empty
+            if waiting is not None and len(ns.groups) == 1:
+                ns.on_empty = None
+                self._become_zombie(waiting)
 
     # The loop
 

@@ -125,7 +125,7 @@ class Tracee:
         self._tell_tracer(why, task.group.stop_signal if why == CLD_STOPPED else code & 0x7F)
 
     def _event_info(self, code: int, signo: int = SIGTRAP) -> SigInfo:
-        return SigInfo(signo, code, self.task.tid, self.task.cred.uid)
+        return SigInfo(signo, code, self.task.pid.vnr, self.task.cred.shown_ids()[0])
 
     def _tell_tracer(self, code: int, status: int) -> None:
         """do_notify_parent_cldstop."""
@@ -133,7 +133,7 @@ class Tracee:
         handler, flags, _, _ = group.sighand.get(SIGCHLD)
         if handler != SIG_IGN and not flags & SA_NOCLDSTOP:
             info = SigInfo(
-                SIGCHLD, code, task.tid, task.cred.uid, status=status, child=True,
+                SIGCHLD, code, task.pid.nr(self.tracer.pid.ns), task.cred.uid, status=status, child=True,
                 utime=task.utime_ns // 10_000_000, stime=task.stime_ns // 10_000_000,
             )  # fmt: skip
             group.send_signal(SIGCHLD, info)
@@ -421,7 +421,7 @@ def _as_changed(tracer: Task, signo: int, info: SigInfo | None) -> SigInfo:
     """The signal that the tracer lets through (ptrace_signal)."""
     if info is not None and info.signo == signo:
         return info
-    return SigInfo(signo, SI_USER, tracer.group.tgid, tracer.cred.uid)
+    return SigInfo(signo, SI_USER, tracer.group.pid.vnr, tracer.cred.uid)
 
 
 # The beginning and the end
@@ -509,7 +509,7 @@ def bury(task: Task, tracer: Task, waited: bool) -> None:
     task.trace.unlink()
     kernel, group = task.kernel, task.group
     if task is not group.leader:
-        kernel.tasks.pop(task.tid, None)
+        kernel.forget_task(task)
         group.undead -= 1
         if not group.undead and group.zombie:
             announce(group)
@@ -536,7 +536,7 @@ def exited(task: Task, status: int) -> None:
     code, value = cause_of_death(status)
     group = trace.tracer.group
     info = SigInfo(
-        SIGCHLD, code, task.tid, task.cred.uid, status=value, child=True,
+        SIGCHLD, code, task.pid.nr(trace.tracer.pid.ns), task.cred.uid, status=value, child=True,
         utime=task.utime_ns // 10_000_000, stime=task.stime_ns // 10_000_000,
     )  # fmt: skip
     group.send_signal(SIGCHLD, info)

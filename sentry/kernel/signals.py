@@ -154,9 +154,17 @@ class Signals:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
 
-    def _accept(self, group: ThreadGroup, task: Task | None, info: SigInfo) -> bool:
-        """Whether the signal is to be queued: for `task`, or for any of the group when None."""
+    def _accept(self, group: ThreadGroup, task: Task | None, info: SigInfo, force: bool) -> bool:
+        """Whether the signal is to be queued: for `task`, or for any of the group when None.
+
+        `force`: it comes from outside the namespace, whose init then obeys SIGKILL and SIGSTOP."""
         self._prepare(group, info.signo)
+        if group.unkillable and not (force and bit(info.signo) & UNBLOCKABLE):
+            blocked = any(
+                member.blocked & bit(info.signo) for member in (group.tasks if task is None else [task])
+            )
+            if group.sighand.get(info.signo)[0] == SIG_DFL and not blocked:
+                return False
         if info.signo == SIGKILL:
             group.kernel.kill_group(group, SIGKILL)
             return False
@@ -164,12 +172,14 @@ class Signals:
             return False
         return not self._overflows(group, group.pending if task is None else task.pending, info)
 
-    def send_group(self, group: ThreadGroup, signo: int, info: SigInfo | None = None) -> None:
+    def send_group(
+        self, group: ThreadGroup, signo: int, info: SigInfo | None = None, force: bool = False
+    ) -> None:
         """kill(2) without its permission check."""
         if group.zombie or group.tgid == 1:
             return
         info = info or SigInfo(signo, 0x80)
-        if not self._accept(group, None, info):
+        if not self._accept(group, None, info, force):
             return
         group.pending.add(info)
         for task in group.tasks:
@@ -179,13 +189,13 @@ class Signals:
             target.notify_signal()
         group.signal_queue.wake()
 
-    def send_task(self, task: Task, signo: int, info: SigInfo | None = None) -> None:
+    def send_task(self, task: Task, signo: int, info: SigInfo | None = None, force: bool = False) -> None:
         """tgkill(2) without its permission check."""
         group = task.group
         if group.zombie or task.exited or group.tgid == 1:
             return
         info = info or SigInfo(signo, 0x80)
-        if not self._accept(group, task, info):
+        if not self._accept(group, task, info, force):
             return
         task.pending.add(info)
         task.publish_pending()
@@ -201,6 +211,8 @@ class Signals:
         if handler == SIG_IGN or task.blocked & bit(signo):
             hand.set(signo, DEFAULT)
             task.blocked &= ~bit(signo)
+        if hand.get(signo)[0] == SIG_DFL:
+            task.group.unkillable = False  # not even for an init
         task.pending.add(info)
 
     def send_pgrp(self, pgrp: ProcessGroup, signo: int, info: SigInfo | None = None) -> None:
@@ -287,8 +299,9 @@ class Signals:
             return
         handler, flags, _, _ = parent.sighand.get(SIGCHLD)
         if handler != SIG_IGN and not flags & SA_NOCLDSTOP:
+            uid = parent.leader.cred.user_ns.uid(group.leader.cred.uid)
             parent.send_signal(
-                SIGCHLD, SigInfo(SIGCHLD, code, group.tgid, group.leader.cred.uid, status=status, child=True)
+                SIGCHLD, SigInfo(SIGCHLD, code, group.pid.nr(parent.pid.ns), uid, status=status, child=True)
             )
         parent.child_queue.wake()
 

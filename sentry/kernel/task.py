@@ -30,6 +30,7 @@ from sentry.abi.signal import (
     SIGSEGV,
     SIGSTOP,
     STOP_SIGNALS,
+    UNBLOCKABLE,
     SigInfo,
     bit,
 )
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from sentry.kernel.group import ThreadGroup
     from sentry.kernel.ipc.sem import UndoList
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.pids import Pid
     from sentry.kernel.ptrace import Tracee
 
 NO_RESULT = object()
@@ -95,8 +97,10 @@ class Task(Bound):
         "vfork_queue",
     )  # fmt: skip
 
-    def __init__(self, kernel: Kernel, tid: int, group: ThreadGroup, cred: Credentials) -> None:
-        super().__init__(kernel, tid, group, cred)
+    def __init__(
+        self, kernel: Kernel, tid: int, group: ThreadGroup, cred: Credentials, pid: Pid | None = None
+    ) -> None:
+        super().__init__(kernel, tid, group, cred, pid)
         self.name = b""
         #: What sigtimedwait waits for: such signals are queued even if ignored.
         self.awaited = 0
@@ -406,7 +410,7 @@ class Task(Bound):
     def _default(self, info: SigInfo) -> bool:
         signo = info.signo
         mask = bit(signo)
-        if mask & IGNORED_BY_DEFAULT:
+        if mask & IGNORED_BY_DEFAULT or (self.group.unkillable and not mask & UNBLOCKABLE):
             return True
         if mask & STOP_SIGNALS:
             if signo == SIGSTOP or not self.group.pgrp.orphaned():

@@ -138,11 +138,11 @@ def find_clock(task: Task, clock_id: int) -> Clock:
     pid = ~(clock_id >> 3)
     owner: Task | ThreadGroup | None
     if clock_id & CPUCLOCK_PERTHREAD:
-        owner = task if pid == 0 else task.kernel.tasks.get(pid)
+        owner = task if pid == 0 else task.find_task(pid)
         if owner is not None and owner.group is not task.group:
             owner = None
     else:
-        owner = task.group if pid in (0, task.tid) else task.kernel.groups.get(pid)
+        owner = task.group if pid in (0, task.tid) else task.find_group(pid)
     if owner is None:
         raise SysError(errno.EINVAL)
     return Clock(clock_id, owner, kind)

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from sentry.net.unix.names import Names
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class NetNamespace:
-    __slots__ = ("unix",)
+    """Also a sentry.kernel.userns.Namespace to those who look."""
+
+    __slots__ = ("charge", "ino", "unix", "user_ns")
+    kind = b"net"
 
     def __init__(self) -> None:
+        self.ino = 0
+        self.user_ns: Any = None
+        self.charge: Any = None
         self.unix = Names()

@@ -143,11 +143,10 @@ class Guest:
         if group.limit(RLIMIT_FSIZE) != RLIM_INFINITY:
             task.files.limit_sizes()
         task.files.set_limit(group.limit(RLIMIT_NOFILE))
-        pgrp = ProcessGroup(tid, Session(tid, group))
-        kernel.processes_by_pgid[tid] = pgrp
+        pgrp = ProcessGroup(tid, Session(tid, group, group.pid), group.pid)
+        kernel.add_pgrp(pgrp)
         group.enter(pgrp)
         kernel.init.children.add(group)
-        kernel.groups[tid] = group
         kernel.add_task(task)
         kernel.main = group
         return task

@@ -16,11 +16,13 @@ from sentry.fs.dev.table import DeviceTable
 from sentry.fs.devpts.bridge import HostTerminal
 from sentry.fs.hostfile import HostFile, host_kind
 from sentry.fs.pipe import open_fifo
+from sentry.fs.proc.base import current_task
 from sentry.fs.proc.filesystem import ProcFilesystem
 from sentry.fs.registry import MOUNTABLE, TMPFS_DEFAULTS
 from sentry.fs.sys import SysFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.kernel.credentials import Credentials
+from sentry.kernel.userns import INITIAL
 from sentry.runtime.errors import Fatal
 
 TYPE_CHECKING = False
@@ -58,9 +60,13 @@ class Tree:
         namespace = kernel.mounts = await setup.build_root(
             client, ROOT, config.overlay != "none", reopen, limit, ROOT_EXPORT
         )
+        namespace.user_ns = INITIAL
         safe = MNT_NOSUID | MNT_NODEV | MNT_NOEXEC
         setup.mount_at(
-            namespace, await setup.ensure_dir(namespace, ROOT, b"/proc", 0o555), ProcFilesystem(kernel), safe
+            namespace,
+            await setup.ensure_dir(namespace, ROOT, b"/proc", 0o555),
+            ProcFilesystem(kernel, kernel.pid_ns),
+            safe,
         )
         dev = Tmpfs(1 << 20, reopen, 0o755)
         dev.source = b"devtmpfs"
@@ -159,7 +165,8 @@ class Tree:
 
 
 async def _make_proc(kernel: Kernel, source: bytes, data: bytes) -> ProcFilesystem:
-    return ProcFilesystem(kernel)
+    task = current_task()
+    return ProcFilesystem(kernel, kernel.pid_ns if task is None else task.pid.ns)
 
 
 def _host_flags(fd: int) -> int:

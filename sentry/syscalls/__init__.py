@@ -21,8 +21,10 @@ def load() -> None:
         memory,
         misc,
         mounts,
+        namespaces,
         open,
         paths,
+        pidfds,
         poll,
         prctl,
         process,
@@ -34,6 +36,7 @@ def load() -> None:
         sysv_sem,
         sysv_shm,
         timers,
+        waiting,
         xattr,
     )
 

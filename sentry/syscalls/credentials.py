@@ -275,7 +275,7 @@ def capget(task: Task, header: Addr, data: Addr) -> None:
     pid = CAP_HEADER.unpack(task.mm.read(header, CAP_HEADER.size))[1]
     if pid < 0:
         raise SysError(errno.EINVAL)
-    target = task if pid == 0 else task.kernel.tasks.get(pid)
+    target = task if pid == 0 else task.find_task(pid)
     if target is None:
         raise SysError(errno.ESRCH)
     cred = target.cred

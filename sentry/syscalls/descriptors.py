@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.fs.file import File
+    from sentry.fs.owner import FileOwner
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Fd, Int, UInt, ULong
 
@@ -200,13 +201,17 @@ def _set_owner(task: Task, file: File, arg: int) -> int:
 
 
 def _name_owner(task: Task, file: File, kind: int, number: int) -> None:
-    kernel = task.kernel
     if number:
-        known: Any = kernel.processes_by_pgid if kind == F_OWNER_PGRP else kernel.tasks
-        if number not in known:
+        if kind == F_OWNER_PGRP:
+            pgrp = task.find_pgrp(number)
+            number = 0 if pgrp is None else pgrp.pgid
+        else:
+            named = task.find_task(number)
+            number = 0 if named is None else named.tid
+        if not number:
             raise SysError(errno.ESRCH)
     owner = owner_of(file)
-    owner.kernel = kernel
+    owner.kernel = task.kernel
     owner.kind, owner.number = kind, number
 
 
@@ -215,7 +220,16 @@ def _get_owner(task: Task, file: File, arg: int) -> int:
     if owner is None:
         return 0
     # A process group shows as a negative number, which is no error (fcntl(2), BUGS).
-    return -owner.number if owner.kind == F_OWNER_PGRP else owner.number
+    number = _shown_owner(task, owner)
+    return -number if owner.kind == F_OWNER_PGRP else number
+
+
+def _shown_owner(task: Task, owner: FileOwner) -> int:
+    """Its number as `task` sees it; 0 for one that is gone."""
+    kernel = task.kernel
+    known: Any = kernel.processes_by_pgid if owner.kind == F_OWNER_PGRP else kernel.tasks
+    named = known.get(owner.number)
+    return 0 if named is None else named.pid.nr(task.pid.ns)
 
 
 def _set_owner_ex(task: Task, file: File, arg: int) -> int:
@@ -231,7 +245,7 @@ def _set_owner_ex(task: Task, file: File, arg: int) -> int:
 
 def _get_owner_ex(task: Task, file: File, arg: int) -> int:
     owner = file.owner
-    kind, number = (F_OWNER_TID, 0) if owner is None else (owner.kind, owner.number)
+    kind, number = (F_OWNER_TID, 0) if owner is None else (owner.kind, _shown_owner(task, owner))
     task.mm.write_u64(arg, kind | number << 32)
     return 0
 

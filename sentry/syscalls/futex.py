@@ -152,7 +152,7 @@ def set_robust_list(task: Task, head: Addr, size: Size) -> None:
 @syscall(SYS.get_robust_list)
 def get_robust_list(task: Task, pid: Int, head: Addr, size: Addr) -> None:
     """get_robust_list(2)."""
-    target = task if pid == 0 else task.kernel.tasks.get(pid)
+    target = task if pid == 0 else task.find_task(pid)
     if target is None:
         raise SysError(errno.ESRCH)
     if target.cred.uid != task.cred.uid and not task.cred.capable(CAP_SYS_PTRACE):
@@ -165,4 +165,4 @@ def get_robust_list(task: Task, pid: Int, head: Addr, size: Addr) -> None:
 def set_tid_address(task: Task, addr: Addr) -> int:
     """set_tid_address(2)."""
     task.clear_child_tid = addr
-    return task.tid
+    return task.pid.vnr

@@ -78,7 +78,7 @@ def setrlimit(task: Task, resource: UInt, limit: Addr) -> None:
 def prlimit64(task: Task, pid: Int, resource: UInt, new: Addr, old: Addr) -> None:
     """prlimit(2)."""
     wanted = RLIMIT.unpack(task.mm.read(new, RLIMIT.size)) if new else None
-    target = task if pid == 0 else task.kernel.tasks.get(pid)
+    target = task if pid == 0 else task.find_task(pid)
     if target is None:
         raise SysError(errno.ESRCH)
     _check_prlimit(task, target)

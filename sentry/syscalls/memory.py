@@ -186,7 +186,7 @@ def _process_vm(
     remote = _read_iovec(task.mm, remote_iov, remote_count)
     if not any(size for _, size in local):
         return 0
-    target = task.kernel.tasks.get(pid)
+    target = task.find_task(pid)
     if target is None or target.mm is None:
         raise SysError(errno.ESRCH)
     if not may_access(task, task.cred, target, real=True):

@@ -41,7 +41,7 @@ RANDOM_CHUNK = 256 << 10
 @syscall(SYS.uname)
 def uname(task: Task, buf: Addr) -> None:
     """uname(2)."""
-    uts = task.kernel.uts
+    uts = task.nsproxy.uts
     machine = b"i686" if task.sched.personality & PER_MASK == PER_LINUX32 else b"x86_64"
     fields = (b"Linux", uts.nodename, uts.release, uts.version, machine, uts.domainname)
     task.mm.write(buf, b"".join(field[: UTS_FIELD - 1].ljust(UTS_FIELD, b"\0") for field in fields))
@@ -58,13 +58,13 @@ def _read_name(task: Task, name: int, size: int) -> bytes:
 @syscall(SYS.sethostname)
 def sethostname(task: Task, name: Addr, size: Int) -> None:
     """sethostname(2)."""
-    task.kernel.uts.nodename = _read_name(task, name, size)
+    task.nsproxy.uts.nodename = _read_name(task, name, size)
 
 
 @syscall(SYS.setdomainname)
 def setdomainname(task: Task, name: Addr, size: Int) -> None:
     """setdomainname(2)."""
-    task.kernel.uts.domainname = _read_name(task, name, size)
+    task.nsproxy.uts.domainname = _read_name(task, name, size)
 
 
 @syscall(SYS.sysinfo, partial="load averages are 0; memory is what the sandbox was promised")
@@ -141,7 +141,7 @@ def kcmp(task: Task, pid1: Int, pid2: Int, kind: Int, idx1: ULong, idx2: ULong) 
     """kcmp(2): 0 equal, 1 less, 2 greater, in an order that means nothing."""
     objects = []
     for pid, idx in ((pid1, idx1), (pid2, idx2)):
-        target = task.kernel.tasks.get(pid)
+        target = task.find_task(pid)
         if target is None or target.mm is None:
             raise SysError(errno.ESRCH)
         if not may_access(task, task.cred, target, real=True):

@@ -48,7 +48,7 @@ def ptrace_(task: Task, request: Long, pid: Int, addr: Addr, data: Addr) -> int 
     """ptrace(2)."""
     if request == abi.PTRACE_TRACEME:
         return _traceme(task)
-    target = task.kernel.tasks.get(pid)
+    target = task.find_task(pid)
     if target is None:
         raise SysError(errno.ESRCH)
     if request in (abi.PTRACE_ATTACH, abi.PTRACE_SEIZE):

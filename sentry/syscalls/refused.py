@@ -17,7 +17,7 @@ from sentry.syscalls.table import REFUSED, TABLE, refuse, syscall
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
-    from sentry.syscalls.args import Fd, Int
+    from sentry.syscalls.args import Fd
 
 #: Never implemented by design, or left for later: reason → numbers.  All give ENOSYS, as COND_SYSCALL does.
 _ABSENT: dict[str, tuple[int, ...]] = {
@@ -63,7 +63,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "no secret memory (CONFIG_SECRETMEM)": (SYS.memfd_secret,),
     "no advice for another process (CONFIG_ADVISE_SYSCALLS)": (SYS.process_madvise, SYS.process_mrelease),
     "no file handles (CONFIG_FHANDLE)": (SYS.name_to_handle_at, SYS.open_by_handle_at),
-    "no process descriptors yet": (SYS.pidfd_open, SYS.pidfd_send_signal, SYS.pidfd_getfd),
     "none of the new mount calls yet; mount(2) is there": (
         SYS.open_tree, SYS.move_mount, SYS.fsopen, SYS.fsconfig, SYS.fsmount, SYS.fspick, SYS.mount_setattr,
         SYS.statmount, SYS.listmount,
@@ -110,13 +109,6 @@ def _on_socket(task: Task, fd: Fd) -> None:
     """Whatever needs a socket: EBADF or ENOTSOCK."""
     task.files.get(fd)
     raise SysError(errno.ENOTSOCK)
-
-
-@syscall(SYS.setns, partial="there is one namespace of each kind: EINVAL")
-def setns(task: Task, fd: Fd, kind: Int) -> None:
-    """setns(2): no descriptor names a namespace."""
-    task.files.get(fd)
-    raise SysError(errno.EINVAL)
 
 
 _SOCKET_CALLS = (

@@ -49,7 +49,7 @@ SCHED_FLAG_KEEP_PARAMS = 16
 
 def _target(task: Task, pid: int) -> Task:
     """The task with thread id `pid` (0: the caller); SysError(ESRCH)."""
-    found = task if pid == 0 else task.kernel.tasks.get(pid)
+    found = task if pid == 0 else task.find_task(pid)
     if found is None:
         raise SysError(errno.ESRCH)
     return found
@@ -251,10 +251,10 @@ def _chosen(task: Task, which: int, who: int, groups: tuple[int, int, int]) -> l
     group and user.  SysError(EINVAL) for another one."""
     kernel = task.kernel
     if which == groups[0]:
-        found = task if who == 0 else kernel.tasks.get(who)
+        found = task if who == 0 else task.find_task(who)
         return [] if found is None else [found]
     if which == groups[1]:
-        pgrp = task.group.pgrp if who == 0 else kernel.processes_by_pgid.get(who)
+        pgrp = task.group.pgrp if who == 0 else task.find_pgrp(who)
         return [] if pgrp is None else [member for group in pgrp.members for member in group.tasks]
     if which == groups[2]:
         uid = who or task.cred.uid

@@ -33,6 +33,7 @@ from sentry.abi.time import TIMESPEC, unpack_timespec
 from sentry.kernel import frames
 from sentry.kernel.signals import sanitize_mask
 from sentry.kernel.task import NO_RESULT
+from sentry.kernel.userns import INITIAL
 from sentry.kernel.wait import Interrupted, block
 from sentry.syscalls.table import EINTR, ERESTARTNOHAND, syscall
 
@@ -194,55 +195,84 @@ def may_signal(task: Task, group: ThreadGroup, signo: int) -> bool:
         return True
     if signo == SIGCONT and task.group.session is group.session:
         return True
-    return cred.capable(CAP_KILL)
+    return cred.ns_capable(target.user_ns, CAP_KILL)
 
 
-def _user_info(task: Task, signo: int, code: int = SI_USER) -> SigInfo:
-    return SigInfo(signo, code, task.group.tgid, task.cred.uid)
+def user_info(task: Task, signo: int, code: int = SI_USER) -> SigInfo:
+    """What kill(2) says of its caller."""
+    return SigInfo(signo, code, task.group.pid.vnr, task.cred.uid)
 
 
-def _check_signal(signo: int) -> None:
+def check_signal(signo: int) -> None:
     if not 0 <= signo <= NSIG:
         raise SysError(errno.EINVAL)
 
 
-def _send(task: Task, group: ThreadGroup, signo: int, info: SigInfo) -> None:
+def _as_seen(task: Task, target: Task, info: SigInfo) -> tuple[SigInfo, bool]:
+    """(`info` as `target` is to have it, whether the sender is above it): from a namespace around that of the
+    target a signal comes from nobody, and even an init has to obey."""
+    outside = not task.pid.nr(target.pid.ns)
+    space = target.cred.user_ns
+    if (outside or space is not INITIAL) and info.code in (SI_USER, SI_TKILL) and info.raw is None:
+        info = SigInfo(info.signo, info.code, 0 if outside else info.pid, space.uid(info.uid))
+    return info, outside
+
+
+def send_to_group(task: Task, group: ThreadGroup, signo: int, info: SigInfo) -> None:
+    """kill(2) of one process; SysError(EPERM)."""
     if not may_signal(task, group, signo):
         raise SysError(errno.EPERM)
     if signo:
-        group.send_signal(signo, info)
+        info, outside = _as_seen(task, group.leader, info)
+        task.kernel.signals.send_group(group, signo, info, force=outside)
+
+
+def send_to_pgrp(task: Task, groups: list[ThreadGroup], signo: int, info: SigInfo) -> None:
+    """kill(2) of several: SysError(EPERM) if none may be signalled, SysError(ESRCH) if there is none."""
+    if not groups:
+        raise SysError(errno.ESRCH)
+    sent = False
+    for group in groups:
+        try:
+            send_to_group(task, group, signo, info)
+            sent = True
+        except SysError as error:
+            if error.errno != errno.EPERM:
+                raise
+    if not sent:
+        raise SysError(errno.EPERM)
+
+
+def send_to_task(task: Task, target: Task, signo: int, info: SigInfo) -> None:
+    """tgkill(2); SysError(EPERM)."""
+    if not may_signal(task, target.group, signo):
+        raise SysError(errno.EPERM)
+    if signo:
+        info, outside = _as_seen(task, target, info)
+        task.kernel.signals.send_task(target, signo, info, force=outside)
 
 
 @syscall(SYS.kill)
 def kill(task: Task, pid: Int, signo: Signal) -> None:
     """kill(2)."""
-    kernel = task.kernel
-    info = _user_info(task, signo)
+    info = user_info(task, signo)
     if pid > 0:
-        group = kernel.groups.get(pid)
-        if group is None:
+        named = task.find_task(pid)
+        if named is None:
             raise SysError(errno.ESRCH)
-        _check_signal(signo)
-        _send(task, group, signo, info)
+        check_signal(signo)
+        send_to_group(task, named.group, signo, info)
         return
     if pid == -0x80000000:
         raise SysError(errno.ESRCH)
     if pid == -1:
-        targets = [g for g in kernel.groups.values() if g.tgid > 1 and g is not task.group]
+        targets = [g for n, g in list(task.pid.ns.groups.items()) if n > 1 and g is not task.group]
     else:
-        pgrp = task.group.pgrp if pid == 0 else kernel.processes_by_pgid.get(-pid)
+        pgrp = task.group.pgrp if pid == 0 else task.find_pgrp(-pid)
         targets = [] if pgrp is None else list(pgrp.members)
-    if not targets:
-        raise SysError(errno.ESRCH)
-    _check_signal(signo)
-    sent = False
-    for group in targets:
-        if may_signal(task, group, signo):
-            sent = True
-            if signo:
-                group.send_signal(signo, info)
-    if not sent:
-        raise SysError(errno.EPERM)
+    if targets:
+        check_signal(signo)
+    send_to_pgrp(task, targets, signo, info)
 
 
 @syscall(SYS.tgkill)
@@ -250,7 +280,7 @@ def tgkill(task: Task, tgid: Int, tid: Int, signo: Signal) -> None:
     """tgkill(2)."""
     if tgid <= 0 or tid <= 0:
         raise SysError(errno.EINVAL)
-    _tkill(task, tgid, tid, signo, _user_info(task, signo, SI_TKILL))
+    _tkill(task, tgid, tid, signo, user_info(task, signo, SI_TKILL))
 
 
 @syscall(SYS.tkill)
@@ -258,26 +288,21 @@ def tkill(task: Task, tid: Int, signo: Signal) -> None:
     """tkill(2)."""
     if tid <= 0:
         raise SysError(errno.EINVAL)
-    _tkill(task, None, tid, signo, _user_info(task, signo, SI_TKILL))
+    _tkill(task, None, tid, signo, user_info(task, signo, SI_TKILL))
 
 
 def _tkill(task: Task, tgid: int | None, tid: int, signo: int, info: SigInfo) -> None:
-    target = task.kernel.tasks.get(tid)
-    if target is None or (tgid is not None and target.group.tgid != tgid):
+    target = task.find_task(tid)
+    if target is None or (tgid is not None and target.group.pid.nr(task.pid.ns) != tgid):
         raise SysError(errno.ESRCH)
-    _check_signal(signo)
-    if not may_signal(task, target.group, signo):
-        raise SysError(errno.EPERM)
-    if signo:
-        target.send_signal(signo, info)
+    check_signal(signo)
+    send_to_task(task, target, signo, info)
 
 
-def _queued_info(task: Task, target: int, signo: int, addr: int) -> SigInfo:
-    """The caller's own siginfo: it may not pretend to be the kernel or another process's kill."""
+def read_info(task: Task, signo: int, addr: int) -> SigInfo:
+    """The caller's own siginfo."""
     raw = task.mm.read(addr, SIGINFO_SIZE)
     code = int.from_bytes(raw[8:12], "little", signed=True)
-    if (code >= 0 or code == SI_TKILL) and target != task.group.tgid:
-        raise SysError(errno.EPERM)
     raw = signo.to_bytes(4, "little", signed=True) + raw[4:]
     pid = int.from_bytes(raw[16:20], "little", signed=True)
     uid = int.from_bytes(raw[20:24], "little")
@@ -285,15 +310,23 @@ def _queued_info(task: Task, target: int, signo: int, addr: int) -> SigInfo:
     return SigInfo(signo, code, pid, uid, value=value, raw=raw)
 
 
+def _queued_info(task: Task, target: int, signo: int, addr: int) -> SigInfo:
+    """It may not pretend to be the kernel or another process's kill."""
+    info = read_info(task, signo, addr)
+    if (info.code >= 0 or info.code == SI_TKILL) and target != task.group.pid.vnr:
+        raise SysError(errno.EPERM)
+    return info
+
+
 @syscall(SYS.rt_sigqueueinfo)
 def rt_sigqueueinfo(task: Task, tgid: Int, signo: Signal, infop: Addr) -> None:
     """rt_sigqueueinfo(2)."""
     info = _queued_info(task, tgid, signo, infop)
-    _check_signal(signo)
-    group = task.kernel.groups.get(tgid)
-    if group is None:
+    check_signal(signo)
+    named = task.find_task(tgid)
+    if named is None:
         raise SysError(errno.ESRCH)
-    _send(task, group, signo, info)
+    send_to_group(task, named.group, signo, info)
 
 
 @syscall(SYS.rt_tgsigqueueinfo)

@@ -57,7 +57,7 @@ def _create(task: Task, family: int, type_: int, protocol: int) -> Sock:
     make = FAMILIES.get(family)
     if make is None:
         raise SysError(errno.EAFNOSUPPORT)
-    return make(task.kernel.net, type_, protocol)
+    return make(task.nsproxy.net, type_, protocol)
 
 
 @syscall(SYS.socket, partial=ONE_FAMILY + ": EAFNOSUPPORT for others")

@@ -271,7 +271,7 @@ def _check_sigevent(task: Task, notify: int, signo: int, tid: int) -> Task | Non
         raise SysError(errno.EINVAL)
     target: Task | None = None
     if notify == t.SIGEV_THREAD_ID:
-        target = task.kernel.tasks.get(tid)
+        target = task.find_task(tid)
         if target is None or target.group is not task.group:
             raise SysError(errno.EINVAL)
     if notify != t.SIGEV_NONE and not 0 < signo <= NSIG:

@@ -9,6 +9,7 @@ from sentry.abi.errors import SysError
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.fdtable import FDTable
 from sentry.kernel.group import ProcessGroup, Session
+from sentry.kernel.pids import Pid, PidNamespace
 from sentry.kernel.signals import SigHand, SigPending
 from sentry.kernel.wait import Interrupted, Runner, Scheduler, WaitQueue
 
@@ -80,6 +81,7 @@ class Kernel:
     def __init__(self):
         self.scheduler = Scheduler()
         self.processes_by_pgid = {}
+        self.pid_ns = PidNamespace(None)
         self.groups = {}
         self.tasks = {}
         self.last = 99
@@ -124,6 +126,7 @@ class Group:
     def __init__(self, kernel, tgid, parent):
         self.kernel = kernel
         self.tgid = tgid
+        self.pid = Pid((tgid,), (kernel.pid_ns,))
         self.parent = parent
         self.zombie = False
         self.sighand = SigHand()
@@ -158,6 +161,7 @@ class Thread:
 class Task(Runner):
     def __init__(self, kernel, group):
         super().__init__(kernel.scheduler)
+        self.pid = group.pid
         self.kernel = kernel
         self.group = group
         self.tid = group.tgid
@@ -173,6 +177,15 @@ class Task(Runner):
 
     def set_files(self, files):
         self.files = files
+
+    def find_task(self, number):
+        return self.kernel.tasks.get(number)
+
+    def find_group(self, number):
+        return self.kernel.groups.get(number)
+
+    def find_pgrp(self, number):
+        return self.kernel.processes_by_pgid.get(number)
 
     def install(self, file, cloexec=False, minimum=0):
         try:

@@ -57,7 +57,7 @@ class World:
         self.fs = context(Tmpfs(limit_bytes=1 << 20))
         namespace = self.kernel.mounts = self.fs.namespace
         for name, filesystem in (
-            (b"/proc", ProcFilesystem(self.kernel)),
+            (b"/proc", ProcFilesystem(self.kernel, self.kernel.pid_ns)),
             (b"/sys", SysFilesystem(self.kernel)),
         ):
             setup.mount_at(
@@ -284,7 +284,7 @@ def test_namespaces(world):
     other = world.process(b"other", Credentials(1000, 1000))
     names = [b"/proc/self/ns/pid", b"/proc/%d/ns/pid" % other.tid, b"/proc/self/ns/pid_for_children"]
     inodes = [world.as_task(walk.walk(world.task.fs, world.task.cred, name)).inode for name in names]
-    assert inodes[0] is inodes[1] is inodes[2]
+    assert inodes[0].ns is inodes[1].ns is inodes[2].ns
     assert world.readlink(names[2]) == b"pid:[%d]" % inodes[0].ino
     world.open(names[0]).put()
 

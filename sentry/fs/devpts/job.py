@@ -110,13 +110,13 @@ class Terminal:
         if request == TIOCGPGRP:
             if not master and not mine:
                 raise SysError(errno.ENOTTY)
-            task.mm.write_u32(arg, self.pgid)
+            task.mm.write_u32(arg, self._shown(task))
         elif request == TIOCSPGRP:
             self._set_pgrp(task, arg, mine)
         elif request == TIOCGSID:
             if (not master and not mine) or self.session is None:
                 raise SysError(errno.ENOTTY)
-            task.mm.write_u32(arg, self.session.sid)
+            task.mm.write_u32(arg, self.session.pid.nr(task.pid.ns))
         elif request == TIOCSCTTY:
             self._set_controlling(task, arg, readable)
         elif request == TIOCNOTTY:
@@ -126,6 +126,11 @@ class Terminal:
         else:
             return None
         return 0
+
+    def _shown(self, task: Any) -> int:
+        """The foreground process group as `task` sees it; its number stays when it has died."""
+        foreground = self.foreground
+        return self.pgid if foreground is None else foreground.pid.nr(task.pid.ns)
 
     def _set_pgrp(self, task: Any, arg: int, mine: bool) -> None:
         try:
@@ -138,10 +143,10 @@ class Terminal:
         session = task.group.session
         if not mine or self.session is not session:
             raise SysError(errno.ENOTTY)
-        pgrp = task.kernel.processes_by_pgid.get(pgid)
+        pgrp = task.find_pgrp(pgid)
         if pgrp is None:
             # Any process id will do for "not a group of this session".
-            raise SysError(errno.EPERM if pgid in task.kernel.groups else errno.ESRCH)
+            raise SysError(errno.EPERM if task.find_group(pgid) else errno.ESRCH)
         if pgrp.session is not session:
             raise SysError(errno.EPERM)
         self.set_foreground(pgrp)

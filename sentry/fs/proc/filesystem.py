@@ -10,6 +10,7 @@ from sentry.fs.proc.root import RootDirectory, make_tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.pids import PidNamespace
 
 PROC_MAGIC = 0x9FA0
 ROOT_INO = 1
@@ -23,12 +24,14 @@ class ProcFilesystem(Filesystem):
     fixed_names = True
     magic = PROC_MAGIC
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, pids: PidNamespace) -> None:
         super().__init__()
         self.kernel = kernel
+        #: Whose processes it shows, by the numbers that they have there.
+        self.pids = pids
         self.relatime_day = False
         self._last_ino = FIRST_INO
-        self.root = RootDirectory(self, make_tree(kernel), kernel, ROOT_INO)
+        self.root = RootDirectory(self, make_tree(kernel, pids), kernel, ROOT_INO, pids)
         self._net = StaticDirectory(self, net.TREE, kernel)
 
     def new_ino(self) -> int:

@@ -11,42 +11,27 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_CLOEXEC, O_NONBLOCK, O_PATH
 from sentry.abi.stat import DT_LNK, DT_REG, S_IFLNK
-from sentry.fs import walk
-from sentry.fs.anon import AnonFilesystem, AnonInode
+from sentry.fs import nsfs, walk
 from sentry.fs.file import File
 from sentry.fs.inode import Inode
+from sentry.fs.pidfd import PidFile, namespace_of
 from sentry.fs.proc.access import require_access
-from sentry.fs.proc.base import (
-    O_NONCREATION,
-    GeneratedDirectory,
-    GeneratedInode,
-    current_task,
-)
+from sentry.fs.proc.base import GeneratedDirectory, GeneratedInode, current_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from sentry.fs.dentry import Path
     from sentry.fs.inode import Filesystem
     from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
 
-NSFS_MAGIC = 0x6E736673
-NS_GET_USERNS, NS_GET_PARENT, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB702, 0xB703, 0xB704
-#: Namespaces by name, with the inode numbers that the first ones of a kernel have.
 NAMESPACES = (
-    (b"cgroup", 4026531835),
-    (b"ipc", 4026531839),
-    (b"mnt", 4026531832),
-    (b"net", 4026531833),
-    (b"pid", 4026531836),
-    (b"pid_for_children", 4026531836),
-    (b"time", 4026531834),
-    (b"time_for_children", 4026531834),
-    (b"user", 4026531837),
-    (b"uts", 4026531838),
-)
+    b"cgroup", b"ipc", b"mnt", b"net", b"pid", b"pid_for_children", b"time", b"time_for_children", b"user",
+    b"uts",
+)  # fmt: skip
 
 
 def exe_path(task: Task) -> Path | None:
@@ -182,79 +167,38 @@ def fdinfo(task: Task, fd: int) -> bytes:
         flags |= 0o100000  # O_LARGEFILE
     mount = file.path.mount.id if file.path is not None else 0
     text = b"pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n" % (file.pos, flags, mount, file.inode.ino)
+    if isinstance(file, PidFile):
+        return text + file.fdinfo(current_task())
     more = getattr(file, "fdinfo", None)
     return text + (more() if more is not None else b"")
 
 
-class NsInode(AnonInode):
-    """What a link in ns/ leads to: only good for comparing (stat(2)) and for keeping open."""
-
-    __slots__ = ()
-
-    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
-        if flags & 3:
-            raise SysError(errno.EPERM)
-        return NsFile(self, flags & O_NONCREATION, path)
-
-
-class NsFile(File):
-    """An open namespace (ioctl_nsfs(2)).  There is no namespace above the ones we have."""
-
-    __slots__ = ()
-
-    async def ioctl(self, task: Task, request: int, arg: int) -> int:
-        kind = self.inode.link_text.split(b":")[0]  # type: ignore[attr-defined]
-        if request == NS_GET_USERNS:
-            inode = _NS_INODES[_USER_NS]
-            return task.install(NsFile(inode, 0, _NSFS.path(inode)), cloexec=True)
-        if request == NS_GET_PARENT:
-            raise SysError(errno.EPERM if kind in (b"pid", b"user") else errno.EINVAL)
-        if request == NS_GET_NSTYPE:
-            return _NS_TYPES[kind]
-        if request == NS_GET_OWNER_UID and kind == b"user":
-            task.mm.write_u32(arg, 0)
-            return 0
-        raise SysError(errno.EINVAL if request == NS_GET_OWNER_UID else errno.ENOTTY)
-
-
-_USER_NS = 4026531837
-#: CLONE_NEW… of each kind.
-_NS_TYPES = {
-    b"cgroup": 0x02000000,
-    b"ipc": 0x08000000,
-    b"mnt": 0x00020000,
-    b"net": 0x40000000,
-    b"pid": 0x20000000,
-    b"time": 0x00000080,
-    b"user": 0x10000000,
-    b"uts": 0x04000000,
-}
-_NSFS = AnonFilesystem(b"nsfs", NSFS_MAGIC)
-_NS_INODES = {
-    number: NsInode(_NSFS, number, 0o100444, b"%s:[%d]" % (name.removesuffix(b"_for_children"), number))
-    for name, number in NAMESPACES
-}
-
-
 class NsLink(Inode):
-    __slots__ = ("_inode", "_task")
+    __slots__ = ("_name", "_task")
 
-    def __init__(self, fs: Filesystem, ino: int, task: Task, inode: NsInode, uid: int, gid: int) -> None:
+    def __init__(self, fs: Filesystem, ino: int, task: Task, name: bytes, uid: int, gid: int) -> None:
         super().__init__(fs, ino, S_IFLNK | 0o777, uid, gid)
         self._task = task
-        self._inode = inode
+        self._name = name
+
+    def _find(self) -> Any:
+        require_access(self._task)
+        ns = namespace_of(self._task, self._name)
+        # Before its first process a namespace for children is not there to be entered.
+        if ns is None or (self._name == b"pid_for_children" and ns.init is None):
+            raise SysError(errno.ENOENT)
+        return ns
 
     async def readlink(self) -> bytes:
-        require_access(self._task)
-        return self._inode.link_text
+        ns = self._find()
+        return b"%s:[%d]" % (ns.kind, ns.ino)
 
     async def follow(self) -> Path | None:
-        require_access(self._task)
-        return _NSFS.path(self._inode)
+        return nsfs.path_of(self._find())
 
 
 class NsDirectory(GeneratedDirectory):
-    """ns/: there is one namespace of each kind."""
+    """ns/: one magic link a kind."""
 
     __slots__ = ("_task",)
 
@@ -263,16 +207,14 @@ class NsDirectory(GeneratedDirectory):
         self._task = task
 
     async def lookup(self, name: bytes) -> Inode:
-        for index, (known, number) in enumerate(NAMESPACES):
-            if known == name:
-                return NsLink(
-                    self.fs, self.ino + 1 + index, self._task, _NS_INODES[number], self.uid, self.gid
-                )
-        raise SysError(errno.ENOENT)
+        if name not in NAMESPACES:
+            raise SysError(errno.ENOENT)
+        ino = self.ino + 1 + NAMESPACES.index(name)
+        return NsLink(self.fs, ino, self._task, name, self.uid, self.gid)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
         first = cursor - 2
         return [
-            (self.ino + 1 + index, index + 3, DT_LNK, NAMESPACES[index][0])
+            (self.ino + 1 + index, index + 3, DT_LNK, NAMESPACES[index])
             for index in range(first, min(first + count, len(NAMESPACES)))
         ]

@@ -16,30 +16,27 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.pids import PidNamespace
 
 #: Cursors of processes begin here, behind those of the fixed entries (FIRST_PROCESS_ENTRY).
 FIRST_PROCESS = 512
 
 
-def _self() -> bytes:
+def _me(pids: PidNamespace) -> tuple[int, int]:
+    """(process id, thread id) of the reader in a /proc of `pids`; SysError(ENOENT) where it has none."""
     task = current_task()
-    if task is None:
+    tid = 0 if task is None else task.pid.nr(pids)
+    if task is None or not tid:
         raise SysError(errno.ENOENT)
-    return b"%d" % task.group.tgid
-
-
-def _thread_self() -> bytes:
-    task = current_task()
-    if task is None:
-        raise SysError(errno.ENOENT)
-    return b"%d/task/%d" % (task.group.tgid, task.tid)
+    return task.group.pid.nr(pids), tid
 
 
 def _locks(kernel: Kernel) -> bytes:
     return b""
 
 
-def make_tree(kernel: Kernel) -> dict[bytes, Any]:
+def make_tree(kernel: Kernel, pids: PidNamespace) -> dict[bytes, Any]:
+    """What stands in a /proc of `pids`."""
     return {
         b"buddyinfo": b"",
         b"bus": {},
@@ -63,7 +60,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"mounts": Link(b"self/mounts"),
         b"net": Link(b"self/net"),
         b"partitions": system.partitions,
-        b"self": Link(_self),
+        b"self": Link(lambda: b"%d" % _me(pids)[0]),
         b"stat": system.stat,
         b"swaps": system.SWAPS,
         b"sys": sysctl.make_tree(kernel),
@@ -72,7 +69,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"sem": lambda kernel: current_ipc(kernel).sem.listing(),
             b"shm": lambda kernel: current_ipc(kernel).shm.listing(),
         },
-        b"thread-self": Link(_thread_self),
+        b"thread-self": Link(lambda: b"%d/task/%d" % _me(pids)),
         b"tty": {b"drivers": system.TTY_DRIVERS, b"ldiscs": b"n_tty       0\n"},
         b"uptime": system.uptime,
         b"version": system.version,
@@ -81,23 +78,28 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
 
 
 class RootDirectory(StaticDirectory):
-    __slots__ = ()
+    __slots__ = ("_pids",)
     caching = CACHE_NEVER
+
+    def __init__(self, fs: Any, tree: dict[bytes, Any], kernel: Kernel, ino: int, pids: PidNamespace) -> None:
+        super().__init__(fs, tree, kernel, ino)
+        self._pids = pids
 
     async def lookup(self, name: bytes) -> Inode:
         if not name[:1].isdigit():
             return self.child(name)
-        task = self._kernel.tasks.get(parse_pid(name))
+        task = self._pids.tasks.get(parse_pid(name))
         if task is None:
             raise SysError(errno.ENOENT)
         return TaskDirectory(self.fs, task, False)
 
     async def refresh(self) -> None:
-        self.nlink = 9 + len(self._kernel.groups)
+        self.nlink = 9 + len(self._pids.groups)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
         result = await super().entries(cursor, count) if cursor < FIRST_PROCESS else []
-        tgids = sorted(tgid for tgid in self._kernel.groups if tgid + FIRST_PROCESS >= cursor)
+        tgids = sorted(tgid for tgid in self._pids.groups if tgid + FIRST_PROCESS >= cursor)
         for tgid in tgids[: count - len(result)]:
-            result.append((tgid << TASK_SHIFT | 1, tgid + FIRST_PROCESS + 1, DT_DIR, b"%d" % tgid))
+            ino = self._pids.groups[tgid].tgid << TASK_SHIFT | 1
+            result.append((ino, tgid + FIRST_PROCESS + 1, DT_DIR, b"%d" % tgid))
         return result

@@ -6,10 +6,13 @@ import errno
 
 from sentry.abi.capability import CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
+from sentry.fs.proc.base import current_task
 from sentry.fs.proc.maps import code_size, resident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sentry.kernel.credentials import Credentials
+    from sentry.kernel.pids import Pid, PidNamespace
     from sentry.kernel.task import Task
 
 TICK_NS = 10_000_000
@@ -46,9 +49,18 @@ def _state(task: Task) -> bytes:
     return b"Z" if task.exited and task.group.zombie else task.state
 
 
-def _ppid(task: Task) -> int:
+def _ppid(task: Task, pids: PidNamespace) -> int:
     parent = task.group.parent
-    return parent.tgid if parent is not None else 0
+    return parent.pid.nr(pids) if parent is not None else 0
+
+
+def _tracer(task: Task, pids: PidNamespace) -> int:
+    return 0 if task.trace is None else task.trace.tracer.pid.nr(pids)
+
+
+def _ns_line(name: bytes, pid: Pid, pids: PidNamespace) -> bytes:
+    """The numbers from the reader's namespace inwards."""
+    return name + b"".join([b"\t%d" % number for number in pid.numbers[pids.level :]]) + b"\n"
 
 
 def _signal_sets(task: Task) -> tuple[int, int]:
@@ -62,7 +74,7 @@ def _signal_sets(task: Task) -> tuple[int, int]:
     return ignored, caught
 
 
-def _tty(task: Task) -> tuple[int, int]:
+def _tty(task: Task, pids: PidNamespace) -> tuple[int, int]:
     """(device number, foreground process group) of the controlling terminal; (0, -1) without one."""
     tty = task.group.session.tty
     if tty is None:
@@ -70,15 +82,15 @@ def _tty(task: Task) -> tuple[int, int]:
     foreground = tty.foreground
     index = getattr(tty, "index", None)
     device = getattr(tty, "rdev", 0) or (136 << 8 | index if index is not None else 4 << 8 | 1)
-    return device, foreground.pgid if foreground is not None else -1
+    return device, foreground.pid.nr(pids) if foreground is not None else -1
 
 
-def stat(task: Task, alone: bool = False) -> bytes:
+def stat(task: Task, pids: PidNamespace, alone: bool = False) -> bytes:
     """proc_pid_stat(5).  `alone`: times of this thread only, not of the process."""
     group, mm = task.group, task.mm
     utime, stime = (task.utime_ns, task.stime_ns) if alone else group.cpu_times()
     ignored, caught = _signal_sets(task)
-    tty, foreground = _tty(task)
+    tty, foreground = _tty(task, pids)
     sched = task.sched
     priority = -1 - sched.priority if sched.priority else 20 + sched.nice
     if mm is None:
@@ -90,8 +102,9 @@ def stat(task: Task, alone: bool = False) -> bytes:
         code = (mm.start_code, mm.end_code, mm.start_stack)
         data = (mm.start_data, mm.end_data, mm.start_brk, mm.arg_start, mm.arg_end, mm.env_start, mm.env_end)
     fields = (
-        group.pgrp.pgid, group.session.sid, tty, foreground, _PF_RANDOMIZE, 0, 0, 0, 0, utime // TICK_NS,
-        stime // TICK_NS, group.child_utime // TICK_NS, group.child_stime // TICK_NS, priority, sched.nice,
+        group.pgrp.pid.nr(pids), group.session.pid.nr(pids), tty, foreground, _PF_RANDOMIZE, 0, 0, 0, 0,
+        utime // TICK_NS, stime // TICK_NS, group.child_utime // TICK_NS, group.child_stime // TICK_NS,
+        priority, sched.nice,
         len(group.tasks) or 1, 0, max(0, task.start_ns - task.kernel.boot_ns) // TICK_NS, *memory,
         min(group.limits[5][0], _U64), *code, 0, 0, task.pending.bits & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF,
         ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF, 0, 0, 0, group.exit_signal, 0, sched.priority,
@@ -99,7 +112,7 @@ def stat(task: Task, alone: bool = False) -> bytes:
         group.exit_status if group.zombie else 0,
     )  # fmt: skip
     numbers = b" ".join([b"%d" % field for field in fields])
-    return b"%d (%s) %s %d %s\n" % (task.tid, task.name, _state(task), _ppid(task), numbers)
+    return b"%d (%s) %s %d %s\n" % (task.pid.nr(pids), task.name, _state(task), _ppid(task, pids), numbers)
 
 
 def _memory_lines(task: Task) -> bytes:
@@ -137,7 +150,22 @@ def _cpu_list(mask: int) -> bytes:
     return b",".join(runs)
 
 
-def status(task: Task) -> bytes:
+def _id_lines(cred: Credentials) -> bytes:
+    """Uid, Gid as the reader's user namespace has them."""
+    reader = current_task()
+    space = cred.user_ns if reader is None else reader.cred.user_ns
+    uids = tuple(space.uid(number) for number in (cred.uid, cred.euid, cred.suid, cred.fsuid))
+    gids = tuple(space.gid(number) for number in (cred.gid, cred.egid, cred.sgid, cred.fsgid))
+    return b"Uid:\t%d\t%d\t%d\t%d\n" % uids + b"Gid:\t%d\t%d\t%d\t%d\n" % gids
+
+
+def _groups_line(cred: Credentials) -> bytes:
+    reader = current_task()
+    space = cred.user_ns if reader is None else reader.cred.user_ns
+    return b"Groups:\t%s\n" % (b"".join([b"%d " % space.gid(gid) for gid in cred.groups]) or b" ")
+
+
+def status(task: Task, pids: PidNamespace) -> bytes:
     """proc_pid_status(5)."""
     group, cred, files = task.group, task.cred, task.files
     ignored, caught = _signal_sets(task)
@@ -145,7 +173,6 @@ def status(task: Task) -> bytes:
     fd_size = 64
     while fd_size < highest:
         fd_size *= 2
-    groups = b"".join([b"%d " % gid for gid in cred.groups])
     umask = b"Umask:\t%04o\n" % task.fs.umask if task.fs is not None and not task.exited else b""
     pending = task.pending.count() + group.pending.count()
     seccomp = task.seccomp
@@ -160,12 +187,15 @@ def status(task: Task) -> bytes:
             umask,
             b"State:\t%s\n" % _STATES[_state(task)],
             b"Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n"
-            % (group.tgid, task.tid, _ppid(task), 0 if task.trace is None else task.trace.tracer.tid),
-            b"Uid:\t%d\t%d\t%d\t%d\n" % (cred.uid, cred.euid, cred.suid, cred.fsuid),
-            b"Gid:\t%d\t%d\t%d\t%d\n" % (cred.gid, cred.egid, cred.sgid, cred.fsgid),
-            b"FDSize:\t%d\nGroups:\t%s\n" % (fd_size, groups or b" "),
-            b"NStgid:\t%d\nNSpid:\t%d\n" % (group.tgid, task.tid),
-            b"NSpgid:\t%d\nNSsid:\t%d\nKthread:\t0\n" % (group.pgrp.pgid, group.session.sid),
+            % (group.pid.nr(pids), task.pid.nr(pids), _ppid(task, pids), _tracer(task, pids)),
+            _id_lines(cred),
+            b"FDSize:\t%d\n" % fd_size,
+            _groups_line(cred),
+            _ns_line(b"NStgid:", group.pid, pids),
+            _ns_line(b"NSpid:", task.pid, pids),
+            _ns_line(b"NSpgid:", group.pgrp.pid, pids),
+            _ns_line(b"NSsid:", group.session.pid, pids),
+            b"Kthread:\t0\n",
             _memory_lines(task),
             b"Threads:\t%d\n" % (len(group.tasks) or 1),
             b"SigQ:\t%d/%d\n" % (pending, min(group.limits[11][0], 1 << 31)),
@@ -249,11 +279,10 @@ def set_oom_score_adj(task: Task, current: Task | None, data: bytes) -> None:
     task.group.oom_score_adj = value
 
 
-def children(task: Task) -> bytes:
+def children(task: Task, pids: PidNamespace) -> bytes:
     """proc_tid_children(5)."""
-    if task is not task.group.leader:
-        return b""
-    return b"".join([b"%d " % tgid for tgid in sorted(child.tgid for child in task.group.children)])
+    mine = [child.pid.nr(pids) for child in task.group.children if child.creator is task]
+    return b"".join([b"%d " % number for number in sorted(mine) if number])
 
 
 def set_timerslack(task: Task, data: bytes) -> None:
@@ -267,5 +296,5 @@ def set_timerslack(task: Task, data: bytes) -> None:
     sched.slack_ns = value or sched.default_slack_ns
 
 
-def sched_text(task: Task) -> bytes:
-    return b"%s (%d, #threads: %d)\n" % (task.name, task.tid, len(task.group.tasks) or 1)
+def sched_text(task: Task, pids: PidNamespace) -> bytes:
+    return b"%s (%d, #threads: %d)\n" % (task.name, task.pid.nr(pids), len(task.group.tasks) or 1)

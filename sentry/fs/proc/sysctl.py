@@ -31,18 +31,30 @@ def new_uuid() -> bytes:
     return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])) + b"\n"
 
 
+def _uts(kernel: Kernel) -> Any:
+    """The reader's UTS namespace."""
+    task = current_task()
+    return kernel.uts if task is None else task.nsproxy.uts
+
+
+def _net(kernel: Kernel) -> Any:
+    """The reader's network namespace."""
+    task = current_task()
+    return kernel.net if task is None else task.nsproxy.net
+
+
 def _uts_text(field: str) -> Text:
     """hostname and domainname: readable by all, set by whoever may call sethostname(2)."""
 
     def make(kernel: Kernel) -> bytes:
-        value: bytes = getattr(kernel.uts, field)
+        value: bytes = getattr(_uts(kernel), field)
         return value + b"\n"
 
     def store(kernel: Kernel, data: bytes) -> None:
         task = current_task()
-        if task is not None and not task.cred.capable(CAP_SYS_ADMIN):
+        if task is not None and not task.cred.ns_capable(_uts(kernel).user_ns, CAP_SYS_ADMIN):
             raise SysError(errno.EPERM)
-        setattr(kernel.uts, field, data.split(b"\n", 1)[0].split(b"\0", 1)[0][:NAME_MAX])
+        setattr(_uts(kernel), field, data.split(b"\n", 1)[0].split(b"\0", 1)[0][:NAME_MAX])
 
     return Text(0o644, make, store)
 
@@ -74,18 +86,18 @@ def _setting(value: bytes) -> Text:
 
 
 def _dgram_qlen(kernel: Kernel) -> bytes:
-    return b"%d\n" % kernel.net.unix.max_dgram_qlen
+    return b"%d\n" % _net(kernel).unix.max_dgram_qlen
 
 
 def _set_dgram_qlen(kernel: Kernel, data: bytes) -> None:
     text = data.strip()
     if not text.isdigit() or int(text) > 0x7FFFFFFF:
         raise SysError(errno.EINVAL)
-    kernel.net.unix.max_dgram_qlen = int(text)
+    _net(kernel).unix.max_dgram_qlen = int(text)
 
 
 def _uts_line(field: str) -> Callable[[Any], bytes]:
-    return lambda kernel: getattr(kernel.uts, field) + b"\n"
+    return lambda kernel: getattr(_uts(kernel), field) + b"\n"
 
 
 def make_tree(kernel: Kernel) -> dict[bytes, Any]:

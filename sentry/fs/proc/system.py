@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
+from sentry.fs.proc.base import current_task
 from sentry.fs.proc.maps import resident
 from sentry.fs.proc.status import TICK_NS
 
@@ -139,7 +140,8 @@ def loadavg(kernel: Kernel) -> bytes:
 
 
 def version(kernel: Kernel) -> bytes:
-    uts = kernel.uts
+    reader = current_task()
+    uts = kernel.uts if reader is None else reader.nsproxy.uts
     return b"Linux version %s (sentry@sandbox) (gcc) %s\n" % (uts.release, uts.version)
 
 

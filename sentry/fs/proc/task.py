@@ -54,7 +54,7 @@ _ID_MAP = b"%10d %10d %10d\n" % (0, 0, 4294967295)
 _IO = b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
 
 #: name → (mode, text of a task, whether opening needs the right to look into the task).
-_TEXTS: dict[bytes, tuple[int, Callable[[Task], bytes], bool]] = {
+_TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
     b"auxv": (0o400, status.auxv, True),
     b"cgroup": (0o444, _constant(b"0::/\n"), False),
     b"cmdline": (0o444, status.cmdline, False),
@@ -87,6 +87,8 @@ _TEXTS: dict[bytes, tuple[int, Callable[[Task], bytes], bool]] = {
     b"uid_map": (0o644, _constant(_ID_MAP), False),
     b"wchan": (0o444, _constant(b"0"), False),
 }
+#: Those that depend on the process id namespace that the /proc shows.
+_NUMBERED = (b"sched", b"stat", b"status")
 _LINKS = {b"cwd": links.cwd_path, b"exe": links.exe_path, b"root": links.root_path}
 _DIRECTORIES = (b"fd", b"fdinfo", b"net", b"ns", b"task")
 _NAMES = sorted([*_TEXTS, *_LINKS, *_DIRECTORIES, b"mem"])
@@ -131,6 +133,14 @@ class TaskDirectory(GeneratedDirectory):
         self._thread = thread
         self._names = _THREAD_NAMES if thread else _NAMES
 
+    def target(self) -> Task:
+        """For pidfd_send_signal(2); SysError(ESRCH), SysError(EBADF) for a thread's."""
+        if self._thread:
+            raise SysError(errno.EBADF)
+        if self._task.pid.task is not self._task:
+            raise SysError(errno.ESRCH)
+        return self._task
+
     def _ino(self, name: bytes) -> int:
         base = self.ino - 1
         if name == b"fd":
@@ -140,7 +150,7 @@ class TaskDirectory(GeneratedDirectory):
         return base + 16 + 16 * self._names.index(name)
 
     async def lookup(self, name: bytes) -> Inode:
-        if name not in self._names or self._task.tid not in self._task.kernel.tasks:
+        if name not in self._names or self._task.pid.task is not self._task:
             raise SysError(errno.ENOENT)
         task, fs, ino = self._task, self.fs, self._ino(name)
         if name in _TEXTS:
@@ -158,15 +168,20 @@ class TaskDirectory(GeneratedDirectory):
             net: Inode = await fs.net()  # type: ignore[attr-defined]
             return net
         if name == b"children":
-            return TaskText(fs, ino, 0o444, task, lambda: status.children(task), None, False)
+            pids = fs.pids  # type: ignore[attr-defined]
+            return TaskText(fs, ino, 0o444, task, lambda: status.children(task, pids), None, False)
         return ThreadsDirectory(fs, ino, task, uid, gid)
 
     def _text(self, name: bytes, ino: int) -> Inode:
         task = self._task
         mode, show, guarded = _TEXTS[name]
-        make = self._alive(show)
-        if name == b"stat" and self._thread:
-            make = self._alive(lambda task: status.stat(task, alone=True))
+        pids = self.fs.pids  # type: ignore[attr-defined]
+        if name == b"stat":
+            make = self._alive(lambda task: status.stat(task, pids, alone=self._thread))
+        elif name in _NUMBERED:
+            make = self._alive(lambda task: show(task, pids))
+        else:
+            make = self._alive(show)
         store: Callable[[bytes], None] | None = None
         if name == b"comm":
             store = self._set_comm
@@ -187,7 +202,7 @@ class TaskDirectory(GeneratedDirectory):
         task = self._task
 
         def make() -> bytes:
-            if task.kernel.tasks.get(task.tid) is not task:
+            if task.pid.task is not task:
                 raise SysError(errno.ESRCH)
             return show(task)
 
@@ -231,11 +246,14 @@ class ThreadsDirectory(GeneratedDirectory):
 
     async def lookup(self, name: bytes) -> Inode:
         tid = parse_pid(name)
+        pids = self.fs.pids  # type: ignore[attr-defined]
         for task in self._tasks():
-            if task.tid == tid:
+            if task.pid.nr(pids) == tid:
                 return TaskDirectory(self.fs, task, True)
         raise SysError(errno.ENOENT)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
-        tids = sorted(task.tid for task in self._tasks() if task.tid >= cursor - 2)
-        return [(tid << TASK_SHIFT | THREAD | 1, tid + 3, DT_DIR, b"%d" % tid) for tid in tids[:count]]
+        pids = self.fs.pids  # type: ignore[attr-defined]
+        tasks = [(task.pid.nr(pids), task.tid) for task in self._tasks()]
+        found = sorted(pair for pair in tasks if pair[0] >= cursor - 2)[:count]
+        return [(tid << TASK_SHIFT | THREAD | 1, nr + 3, DT_DIR, b"%d" % nr) for nr, tid in found]

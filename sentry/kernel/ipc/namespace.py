@@ -5,14 +5,17 @@ from __future__ import annotations
 from sentry.kernel.ipc.msg import MsgTable
 from sentry.kernel.ipc.sem import SemTable
 from sentry.kernel.ipc.shm import ShmTable
+from sentry.kernel.userns import INITIAL, Namespace
 
 
-class IpcNamespace:
+class IpcNamespace(Namespace):
     """struct ipc_namespace.  Holders count themselves by `get` and `put`."""
 
     __slots__ = ("msg", "sem", "shm", "users")
+    kind = b"ipc"
 
     def __init__(self) -> None:
+        super().__init__(INITIAL, 0)
         self.users = 1
         self.shm = ShmTable()
         self.sem = SemTable()
