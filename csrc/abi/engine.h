@@ -48,10 +48,10 @@ struct guest_hot {
     uint64_t limits[32]; /* RLIMIT_*: soft, hard */
     uint64_t altstack; /* signal frames are Python's: an alternate stack, or a fault to be told of */
     uint64_t passes;   /* PASS_*: a forced call that the Sentry has seen, and that the stub shall make after all */
-    uint64_t allowed[8]; /* calls that are not forced if FORCED_SECCOMP is the only reason, by number */
+    uint64_t allowed[8]; /* calls that are not forced if there is no reason but FORCED_BY_NUMBER, by number */
 };
 
-#define FORCED_SECCOMP 4
+#define FORCED_BY_NUMBER 12 /* FORCED_SECCOMP, FORCED_FUTEX */
 
 #define PASS_ONCE 1  /* the next futex(2) */
 #define PASS_BEGUN 2 /* it is under way, or was interrupted */

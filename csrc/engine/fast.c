@@ -199,7 +199,7 @@ static int serve(struct call *c)
 /* Whether Python has to see the call. */
 static bool is_forced(const struct guest_thread *g, uint64_t nr)
 {
-    return g->forced && (g->forced != FORCED_SECCOMP || !(g->allowed[nr / 64] >> nr % 64 & 1));
+    return g->forced && (g->forced & ~FORCED_BY_NUMBER || !(g->allowed[nr / 64] >> nr % 64 & 1));
 }
 
 int fast_trap(struct engine *e, struct thread *t)

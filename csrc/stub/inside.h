@@ -162,7 +162,8 @@ static inline bool signals_wait(const struct record *r, uint64_t mask)
 /* Whether the engine has to see the call. */
 static inline bool is_forced(const struct record *r, uint64_t nr)
 {
-    return r->hot.forced && (r->hot.forced != FORCED_SECCOMP || nr >= 512 || !(r->hot.allowed[nr / 64] >> nr % 64 & 1));
+    uint32_t forced = r->hot.forced;
+    return forced && (forced & ~FORCED_BY_NUMBER || nr >= 512 || !(r->hot.allowed[nr / 64] >> nr % 64 & 1));
 }
 
 /* answer.c: whether the call has been answered, and what with. */

@@ -66,7 +66,7 @@ void take_call(struct record *r)
     }
     if (answer_passed(r, &result)) {
         r->regs.rax = (uint64_t)result;
-        if (r->hot.forced & ~FORCED_SECCOMP)
+        if (r->hot.forced & ~FORCED_BY_NUMBER)
             trap(r, ENGINE_KICKED); /* who watches every call wants to see the end of this one, too */
         return;
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sentry.abi.signal import SS_DISABLE
+from sentry.abi.syscall_nr import SYS
 from sentry.kernel.pids import Pid
-from sentry.kernel.seccomp import words
+from sentry.kernel.seccomp import ALL_CALLS, words
 from sentry.kernel.signals import SigPending, sanitize_mask
 from sentry.kernel.wait import Runner
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 FORCED_STRACE = 1
 FORCED_PTRACE = 2
 FORCED_SECCOMP = 4
+FORCED_FUTEX = 8
+#: futex(2).
+_FUTEX_BIT = 1 << SYS.futex
 
 #: Of Thread.hot: all of it is true; and private futexes are the kernel's.
 ALL_KNOWN = 0x3FF
@@ -154,8 +158,12 @@ class Bound(Runner):
             self._set_forced()
 
     def _set_forced(self) -> None:
-        seccomp = self.seccomp
-        self.thread.set_forced(self._forced, None if seccomp is None else words(seccomp.always))
+        forced = self._forced
+        if not forced:
+            self.thread.set_forced(0)
+            return
+        allowed = ALL_CALLS if self.seccomp is None else self.seccomp.always
+        self.thread.set_forced(forced, words(allowed & ~_FUTEX_BIT if forced & FORCED_FUTEX else allowed))
 
     def set_seccomp(self, chain: Filter | Strict | None) -> None:
         """Filter calls by `chain` from the next one on."""

@@ -35,6 +35,7 @@ from sentry.abi.sched import (
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.fs.pidfd import PidFile
+from sentry.kernel.bound import FORCED_FUTEX
 from sentry.kernel.group import ThreadGroup
 from sentry.kernel.ipc.sem import undo_list
 from sentry.kernel.namespaces import create_user_ns, unshare_mounts, unshare_proxy
@@ -201,6 +202,7 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if not flags & CLONE_VM and task.ipc.shm.by_index:
         task.ipc.shm.forked(task)
     child.set_seccomp(task.seccomp)
+    child.force(FORCED_FUTEX, kernel.futexes.holds(mm))
     child.bind(thread)
     child.name = task.name
     child.blocked = task.blocked

@@ -19,6 +19,7 @@ from sentry.abi.stat import S_IFREG
 from sentry.fs import walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
 from sentry.kernel.credentials import exec_credentials
+from sentry.kernel.robust import leave_futexes
 from sentry.kernel.wait import block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
@@ -168,6 +169,8 @@ async def _load(
             opened.put()
     old_thread, old = task.thread, task.mm
     file.claim_text()
+    if old is not None:
+        leave_futexes(task)
     _replace_memory(task, mm, thread, old_thread, old)
     _reset(task, path, filename, cred, secure)
     regs = task.regs
@@ -262,8 +265,6 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
         group.sighand = group.sighand.copy()
     group.sighand.reset_handlers()
     task.altstack = (0, SS_DISABLE, 0)
-    task.clear_child_tid = 0
-    task.robust_list = 0
     task.restart_block = None
     task.set_cred(cred)  # type: ignore[arg-type]  # tells the thread of the new handlers, too
     task.publish_actions()

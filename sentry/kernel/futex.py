@@ -1,47 +1,57 @@
 """Futexes (futex(2)): waiters by key, in order of arrival.
 
-The key of a private futex is its address space and address; of a shared one, what the page is
-backed by and the offset there, so that processes meet at different addresses.  The value is
-compared and the waiter queued without an await between, and every wake-up comes through here, so
-none is lost.
+The key of a private futex is its address space and address; of a shared one, what the page is backed by and
+the offset there, so that processes meet at different addresses.  The value is compared and the waiter queued
+without an await between, and every wake-up comes through here, so none is lost.
+
+Where the platform hands private futexes to the host (`hosts_futexes`), nobody private waits here, except in
+calls that the host is not asked for (`begin_private`).  While there are any, the futex calls of that address
+space are forced to come here, and wake the host's waiters, too (`Futexes.host`).
 """
 
 from __future__ import annotations
 
 import errno
-from _struct import Struct
 
+from sentry.abi import futex as f
 from sentry.abi.errors import SysError
 from sentry.abi.mman import USER_END
+from sentry.abi.syscall_nr import SYS
+from sentry.kernel.bound import FORCED_FUTEX
+from sentry.kernel.futex_pi import PriorityFutexes
 from sentry.kernel.wait import WaitQueue, block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
+    from sentry.mm.manager import MemoryManager
 
 Key = tuple[int, int]
-
-FUTEX_WAITERS = 0x80000000
-FUTEX_OWNER_DIED = 0x40000000
-FUTEX_TID_MASK = 0x3FFFFFFF
-ROBUST_LIST_LIMIT = 2048
-_ROBUST_HEAD = Struct("<3Q")
-MATCH_ANY = 0xFFFFFFFF
+#: A shared futex in memory that is not: only the threads of one address space meet there, but nobody who
+#: says that it is private (FUT_OFF_MMSHARED).
+MM_SHARED = 2
 
 
 class Waiter:
+    """One place in a queue; several of one caller may share a `queue` (futex_waitv(2))."""
+
     __slots__ = ("bitset", "key", "queue", "woken")
 
-    def __init__(self, key: Key, bitset: int) -> None:
+    def __init__(self, key: Key, bitset: int, queue: WaitQueue | None = None) -> None:
         self.key = key
         self.bitset = bitset
-        self.queue = WaitQueue()
+        self.queue = WaitQueue() if queue is None else queue
         self.woken = False
 
 
 class Futexes:
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
         self._waiters: dict[Key, list[Waiter]] = {}
+        self.pi = PriorityFutexes(self)
+        #: Address spaces in which private futexes are waited for here, though the host has them: how many.
+        self._held: dict[MemoryManager, int] = {}
 
     def key(self, task: Task, addr: int, private: bool, look: bool = True) -> Key:
         """SysError(EINVAL) for an unaligned address, EFAULT for one that cannot be read (where the caller
@@ -50,18 +60,31 @@ class Futexes:
             raise SysError(errno.EINVAL)
         if addr >= USER_END:
             raise SysError(errno.EFAULT)
-        if not private:
-            backing = task.mm.shared_backing(addr)
-            if backing is not None:
-                return backing
-            if look:
-                task.mm.read(addr, 4)
-        return (id(task.mm), addr)
+        if private:
+            return (id(task.mm), addr)
+        backing = task.mm.shared_backing(addr)
+        if backing is not None:
+            return backing
+        if look:
+            task.mm.read(addr, 4)
+        return (id(task.mm), addr | MM_SHARED)
+
+    def add(self, waiter: Waiter) -> None:
+        self._waiters.setdefault(waiter.key, []).append(waiter)
+
+    def remove(self, waiter: Waiter) -> None:
+        queue = self._waiters[waiter.key]
+        queue.remove(waiter)
+        if not queue:
+            del self._waiters[waiter.key]
+
+    def has_waiters(self, key: Key) -> bool:
+        return key in self._waiters
 
     async def wait(self, key: Key, bitset: int, deadline: int | None) -> bool:
         """Queue at once and sleep until woken: True, or the deadline passes: False."""
         waiter = Waiter(key, bitset)
-        self._waiters.setdefault(key, []).append(waiter)
+        self.add(waiter)
         try:
             while not waiter.woken:
                 if not await block((waiter.queue, 1), deadline=deadline) and not waiter.woken:
@@ -69,25 +92,22 @@ class Futexes:
             return True
         finally:
             if not waiter.woken:
-                self._remove(waiter)
+                self.remove(waiter)
 
-    def _remove(self, waiter: Waiter) -> None:
-        queue = self._waiters[waiter.key]
-        queue.remove(waiter)
-        if not queue:
-            del self._waiters[waiter.key]
+    def wake(self, key: Key, count: int, bitset: int = f.MATCH_ANY) -> int:
+        """Wake up to `count` waiters whose bitset meets `bitset`; how many.
 
-    def wake(self, key: Key, count: int, bitset: int = MATCH_ANY) -> int:
-        """Wake up to `count` waiters whose bitset meets `bitset`; how many."""
+        SysError(EINVAL) where somebody waits for a lock with an owner."""
         woken = 0
         waiters = self._waiters.get(key)
         if waiters is None:
+            self.pi.check_plain(key)
             return 0
         for waiter in list(waiters):
             if woken >= count:
                 break
             if waiter.bitset & bitset:
-                self._remove(waiter)
+                self.remove(waiter)
                 waiter.woken = True
                 waiter.queue.wake()
                 woken += 1
@@ -98,57 +118,43 @@ class Futexes:
         waiters = self._waiters.get(key, [])[:count]
         if key != target:
             for waiter in waiters:
-                self._remove(waiter)
+                self.remove(waiter)
                 waiter.key = target
-                self._waiters.setdefault(target, []).append(waiter)
+                self.add(waiter)
         return len(waiters)
 
-    def exit_task(self, task: Task) -> None:
-        """A task ends: hand over its robust futexes, then CLEARTID when others share its memory."""
-        try:
-            self._walk_robust_list(task)
-        except SysError:
-            pass
-        addr, task.clear_child_tid = task.clear_child_tid, 0
-        if addr and task.mm.users > 1:
-            try:
-                task.mm.write_u32(addr, 0)
-                self._wake_one(task, addr)
-            except SysError:
-                pass
+    # Private futexes that are the host's
 
-    def _wake_one(self, task: Task, addr: int) -> None:
-        """Whoever waits for a word that was written just now: for a private futex, or a shared one."""
-        key = self.key(task, addr, private=False, look=False)
-        if not self.wake(key, 1) or key != (id(task.mm), addr):
-            self.wake((id(task.mm), addr), 1)
+    def host(self, task: Task, addr: int, command: int, *rest: int) -> int:
+        """What a futex(2) of `task` on the host's private futexes gives; SysError."""
+        result: int = task.mm.space.host_call(SYS.futex, addr, command | f.PRIVATE, *rest)
+        return result
 
-    def _walk_robust_list(self, task: Task) -> None:
-        """struct robust_list_head: first entry, offset of the futex word, entry under way."""
-        head, task.robust_list = task.robust_list, 0
-        if not head:
+    def hosted(self, mm: MemoryManager) -> bool:
+        """Whether the private futexes there are the host's."""
+        return self._kernel.platform.hosts_futexes and not mm.own_futexes
+
+    def holds(self, mm: MemoryManager) -> bool:
+        """Whether somebody waits here for a private futex that others believe to be the host's."""
+        return mm in self._held
+
+    def begin_private(self, mm: MemoryManager) -> None:
+        """Somebody is about to wait here, if the word at the address still says so afterwards."""
+        if not self.hosted(mm):
             return
-        mm = task.mm
-        entry, offset, pending = _ROBUST_HEAD.unpack(mm.read(head, _ROBUST_HEAD.size))
-        for _ in range(ROBUST_LIST_LIMIT):
-            if entry & ~1 == head:
-                break
-            following = mm.read_u64(entry & ~1)
-            if entry & ~1 != pending & ~1:
-                self._owner_died(task, (entry & ~1) + offset & 0xFFFFFFFFFFFFFFFF)
-            entry = following
-        if pending & ~1:
-            self._owner_died(task, (pending & ~1) + offset & 0xFFFFFFFFFFFFFFFF)
+        self._held[mm] = self._held.get(mm, 0) + 1
+        if self._held[mm] == 1:
+            self._force(mm, True)
 
-    def _owner_died(self, task: Task, addr: int) -> None:
-        if addr & 3:
-            return
-        mm = task.mm
-        value = mm.read_u32(addr)
-        while value & FUTEX_TID_MASK == task.pid.vnr:
-            seen = mm.space.cmpxchg32(addr, value, value & FUTEX_WAITERS | FUTEX_OWNER_DIED)
-            if seen == value:
-                if value & FUTEX_WAITERS:
-                    self._wake_one(task, addr)
-                break
-            value = seen
+    def end_private(self, mm: MemoryManager) -> None:
+        """That is over."""
+        if mm in self._held:
+            self._held[mm] -= 1
+            if not self._held[mm]:
+                del self._held[mm]
+                self._force(mm, False)
+
+    def _force(self, mm: MemoryManager, on: bool) -> None:
+        for task in self._kernel.tasks.values():
+            if task.mm is mm:
+                task.force(FORCED_FUTEX, on)

@@ -33,6 +33,7 @@ from sentry.kernel.ipc.sem import leave_undo_list
 from sentry.kernel.namespaces import first_proxy
 from sentry.kernel.pids import PidNamespace
 from sentry.kernel.rlimits import default_limits
+from sentry.kernel.robust import leave_futexes
 from sentry.kernel.signals import SigHand, Signals
 from sentry.kernel.task import Task
 from sentry.kernel.templates import Templates
@@ -65,7 +66,7 @@ class Kernel:
         self.restart_block_type = restart_block_type
         self.scheduler = Scheduler()
         self.signals = Signals(self)
-        self.futexes = Futexes()
+        self.futexes = Futexes(self)
         #: Of the first process, and of whoever has none of his own.
         self.ipc = IpcNamespace()
         self.net = NetNamespace()
@@ -315,7 +316,7 @@ class Kernel:
         mm = task.mm
         task.group.max_rss = max(task.group.max_rss, mm.total_vm)
         self.end_vfork(task)
-        self.futexes.exit_task(task)
+        leave_futexes(task)
         self.leave_memory(task, mm)
         task.mm = None  # type: ignore[assignment]
         task.unbind()

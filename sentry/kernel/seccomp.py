@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 MAX_ERRNO = 4095
 CALLS = 512
+ALL_CALLS = (1 << CALLS) - 1
 ENOSYS = 38
 _STRICT_CALLS = (SYS.read, SYS.write, SYS.exit, SYS.rt_sigreturn)
 
@@ -73,7 +74,7 @@ class Filter:
         self.length: int = 1 + (parent.length if parent else 0)
         self.total: int = converted_length(program) + (parent.total + 4 if parent else 0)
         bitmap = ffi.new("uint64_t[]", CALLS // 64)
-        always = parent.always if parent else (1 << CALLS) - 1
+        always = parent.always if parent else ALL_CALLS
         bitmap[0 : CALLS // 64] = words(always)
         lib.bpf_allowed(self._code, self._count, AUDIT_ARCH_X86_64, bitmap)
         self.always: int = int.from_bytes(ffi.buffer(bitmap)[:], "little")

@@ -300,7 +300,7 @@ class Task(Bound):
                 self.blocked, self.saved_mask = self.saved_mask, None
         elif isinstance(error, Interrupted):
             entry = self.kernel.table.get(self.nr)
-            self.restart = ERESTARTSYS if entry is None else entry.on_signal
+            self.restart = error.restart or (ERESTARTSYS if entry is None else entry.on_signal)
             self.regs.rax = -errno.EINTR & U64
             if self.restart == errno.EINTR:
                 self.restart = 0

@@ -31,7 +31,13 @@ MAX_TIMERS = 64
 
 
 class Interrupted(Exception):
-    """Raised at an `await` whose task has a signal to handle; the dispatcher decides on restart."""
+    """Raised at an `await` whose task has a signal to handle; the dispatcher decides on restart.
+
+    `restart`: how, where that is not what the call's table entry says."""
+
+    def __init__(self, restart: int = 0) -> None:
+        super().__init__()
+        self.restart = restart
 
 
 class Entry:

@@ -100,7 +100,7 @@ class Thread(ABC):
 
     def set_forced(self, forced: int, allowed: list[int] | None = None) -> None:
         """Not 0: the platform answers no call by itself from now on.  `allowed`, a set of calls as eight
-        words, are still answered while `forced` is FORCED_SECCOMP alone."""
+        words, are still answered while `forced` has only the reasons FORCED_SECCOMP and FORCED_FUTEX."""
         self.hot.forced = forced
 
     def set_altstack(self, there: bool) -> None:  # noqa: B027
@@ -227,6 +227,11 @@ class AddressSpace(ABC):
     @abstractmethod
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
         """Atomically compare and exchange a 32-bit word; the old value.  SysError(EFAULT, EAGAIN)."""
+
+    def host_call(self, number: int, *args: int) -> int:
+        """A system call that a stopped thread makes on the host, with the guest's memory as its own: only
+        what the platform allows itself anyway.  SysError."""
+        raise SysError(errno.ENOSYS)
 
     def write_code(self, addr: int, data: bytes, prot: int) -> None:
         """Change code in private memory of protection `prot` (see sentry.mm.patch).  SysError(ENOSYS,

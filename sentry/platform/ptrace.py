@@ -280,6 +280,10 @@ class PtraceSpace(AddressSpace):
             raise SysError(-result)
         return result
 
+    def host_call(self, number: int, *args: int) -> int:
+        padded = (*args, 0, 0, 0, 0, 0, 0)
+        return self._call(number, *padded[:6])
+
     @staticmethod
     def _check_range(addr: int, size: int) -> None:
         if addr < 0 or size <= 0 or addr + size > GUEST_TOP or (addr | size) & (PAGE_SIZE - 1):

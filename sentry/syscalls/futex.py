@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 from time import monotonic_ns, time_ns
 
+from sentry.abi import futex as f
 from sentry.abi.capability import CAP_SYS_PTRACE
 from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import TIMESPEC, unpack_timespec
-from sentry.kernel.futex import MATCH_ANY
 from sentry.kernel.task import PASS_ENDED
 from sentry.kernel.wait import Interrupted
 from sentry.syscalls.table import ERESTARTSYS, RestartBlock, syscall
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Int, Size, UInt
 
-WAIT, WAKE, FD, REQUEUE, CMP_REQUEUE, WAKE_OP, LOCK_PI, UNLOCK_PI, TRYLOCK_PI = range(9)
-WAIT_BITSET, WAKE_BITSET, WAIT_REQUEUE_PI, CMP_REQUEUE_PI, LOCK_PI2 = range(9, 14)
-PRIVATE = 128
-CLOCK_REALTIME = 256
-ROBUST_HEAD_SIZE = 24
 #: What a platform makes of private futexes by itself.
-HOSTED = (WAIT, WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, WAIT_BITSET, WAKE_BITSET)
+HOSTED = (f.WAIT, f.WAKE, f.REQUEUE, f.CMP_REQUEUE, f.WAKE_OP, f.WAIT_BITSET, f.WAKE_BITSET)
+_WAITS = (f.WAIT, f.WAIT_BITSET)
+_TIMED = (f.WAIT, f.LOCK_PI, f.LOCK_PI2, f.WAIT_BITSET, f.WAIT_REQUEUE_PI)
+_WITH_REALTIME = (f.WAIT_BITSET, f.WAIT_REQUEUE_PI, f.LOCK_PI2)
+_PI = (f.LOCK_PI, f.LOCK_PI2, f.UNLOCK_PI, f.TRYLOCK_PI, f.WAIT_REQUEUE_PI, f.CMP_REQUEUE_PI)
 
 
-async def _wait(
+async def wait(
     task: Task, addr: int, private: bool, value: int, bitset: int, deadline: int | None, relative: bool
 ) -> int:
+    """FUTEX_WAIT_BITSET in the Sentry."""
     if not bitset:
         raise SysError(errno.EINVAL)
     futexes = task.kernel.futexes
@@ -43,7 +43,7 @@ async def _wait(
         if relative and deadline is not None:
             # The deadline stays what it was, however often the wait is interrupted.
             raise RestartBlock(
-                lambda task: _wait(task, addr, private, value, bitset, deadline, True)
+                lambda task: wait(task, addr, private, value, bitset, deadline, True)
             ) from None
         raise
     if not woken:
@@ -74,7 +74,7 @@ def _wake_op(task: Task, addr: int, encoded: int) -> bool:
     cmparg = (encoded & 0xFFF ^ 0x800) - 0x800
     if encoded >> 31 & 1:
         oparg = 1 << (oparg & 31)
-    if op > 4 or cmp > 5:
+    if op > 4:
         raise SysError(errno.ENOSYS)
     space = task.mm.space
     old = task.mm.read_u32(addr)
@@ -84,6 +84,8 @@ def _wake_op(task: Task, addr: int, encoded: int) -> bool:
         if seen == old:
             break
         old = seen
+    if cmp > 5:
+        raise SysError(errno.ENOSYS)
     signed = (old ^ 0x80000000) - 0x80000000
     return (
         signed == cmparg, signed != cmparg, signed < cmparg, signed <= cmparg, signed > cmparg,
@@ -91,60 +93,128 @@ def _wake_op(task: Task, addr: int, encoded: int) -> bool:
     )[cmp]  # fmt: skip
 
 
-@syscall(SYS.futex, on_signal=ERESTARTSYS, partial="no priority inheritance (LOCK_PI and its kin): ENOSYS")
+def _deadline(task: Task, command: int, realtime: bool, timeout: int) -> int | None:
+    """Monotonic time at which the call is to end; SysError(EFAULT, EINVAL)."""
+    if command not in _TIMED or not timeout:
+        return None
+    deadline = unpack_timespec(task.mm.read(timeout, TIMESPEC.size))
+    if command == f.WAIT:
+        return deadline + monotonic_ns()
+    if realtime or command == f.LOCK_PI:
+        return deadline + monotonic_ns() - time_ns()
+    return deadline
+
+
+def _signed(value: int) -> int:
+    return (value & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+
+
+def wake(task: Task, addr: int, private: bool, count: int, bitset: int) -> int:
+    """FUTEX_WAKE_BITSET, of those who wait here and of the host's."""
+    if not bitset:
+        raise SysError(errno.EINVAL)
+    futexes = task.kernel.futexes
+    woken = futexes.wake(futexes.key(task, addr, private), max(count, 1), bitset)
+    if private and futexes.hosted(task.mm) and woken < max(count, 1):
+        woken += futexes.host(task, addr, f.WAKE_BITSET, max(count, 1) - woken, 0, 0, bitset)
+    return woken
+
+
+def requeue(
+    task: Task,
+    addr: int,
+    target: int,
+    private: tuple[bool, bool],
+    count: int,
+    limit: int,
+    expected: int | None,
+) -> int:
+    """FUTEX_CMP_REQUEUE (`expected` not None), FUTEX_REQUEUE."""
+    futexes = task.kernel.futexes
+    if count < 0 or limit < 0:
+        raise SysError(errno.EINVAL)
+    key, other = futexes.key(task, addr, private[0]), futexes.key(task, target, private[1])
+    if expected is not None and task.mm.read_u32(addr) != expected:
+        raise SysError(errno.EAGAIN)
+    woken = futexes.wake(key, count)
+    moved = futexes.requeue(key, other, limit)
+    if all(private) and futexes.hosted(task.mm):
+        rest = (count - woken, limit - moved, target)
+        moved += futexes.host(task, addr, f.REQUEUE, *rest)
+    return woken + moved
+
+
+async def _priority(
+    task: Task, command: int, addr: int, addr2: int, private: bool, words: tuple[int, int, int],
+    deadline: int | None,
+) -> int:  # fmt: skip
+    """The operations with priority inheritance."""
+    futexes = task.kernel.futexes
+    value, limit, value3 = words
+    if command in (f.WAIT_REQUEUE_PI, f.CMP_REQUEUE_PI) and addr == addr2:
+        raise SysError(errno.EINVAL)
+    if command == f.WAIT_REQUEUE_PI:
+        await futexes.pi.wait_requeue(task, addr, value, deadline, addr2, private)
+        return 0
+    if command == f.CMP_REQUEUE_PI and (_signed(limit) < 0 or value != 1):
+        raise SysError(errno.EINVAL)
+    key = futexes.key(task, addr, private)
+    if command == f.CMP_REQUEUE_PI:
+        target = futexes.key(task, addr2, private)
+        if task.mm.read_u32(addr) != value3:
+            raise SysError(errno.EAGAIN)
+        return futexes.pi.requeue(task, key, target, addr2, limit)
+    if command == f.UNLOCK_PI:
+        futexes.pi.unlock(task, addr, key)
+    elif command == f.TRYLOCK_PI:
+        futexes.pi.try_lock(task, addr, key)
+    else:
+        await futexes.pi.lock(task, addr, key, deadline)
+    return 0
+
+
+@syscall(
+    SYS.futex, on_signal=ERESTARTSYS, partial="waiters for a lock don't lend their priority to its owner"
+)
 async def futex(
     task: Task, addr: Addr, op: Int, value: UInt, timeout: Addr, addr2: Addr, value3: UInt
 ) -> object:
     """futex(2)."""
-    command = op & ~(PRIVATE | CLOCK_REALTIME)
-    private = bool(op & PRIVATE)
-    hosted = private and task.kernel.platform.hosts_futexes and command in HOSTED and not task.mm.own_futexes
-    if hosted and task.forced and task.passing != PASS_ENDED:
-        return task.pass_on()
+    command = op & ~(f.PRIVATE | f.CLOCK_REALTIME)
+    private = bool(op & f.PRIVATE)
     futexes = task.kernel.futexes
-    if op & CLOCK_REALTIME and command not in (WAIT, WAIT_BITSET):
+    hosted = private and command in HOSTED and futexes.hosted(task.mm)
+    alone = command in _WAITS or not futexes.holds(task.mm)
+    if hosted and task.forced and task.passing != PASS_ENDED and alone:
+        return task.pass_on()
+    deadline = _deadline(task, command, bool(op & f.CLOCK_REALTIME), timeout)
+    if op & f.CLOCK_REALTIME and command not in _WITH_REALTIME:
         raise SysError(errno.ENOSYS)
-    if command in (WAIT, WAIT_BITSET):
-        deadline = None
-        if timeout:
-            deadline = unpack_timespec(task.mm.read(timeout, TIMESPEC.size))
-            if command == WAIT:
-                deadline += monotonic_ns()
-            elif op & CLOCK_REALTIME:
-                deadline += monotonic_ns() - time_ns()
-        bitset = MATCH_ANY if command == WAIT else value3
+    if command in _WAITS:
+        bitset = f.MATCH_ANY if command == f.WAIT else value3
         if hosted:
             return _interrupted(task, bool(timeout))
-        return await _wait(task, addr, private, value, bitset, deadline, command == WAIT)
-    count = (value ^ 0x80000000) - 0x80000000
-    if command in (WAKE, WAKE_BITSET):
-        bitset = MATCH_ANY if command == WAKE else value3
-        if not bitset:
-            raise SysError(errno.EINVAL)
-        return futexes.wake(futexes.key(task, addr, private), max(count, 1), bitset)
-    if command in (REQUEUE, CMP_REQUEUE):
-        key, target = futexes.key(task, addr, private), futexes.key(task, addr2, private)
-        limit = (timeout & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
-        if count < 0 or limit < 0:
-            raise SysError(errno.EINVAL)
-        if command == CMP_REQUEUE and task.mm.read_u32(addr) != value3:
-            raise SysError(errno.EAGAIN)
-        woken = futexes.wake(key, count)
-        return woken + futexes.requeue(key, target, limit)
-    if command == WAKE_OP:
-        key, other = futexes.key(task, addr, private), futexes.key(task, addr2, private)
+        return await wait(task, addr, private, value, bitset, deadline, command == f.WAIT)
+    count, limit = _signed(value), _signed(timeout)
+    if command in (f.WAKE, f.WAKE_BITSET):
+        return wake(task, addr, private, count, f.MATCH_ANY if command == f.WAKE else value3)
+    if command in (f.REQUEUE, f.CMP_REQUEUE):
+        expected = value3 if command == f.CMP_REQUEUE else None
+        return requeue(task, addr, addr2, (private, private), count, limit, expected)
+    if command == f.WAKE_OP:
+        futexes.key(task, addr, private), futexes.key(task, addr2, private)
         also = _wake_op(task, addr2, value3)
-        woken = futexes.wake(key, max(count, 1))
-        if also:
-            woken += futexes.wake(other, max(timeout & 0xFFFFFFFF, 1))
-        return woken
+        woken = wake(task, addr, private, count, f.MATCH_ANY)
+        return woken + (wake(task, addr2, private, limit, f.MATCH_ANY) if also else 0)
+    if command in _PI:
+        return await _priority(task, command, addr, addr2, private, (value, limit, value3), deadline)
     raise SysError(errno.ENOSYS)
 
 
 @syscall(SYS.set_robust_list)
 def set_robust_list(task: Task, head: Addr, size: Size) -> None:
     """set_robust_list(2)."""
-    if size != ROBUST_HEAD_SIZE:
+    if size != f.ROBUST_HEAD.size:
         raise SysError(errno.EINVAL)
     task.robust_list = head
 
@@ -157,7 +227,7 @@ def get_robust_list(task: Task, pid: Int, head: Addr, size: Addr) -> None:
         raise SysError(errno.ESRCH)
     if target.cred.uid != task.cred.uid and not task.cred.capable(CAP_SYS_PTRACE):
         raise SysError(errno.EPERM)
-    task.mm.write_u64(size, ROBUST_HEAD_SIZE)
+    task.mm.write_u64(size, f.ROBUST_HEAD.size)
     task.mm.write_u64(head, target.robust_list)
 
 

@@ -67,7 +67,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
         SYS.open_tree, SYS.move_mount, SYS.fsopen, SYS.fsconfig, SYS.fsmount, SYS.fspick, SYS.mount_setattr,
         SYS.statmount, SYS.listmount,
     ),
-    "none of the futex2 calls yet": (SYS.futex_waitv, SYS.futex_wake, SYS.futex_wait, SYS.futex_requeue),
     "no page cache statistics": (SYS.cachestat,),
     "no sealed mappings": (SYS.mseal,),
     "no vmsplice; programs fall back on writev": (SYS.vmsplice,),
