@@ -181,7 +181,9 @@ async def _load(
     trace = task.trace
     if trace is not None:
         if trace.options >> PTRACE_EVENT_EXEC & 1:
+            regs.rax = -errno.ENOSYS & U64  # not over yet
             await trace.event(PTRACE_EVENT_EXEC, tid)
+            regs.rax = 0
         elif not trace.seized:
             task.send_signal(SIGTRAP, SigInfo(SIGTRAP, SI_USER, group.tgid, task.cred.uid))
 

@@ -120,7 +120,7 @@ class Tracee:
         regs.cs, regs.ss = USER_CS, USER_SS
         regs.ds = regs.es = regs.fs = regs.gs = 0
         self.code, self.why, self.info, self.message, self._then = code, why, info, message, then
-        self.listening = False
+        self.listening = self.trap = False
         self.stopped = True
         self._tell_tracer(why, task.group.stop_signal if why == CLD_STOPPED else code & 0x7F)
 
@@ -228,8 +228,8 @@ class Tracee:
             return True
         if not (self.trap or self.notice):
             return False
-        self.trap = self.notice = False
         stopped = task.group.stopped
+        self.trap = self.notice = False
         if self.seized:
             signo = self.stop_signal if stopped and self.stop_signal else SIGTRAP
             code = signo | abi.PTRACE_EVENT_STOP << 8

@@ -1,38 +1,7 @@
 /* ptrace(2): PTRACE_TRACEME, stops at calls, registers, memory, and what wait tells of it. */
-#include "check.h"
-#include <sys/ptrace.h>
-#include <sys/user.h>
+#include "ptrace_common.h"
 
 static long word = 0x1122334455667788;
-
-static void show_stop(const char *what, int status)
-{
-    if (WIFSTOPPED(status) && status >> 16)
-        say("%s: event %d with %s", what, status >> 16, signal_name(WSTOPSIG(status)));
-    else if (WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80))
-        say("%s: a call", what);
-    else
-        show_status(what, status);
-}
-
-static int next_stop(const char *what, pid_t pid)
-{
-    int status = 0;
-    NEED(waitpid(pid, &status, __WALL) == pid);
-    show_stop(what, status);
-    return status;
-}
-
-static pid_t traced(void (*body)(void))
-{
-    pid_t pid = CHILD({
-        MUST(ptrace(PTRACE_TRACEME, 0, 0, 0));
-        raise(SIGSTOP);
-        body();
-    });
-    next_stop("begins", pid);
-    return pid;
-}
 
 static void call_twice(void)
 {

@@ -34,7 +34,7 @@ def directive(name: str, key: str) -> str:
 def build(name: str) -> Path:
     """Compiles one program unless that was done since its source changed."""
     source, binary = HERE / f"{name}.c", BUILD / name
-    newest = max(path.stat().st_mtime_ns for path in [source, HERE / "check.h"])
+    newest = max(path.stat().st_mtime_ns for path in [source, *HERE.glob("*.h")])
     if '.c"' in source.read_text():
         newest = max([newest, *(path.stat().st_mtime_ns for path in HERE.glob("*.c"))])
     if not binary.exists() or binary.stat().st_mtime_ns < newest:
