@@ -239,12 +239,12 @@ async def clone(task: Task, args: CloneArgs) -> int:
     queue = child.vfork_queue = WaitQueue() if flags & CLONE_VFORK else None
     child.return_to_user()
     if event and trace is not None:
-        await trace.event(event, number)
+        await trace.event(event, pid.nr(trace.tracer.pid.ns))
     if queue is not None:
         while child.vfork_queue is queue:
             await block((queue, 1), interruptible=False)
         if task.trace is not None:
-            await task.trace.event(PTRACE_EVENT_VFORK_DONE, number)
+            await task.trace.event(PTRACE_EVENT_VFORK_DONE, pid.nr(task.trace.tracer.pid.ns))
     return number
 
 

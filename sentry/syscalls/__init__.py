@@ -18,6 +18,7 @@ def load() -> None:
         file_space,
         futex,
         futex2,
+        kcmp,
         limits,
         memory,
         misc,

@@ -12,14 +12,11 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import MAX_RW_COUNT
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS
-from sentry.fs.proc.access import may_access
 from sentry.kernel.wait import yield_now
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Int, Size, UInt, ULong
 
@@ -129,39 +126,3 @@ def vhangup(task: Task) -> None:
     """vhangup(2)."""
     if not task.cred.capable(CAP_SYS_TTY_CONFIG):
         raise SysError(errno.EPERM)
-
-
-KCMP_FILE, KCMP_VM, KCMP_FILES, KCMP_FS, KCMP_SIGHAND, KCMP_IO, KCMP_SYSVSEM = range(7)
-#: Object identities are told only mixed with this, so that they show nothing of the Sentry's memory.
-_kcmp_key = int.from_bytes(urandom(8), "little")
-
-
-@syscall(SYS.kcmp, partial="no KCMP_EPOLL_TFD")
-def kcmp(task: Task, pid1: Int, pid2: Int, kind: Int, idx1: ULong, idx2: ULong) -> int:
-    """kcmp(2): 0 equal, 1 less, 2 greater, in an order that means nothing."""
-    objects = []
-    for pid, idx in ((pid1, idx1), (pid2, idx2)):
-        target = task.find_task(pid)
-        if target is None or target.mm is None:
-            raise SysError(errno.ESRCH)
-        if not may_access(task, task.cred, target, real=True):
-            raise SysError(errno.EPERM)
-        objects.append(_kcmp_object(target, kind, idx))
-    first, second = (id(found) ^ _kcmp_key for found in objects)
-    return 0 if first == second else 1 if first < second else 2
-
-
-def _kcmp_object(target: Task, kind: int, idx: int) -> Any:
-    if kind == KCMP_FILE:
-        return target.files.get_any(idx if idx < 1 << 31 else -1)
-    if kind in (KCMP_IO, KCMP_SYSVSEM):
-        return None
-    kinds = {
-        KCMP_VM: target.mm,
-        KCMP_FILES: target.files,
-        KCMP_FS: target.fs,
-        KCMP_SIGHAND: target.group.sighand,
-    }
-    if kind not in kinds:
-        raise SysError(errno.EINVAL)
-    return kinds[kind]

@@ -90,8 +90,8 @@ static void changed_info(void)
 static void calls(void)
 {
     syscall(SYS_close, -1, 2, 3, 4, 5, 6);
-    syscall(SYS_getpid);
-    syscall(999);
+    syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    syscall(999, 1, 1, 1, 1, 1, 1);
     raise(SIGUSR1);
 }
 
@@ -169,8 +169,8 @@ static void waits(void)
     MUST(waitid(P_PID, other, &info, WSTOPPED | WNOWAIT));
     say("code %d status %d", info.si_code, info.si_status);
     SHOW_IF(waitpid(0, &status, __WALL) > 0);
-    MUST(kill(pid, SIGKILL));
-    MUST(kill(other, SIGKILL));
+    kill(pid, SIGKILL);
+    kill(other, SIGKILL);
     while (waitpid(-1, &status, __WALL) > 0)
         ;
     SHOW(waitpid(-1, &status, 0));
