@@ -62,7 +62,8 @@ def _watched(task: Task, target: Task, slot: int) -> File:
     same = [item for item in epoll.items() if item.fd == tfd]
     if offset >= len(same):
         raise SysError(errno.ENOENT)
-    return same[offset].file
+    file: File = same[offset].file
+    return file
 
 
 def _object(target: Task, kind: int, idx: int) -> Any:

@@ -249,7 +249,6 @@ def test_kcmp(world: World) -> None:
         (SYS.bpf, errno.ENOSYS),
         (SYS.keyctl, errno.ENOSYS),
         (SYS.reboot, errno.EPERM),
-        (SYS.ptrace, errno.EPERM),
         (333 + 50, errno.ENOSYS),
     ],
 )
