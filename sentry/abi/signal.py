@@ -98,6 +98,7 @@ _TIMER = Struct("<iiiiiiQ")
 _CHLD = Struct("<iiiiiIiiqq")
 _FAULT = Struct("<iiiiQ")
 _SYS = Struct("<iiiiQiI")
+_FAULTS = (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP)
 
 
 class SigInfo:
@@ -147,12 +148,7 @@ class SigInfo:
             )
         elif signo == SIGSYS and code == 1:
             data = _SYS.pack(signo, self.errno, code, 0, self.addr, self.syscall, self.arch)
-        elif (
-            code > 0
-            and code != SI_KERNEL
-            and not self.pid
-            and signo in (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP)
-        ):
+        elif code > 0 and code != SI_KERNEL and not self.pid and signo in _FAULTS:
             data = _FAULT.pack(signo, self.errno, code, 0, self.addr)
         else:
             data = _KILL.pack(signo, self.errno, code, 0, self.pid, self.uid)
