@@ -86,11 +86,18 @@ async def _make(
         return dcache.added(directory.dentry, name, inode)
 
 
-async def create(directory: Path, name: bytes, mode: int, umask: int, cred: Credentials) -> Dentry:
-    """A new regular file; SysError(EEXIST, EROFS, EACCES, ENOENT…)."""
+async def create(
+    directory: Path, name: bytes, mode: int, umask: int, cred: Credentials,
+    maker: Callable[[Inode, int, int], Coroutine[Any, Any, Inode]] | None = None,
+) -> Dentry:  # fmt: skip
+    """A new regular file, or what `maker(directory inode, mode, gid)` makes instead.
+
+    SysError(EEXIST, EROFS, EACCES, ENOENT…)."""
 
     async def make(inode: Inode) -> Inode:
         bits, gid = _inherit(inode, mode & 0o7777 & ~umask, cred, False)
+        if maker is not None:
+            return await maker(inode, bits, gid)
         return await inode.create(name, bits, cred.fsuid, gid)
 
     return await _make(directory, name, cred, make)

@@ -16,7 +16,7 @@ from sentry.fs.dev.table import DeviceTable
 from sentry.fs.devpts.bridge import HostTerminal
 from sentry.fs.hostfile import HostFile, host_kind
 from sentry.fs.pipe import open_fifo
-from sentry.fs.proc.base import current_task
+from sentry.fs.proc.base import current_ipc, current_task
 from sentry.fs.proc.filesystem import ProcFilesystem
 from sentry.fs.registry import MOUNTABLE, TMPFS_DEFAULTS
 from sentry.fs.sys import SysFilesystem
@@ -28,6 +28,7 @@ from sentry.runtime.errors import Fatal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.gofer.client import Client
+    from sentry.fs.mqueue import Mqueue
     from sentry.kernel.group import ProcessGroup
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
@@ -46,6 +47,7 @@ class Tree:
         self.terminal: HostTerminal | None = None
         kernel.dev = DeviceTable()
         MOUNTABLE[b"proc"] = _make_proc
+        MOUNTABLE[b"mqueue"] = _make_mqueue
         setup.register_special(open_fifo, kernel.dev.open)
 
     async def mount_all(self) -> Path:
@@ -75,6 +77,9 @@ class Tree:
         devpts = kernel.dev.devpts
         setup.mount_at(
             namespace, await setup.ensure_dir(namespace, ROOT, b"/dev/pts"), devpts, MNT_NOSUID | MNT_NOEXEC
+        )
+        setup.mount_at(
+            namespace, await setup.ensure_dir(namespace, ROOT, b"/dev/mqueue"), kernel.ipc.mqueue, safe
         )
         await setup.mount_tmpfs(namespace, ROOT, b"/dev/shm", limit, reopen, 0o1777, MNT_NOSUID | MNT_NODEV)
         setup.mount_at(
@@ -167,6 +172,10 @@ class Tree:
 async def _make_proc(kernel: Kernel, source: bytes, data: bytes) -> ProcFilesystem:
     task = current_task()
     return ProcFilesystem(kernel, kernel.pid_ns if task is None else task.pid.ns)
+
+
+async def _make_mqueue(kernel: Kernel, source: bytes, data: bytes) -> Mqueue:
+    return current_ipc(kernel).mqueue
 
 
 def _host_flags(fd: int) -> int:

@@ -23,6 +23,7 @@ def load() -> None:
         memory,
         misc,
         mounts,
+        mqueue,
         namespaces,
         open,
         paths,

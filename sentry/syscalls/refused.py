@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 #: Never implemented by design, or left for later: reason → numbers.  All give ENOSYS, as COND_SYSCALL does.
 _ABSENT: dict[str, tuple[int, ...]] = {
-    "no POSIX message queues (CONFIG_POSIX_MQUEUE)": (
-        SYS.mq_open, SYS.mq_unlink, SYS.mq_timedsend, SYS.mq_timedreceive, SYS.mq_notify, SYS.mq_getsetattr,
-    ),
     "no asynchronous I/O contexts (CONFIG_AIO)": (
         SYS.io_setup, SYS.io_destroy, SYS.io_getevents, SYS.io_submit, SYS.io_cancel, SYS.io_pgetevents,
     ),

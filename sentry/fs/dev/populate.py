@@ -25,7 +25,7 @@ _LINKS = (
 async def populate_dev(root: Inode) -> None:
     """Fill the empty directory `root` (of a tmpfs that is mounted on /dev).
 
-    Leaves the directories `pts` and `shm` to mount on: DeviceTable.devpts.mount, and a tmpfs.
+    Leaves the directories `mqueue`, `pts` and `shm` to mount on.
     """
     for name, mode, major, minor in _NODES:
         await root.mknod(name, S_IFCHR | mode, makedev(major, minor), 0, 0)
@@ -37,5 +37,6 @@ async def populate_dev(root: Inode) -> None:
         await root.mknod(b"loop%d" % number, S_IFBLK | 0o660, device, 0, DISK_GID)
     for name, target in _LINKS:
         await root.symlink(name, target, 0, 0)
+    await root.mkdir(b"mqueue", 0o755, 0, 0)
     await root.mkdir(b"pts", 0o755, 0, 0)
     await root.mkdir(b"shm", 0o1777, 0, 0)

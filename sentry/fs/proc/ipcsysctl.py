@@ -1,4 +1,5 @@
-"""/proc/sys/kernel/{shm*,sem*,msg*}: limits of the IPC namespace of whoever asks (proc_sys_kernel(5))."""
+"""/proc/sys/kernel/{shm*,sem*,msg*} and /proc/sys/fs/mqueue: limits of the IPC namespace of whoever
+asks (proc_sys_kernel(5), mq_overview(7))."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import errno
 from sentry.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.ipc import IPCMNI
+from sentry.abi.mqueue import HARD_MSGMAX, HARD_MSGSIZEMAX, MIN_MSGSIZEMAX
 from sentry.fs.proc.base import Text, current_ipc, current_task
 
 TYPE_CHECKING = False
@@ -104,4 +106,15 @@ def make_tree() -> dict[bytes, Any]:
         b"shmall": _limit("shm", "all", 0, ULONG_MAX),
         b"shmmax": _limit("shm", "max", 0, ULONG_MAX),
         b"shmmni": _limit("shm", "mni", 0, IPCMNI),
+    }
+
+
+def make_mqueue_tree() -> dict[bytes, Any]:
+    """/proc/sys/fs/mqueue (mq_overview(7))."""
+    return {
+        b"msg_default": _limit("mqueue", "msg_default", 1, HARD_MSGMAX),
+        b"msg_max": _limit("mqueue", "msg_max", 1, HARD_MSGMAX),
+        b"msgsize_default": _limit("mqueue", "msgsize_default", MIN_MSGSIZEMAX, HARD_MSGSIZEMAX),
+        b"msgsize_max": _limit("mqueue", "msgsize_max", MIN_MSGSIZEMAX, HARD_MSGSIZEMAX),
+        b"queues_max": _limit("mqueue", "queues_max", 0, INT_MAX),
     }

@@ -22,7 +22,8 @@ HAVE = """
 """
 #: There if the call is.
 BY_CALL = {
-    "SYSVIPC": SYS.shmget, "SYSVIPC_SYSCTL": SYS.shmget, "POSIX_MQUEUE": SYS.mq_open, "AIO": SYS.io_setup,
+    "SYSVIPC": SYS.shmget, "SYSVIPC_SYSCTL": SYS.shmget, "CHECKPOINT_RESTORE": SYS.shmget,
+    "POSIX_MQUEUE": SYS.mq_open, "POSIX_MQUEUE_SYSCTL": SYS.mq_open, "AIO": SYS.io_setup,
     "IO_URING": SYS.io_uring_setup, "INOTIFY_USER": SYS.inotify_init1, "FANOTIFY": SYS.fanotify_init,
     "MODULES": SYS.init_module, "KEXEC": SYS.kexec_load, "SWAP": SYS.swapon, "QUOTACTL": SYS.quotactl,
     "BSD_PROCESS_ACCT": SYS.acct, "KEYS": SYS.keyctl, "PERF_EVENTS": SYS.perf_event_open,
@@ -36,7 +37,7 @@ BY_CALL = {
 }  # fmt: skip
 #: Asked for by programs, and not there, whatever the table says.
 HAVE_NOT = """
-    CHECKPOINT_RESTORE CGROUPS CGROUP_PIDS MEMCG FUSE_FS EXT4_FS XFS_FS BTRFS_FS VFAT_FS
+    CGROUPS CGROUP_PIDS MEMCG FUSE_FS EXT4_FS XFS_FS BTRFS_FS VFAT_FS
     MEMORY_FAILURE NAMESPACES UTS_NS TIME_NS IPC_NS USER_NS PID_NS NET_NS DNOTIFY UNIX INET IPV6 NET TUN VETH
     BRIDGE NETFILTER TRANSPARENT_HUGEPAGE HUGETLBFS TMPFS_POSIX_ACL TRACING ELF_CORE IA32_EMULATION
 """

@@ -130,7 +130,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             },
             b"lease-break-time": _number(45),
             b"mount-max": _number(100000),
-            b"mqueue": {b"msg_max": _number(10), b"msgsize_max": _number(8192), b"queues_max": _number(256)},
+            b"mqueue": ipcsysctl.make_mqueue_tree(),
             b"nr_open": _number(1048576),
             b"overflowgid": _number(65534),
             b"overflowuid": _number(65534),

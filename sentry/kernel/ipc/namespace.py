@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sentry.fs.mqueue import Mqueue
 from sentry.kernel.ipc.msg import MsgTable
 from sentry.kernel.ipc.sem import SemTable
 from sentry.kernel.ipc.shm import ShmTable
@@ -11,7 +12,7 @@ from sentry.kernel.userns import INITIAL, Namespace
 class IpcNamespace(Namespace):
     """struct ipc_namespace.  Holders count themselves by `get` and `put`."""
 
-    __slots__ = ("msg", "sem", "shm", "users")
+    __slots__ = ("mqueue", "msg", "sem", "shm", "users")
     kind = b"ipc"
 
     def __init__(self) -> None:
@@ -20,6 +21,8 @@ class IpcNamespace(Namespace):
         self.shm = ShmTable()
         self.sem = SemTable()
         self.msg = MsgTable()
+        #: The file system of its POSIX message queues.
+        self.mqueue = Mqueue()
 
     def get(self) -> IpcNamespace:
         self.users += 1
