@@ -25,6 +25,11 @@
 #define THREAD_DEAD 6     /* reaped; Python has not forgotten it yet */
 #define THREAD_PARKED 7   /* its call sleeps in C: for Python it runs (engine/parking.c) */
 
+/* What is at an address, see memory_resident. */
+#define PAGE_ABSENT 0
+#define PAGE_RESIDENT 1
+#define PAGE_ZERO 2 /* the one page of zeroes that all share */
+
 /* engine_event.what */
 #define EVENT_TRAP 1
 #define EVENT_FD 2
@@ -151,6 +156,9 @@ uint64_t thread_take_idle(struct guest_thread *g);
 /* engine/memory.c: bytes moved, at least one (less than `size`: the rest cannot be reached). */
 int64_t memory_read(int pid, uint64_t addr, void *buffer, uint64_t size);
 int64_t memory_write(int pid, uint64_t addr, const void *buffer, uint64_t size);
+/* Of `count` pages, `stride` bytes from each to the next: how many are in memory; `pages` (may be NULL) gets a PAGE_*
+ * for each.  A page that is not mapped at all counts as PAGE_ZERO.  -ENOSYS, -EPERM: the host doesn't tell. */
+int64_t memory_resident(int pid, uint64_t addr, uint64_t stride, uint64_t count, uint8_t *pages);
 
 /* platform/zygote.c: start the zygote; the thread it returns is never resumed, only cloned. */
 int ptrace_boot(struct engine *e, int stub_fd, const void *filter, uint32_t filter_size,

@@ -34,6 +34,8 @@ struct commit {
 
 /* mm.state */
 #define MM_SLOW 1 /* tasks with different limits share it: Python decides */
+#define MM_POLICED 4 /* some of it has a memory policy: likewise */
+#define MM_SEALED 2 /* some of it is sealed (mseal(2)): likewise */
 
 struct mm {
     struct vma *vmas; /* [count]: page aligned, disjoint, in order, joined where they can be */
@@ -42,6 +44,7 @@ struct mm {
     uint64_t limit_as, limit_data;                                /* RLIMIT_* of the process that acts */
     uint64_t mmap_base, top;                                      /* where mappings without a wish go */
     int64_t total_vm, data_vm, stack_vm, exec_vm, locked_vm;      /* bytes */
+    int64_t peak_vm;                                              /* the most that total_vm ever was */
     uint64_t start_brk, brk, start_data, end_data;
     uint32_t def_flags; /* VM_* of mappings to come */
     uint32_t state;     /* MM_* */

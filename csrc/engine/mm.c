@@ -241,6 +241,8 @@ static void split(struct mm *mm, uint64_t addr)
 void mm_count(struct mm *mm, uint32_t flags, int64_t size)
 {
     mm->total_vm += size;
+    if (mm->total_vm > mm->peak_vm)
+        mm->peak_vm = mm->total_vm;
     if (flags & VM_GROWSDOWN)
         mm->stack_vm += size;
     else if ((flags & (VM_WRITE | VM_SHARED)) == VM_WRITE)
@@ -568,7 +570,8 @@ int mm_fork(struct mm *child, struct mm *parent)
         child->room = room;
     }
     child->def_flags = 0;
-    child->state = 0;
+    child->state = parent->state & (MM_SEALED | MM_POLICED);
+    child->peak_vm = 0;
     child->total_vm = child->data_vm = child->stack_vm = child->exec_vm = child->locked_vm = 0;
     for (i = 0; i < parent->count; i++) {
         struct vma v = parent->vmas[i];

@@ -82,6 +82,8 @@ class File:
     fast_start = False
     #: A read or write is one message, all of its vectors, and sleeps by itself: `receive` and `send`.
     messages = False
+    #: Whether its bytes stand in memory that the Sentry holds, as those of a tmpfs do.
+    in_memory = False
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None, c: Any = None) -> None:
         #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.

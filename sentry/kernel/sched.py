@@ -16,7 +16,7 @@ class Sched:
     """A task's `sched`; inherited by `for_child`."""
 
     __slots__ = (
-        "default_slack_ns", "io_flusher", "ioprio", "nice", "personality", "policy", "priority",
+        "default_slack_ns", "io_flusher", "ioprio", "mempolicy", "nice", "personality", "policy", "priority",
         "reset_on_fork", "slack_ns", "slice_ns", "thp_disable",
     )  # fmt: skip
 
@@ -33,6 +33,8 @@ class Sched:
         self.personality = 0
         self.io_flusher = False
         self.thp_disable = False
+        #: set_mempolicy(2): (mode with flags, nodes).
+        self.mempolicy = (0, 0)
 
     def for_child(self) -> Sched:
         """What fork(2) and clone(2) give the child."""
@@ -40,7 +42,7 @@ class Sched:
         new.policy, new.priority, new.nice = self.policy, self.priority, self.nice
         new.reset_on_fork, new.slice_ns, new.ioprio = self.reset_on_fork, self.slice_ns, self.ioprio
         new.slack_ns = new.default_slack_ns = self.slack_ns
-        new.personality = self.personality
+        new.personality, new.mempolicy = self.personality, self.mempolicy
         new.io_flusher, new.thp_disable = self.io_flusher, self.thp_disable
         if self.reset_on_fork:
             new.reset_on_fork = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import lib
 from sentry.abi import mman
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
@@ -13,19 +14,26 @@ from sentry.abi.mman import (
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_PFNMAP,
+    VM_PRISTINE,
+    VM_SEALED,
     VM_SHARED,
     VM_WRITE,
 )
 from sentry.abi.resource import RLIMIT_MEMLOCK
+from sentry.mm.residence import in_core
 from sentry.mm.state import page_up
 from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sentry.mm.manager import MemoryManager
     from sentry.mm.vma import Vma
 
 _U64 = 1 << 64
+#: Pages that mincore(2) looks at before others may run on.
+RESIDENT_STEP = 1 << 16
 #: Advice that only sets flags of ours: advice → (bits cleared, bits set).
 _FLAGS = {
     mman.MADV_NORMAL: (mman.VM_SEQ_READ | mman.VM_RAND_READ, 0),
@@ -52,6 +60,20 @@ _HOST = (
     mman.MADV_POPULATE_READ,
     mman.MADV_POPULATE_WRITE,
     mman.MADV_DONTNEED_LOCKED,
+    mman.MADV_COLLAPSE,
+    mman.MADV_GUARD_INSTALL,
+    mman.MADV_GUARD_REMOVE,
+)
+_POPULATE = (mman.MADV_POPULATE_READ, mman.MADV_POPULATE_WRITE)
+#: Advice that loses contents, which what is sealed and can't be written to must keep (mseal(2)).
+_DISCARDS = (
+    mman.MADV_DONTNEED,
+    mman.MADV_FREE,
+    mman.MADV_REMOVE,
+    mman.MADV_DONTNEED_LOCKED,
+    mman.MADV_DONTFORK,
+    mman.MADV_WIPEONFORK,
+    mman.MADV_GUARD_INSTALL,
 )
 
 
@@ -69,13 +91,14 @@ def advise(mm: MemoryManager, start: int, size: int, advice: int) -> None:
     position, hole = start, False
     for vma in mm.tree.overlapping(start, end):
         hole |= vma.start > position
-        if hole and advice in (mman.MADV_POPULATE_READ, mman.MADV_POPULATE_WRITE):
+        if hole and advice in _POPULATE:
             break
         first, position = max(vma.start, start), min(vma.end, end)
         _check(vma, advice)
         if advice in _HOST:
-            if advice not in (mman.MADV_POPULATE_READ, mman.MADV_POPULATE_WRITE):
+            if advice not in _POPULATE:
                 mm.leave_code(first, position, gone=False)
+            mm.guards |= advice == mman.MADV_GUARD_INSTALL
             mm.space.advise(first, position - first, advice)
         elif advice == mman.MADV_HUGEPAGE or advice == mman.MADV_NOHUGEPAGE:
             _quietly(mm, first, position - first, advice)
@@ -96,7 +119,18 @@ def _quietly(mm: MemoryManager, start: int, size: int, advice: int) -> None:
 def _check(vma: Vma, advice: int) -> None:
     """What `advice` can't be given for."""
     flags = vma.flags
-    if advice in (mman.MADV_DONTNEED, mman.MADV_FREE):
+    if (
+        flags & VM_SEALED
+        and advice in _DISCARDS
+        and not flags & VM_WRITE
+        and not (vma.file is not None and flags & (VM_SHARED | VM_PRISTINE))
+    ):
+        raise SysError(errno.EPERM)
+    if advice in (mman.MADV_COLD, mman.MADV_PAGEOUT, mman.MADV_GUARD_INSTALL):
+        bad = flags & (VM_LOCKED | VM_PFNMAP)
+    elif advice == mman.MADV_GUARD_REMOVE:
+        bad = flags & VM_PFNMAP
+    elif advice in (mman.MADV_DONTNEED, mman.MADV_FREE):
         bad = flags & (VM_LOCKED | VM_PFNMAP) or (advice == mman.MADV_FREE and vma.file is not None)
     elif advice == mman.MADV_REMOVE:
         if (
@@ -141,23 +175,24 @@ async def sync(mm: MemoryManager, start: int, size: int, flags: int) -> None:
         raise SysError(errno.ENOMEM)
 
 
-def resident(mm: MemoryManager, start: int, size: int) -> int:
-    """mincore(2): pages in [start, start+size), all of which count as resident.
-
-    The host's page tables are out of reach, and "resident" is always a true answer for a moment.
-    """
+def resident(mm: MemoryManager, start: int, size: int) -> Iterator[bytes]:
+    """mincore(2): what its vector gets for [start, start+size), piece by piece."""
     if start & PAGE_MASK:
         raise SysError(errno.EINVAL)
     if start > GUEST_TOP or size > GUEST_TOP - start:
         raise SysError(errno.ENOMEM)
     end = start + page_up(size)
-    if end > start and not mm.tree.covers(start, end):
-        raise SysError(errno.ENOMEM)
-    return (end - start) // PAGE_SIZE
+    while start < end:
+        vma = mm.find(start)
+        if vma is None:
+            raise SysError(errno.ENOMEM)
+        count = min((min(end, vma.end) - start) // PAGE_SIZE, RESIDENT_STEP)
+        yield in_core(mm, vma, start, count)
+        start += count * PAGE_SIZE
 
 
-def lock(mm: MemoryManager, start: int, size: int, flags: int) -> None:
-    """mlock2(2).  Locked is a word here: guest memory is swapped as the host likes."""
+async def lock(mm: MemoryManager, start: int, size: int, flags: int) -> None:
+    """mlock2(2).  What is locked is faulted in; but guest memory is swapped as the host likes."""
     if flags & ~mman.MLOCK_ONFAULT:
         raise SysError(errno.EINVAL)
     limit = mm.limit(RLIMIT_MEMLOCK)
@@ -166,8 +201,6 @@ def lock(mm: MemoryManager, start: int, size: int, flags: int) -> None:
     size = page_up(size + (start & PAGE_MASK))
     start &= ~PAGE_MASK
     end = start + size
-    if end > _U64:
-        raise SysError(errno.EINVAL)
     if not mm.may_lock:
         mine = sum(
             min(v.end, end) - max(v.start, start)
@@ -176,7 +209,11 @@ def lock(mm: MemoryManager, start: int, size: int, flags: int) -> None:
         )
         if mm.locked_vm + size - mine > limit:
             raise SysError(errno.ENOMEM)
+    if end >= _U64:
+        raise SysError(errno.EINVAL)
     _set_lock(mm, start, end, VM_LOCKED | (VM_LOCKONFAULT if flags else 0))
+    if not flags and not await mm.populate(start, end):
+        raise SysError(errno.ENOMEM)
 
 
 def unlock(mm: MemoryManager, start: int, size: int) -> None:
@@ -186,6 +223,28 @@ def unlock(mm: MemoryManager, start: int, size: int) -> None:
     if start + size > _U64:
         raise SysError(errno.EINVAL)
     _set_lock(mm, start, start + size, 0)
+
+
+def seal(mm: MemoryManager, start: int, size: int, flags: int) -> None:
+    """mseal(2): all of [start, start+size), or nothing."""
+    if flags or start & PAGE_MASK:
+        raise SysError(errno.EINVAL)
+    end = start + page_up(size)
+    if end >= _U64 or (size and not page_up(size)):
+        raise SysError(errno.EINVAL)
+    if end == start:
+        return
+    if not mm.tree.covers(start, end):
+        raise SysError(errno.ENOMEM)
+    mm.set_flags(start, end, 0, VM_SEALED)
+    mm.c.state |= lib.MM_SEALED
+
+
+def _mark(mm: MemoryManager, start: int, end: int, bits: int) -> None:
+    """Lock or unlock what is mapped of [start, end); what isn't the program's own can't be (mlock_fixup)."""
+    for vma in mm.tree.overlapping(start, end):
+        if not vma.flags & (VM_DONTEXPAND | VM_PFNMAP):
+            mm.set_flags(max(start, vma.start), min(end, vma.end), VM_LOCKED | VM_LOCKONFAULT, bits)
 
 
 def _set_lock(mm: MemoryManager, start: int, end: int, bits: int) -> None:
@@ -198,12 +257,12 @@ def _set_lock(mm: MemoryManager, start: int, end: int, bits: int) -> None:
             break
         done = min(vma.end, end)
     if done > start:
-        mm.set_flags(start, done, VM_LOCKED | VM_LOCKONFAULT, bits)
+        _mark(mm, start, done, bits)
     if done < end:
         raise SysError(errno.ENOMEM)
 
 
-def lock_all(mm: MemoryManager, flags: int) -> None:
+async def lock_all(mm: MemoryManager, flags: int) -> None:
     """mlockall(2)."""
     if not flags or flags & ~7 or flags == mman.MCL_ONFAULT:
         raise SysError(errno.EINVAL)
@@ -215,10 +274,12 @@ def lock_all(mm: MemoryManager, flags: int) -> None:
     bits = VM_LOCKED | (VM_LOCKONFAULT if flags & mman.MCL_ONFAULT else 0)
     mm.def_flags = bits if flags & mman.MCL_FUTURE else 0
     if flags & mman.MCL_CURRENT:
-        mm.set_flags(0, GUEST_TOP, VM_LOCKED | VM_LOCKONFAULT, bits)
+        _mark(mm, 0, GUEST_TOP, bits)
+        if not flags & mman.MCL_ONFAULT:
+            await mm.populate(0, GUEST_TOP)
 
 
 def unlock_all(mm: MemoryManager) -> None:
     """munlockall(2)."""
     mm.def_flags = 0
-    mm.set_flags(0, GUEST_TOP, VM_LOCKED | VM_LOCKONFAULT, 0)
+    _mark(mm, 0, GUEST_TOP, 0)

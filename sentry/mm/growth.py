@@ -10,6 +10,8 @@ from sentry.abi.mman import (
     PAGE_SIZE,
     VM_ACCOUNT,
     VM_GROWSDOWN,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
     VM_MAYALL,
     VM_NORESERVE,
     VM_READ,
@@ -41,7 +43,10 @@ class Growth(Mapping):
             return old
         old_end, end = page_up(old), page_up(addr)
         if end < old_end:
-            self.unmap(end, old_end - end)
+            try:
+                self.unmap(end, old_end - end)
+            except SysError:
+                return old
         elif end > old_end:
             flags = VM_READ | VM_WRITE | VM_MAYALL | self.def_flags
             if not lib.mm_is_free(self.c, old_end, end + PAGE_SIZE):
@@ -51,6 +56,8 @@ class Growth(Mapping):
                 self.map_at(old_end, end - old_end, flags)
             except SysError:
                 return old
+            if flags & (VM_LOCKED | VM_LOCKONFAULT) == VM_LOCKED:
+                self.fault_in(old_end, end - old_end, flags)
         self.brk = addr
         return addr
 
@@ -62,7 +69,9 @@ class Growth(Mapping):
             return False
         if vma.start <= addr:
             # Another thread's fault has grown it already, or else the access is not allowed.
-            return not error & 1 and bool(vma.flags & (VM_WRITE if error & 2 else VM_READ))
+            return (
+                not error & 1 and not self.guards and bool(vma.flags & (VM_WRITE if error & 2 else VM_READ))
+            )
         start = addr & ~PAGE_MASK
         limit = self.limit(RLIMIT_STACK)
         if vma.end - start > limit:

@@ -22,6 +22,7 @@ from sentry.abi.mman import (
     PROT_SEM,
     VM_DONTCOPY,
     VM_GROWSDOWN,
+    VM_SEALED,
     VM_WIPEONFORK,
 )
 from sentry.mm.growth import Growth
@@ -80,6 +81,9 @@ class MemoryManager(Growth):
         child.users = 1
         child.own_futexes = False
         child._limit, child.actor = self._limit, None
+        child.peak_rss = child.measured_ns = 0
+        child.guards = self.guards
+        child.policies = None if self.policies is None else self.policies.copy()
         child.may_lock, child.owner = self.may_lock, self.owner
         child._layout, child.vdso, child.auxv = self._layout, self.vdso, self.auxv
         child.start_code, child.end_code, child.start_stack = self.start_code, self.end_code, self.start_stack
@@ -107,8 +111,9 @@ class MemoryManager(Growth):
             child.put()
             raise
 
-    def protect(self, start: int, size: int, prot: int) -> None:
-        """mprotect(2): changes what comes before the first page that it can't change, as Linux does."""
+    def protect(self, start: int, size: int, prot: int, known_key: bool = True) -> None:
+        """mprotect(2), pkey_mprotect(2) with a key that is not `known_key`: changes what comes before the
+        first page that it can't change, as Linux does."""
         grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
         prot &= ~grows
         if grows == PROT_GROWSDOWN | PROT_GROWSUP or start & PAGE_MASK:
@@ -120,6 +125,8 @@ class MemoryManager(Growth):
             raise SysError(errno.ENOMEM)
         if prot & ~(PROT_RWX | PROT_SEM):
             raise SysError(errno.EINVAL)
+        if not known_key:
+            raise SysError(errno.EINVAL)
         prot &= PROT_RWX
         if grows:
             vma = self.tree.find(start)
@@ -128,6 +135,8 @@ class MemoryManager(Growth):
             if grows == PROT_GROWSUP or not vma.flags & VM_GROWSDOWN:
                 raise SysError(errno.EINVAL)
             start = vma.start
+        if self.c.state & lib.MM_SEALED:
+            end = self._unsealed_part(start, end, prot)
         error = lib.mm_check_protect(self.c, start, end, prot, _done, _charged)
         done, charged = _done[0], _charged[0]
         if done > start:
@@ -141,6 +150,15 @@ class MemoryManager(Growth):
             let_go()
         if error:
             self.check(error, end - done)
+
+    def _unsealed_part(self, start: int, end: int, prot: int) -> int:
+        """`end`; but where something of [start, end) is sealed, mprotect gets that far only (mseal(2))."""
+        for vma in self.tree.overlapping(start, end):
+            if vma.flags & VM_SEALED:
+                if vma.start > start:
+                    self.protect(start, vma.start - start, prot)
+                raise SysError(errno.EPERM)
+        return end
 
     def set_flags(self, start: int, end: int, clear: int, put: int) -> None:
         """Change bits of what is mapped of [start, end) that mean nothing to the host."""

@@ -7,11 +7,16 @@ import errno
 from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
     MAP_32BIT,
     MAP_ANONYMOUS,
+    MAP_DROPPABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
+    MAP_HUGE_MASK,
+    MAP_HUGE_SHIFT,
     MAP_HUGETLB,
     MAP_KNOWN,
     MAP_LOCKED,
@@ -21,6 +26,7 @@ from sentry.abi.mman import (
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_SHARED_VALIDATE,
+    MAP_SYNC,
     MAP_TYPE,
     MMAP_MIN_ADDR,
     PAGE_MASK,
@@ -28,6 +34,7 @@ from sentry.abi.mman import (
     PROT_EXEC,
     PROT_RWX,
     PROT_WRITE,
+    VM_DONTDUMP,
     VM_GROWSDOWN,
     VM_LOCKED,
     VM_LOCKONFAULT,
@@ -35,10 +42,15 @@ from sentry.abi.mman import (
     VM_MAYEXEC,
     VM_MAYWRITE,
     VM_NORESERVE,
+    VM_PFNMAP,
+    VM_READ,
+    VM_SEALED,
     VM_SHARED,
+    VM_WIPEONFORK,
     VM_WRITE,
 )
 from sentry.abi.resource import RLIMIT_MEMLOCK
+from sentry.kernel.wait import yield_now
 from sentry.mm.layout import LOW_BEGIN, LOW_END
 from sentry.mm.shared import SharedAnonymous
 from sentry.mm.state import AddressState, page_up
@@ -49,9 +61,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: MAP_POPULATE beyond this is left to the faults.
-_POPULATE_LIMIT = 64 << 20
-_MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23
+#: Pages are faulted in by pieces of this size: others want to run, too.
+_POPULATE_STEP = 16 << 20
+#: Logarithms of the huge pages that there might be.
+_HUGE_SIZES = (0, 21, 30)
 #: No file is longer than this, in whole pages.
 _FILE_END = (1 << 63) - PAGE_SIZE
 
@@ -90,12 +103,8 @@ class Mapping(AddressState):
             start = self._place(addr, size, flags)
             if host_fd is None:
                 file = None
-        elif flags & MAP_TYPE not in (MAP_SHARED, MAP_PRIVATE) or (
-            flags & MAP_TYPE == MAP_SHARED and vm_flags & VM_GROWSDOWN
-        ):
-            raise SysError(errno.EINVAL)
-        elif flags & MAP_HUGETLB:
-            raise SysError(errno.ENOMEM)
+        else:
+            vm_flags = self._check_anonymous(flags, vm_flags)
         if file is not None and flags & MAP_FIXED and self._is_there(start, size, vm_flags, file, offset):
             self._remake(start, size, vm_flags, file, offset)
         else:
@@ -104,8 +113,24 @@ class Mapping(AddressState):
             flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
             or vm_flags & (VM_LOCKED | VM_LOCKONFAULT) == VM_LOCKED
         ):
-            self.populate(start, size, vm_flags)
+            await self.populate(start, start + size)
         return start
+
+    def _check_anonymous(self, flags: int, vm_flags: int) -> int:
+        """What MAP_ANONYMOUS goes with: `vm_flags` with what its kind adds, or SysError."""
+        kind = flags & MAP_TYPE
+        if kind == MAP_DROPPABLE:
+            # Nobody has to take such memory away (mmap(2)): this host's is kept as long as any other.
+            if vm_flags & (VM_LOCKED | VM_GROWSDOWN):
+                raise SysError(errno.EINVAL)
+            vm_flags |= VM_WIPEONFORK | VM_DONTDUMP | VM_NORESERVE
+        elif kind not in (MAP_SHARED, MAP_PRIVATE) or (kind == MAP_SHARED and vm_flags & VM_GROWSDOWN):
+            raise SysError(errno.EINVAL)
+        if flags & MAP_HUGETLB:
+            raise SysError(
+                errno.ENOMEM if flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK in _HUGE_SIZES else errno.EINVAL
+            )
+        return vm_flags
 
     def _vm_flags(self, prot: int, flags: int) -> int:
         vm_flags = prot & PROT_RWX | VM_MAYALL | self.def_flags
@@ -124,7 +149,8 @@ class Mapping(AddressState):
         """What the file's open mode allows: `vm_flags` with fewer VM_MAY bits, or SysError."""
         kind = flags & MAP_TYPE
         if kind in (MAP_SHARED, MAP_SHARED_VALIDATE):
-            if kind == MAP_SHARED_VALIDATE and flags & ~MAP_KNOWN:
+            # With MAP_SYNC it is the file system that refuses MAP_SHARED; tmpfs doesn't care.
+            if flags & ~MAP_KNOWN if kind == MAP_SHARED_VALIDATE else flags & MAP_SYNC and not file.in_memory:
                 raise SysError(errno.EOPNOTSUPP)
             if not file.writable:
                 if prot & PROT_WRITE:
@@ -224,7 +250,11 @@ class Mapping(AddressState):
     def book(
         self, start: int, size: int, flags: int, file: Any = None, offset: int = 0, name: bytes = b""
     ) -> None:
-        """Note down a mapping that replaces what is there, for the caller to make; SysError(ENOMEM)."""
+        """Note down a mapping that replaces what is there, for the caller to make.  SysError(ENOMEM,
+        EPERM)."""
+        self.check_seal(start, start + size)
+        if self.policies is not None:
+            self.policies.forget(start, start + size)
         self.leave_code(start, start + size)
         if file is None and not name:
             result = lib.mm_map(self.c, start, start + size, flags, 0, 0, 0)
@@ -237,15 +267,40 @@ class Mapping(AddressState):
         if result:
             self.check(result, size)
 
-    def populate(self, start: int, size: int, flags: int) -> None:
-        """Fault pages in, as a kindness: errors don't matter."""
-        if size > _POPULATE_LIMIT or not flags & PROT_RWX:
-            return
+    async def populate(self, start: int, end: int) -> bool:
+        """Fault in what is mapped of [start, end) and not only to be locked when it is touched (mm_populate):
+        whether all of it is there now."""
+        whole = True
+        while start < end:
+            vma = self.tree.find(start)
+            if vma is None or vma.start >= end:
+                return False
+            whole &= vma.start <= start
+            start = max(start, vma.start)
+            piece = min(vma.end, end, start + _POPULATE_STEP) - start
+            if not vma.flags & (VM_LOCKONFAULT | VM_PFNMAP) and not self.fault_in(start, piece, vma.flags):
+                whole = False
+            start += piece
+            if start < end and piece == _POPULATE_STEP:
+                await yield_now()
+        return whole
+
+    def fault_in(self, start: int, size: int, flags: int) -> bool:
+        """Fault in pages of one mapping; whether the host could."""
         write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
         try:
-            self.space.advise(start, size, _MADV_POPULATE_WRITE if write else _MADV_POPULATE_READ)
+            self.space.advise(start, size, MADV_POPULATE_WRITE if write else MADV_POPULATE_READ)
         except SysError:
-            pass
+            # Shared memory that can only be written to can't be populated by reading, but is no error.
+            return flags & (VM_READ | VM_WRITE) == VM_WRITE
+        return True
+
+    def check_seal(self, start: int, end: int) -> None:
+        """SysError(EPERM) if some of [start, end) is sealed (mseal(2))."""
+        if self.c.state & lib.MM_SEALED and any(
+            vma.flags & VM_SEALED for vma in self.tree.overlapping(start, end)
+        ):
+            raise SysError(errno.EPERM)
 
     def unmap(self, addr: int, size: int) -> None:
         """munmap(2)."""
@@ -254,7 +309,10 @@ class Mapping(AddressState):
         size = page_up(size)
         if size == 0:
             raise SysError(errno.EINVAL)
+        self.check_seal(addr, addr + size)
         self.leave_code(addr, addr + size)
         if self.check(lib.mm_unmap(self.c, addr, addr + size)):
+            if self.policies is not None:
+                self.policies.forget(addr, addr + size)
             self.space.unmap(addr, size)
             let_go()

@@ -7,6 +7,7 @@ import errno
 from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
+    MAP_NONBLOCK,
     MAX_MAP_COUNT,
     MMAP_MIN_ADDR,
     MREMAP_DONTUNMAP,
@@ -20,6 +21,7 @@ from sentry.abi.mman import (
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_PFNMAP,
+    VM_SEALED,
     VM_SHARED,
 )
 from sentry.mm.state import page_up
@@ -46,6 +48,8 @@ async def remap(mm: MemoryManager, addr: int, old_size: int, new_size: int, flag
     vma = mm.find(addr)
     if vma is None:
         raise SysError(errno.EFAULT)
+    if vma.flags & VM_SEALED:
+        raise SysError(errno.EPERM)
     moves = flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)
     host_fd = None
     if vma.file is not None and (not old_size or flags & MREMAP_DONTUNMAP):
@@ -73,7 +77,10 @@ async def remap(mm: MemoryManager, addr: int, old_size: int, new_size: int, flag
     if vma is None:
         raise SysError(errno.EFAULT)
     _check_resize(mm, vma, addr, old_size, new_size, flags)
+    locked = vma.flags & (VM_LOCKED | VM_LOCKONFAULT) == VM_LOCKED
     if not moves and addr + old_size == vma.end and _extend(mm, vma, new_size - old_size):
+        if locked:
+            await mm.populate(addr + old_size, addr + new_size)
         return addr
     if not flags & MREMAP_MAYMOVE:
         raise SysError(errno.ENOMEM)
@@ -90,7 +97,36 @@ async def remap(mm: MemoryManager, addr: int, old_size: int, new_size: int, flag
         mm.map_at(new_addr, new_size, vma.flags, vma.file, vma.offset_of(addr), host_fd, vma.name)
         return new_addr
     _move(mm, addr, old_size, new_addr, new_size, bool(flags & MREMAP_DONTUNMAP), host_fd)
+    if locked and new_size > old_size:
+        await mm.populate(new_addr + old_size, new_addr + new_size)
     return new_addr
+
+
+async def remap_pages(mm: MemoryManager, start: int, size: int, prot: int, page: int, flags: int) -> None:
+    """remap_file_pages(2), made of mmap as Linux does since 3.16: show other pages of the same file.
+
+    SysError(EINVAL, ENOMEM)."""
+    start &= ~PAGE_MASK
+    size &= ~PAGE_MASK
+    if prot or size <= 0 or start + size >= 1 << 64 or page + size // PAGE_SIZE >= 1 << 64:
+        raise SysError(errno.EINVAL)
+    vma = mm.find(start)
+    if vma is None or not vma.flags & VM_SHARED or vma.file is None:
+        raise SysError(errno.EINVAL)
+    vma_flags, file, position = vma.flags, vma.file.get(), vma.end
+    try:
+        for other in mm.tree.overlapping(position, start + size):
+            if other.start != position or other.file is not file or other.flags != vma_flags:
+                break
+            position = other.end
+        if position < start + size:
+            raise SysError(errno.EINVAL)
+        host_fd = await file.host_mapping(True, bool(vma.max_prot & PROT_WRITE))
+        mm.map_at(start, size, vma_flags, file, page * PAGE_SIZE, host_fd)
+    finally:
+        file.put()
+    if not flags & MAP_NONBLOCK:
+        await mm.populate(start, start + size)
 
 
 def _check_target(mm: MemoryManager, addr: int, old_size: int, new_addr: int, new_size: int) -> None:

@@ -34,6 +34,7 @@ class SharedAnonymous:
     map_name = b"/dev/zero (deleted)"
     path = None
     inode: object = None
+    in_memory = True
 
     def __init__(self, size: int, commit: Commit, who: bytes = b"") -> None:
         """`size` bytes of zeroes, charged to `commit` at once, MAP_NORESERVE or not.  SysError(ENOMEM)."""
@@ -71,6 +72,10 @@ class SharedAnonymous:
     def resident(self) -> int:
         """Bytes that the host has allocated."""
         return os.fstat(self.host_fd).st_blocks * 512
+
+    def seek_data(self, offset: int, whence: int) -> int:
+        """SEEK_DATA and SEEK_HOLE; OSError(ENXIO) behind the last data."""
+        return os.lseek(self.host_fd, offset, whence)
 
     async def host_mapping(self, shared: bool, writable: bool) -> int | None:
         return self.host_fd
@@ -148,6 +153,9 @@ class ReadOnlyView(SharedAnonymous):
 
     def put(self) -> None:
         self.segment.put()
+
+    def seek_data(self, offset: int, whence: int) -> int:
+        return self.segment.seek_data(offset, whence)
 
     async def host_mapping(self, shared: bool, writable: bool) -> int | None:
         return await self.segment.host_mapping(shared, writable)

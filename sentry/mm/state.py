@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from sentry.mm.commit import Commit
     from sentry.mm.patch import CodePatches
+    from sentry.mm.policy import Ranges
     from sentry.platform.base import AddressSpace
 
 
@@ -68,8 +69,8 @@ class _InC:
 class AddressState(GuestAccess):
     __slots__ = (
         "_layout", "_limit", "actor", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
-        "env_start", "exe", "may_lock", "own_futexes", "owner", "patches", "start_code", "start_stack",
-        "tree", "users", "vdso",
+        "env_start", "exe", "guards", "may_lock", "measured_ns", "own_futexes", "owner", "patches",
+        "peak_rss", "policies", "start_code", "start_stack", "tree", "users", "vdso",
     )  # fmt: skip
 
     #: Bytes mapped, in all and by kind (VmSize, VmData, VmStk, VmExe+VmLib, VmLck).
@@ -78,6 +79,8 @@ class AddressState(GuestAccess):
     stack_vm = _InC("stack_vm")
     exec_vm = _InC("exec_vm")
     locked_vm = _InC("locked_vm")
+    #: The most that total_vm ever was (VmPeak).
+    peak_vm = _InC("peak_vm")
     #: VM_LOCKED and the like for mappings to come (mlockall).
     def_flags = _InC("def_flags")
     start_data = _InC("start_data")
@@ -99,6 +102,12 @@ class AddressState(GuestAccess):
         self.patches: CodePatches | None = None
         #: Whether private futexes are the kernel's here, even where the platform would host them.
         self.own_futexes = False
+        #: The most that was seen in memory (bytes), and when that was last looked at (sentry.mm.residence).
+        self.peak_rss = self.measured_ns = 0
+        #: Memory policies of mappings (mbind(2)).
+        self.policies: Ranges | None = None
+        #: Whether there may be guard pages that the tree knows nothing of (MADV_GUARD_INSTALL).
+        self.guards = False
         #: How many tasks (and other holders) use it: `get`, `put`.
         self.users = 1
         self._limit: Callable[[int], int] = no_limit

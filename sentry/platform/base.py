@@ -24,6 +24,7 @@ import errno
 from abc import ABC, abstractmethod
 
 from sentry.abi.errors import SysError
+from sentry.abi.mman import PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -254,9 +255,15 @@ class AddressSpace(ABC):
     def destroy(self) -> None:
         """Kill every thread and give the memory back.  No trap is reported for it any more."""
 
-    @abstractmethod
-    def resident_pages(self) -> int:
-        """Pages resident in host memory, as far as the platform can tell; 0 where it can't."""
+    def resident(self, addr: int, count: int, stride: int = PAGE_SIZE) -> int:
+        """How many of `count` mapped pages, `stride` bytes from each to the next, are in memory; the page of
+        zeroes that all share doesn't count.  -1: the platform can't tell."""
+        return -1
+
+    def page_states(self, addr: int, count: int) -> bytes | None:
+        """For each of `count` mapped pages from `addr` on: 0: not in memory; 1: it is; 2: the page of zeroes
+        that all share.  None: the platform can't tell."""
+        return None
 
 
 class Platform(ABC):

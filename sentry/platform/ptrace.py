@@ -58,6 +58,7 @@ HOST_SYSCALLS = (
     "ioctl",  # SECCOMP_IOCTL_NOTIF_RECV 0xc0502100, _NOTIF_SEND 0xc0182101, _NOTIF_ADDFD 0x40182103
     "process_vm_readv",
     "process_vm_writev",
+    "move_pages",  # nodes NULL: moves nothing
     "kill",  # SIGKILL to stubs
     "sched_setaffinity",
     "sched_yield",
@@ -399,8 +400,16 @@ class PtraceSpace(AddressSpace):
         self.parked.clear()
         self._tgid = 0  # the host may give the number to another process
 
-    def resident_pages(self) -> int:
-        return 0  # /proc is out of reach after lock-down
+    def resident(self, addr: int, count: int, stride: int = PAGE_SIZE) -> int:
+        found: int = lib.memory_resident(self._tgid, addr, stride, count, ffi.NULL)
+        return max(found, -1)
+
+    def page_states(self, addr: int, count: int) -> bytes | None:
+        what = _unzeroed("uint8_t[]", count)
+        if lib.memory_resident(self._tgid, addr, PAGE_SIZE, count, what) < 0:
+            return None
+        result: bytes = ffi.buffer(what, count)[:]
+        return result
 
 
 class PtracePlatform(Platform):

@@ -27,6 +27,7 @@ HOST_SYSCALLS = (
     "ioctl",  # SECCOMP_IOCTL_NOTIF_RECV, _NOTIF_SEND, _NOTIF_ADDFD
     "process_vm_readv",
     "process_vm_writev",
+    "move_pages",  # nodes NULL: moves nothing
     "kill",  # SIGKILL to stubs
     "tgkill",  # the kick
     "futex",  # on the records

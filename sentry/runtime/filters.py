@@ -140,6 +140,8 @@ def sentry_filter(tracing: bool = True) -> Any:
     # fstat(2) in the C library; the path behind it is not resolved when it is empty.  A path that is
     # not leads into an empty directory.
     _allow_words(seccomp, rules, "newfstatat", 3, (AT_EMPTY_PATH,))
+    # Which pages of a stub are in memory; without nodes it moves none.
+    rules.add_rule(seccomp.ALLOW, "move_pages", arg(3, seccomp.EQ, 0))
     # Its own limits, to read.
     rules.add_rule(seccomp.ALLOW, "prlimit64", arg(0, seccomp.EQ, 0), arg(2, seccomp.EQ, 0))
     # kill: pids above zero only, since 0 and below name process groups, and the Sentry's is the CLI's

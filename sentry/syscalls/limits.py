@@ -23,6 +23,7 @@ from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS
 from sentry.kernel.rlimits import NR_OPEN
 from sentry.kernel.timers import watch_cpu_limit
+from sentry.mm import residence
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from sentry.kernel.group import ThreadGroup
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Int, UInt
-
-PAGE_KIB = 4
 
 
 def _set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: int) -> None:
@@ -109,7 +108,7 @@ def pack_rusage(utime: int, stime: int, maxrss_kib: int = 0) -> bytes:
     )
 
 
-@syscall(SYS.getrusage, partial="CPU times approximate, faults and switches 0, maxrss an upper bound")
+@syscall(SYS.getrusage, partial="CPU times approximate, faults and switches 0")
 def getrusage(task: Task, who: Int, usage: Addr) -> None:
     """getrusage(2)."""
     group = task.group
@@ -123,6 +122,5 @@ def getrusage(task: Task, who: Int, usage: Addr) -> None:
         raise SysError(errno.EINVAL)
     maxrss = 0
     if who != RUSAGE_CHILDREN:
-        # A platform that can't tell what is resident: what is mapped is the least upper bound we have.
-        maxrss = task.mm.space.resident_pages() * PAGE_KIB or task.mm.total_vm // 1024
+        maxrss = residence.peak(task.mm) // 1024
     task.mm.write(usage, pack_rusage(utime, stime, maxrss))

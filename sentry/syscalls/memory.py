@@ -1,29 +1,26 @@
-"""Memory: mmap and its family, memory of other processes."""
+"""Memory: mmap and its family."""
 
 from __future__ import annotations
 
 import errno
-from _struct import iter_unpack
 
 from sentry.abi.capability import CAP_IPC_LOCK, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
-from sentry.abi.fcntl import IOV_MAX, MAX_RW_COUNT
-from sentry.abi.mman import MAP_ANONYMOUS, MAP_HUGETLB, PAGE_MASK
+from sentry.abi.mman import MADV_HWPOISON, MADV_SOFT_OFFLINE, MAP_ANONYMOUS, MAP_HUGETLB, PAGE_MASK
 from sentry.abi.syscall_nr import SYS
-from sentry.fs.proc.access import may_access
+from sentry.kernel.wait import yield_now
 from sentry.mm import advise
-from sentry.mm.remap import remap
+from sentry.mm.remap import remap, remap_pages
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sentry.kernel.task import Task
     from sentry.mm.manager import MemoryManager
     from sentry.syscalls.args import Addr, Fd, Flags, Int, Size, UInt, ULong
 
-_COPY_PIECE = 1 << 20
+PKEY_DISABLE = 3
+NO_PKEYS = "no protection keys, as on a CPU without them: ENOSPC"
 
 
 def acting(task: Task) -> MemoryManager:
@@ -77,10 +74,13 @@ async def mremap(task: Task, addr: Addr, old_size: Size, new_size: Size, flags: 
     return await remap(acting(task), addr, old_size, new_size, flags, new_addr)
 
 
-@syscall(SYS.madvise, partial="hints are accepted and ignored; no MADV_COLLAPSE, MADV_GUARD_INSTALL")
+@syscall(
+    SYS.madvise,
+    partial="hints (WILLNEED, COLD, PAGEOUT, MERGEABLE) are accepted and ignored; no MADV_HWPOISON",
+)
 def madvise(task: Task, addr: Addr, length: Size, advice: Int) -> None:
     """madvise(2)."""
-    if advice in (100, 101) and not task.cred.capable(CAP_SYS_ADMIN):
+    if advice in (MADV_HWPOISON, MADV_SOFT_OFFLINE) and not task.cred.capable(CAP_SYS_ADMIN):
         raise SysError(errno.EPERM)
     advise.advise(acting(task), addr, length, advice)
 
@@ -91,27 +91,26 @@ async def msync(task: Task, addr: Addr, length: Size, flags: Flags) -> None:
     await advise.sync(task.mm, addr, length, flags)
 
 
-@syscall(SYS.mincore, partial="every mapped page counts as resident")
-def mincore(task: Task, addr: Addr, length: Size, vec: Addr) -> None:
+@syscall(SYS.mincore, partial="all pages of a file of the host's count as resident")
+async def mincore(task: Task, addr: Addr, length: Size, vec: Addr) -> None:
     """mincore(2)."""
-    pages = advise.resident(task.mm, addr, length)
-    while pages:
-        step = min(pages, _COPY_PIECE)
-        task.mm.write(vec, b"\1" * step)
-        vec += step
-        pages -= step
+    for piece in advise.resident(task.mm, addr, length):
+        task.mm.write(vec, piece)
+        vec += len(piece)
+        if len(piece) >= advise.RESIDENT_STEP:
+            await yield_now()
 
 
 @syscall(SYS.mlock)
-def mlock(task: Task, addr: Addr, length: Size) -> None:
+async def mlock(task: Task, addr: Addr, length: Size) -> None:
     """mlock(2)."""
-    advise.lock(acting(task), addr, length, 0)
+    await advise.lock(acting(task), addr, length, 0)
 
 
 @syscall(SYS.mlock2)
-def mlock2(task: Task, addr: Addr, length: Size, flags: Flags) -> None:
+async def mlock2(task: Task, addr: Addr, length: Size, flags: Flags) -> None:
     """mlock2(2)."""
-    advise.lock(acting(task), addr, length, flags)
+    await advise.lock(acting(task), addr, length, flags)
 
 
 @syscall(SYS.munlock)
@@ -121,9 +120,9 @@ def munlock(task: Task, addr: Addr, length: Size) -> None:
 
 
 @syscall(SYS.mlockall)
-def mlockall(task: Task, flags: Flags) -> None:
+async def mlockall(task: Task, flags: Flags) -> None:
     """mlockall(2)."""
-    advise.lock_all(acting(task), flags)
+    await advise.lock_all(acting(task), flags)
 
 
 @syscall(SYS.munlockall)
@@ -132,95 +131,43 @@ def munlockall(task: Task) -> None:
     advise.unlock_all(acting(task))
 
 
+@syscall(SYS.mseal)
+def mseal(task: Task, addr: Addr, length: Size, flags: ULong) -> None:
+    """mseal(2)."""
+    advise.seal(task.mm, addr, length, flags)
+
+
+@syscall(SYS.remap_file_pages)
+async def remap_file_pages(
+    task: Task, addr: Addr, size: Size, prot: ULong, page: ULong, flags: ULong
+) -> None:
+    """remap_file_pages(2)."""
+    await remap_pages(acting(task), addr, size, prot, page, flags)
+
+
+@syscall(SYS.pkey_alloc, partial=NO_PKEYS)
+def pkey_alloc(task: Task, flags: ULong, rights: ULong) -> None:
+    """pkey_alloc(2)."""
+    if flags or rights & ~PKEY_DISABLE:
+        raise SysError(errno.EINVAL)
+    raise SysError(errno.ENOSPC)
+
+
+@syscall(SYS.pkey_free, partial=NO_PKEYS)
+def pkey_free(task: Task, key: Int) -> None:
+    """pkey_free(2): no key is allocated."""
+    raise SysError(errno.EINVAL)
+
+
+@syscall(SYS.pkey_mprotect, partial=NO_PKEYS)
+def pkey_mprotect(task: Task, addr: Addr, length: Size, prot: ULong, key: Int) -> None:
+    """pkey_mprotect(2)."""
+    acting(task).protect(addr, length, prot, key == -1)
+
+
 @syscall(SYS.membarrier, partial="MEMBARRIER_CMD_QUERY, which answers that there is no other command")
 def membarrier(task: Task, command: Int, flags: UInt, cpu: Int) -> int:
     """membarrier(2): a barrier would have to run on every CPU that a guest thread is on."""
     if flags or command:
         raise SysError(errno.EINVAL)
     return 0
-
-
-def _read_iovec(mm: MemoryManager, addr: int, count: int) -> list[tuple[int, int]]:
-    """An iovec array, cut to MAX_RW_COUNT bytes in all.  SysError(EINVAL, EFAULT)."""
-    if count > IOV_MAX:
-        raise SysError(errno.EINVAL)
-    pairs = list(iter_unpack("<QQ", mm.read(addr, 16 * count)))
-    if any(size >= 1 << 63 for _, size in pairs):
-        raise SysError(errno.EINVAL)
-    room = MAX_RW_COUNT
-    result = []
-    for base, size in pairs:
-        result.append((base, min(size, room)))
-        room -= min(size, room)
-    return result
-
-
-def _pieces(local: list[tuple[int, int]], remote: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """(local address, remote address, size) of runs that lie in one element of either array."""
-    i = j = skip_local = skip_remote = 0
-    while i < len(local) and j < len(remote):
-        size = min(local[i][1] - skip_local, remote[j][1] - skip_remote, _COPY_PIECE)
-        if size:
-            yield local[i][0] + skip_local, remote[j][0] + skip_remote, size
-        skip_local += size
-        skip_remote += size
-        if skip_local == local[i][1]:
-            i, skip_local = i + 1, 0
-        if skip_remote == remote[j][1]:
-            j, skip_remote = j + 1, 0
-
-
-def _process_vm(
-    task: Task,
-    pid: int,
-    local_iov: int,
-    local_count: int,
-    remote_iov: int,
-    remote_count: int,
-    flags: int,
-    write: bool,
-) -> int:
-    if flags:
-        raise SysError(errno.EINVAL)
-    local = _read_iovec(task.mm, local_iov, local_count)
-    remote = _read_iovec(task.mm, remote_iov, remote_count)
-    if not any(size for _, size in local):
-        return 0
-    target = task.find_task(pid)
-    if target is None or target.mm is None:
-        raise SysError(errno.ESRCH)
-    if not may_access(task, task.cred, target, real=True):
-        raise SysError(errno.EPERM)
-    done = 0
-    for here, there, size in _pieces(local, remote):
-        try:
-            if write:
-                copied = target.mm.write_upto(there, task.mm.read_upto(here, size))
-            else:
-                copied = task.mm.write_upto(here, target.mm.read_upto(there, size))
-        except SysError:
-            if not done:
-                raise
-            break
-        done += copied
-        if copied < size:
-            break
-    return done
-
-
-@syscall(SYS.process_vm_readv)
-def process_vm_readv(
-    task: Task, pid: Int, local_iov: Addr, local_count: ULong, remote_iov: Addr, remote_count: ULong,
-    flags: ULong,
-) -> int:  # fmt: skip
-    """process_vm_readv(2)."""
-    return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, False)
-
-
-@syscall(SYS.process_vm_writev)
-def process_vm_writev(
-    task: Task, pid: Int, local_iov: Addr, local_count: ULong, remote_iov: Addr, remote_count: ULong,
-    flags: ULong,
-) -> int:  # fmt: skip
-    """process_vm_writev(2)."""
-    return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, True)

@@ -49,14 +49,7 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "no restartable sequences (CONFIG_RSEQ)": (SYS.rseq,),
     "no local descriptor tables (CONFIG_MODIFY_LDT_SYSCALL)": (SYS.modify_ldt,),
     "no port access (CONFIG_X86_IOPL_IOPERM)": (SYS.iopl, SYS.ioperm),
-    "no protection keys (CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS)": (
-        SYS.pkey_mprotect, SYS.pkey_alloc, SYS.pkey_free,
-    ),
     "no shadow stacks (CONFIG_X86_USER_SHADOW_STACK)": (SYS.map_shadow_stack,),
-    "no memory policies (CONFIG_NUMA)": (
-        SYS.mbind, SYS.set_mempolicy, SYS.get_mempolicy, SYS.migrate_pages, SYS.move_pages,
-        SYS.set_mempolicy_home_node,
-    ),
     "no secret memory (CONFIG_SECRETMEM)": (SYS.memfd_secret,),
     "no advice for another process (CONFIG_ADVISE_SYSCALLS)": (SYS.process_madvise, SYS.process_mrelease),
     "no file handles (CONFIG_FHANDLE)": (SYS.name_to_handle_at, SYS.open_by_handle_at),
@@ -65,12 +58,10 @@ _ABSENT: dict[str, tuple[int, ...]] = {
         SYS.statmount, SYS.listmount,
     ),
     "no page cache statistics": (SYS.cachestat,),
-    "no sealed mappings": (SYS.mseal,),
     "no vmsplice; programs fall back on writev": (SYS.vmsplice,),
     "deprecated: statfs(2) tells more": (SYS.ustat,),
     "compiled out in most kernels (CONFIG_SYSFS_SYSCALL)": (SYS.sysfs,),
     "compiled out in most kernels (CONFIG_USELIB)": (SYS.uselib,),
-    "deprecated since Linux 3.16": (SYS.remap_file_pages,),
     "gone from Linux": (
         SYS._sysctl, SYS.create_module, SYS.get_kernel_syms, SYS.query_module, SYS.nfsservctl,
         SYS.lookup_dcookie,

@@ -84,7 +84,7 @@ def test_forbidden_calls_kill(call: str, start_once: Start) -> None:
 def test_platform_calls_are_allowed() -> None:
     from sentry.platform.ptrace import HOST_SYSCALLS
 
-    special = {"ioctl", "ptrace", "kill", "fcntl", "mmap", "mprotect"}
+    special = {"ioctl", "ptrace", "kill", "fcntl", "mmap", "mprotect", "move_pages"}
     assert set(HOST_SYSCALLS) - special <= set(filters.SENTRY_PLAIN)
 
 

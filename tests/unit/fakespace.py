@@ -178,8 +178,11 @@ class FakeSpace(AddressSpace):
         self.destroyed = True
         self.pages.clear()
 
-    def resident_pages(self) -> int:
-        return len(self.pages)
+    def resident(self, addr: int, count: int, stride: int = PAGE_SIZE) -> int:
+        return sum(addr + i * stride in self.pages for i in range(count))
+
+    def page_states(self, addr: int, count: int) -> bytes:
+        return bytes(addr + i * PAGE_SIZE in self.pages for i in range(count))
 
 
 class HostFile:

@@ -33,7 +33,7 @@ from sentry.abi.mman import (
     MREMAP_MAYMOVE,
     PAGE_SIZE,
 )
-from sentry.mm import Commit, MemoryManager, advise
+from sentry.mm import Commit, MemoryManager, advise, policy
 from sentry.mm.layout import STACK_GUARD
 from sentry.mm.remap import remap
 from sentry.mm.shared import SharedAnonymous
@@ -331,8 +331,8 @@ def test_advise_and_locks(mm):
     fails(errno.ENOMEM, advise.advise, mm, addr, 5 * 4096, mman.MADV_NORMAL)
     advise.advise(mm, addr, 0, 4)
     mm.limit = limits(MEMLOCK=2 * 4096)
-    advise.lock(mm, addr, 8192, 0)
-    advise.lock(mm, addr, 8192, 0)
+    run(advise.lock(mm, addr, 8192, 0))
+    run(advise.lock(mm, addr, 8192, 0))
     fails(errno.ENOMEM, advise.lock, mm, addr + 8192, 1, 0)
     fails(errno.EAGAIN, mm.map, 0, 4096, RW, ANON | MAP_LOCKED)
     fails(errno.EINVAL, advise.advise, mm, addr, 4096, mman.MADV_DONTNEED)
@@ -341,12 +341,35 @@ def test_advise_and_locks(mm):
     assert mm.locked_vm == 4096
     mm.limit = limits(MEMLOCK=0)
     fails(errno.EPERM, advise.lock, mm, addr, 1, 0)
-    assert advise.resident(mm, addr, 3 * 4096 + 1) == 4
-    fails(errno.ENOMEM, advise.resident, mm, addr, 5 * 4096)
+    assert b"".join(advise.resident(mm, addr, 3 * 4096 + 1)) == b"\1" * 4
+    fails(errno.ENOMEM, lambda: list(advise.resident(mm, addr, 5 * 4096)))
     fails(errno.EINVAL, advise.sync, mm, addr, 4096, 5)
     fails(errno.ENOMEM, advise.sync, mm, addr, 5 * 4096, 4)
     run(advise.sync(mm, addr, 4096, 4))
     consistent(mm)
+
+
+def test_seals(mm):
+    addr = run(mm.map(BASE, 4 * 4096, RW, ANON))
+    advise.seal(mm, addr + 4096, 4096, 0)
+    fails(errno.EPERM, mm.unmap, addr, 4 * 4096)
+    fails(errno.EPERM, mm.map, addr, 8192, RW, ANON | mman.MAP_FIXED)
+    fails(errno.EPERM, mm.protect, addr, 4 * 4096, mman.PROT_READ)
+    assert [vma.prot for vma in mm.tree] == [mman.PROT_READ, RW, RW]
+    child, _ = mm.fork(FakeThread(mm.space))
+    fails(errno.EPERM, child.unmap, addr + 4096, 4096)
+    child.put()
+    consistent(mm)
+
+
+def test_policies_follow_the_mappings():
+    ranges = policy.Ranges()
+    ranges.put(0, 10, (policy.MPOL_BIND, 1))
+    ranges.put(4, 6, (policy.MPOL_LOCAL, 0))
+    ranges.forget(8, 20)
+    assert [ranges.at(i) for i in (0, 4, 7, 8)] == [(2, 1), (4, 0), (2, 1), None]
+    monkey = policy.Ranges([(i, i + 1, (2, 1)) for i in range(policy.MAX_RANGES)])
+    fails(errno.ENOMEM, monkey.put, 1 << 20, 1 << 21, (2, 1))
 
 
 def test_shared_anonymous_is_limited(mm, monkeypatch):
@@ -405,7 +428,7 @@ def test_any_sequence_keeps_both_sides_equal(steps):
             elif step[0] == "advise":
                 advise.advise(mm, addr, size, step[3])
             elif step[0] == "lock":
-                advise.lock(mm, addr, size, 0)
+                run(advise.lock(mm, addr, size, 0))
             else:
                 run(remap(mm, addr, size, step[3] * PAGE_SIZE, step[4], BASE + step[5] * PAGE_SIZE))
         except SysError:

@@ -1,10 +1,11 @@
-"""/proc/PID/maps, smaps and statm: the address space of a task, as its VMA tree has it."""
+"""/proc/PID/maps, smaps, numa_maps and statm: the address space of a task, as its VMA tree has it."""
 
 from __future__ import annotations
 
 from sentry.abi import mman
 from sentry.fs import walk
 from sentry.fs.proc.base import current_task
+from sentry.mm import policy, residence
 from sentry.mm.shared import SHMEM_DEV, SharedAnonymous
 
 TYPE_CHECKING = False
@@ -38,6 +39,7 @@ _VM_FLAGS = (
     (mman.VM_HUGEPAGE, b"hg"),
     (mman.VM_NOHUGEPAGE, b"nh"),
     (mman.VM_MERGEABLE, b"mg"),
+    (mman.VM_SEALED, b"sl"),
 )
 _SMAPS_KEYS = (
     b"Rss",
@@ -60,6 +62,7 @@ _SMAPS_KEYS = (
     b"SwapPss",
     b"Locked",
 )
+_ROLLUP_KEYS = (*_SMAPS_KEYS[:3], b"Pss_Anon", b"Pss_File", b"Pss_Shmem", *_SMAPS_KEYS[3:])
 
 
 def _reader(task: Task) -> FsContext:
@@ -116,43 +119,50 @@ def maps(task: Task) -> bytes:
     return b"".join([_head(mm, vma, fs) for vma in mm.tree])
 
 
-def _resident(mm: MemoryManager, vma: Vma) -> int:
-    """Kilobytes that a mapping may have in memory: the host's page tables are out of reach, so this
-    shares the whole estimate out by size."""
-    if not vma.prot or not mm.total_vm:
-        return 0
-    return min(vma.size, resident(mm) * vma.size // mm.total_vm) // 1024
-
-
 def smaps(task: Task) -> bytes:
-    """proc_pid_smaps(5); what only page tables could tell is estimated."""
+    """proc_pid_smaps(5); who shares a page, and which are dirty, is a guess by the kind of a mapping."""
     mm = task.mm
     if mm is None:
         return b""
     fs = _reader(task)
     lines = []
     for vma in mm.tree:
-        rss = _resident(mm, vma)
         lines.append(_head(mm, vma, fs))
         lines.append(
             _field(b"Size", vma.size // 1024) + _field(b"KernelPageSize", 4) + _field(b"MMUPageSize", 4)
         )
-        lines.append(_amounts(vma.file is None, rss, vma.size // 1024 if vma.flags & mman.VM_LOCKED else 0))
+        lines.append(_amounts(_of_one(mm, vma)))
         flags = b" ".join([name for bit, name in _VM_FLAGS if vma.flags & bit])
         lines.append(b"THPeligible:           0\nVmFlags: %s \n" % flags)
     return b"".join(lines)
+
+
+def _of_one(mm: MemoryManager, vma: Vma) -> dict[bytes, int]:
+    """Kilobytes of a mapping by their names in smaps, where they are not 0."""
+    rss = residence.of_vma(mm, vma) // 1024
+    kind = residence.kind_of(vma)
+    dirty = kind == residence.ANON or (kind == residence.SHMEM and vma.flags & mman.VM_MAYWRITE)
+    sharing = b"Shared" if vma.flags & mman.VM_SHARED else b"Private"
+    values = {
+        b"Rss": rss,
+        b"Pss": rss,
+        b"Referenced": rss,
+        sharing + (b"_Dirty" if dirty else b"_Clean"): rss,
+    }
+    if dirty:
+        values[b"Pss_Dirty"] = rss
+    if kind == residence.ANON:
+        values[b"Anonymous"] = rss
+    if vma.flags & mman.VM_LOCKED:
+        values[b"Locked"] = rss
+    return values
 
 
 def _field(name: bytes, kilobytes: int) -> bytes:
     return b"%-16s%8d kB\n" % (name + b":", kilobytes)
 
 
-def _amounts(anonymous: bool, rss: int, locked: int) -> bytes:
-    values = {b"Rss": rss, b"Pss": rss, b"Referenced": rss, b"Locked": locked}
-    if anonymous:
-        values.update({b"Pss_Dirty": rss, b"Private_Dirty": rss, b"Anonymous": rss})
-    else:
-        values[b"Private_Clean"] = rss
+def _amounts(values: dict[bytes, int]) -> bytes:
     return b"".join([_field(key, values.get(key, 0)) for key in _SMAPS_KEYS])
 
 
@@ -161,23 +171,41 @@ def smaps_rollup(task: Task) -> bytes:
     vmas = [] if mm is None else mm.tree.vmas
     if not vmas:
         return b""
-    first, last = vmas[0], vmas[-1]
-    head = b"%08x-%08x ---p 00000000 00:00 0 " % (first.start, last.end)
-    return (
-        head.ljust(_NAME_COLUMN) + b"[rollup]\n" + _amounts(True, resident(mm) // 1024, mm.locked_vm // 1024)
-    )
+    sums: dict[bytes, int] = {}
+    for vma in vmas:
+        kind = (b"Pss_Anon", b"Pss_File", b"Pss_Shmem")[residence.kind_of(vma)]
+        for key, value in _of_one(mm, vma).items():
+            sums[key] = sums.get(key, 0) + value
+            if key == b"Pss":
+                sums[kind] = sums.get(kind, 0) + value
+    head = b"%08x-%08x ---p 00000000 00:00 0 " % (vmas[0].start, vmas[-1].end)
+    lines = [_field(key, sums.get(key, 0)) for key in _ROLLUP_KEYS]
+    return head.ljust(_NAME_COLUMN) + b"[rollup]\n" + b"".join(lines)
 
 
-def resident(mm: MemoryManager) -> int:
-    """Bytes in memory: what the platform tells, or else a guess from what is mapped.
-
-    The guess: programs touch most of small mappings and little of great ones.
-    """
-    pages = mm.space.resident_pages()
-    if pages:
-        return pages * 4096
-    guess = sum(min(vma.size, 256 * 1024) for vma in mm.tree if vma.prot and not vma.flags & mman.VM_PFNMAP)
-    return min(guess, mm.total_vm)
+def numa_maps(task: Task) -> bytes:
+    """numa_maps(5), with one node."""
+    mm = task.mm
+    if mm is None:
+        return b""
+    fs = _reader(task)
+    lines = []
+    for vma in mm.tree:
+        of_vma = mm.policies.at(vma.start) if mm.policies is not None else None
+        mode, nodes = of_vma or task.sched.mempolicy
+        name = _name(mm, vma, fs)
+        pages = residence.of_vma(mm, vma) // mman.PAGE_SIZE
+        line = b"%08x %s" % (vma.start, policy.text(mode, nodes))
+        if vma.file is not None:
+            line += b" file=" + name
+        elif name in (b"[heap]", b"[stack]"):
+            line += b" " + name.strip(b"[]")
+        if pages:
+            anonymous = residence.kind_of(vma) == residence.ANON
+            line += (b" anon=%d dirty=%d" if anonymous else b" mapped=%d active=%d") % (pages, pages)
+            line += b" N0=%d kernelpagesize_kB=4" % pages
+        lines.append(line + b"\n")
+    return b"".join(lines)
 
 
 def code_size(mm: MemoryManager) -> int:
@@ -190,12 +218,7 @@ def statm(task: Task) -> bytes:
     mm = task.mm
     if mm is None:
         return b"0 0 0 0 0 0 0\n"
-    text = code_size(mm) // 4096
-    rss = resident(mm) // 4096
-    return b"%d %d %d %d 0 %d 0\n" % (
-        mm.total_vm // 4096,
-        rss,
-        rss // 2,
-        text,
-        (mm.data_vm + mm.stack_vm) // 4096,
-    )
+    anonymous, files, shared = residence.measure(mm)
+    values = (mm.total_vm, anonymous + files + shared, files + shared, code_size(mm))
+    pages = tuple([value // mman.PAGE_SIZE for value in values])
+    return b"%d %d %d %d 0 %d 0\n" % (*pages, (mm.data_vm + mm.stack_vm) // mman.PAGE_SIZE)

@@ -7,7 +7,8 @@ import errno
 from sentry.abi.capability import CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.fs.proc.base import current_task
-from sentry.fs.proc.maps import code_size, resident
+from sentry.fs.proc.maps import code_size
+from sentry.mm import residence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def stat(task: Task, pids: PidNamespace, alone: bool = False) -> bytes:
         code = (0, 0, 0)
         data = (0,) * 7
     else:
-        memory = (mm.total_vm, resident(mm) // 4096)
+        memory = (mm.total_vm, residence.resident(mm) // 4096)
         code = (mm.start_code, mm.end_code, mm.start_stack)
         data = (mm.start_data, mm.end_data, mm.start_brk, mm.arg_start, mm.arg_end, mm.env_start, mm.env_end)
     fields = (
@@ -119,14 +120,16 @@ def _memory_lines(task: Task) -> bytes:
     mm = task.mm
     if mm is None:
         return b""
-    rss = resident(mm)
+    anonymous, files, shared = residence.measure(mm)
+    rss = anonymous + files + shared
     text = min(code_size(mm), mm.exec_vm)
     values = (
-        (b"VmPeak", mm.total_vm), (b"VmSize", mm.total_vm), (b"VmLck", mm.locked_vm), (b"VmPin", 0),
-        (b"VmHWM", rss), (b"VmRSS", rss), (b"RssAnon", rss // 2), (b"RssFile", rss - rss // 2),
-        (b"RssShmem", 0),
+        (b"VmPeak", mm.peak_vm), (b"VmSize", mm.total_vm), (b"VmLck", mm.locked_vm), (b"VmPin", 0),
+        (b"VmHWM", mm.peak_rss), (b"VmRSS", rss), (b"RssAnon", anonymous), (b"RssFile", files),
+        (b"RssShmem", shared),
         (b"VmData", mm.data_vm), (b"VmStk", mm.stack_vm), (b"VmExe", text), (b"VmLib", mm.exec_vm - text),
-        (b"VmPTE", 4096 * (mm.total_vm // (512 * 4096) + 4)), (b"VmSwap", 0), (b"HugetlbPages", 0),
+        (b"VmPTE", 4096 * (rss // (512 * 4096) + 4 + len(mm.tree) // 2)), (b"VmSwap", 0),
+        (b"HugetlbPages", 0),
     )  # fmt: skip
     lines = [b"%s:\t%8d kB\n" % (name, size // 1024) for name, size in values]
     return b"".join(lines) + b"CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from sentry.fs.proc.base import current_task
-from sentry.fs.proc.maps import resident
 from sentry.fs.proc.status import TICK_NS
+from sentry.mm.residence import resident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

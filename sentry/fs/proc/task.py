@@ -70,6 +70,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
     b"mountinfo": (0o444, _of_fs(mounts.mountinfo), False),
     b"mounts": (0o444, _of_fs(mounts.mounts), False),
     b"mountstats": (0o400, _of_fs(mounts.mountstats), True),
+    b"numa_maps": (0o444, maps.numa_maps, True),
     b"oom_score": (0o444, status.oom_score, False),
     b"oom_score_adj": (0o644, lambda task: b"%d\n" % task.group.oom_score_adj, False),
     b"personality": (0o400, lambda task: b"%08x\n" % task.sched.personality, True),

@@ -369,6 +369,7 @@ class RegularFile(File):
     fast_kind = lib.VFILE_TMPFS
     fast_closing = CLOSE_LATER
     fast_start = True
+    in_memory = True
 
     def __init__(self, inode: RegularInode, flags: int, path: Path | None = None, c: Any = None) -> None:
         super().__init__(inode, flags, path, c)
