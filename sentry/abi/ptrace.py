@@ -36,10 +36,12 @@ PTRACE_PEEKSIGINFO_SHARED = 1
 PEEKSIGINFO_ARGS = Struct("<QIi")
 
 PTRACE_SYSCALL_INFO_NONE, PTRACE_SYSCALL_INFO_ENTRY, PTRACE_SYSCALL_INFO_EXIT = 0, 1, 2
-#: struct ptrace_syscall_info: its head (op, arch, ip, sp), and what follows at an entry and at an exit.
+PTRACE_SYSCALL_INFO_SECCOMP = 3
+#: struct ptrace_syscall_info: its head (op, arch, ip, sp), and what follows at an entry, an exit, a filter.
 SYSCALL_INFO_HEAD = Struct("<B3xIQQ")
 SYSCALL_INFO_ENTRY = Struct("<7Q")
 SYSCALL_INFO_EXIT = Struct("<qB")
+SYSCALL_INFO_SECCOMP = Struct("<7QI")
 AUDIT_ARCH_X86_64 = 0xC000003E
 
 NT_PRSTATUS, NT_PRFPREG, NT_X86_XSTATE = 1, 2, 0x202

@@ -66,6 +66,7 @@ SEGV_MAPERR = 1
 SEGV_ACCERR = 2
 TRAP_BRKPT = 1
 TRAP_TRACE = 2
+TRAP_HWBKPT = 4
 
 
 def bit(signo: int) -> int:

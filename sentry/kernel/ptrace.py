@@ -34,9 +34,12 @@ from sentry.abi.signal import (
     SIGSTOP,
     SIGTRAP,
     TRAP_BRKPT,
+    TRAP_HWBKPT,
+    TRAP_TRACE,
     SigInfo,
 )
 from sentry.kernel.bound import FORCED_PTRACE
+from sentry.kernel.debugregs import DR_STEP, DebugRegs
 from sentry.kernel.frames import EFLAGS_TF
 from sentry.kernel.group import cause_of_death
 from sentry.kernel.task import (
@@ -48,7 +51,7 @@ from sentry.kernel.task import (
     Task,
 )
 from sentry.kernel.wait import WaitQueue, block
-from sentry.platform.base import SYSCALL
+from sentry.platform.base import FAULT, KICKED, SYSCALL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,9 +77,9 @@ class Tracee:
     """`Task.trace` of `task`, which `tracer` traces."""
 
     __slots__ = (
-        "_handler_step", "_hidden_tf", "_then", "calls", "code", "cred", "emulate", "exit_status", "exiting",
-        "info", "listening", "message", "notice", "options", "seized", "step", "stop_signal", "stopped",
-        "task", "tracer", "trap", "why",
+        "_asked", "_handler_step", "_hidden_tf", "_then", "calls", "code", "cred", "debug", "emulate",
+        "exit_status", "exiting", "info", "listening", "message", "notice", "options", "seized", "step",
+        "stop_signal", "stopped", "task", "tracer", "trap", "why",
     )  # fmt: skip
 
     def __init__(self, task: Task, tracer: Task, cred: Credentials, seized: bool, options: int) -> None:
@@ -103,6 +106,9 @@ class Tracee:
         #: The trap flag is ours, and not for the tracer to see.
         self._hidden_tf = False
         self._handler_step = False
+        self.debug: DebugRegs | None = None
+        #: The tracer has seen the call that a filter is looking at.
+        self._asked = False
         #: PTRACE_EVENT_EXIT is over, or not wanted; the wait status, once the task has exited.
         self.exiting = False
         self.exit_status = 0
@@ -165,6 +171,8 @@ class Tracee:
         if self._hidden_tf:
             self._hidden_tf = False
             regs.eflags &= ~EFLAGS_TF
+            if self.debug is not None and trap.kind == FAULT and trap.signo == SIGTRAP:
+                self._look_at_watched(trap, self.debug)
         if trap.kind != SYSCALL:
             regs.orig_rax = U64
 
@@ -182,18 +190,33 @@ class Tracee:
         def then(signo: int, _info: SigInfo | None) -> None:
             if signo:
                 send_priv(task, signo)
-            number = regs.orig_rax & U64
-            if task.kill_pending():
-                task.return_to_user()
-            elif emulate or number & SIGN:
-                task.nr, task.restart = -1, 0
-                if task.trace is None or not task.trace.leave():
-                    task.return_to_user()
-            else:
-                task.run_syscall(number & 0xFFFFFFFF)
+            if emulate:
+                regs.orig_rax |= SIGN
+            _make_call(task)
 
         self.stop(code, then, self._event_info(code), abi.PTRACE_EVENTMSG_SYSCALL_ENTRY)
         return True
+
+    def ask_for_filter(self, data: int) -> bool:
+        """A seccomp filter leaves a call to the tracer (SECCOMP_RET_TRACE, with its `data`): whether that has
+        been asked, and the call is to be made as it is now.  Else the task is on its way."""
+        if self._asked or not self.options >> abi.PTRACE_EVENT_SECCOMP & 1:
+            if not self._asked:
+                self.task.finished(-errno.ENOSYS, None)
+            return self._asked
+        code = SIGTRAP | abi.PTRACE_EVENT_SECCOMP << 8
+        task = self.task
+        task.regs.rax = -errno.ENOSYS & U64
+
+        def then(_signo: int, _info: SigInfo | None) -> None:
+            self._asked = True  # a filter sees it once more, since it may be another call now
+            try:
+                _make_call(task)
+            finally:
+                self._asked = False
+
+        self.stop(code, then, self._event_info(code), data)
+        return False
 
     def _syscall_code(self) -> int:
         return SIGTRAP | 0x80 if self.options & abi.PTRACE_O_TRACESYSGOOD else SIGTRAP
@@ -251,9 +274,24 @@ class Tracee:
         self.stop(info.signo, then, info)
         return True
 
+    def _look_at_watched(self, trap: Trap, debug: DebugRegs) -> None:
+        """Behind a step: was it one of the tracer's, has it hit what is watched, or is it nobody's concern?"""
+        if trap.code != TRAP_TRACE:
+            return
+        if debug.active and debug.after_step(self.task) and not self.step:
+            trap.code = TRAP_HWBKPT
+        elif self.step:
+            debug.happened |= DR_STEP
+        else:
+            trap.kind = KICKED
+
     def goes(self) -> None:
         """The task is about to see its program."""
-        if self.step:
+        debug = self.debug
+        if debug is not None and debug.active:
+            debug.before_step(self.task)
+            self._arm()
+        elif self.step:
             self._arm()
 
     def _arm(self) -> None:
@@ -394,6 +432,19 @@ def _go(task: Task, then: Then, signo: int, info: SigInfo | None) -> None:
         then(signo, info)
     except Exception as exc:
         task.kernel.task_bug(task, exc)
+
+
+def _make_call(task: Task) -> None:
+    """The call that the tracer has left in orig_rax; a negative one is none."""
+    number = task.regs.orig_rax
+    if task.kill_pending():
+        task.return_to_user()
+    elif number & SIGN:
+        task.nr, task.restart = -1, 0
+        if task.trace is None or not task.trace.leave():
+            task.return_to_user()
+    else:
+        task.run_syscall(number & 0xFFFFFFFF)
 
 
 def _leave_stop(task: Task) -> Then:

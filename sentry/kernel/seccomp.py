@@ -111,6 +111,8 @@ class Filter:
             return True
         if kind == RET_ERRNO:
             task.finished(-min(value, MAX_ERRNO), None)
+        elif kind == RET_TRACE and task.trace is not None:
+            return task.trace.ask_for_filter(value)
         elif kind in (RET_TRACE, RET_USER_NOTIF):
             # Nobody listens.
             task.finished(-ENOSYS, None)

@@ -10,6 +10,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.mman import USER_END
 from sentry.abi.prctl import ARCH_GET_FS, ARCH_GET_GS, ARCH_SET_FS, ARCH_SET_GS
 from sentry.abi.signal import FP_SW_OFFSET, FXSAVE_SIZE, SIGTRAP
+from sentry.kernel.debugregs import DebugRegs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ MXCSR_MASK = 0xFFFF
 #: In the XSAVE header: which components are there; x87 and SSE.
 XSTATE_BV_OFFSET = 512
 XSTATE_LEGACY = 3
-#: What debug registers 6 and 7 hold when nothing is watched.
-DR6_IDLE = 0xFFFF0FF0
 
 
 def get_regs(task: Task) -> bytes:
@@ -68,27 +67,33 @@ def set_regs(task: Task, data: bytes) -> None:
 
 
 def peek_user(task: Task, offset: int) -> int:
-    """A word of struct user: registers, debug registers that watch nothing, 0 elsewhere.  SysError(EIO)."""
+    """A word of struct user: registers, debug registers, 0 elsewhere.  SysError(EIO)."""
     if offset % 8 or offset >= abi.USER_SIZE:
         raise SysError(errno.EIO)
     if offset < abi.USER_REGS_SIZE:
         value: int = getattr(task.regs, NAMES[offset // 8])
         return value
     if offset >= abi.USER_DEBUGREG:
-        return DR6_IDLE if (offset - abi.USER_DEBUGREG) // 8 == 6 else 0
+        trace = task.trace
+        debug = DebugRegs() if trace is None or trace.debug is None else trace.debug
+        return debug.get((offset - abi.USER_DEBUGREG) // 8)
     return 0
 
 
 def poke_user(task: Task, offset: int, value: int) -> None:
-    """SysError(EIO); EINVAL for a debug register that would watch something."""
+    """SysError(EIO); EINVAL for a debug register that asks for what can't be watched."""
     if offset % 8 or offset >= abi.USER_SIZE:
         raise SysError(errno.EIO)
     if offset < abi.USER_REGS_SIZE:
         _put(task, NAMES[offset // 8], value)
-    elif offset < abi.USER_DEBUGREG or (offset - abi.USER_DEBUGREG) // 8 in (4, 5):
+    elif offset < abi.USER_DEBUGREG:
         raise SysError(errno.EIO)
-    elif value and (offset - abi.USER_DEBUGREG) // 8 == 7:
-        raise SysError(errno.ENOSPC)
+    else:
+        trace = task.trace
+        assert trace is not None
+        if trace.debug is None:
+            trace.debug = DebugRegs()
+        trace.debug.set((offset - abi.USER_DEBUGREG) // 8, value)
 
 
 def get_fpregs(task: Task) -> bytes:
@@ -156,12 +161,15 @@ def syscall_info(task: Task, trace: Tracee) -> bytes:
     """struct ptrace_syscall_info (PTRACE_GET_SYSCALL_INFO)."""
     regs = task.regs
     op, tail = abi.PTRACE_SYSCALL_INFO_NONE, b""
-    if trace.info is not None and trace.info.code == SIGTRAP | 0x80:
+    code = 0 if trace.info is None else trace.info.code
+    call = (regs.orig_rax, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+    if code == SIGTRAP | abi.PTRACE_EVENT_SECCOMP << 8:
+        op = abi.PTRACE_SYSCALL_INFO_SECCOMP
+        tail = abi.SYSCALL_INFO_SECCOMP.pack(*call, trace.message)
+    elif code == SIGTRAP | 0x80:
         if trace.message == abi.PTRACE_EVENTMSG_SYSCALL_ENTRY:
             op = abi.PTRACE_SYSCALL_INFO_ENTRY
-            tail = abi.SYSCALL_INFO_ENTRY.pack(
-                regs.orig_rax, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9
-            )
+            tail = abi.SYSCALL_INFO_ENTRY.pack(*call)
         elif trace.message == abi.PTRACE_EVENTMSG_SYSCALL_EXIT:
             op = abi.PTRACE_SYSCALL_INFO_EXIT
             value = regs.rax - (1 << 64) if regs.rax >> 63 else regs.rax
