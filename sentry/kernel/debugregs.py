@@ -1,7 +1,7 @@
 """Debug registers of a traced task, carried out by steps (arch/x86/kernel/ptrace.c, hw_breakpoint.c).
 
 The CPU's own are out of reach, so a task that has one of these enabled runs an instruction at a time, and
-behind each it is seen whether what is watched has changed, or the next instruction is one to stop at.  That is
+behind each it is seen whether what is watched has changed, or the next instruction is one to stop at.  It is
 slow, but what a debugger asks for by `watch` and `hbreak`.  A store of the value that was there before goes
 unnoticed, and so does a read where reads are watched, too (`awatch`).
 """

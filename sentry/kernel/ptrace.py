@@ -275,7 +275,7 @@ class Tracee:
         return True
 
     def _look_at_watched(self, trap: Trap, debug: DebugRegs) -> None:
-        """Behind a step: was it one of the tracer's, has it hit what is watched, or is it nobody's concern?"""
+        """Behind a step: was it one of the tracer's, has it hit what is watched, or is it nobody's?"""
         if trap.code != TRAP_TRACE:
             return
         if debug.active and debug.after_step(self.task) and not self.step:
