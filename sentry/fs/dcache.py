@@ -90,6 +90,14 @@ async def lookup(parent: Dentry, name: bytes) -> Dentry:
         return child
 
 
+def pin(dentry: Dentry) -> None:
+    """`dentry` will be mounted on: walks have to find this very one, whatever the directory caches."""
+    parent = dentry.parent
+    while parent is not None and not dentry.deleted and parent.children.get(dentry.name) is not dentry:
+        _insert(dentry)
+        dentry, parent = parent, parent.parent
+
+
 def _insert(dentry: Dentry) -> None:
     parent = dentry.parent
     assert parent is not None

@@ -130,9 +130,10 @@ class Mount:
         self.flags = flags
         lib.vmount_set_flags(self.c, self._c_flags(flags))
 
-    def twin(self) -> Mount:
-        """A copy that isn't attached anywhere: a peer of a shared one, else private (clone_mnt())."""
-        new = Mount(self.fs, self.root, self.flags)
+    def twin(self, root: Dentry | None = None) -> Mount:
+        """A copy that isn't attached anywhere, maybe of the tree from `root` on: a peer of a shared one, else
+        private (clone_mnt())."""
+        new = Mount(self.fs, root or self.root, self.flags)
         new.locked = self.locked
         new.unbindable = self.unbindable
         if self.group is not None:

@@ -144,6 +144,10 @@ class Inode:
     #: Nobody may write to it, whatever the mode says: EPERM (S_IMMUTABLE).
     immutable = False
 
+    def grants(self, cred: Credentials, mask: int) -> bool:
+        """Whether `cred` may do what neither the mode nor capabilities allow (a rule of the file's own)."""
+        return False
+
     def __init__(self, fs: Filesystem, ino: int, mode: int, uid: int = 0, gid: int = 0) -> None:
         self.fs = fs
         #: struct vnode: the attributes.

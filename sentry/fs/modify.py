@@ -62,7 +62,7 @@ def _inherit(directory: Inode, mode: int, cred: Credentials, is_dir: bool) -> tu
         if is_dir:
             mode |= S_ISGID
     set_gid = not is_dir and mode & (S_ISGID | 0o010) == S_ISGID | 0o010
-    if set_gid and not cred.in_group(gid) and not cred.capable(CAP_FSETID):
+    if set_gid and not cred.in_group(gid) and not cred.capable_over(directory.uid, gid, CAP_FSETID):
         mode &= ~S_ISGID
     return mode, gid
 
@@ -158,8 +158,8 @@ def _may_delete(directory: Inode, victim: Dentry, cred: Credentials, is_dir: boo
     permission(directory, cred, MAY_WRITE | MAY_EXEC)
     if (
         directory.mode & S_ISVTX
-        and not cred.capable(CAP_FOWNER)
         and cred.fsuid not in (inode.uid, directory.uid)
+        and not cred.capable_over(inode.uid, inode.gid, CAP_FOWNER)
     ):
         raise SysError(errno.EPERM)
     if is_dir:
@@ -318,6 +318,11 @@ def _check_rename(
         raise SysError(errno.EBUSY)
 
 
+def _keeps_group(inode: Inode, cred: Credentials) -> bool:
+    """Whether `cred` may have a set-group-ID file of this group."""
+    return cred.in_group(inode.gid) or cred.capable_over(inode.uid, inode.gid, CAP_FSETID)
+
+
 async def chmod(path: Path, mode: int, cred: Credentials) -> None:
     inode = path.inode
     want_write(path.mount)
@@ -325,19 +330,23 @@ async def chmod(path: Path, mode: int, cred: Credentials) -> None:
     if not owner_or_capable(inode, cred):
         raise SysError(errno.EPERM)
     mode &= 0o7777
-    if mode & S_ISGID and not cred.in_group(inode.gid) and not cred.capable(CAP_FSETID):
+    if mode & S_ISGID and not _keeps_group(inode, cred):
         mode &= ~S_ISGID
     await inode.setattr({"mode": mode})
 
 
 async def chown(path: Path, uid: int, gid: int, cred: Credentials) -> None:
-    """`uid` or `gid` -1 (0xFFFFFFFF) leaves that one as it is."""
+    """`uid` or `gid` -1 (0xFFFFFFFF) leaves that one as it is; SysError(EINVAL) for one that is no id in the
+    user namespace of `cred`."""
     inode = path.inode
+    space = cred.user_ns
+    uid = uid if uid == 0xFFFFFFFF else space.kuid(uid)
+    gid = gid if gid == 0xFFFFFFFF else space.kgid(gid)
     want_write(path.mount)
     await inode.refresh()
     changes: dict[str, int] = {}
     mine = inode.uid == cred.fsuid
-    capable = cred.capable(CAP_CHOWN)
+    capable = cred.capable_over(inode.uid, inode.gid, CAP_CHOWN)
     if uid != 0xFFFFFFFF:
         if not capable and not (mine and uid == inode.uid):
             raise SysError(errno.EPERM)
@@ -348,7 +357,7 @@ async def chown(path: Path, uid: int, gid: int, cred: Credentials) -> None:
         changes["gid"] = gid
     if not inode.is_dir:
         mode = inode.mode & 0o7777 & ~S_ISUID
-        if mode & S_ISGID and (mode & 0o010 or not (cred.in_group(inode.gid) or cred.capable(CAP_FSETID))):
+        if mode & S_ISGID and (mode & 0o010 or not _keeps_group(inode, cred)):
             mode &= ~S_ISGID
         if mode != inode.mode & 0o7777:
             changes["mode"] = mode
@@ -387,7 +396,9 @@ async def truncate(inode: Inode, size: int, cred: Credentials) -> None:
 def without_set_ids(inode: Inode, cred: Credentials) -> int | None:
     """The permission bits that a write by `cred` leaves, None when it changes nothing."""
     mode = inode.mode
-    if not mode & (S_ISUID | S_ISGID) or mode & S_IFMT != S_IFREG or cred.capable(CAP_FSETID):
+    if not mode & (S_ISUID | S_ISGID) or mode & S_IFMT != S_IFREG:
+        return None
+    if cred.capable_over(inode.uid, inode.gid, CAP_FSETID):
         return None
     new = mode & 0o7777 & ~S_ISUID
     if mode & 0o010 or not cred.in_group(inode.gid):

@@ -38,6 +38,7 @@ class NsInode(AnonInode):
     """One namespace.  There may be several of the same: what counts is the number."""
 
     __slots__ = ("ns",)
+    immutable = True
 
     def __init__(self, ns: Any) -> None:
         super().__init__(NSFS, ns.ino, 0o100444, b"%s:[%d]" % (ns.kind, ns.ino))
@@ -66,7 +67,7 @@ class NsFile(File):
     async def ioctl(self, task: Task, request: int, arg: int) -> int:
         ns = self.ns
         if request == NS_GET_USERNS:
-            return install(task, _parent_user(task, ns.user_ns))
+            return install(task, _parent_user(task, ns.parent if ns.kind == b"user" else ns.user_ns))
         if request == NS_GET_PARENT:
             return install(task, _parent(task, ns))
         if request == NS_GET_NSTYPE:

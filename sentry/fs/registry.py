@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.fs.proc.base import current_task
 from sentry.fs.tmpfs.inode import Tmpfs
 
 TYPE_CHECKING = False
@@ -36,7 +37,10 @@ def _size(text: bytes) -> int:
 
 async def make_tmpfs(kernel: Any, source: bytes, data: bytes) -> Filesystem:
     """tmpfs with its options size, nr_blocks, mode, uid and gid (tmpfs(5))."""
+    task = current_task()
     mode, uid, gid = 0o1777, 0, 0
+    if task is not None:
+        uid, gid = task.cred.fsuid, task.cred.fsgid
     most: int = TMPFS_DEFAULTS["limit_bytes"]
     limit = most
     for option in data.split(b","):
@@ -53,7 +57,11 @@ async def make_tmpfs(kernel: Any, source: bytes, data: bytes) -> Filesystem:
         elif key in (b"uid", b"gid"):
             if not value.isdigit() or len(value) > 10:
                 raise SysError(errno.EINVAL)
-            uid, gid = (int(value), gid) if key == b"uid" else (uid, int(value))
+            number = int(value)
+            if task is not None:
+                space = task.cred.user_ns
+                number = space.kuid(number) if key == b"uid" else space.kgid(number)
+            uid, gid = (number, gid) if key == b"uid" else (uid, number)
         elif key not in (b"", b"size", b"nr_inodes", b"huge", b"inode32", b"inode64", b"noswap"):
             raise SysError(errno.EINVAL)
     if most:

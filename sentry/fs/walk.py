@@ -62,19 +62,23 @@ def allowed(inode: Inode, cred: Credentials, mask: int) -> bool:
         bits = mode
     if not mask & ~bits & 7:
         return True
+    uid, gid = inode.uid, inode.gid
     if mode & S_IFMT == S_IFDIR:
-        if not mask & MAY_WRITE and cred.capable(CAP_DAC_READ_SEARCH):
+        if not mask & MAY_WRITE and cred.capable_over(uid, gid, CAP_DAC_READ_SEARCH):
             return True
-        return cred.capable(CAP_DAC_OVERRIDE)
-    if mask == MAY_READ and cred.capable(CAP_DAC_READ_SEARCH):
+        return cred.capable_over(uid, gid, CAP_DAC_OVERRIDE)
+    if mask == MAY_READ and cred.capable_over(uid, gid, CAP_DAC_READ_SEARCH):
         return True
-    return (not mask & MAY_EXEC or bool(mode & 0o111)) and cred.capable(CAP_DAC_OVERRIDE)
+    if (not mask & MAY_EXEC or mode & 0o111) and cred.capable_over(uid, gid, CAP_DAC_OVERRIDE):
+        return True
+    return inode.grants(cred, mask)
 
 
 def permission(inode: Inode, cred: Credentials, mask: int) -> None:
-    """SysError(EACCES) unless `allowed`."""
+    """SysError(EACCES) unless `allowed`; EPERM where not even the owner may write."""
     if not allowed(inode, cred, mask):
-        raise SysError(errno.EACCES)
+        frozen = mask & MAY_WRITE and inode.immutable and not inode.is_dir
+        raise SysError(errno.EPERM if frozen else errno.EACCES)
 
 
 def is_readonly(mount: Mount) -> bool:
@@ -88,7 +92,7 @@ def want_write(mount: Mount) -> None:
 
 
 def owner_or_capable(inode: Inode, cred: Credentials) -> bool:
-    return inode.uid == cred.fsuid or cred.capable(CAP_FOWNER)
+    return inode.uid == cred.fsuid or cred.capable_over(inode.uid, None, CAP_FOWNER)
 
 
 def _is_name(name: bytes) -> bool:

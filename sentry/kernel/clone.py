@@ -129,7 +129,7 @@ def _child_pid(task: Task, args: CloneArgs, cred: Credentials, proxy: NsProxy) -
             raise SysError(errno.EINVAL)
         space: PidNamespace | None = ns
         for _ in wanted:
-            assert space is not None and space.user_ns is not None
+            assert space is not None
             if not any(
                 cred.ns_capable(space.user_ns, cap) for cap in (CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN)
             ):

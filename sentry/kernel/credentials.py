@@ -13,7 +13,7 @@ from sentry._engine import ffi
 from sentry.abi.capability import CAP_ALL, CAP_FS_SET, CAP_SETUID, CAP_SYS_PTRACE
 from sentry.abi.prctl import SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP, SECBIT_NOROOT
 from sentry.abi.stat import S_ISGID, S_ISUID, S_IXGRP
-from sentry.kernel.userns import INITIAL
+from sentry.kernel.userns import INITIAL, INVALID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,11 +95,13 @@ class Credentials:
         """Whether `cap` is there for what belongs to the own user namespace."""
         return bool(self.effective >> cap & 1)
 
-    def capable_over(self, uid: int, gid: int, cap: int) -> bool:
-        """Whether `cap` is there for a file of this owner and group (capable_wrt_inode_uidgid())."""
+    def capable_over(self, uid: int, gid: int | None, cap: int) -> bool:
+        """Whether `cap` is there for a file of this owner and group, if the group matters
+        (capable_wrt_inode_uidgid(), inode_owner_or_capable())."""
         if not self.effective >> cap & 1:
             return False
-        return self.user_ns is INITIAL or self.user_ns.maps(uid, gid)
+        ns = self.user_ns
+        return ns is INITIAL or (ns.uids.up(uid) != INVALID and (gid is None or ns.gids.up(gid) != INVALID))
 
     def shown_ids(self) -> tuple[int, int, int, int]:
         """(uid, euid, gid, egid) as the task itself sees them."""
@@ -146,14 +148,14 @@ def fix_caps_after_setuid(new: Credentials, old: Credentials) -> None:
     of user ID changes on capabilities")."""
     if new.securebits & SECBIT_NO_SETUID_FIXUP:
         return
-    had_root = 0 in (old.uid, old.euid, old.suid)
-    if had_root and 0 not in (new.uid, new.euid, new.suid):
+    root = old.user_ns.uids.down(0)
+    if root in (old.uid, old.euid, old.suid) and root not in (new.uid, new.euid, new.suid):
         if not new.securebits & SECBIT_KEEP_CAPS:
             new.permitted = new.effective = 0
         new.ambient = 0
-    if old.euid == 0 and new.euid != 0:
+    if old.euid == root and new.euid != root:
         new.effective = 0
-    elif old.euid != 0 and new.euid == 0:
+    elif old.euid != root and new.euid == root:
         new.effective = new.permitted
 
 
@@ -161,9 +163,10 @@ def fix_caps_after_setfsuid(new: Credentials, old: Credentials) -> None:
     """The same for a file-system user id set by itself (setfsuid(2))."""
     if new.securebits & SECBIT_NO_SETUID_FIXUP:
         return
-    if old.fsuid == 0 and new.fsuid != 0:
+    root = old.user_ns.uids.down(0)
+    if old.fsuid == root and new.fsuid != root:
         new.effective &= ~CAP_FS_SET
-    elif old.fsuid != 0 and new.fsuid == 0:
+    elif old.fsuid != root and new.fsuid == root:
         new.effective |= CAP_FS_SET & new.permitted
 
 
@@ -208,20 +211,22 @@ def _exec_credentials(
     cred: Credentials, inode_mode: int, inode_uid: int, inode_gid: int, nosuid: bool, shared: bool
 ) -> tuple[Credentials, bool]:
     new = cred.copy()
-    if not nosuid and not cred.no_new_privs:
+    space = cred.user_ns
+    root = space.uids.down(0)
+    if not nosuid and not cred.no_new_privs and space.maps(inode_uid, inode_gid):
         if inode_mode & S_ISUID:
             new.euid = inode_uid
         if inode_mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
             new.egid = inode_gid
     new.permitted = 0
     raised = False
-    if not new.securebits & SECBIT_NOROOT and 0 in (new.euid, new.uid):
+    if not new.securebits & SECBIT_NOROOT and root in (new.euid, new.uid):
         new.permitted = cred.bounding | cred.inheritable
-        raised = new.euid == 0
+        raised = new.euid == root
     set_id = new.euid != cred.uid or new.egid != cred.gid
     gained = new.permitted & ~cred.permitted
     if (set_id or gained) and (shared or cred.no_new_privs):
-        if cred.no_new_privs or not cred.capable(CAP_SETUID):
+        if cred.no_new_privs or not cred.own_capable(CAP_SETUID):
             new.euid, new.egid = new.uid, new.gid
         new.permitted &= cred.permitted
     new.suid = new.fsuid = new.euid
@@ -231,5 +236,5 @@ def _exec_credentials(
     new.permitted |= new.ambient
     new.effective = new.permitted if raised else new.ambient
     new.securebits &= ~SECBIT_KEEP_CAPS
-    secure = set_id or (new.uid != 0 and (raised or bool(new.permitted & ~new.ambient)))
+    secure = set_id or (new.uid != root and (raised or bool(new.permitted & ~new.ambient)))
     return new, secure

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_SETFCAP
 from sentry.abi.errors import SysError
 from sentry.abi.sched import (
     CLONE_NEWCGROUP,
@@ -157,7 +158,7 @@ def unshare_proxy(kernel: Any, old: NsProxy, active: PidNamespace, cred: Credent
             setattr(new, field, made)
     if flags & CLONE_NEWPID:
         parent = old.pid_for_children
-        if parent is not active or not user_ns.within(parent.user_ns or INITIAL):
+        if parent is not active or not user_ns.within(parent.user_ns):
             raise SysError(errno.EINVAL)
         if parent.level >= MAX_LEVEL:
             raise SysError(errno.ENOSPC)
@@ -179,6 +180,7 @@ def create_user_ns(kernel: Any, cred: Credentials, chrooted: bool) -> Credential
     space.charge = Charge(space.kind, parent, cred.euid)
     if chrooted or not parent.maps(cred.euid, cred.egid):
         raise SysError(errno.EPERM)
+    space.setfcap = cred.own_capable(CAP_SETFCAP)
     return cred.enter_user_ns(space)
 
 

@@ -119,7 +119,7 @@ class Templates:
     async def walk(self, task: Task, path: bytes) -> Path:
         """What `path` names, as sentry.fs.walk.walk says."""
         known = self._paths.get(path)
-        if known is not None:
+        if known is not None and task.cred.c is not None:
             context = task.fs.c
             w = _walk
             w.fs, w.cred, w.mount, w.at = context, task.cred.c, context.cwd_mount, context.cwd

@@ -30,8 +30,8 @@ class Namespace:
     kind = b"none"
 
     def __init__(self, user_ns: UserNamespace | None, ino: int) -> None:
-        #: Who owns it: capabilities over it are those in there.
-        self.user_ns = user_ns
+        #: Who owns it: capabilities over it are those in there.  The initial user namespace has itself.
+        self.user_ns: UserNamespace = user_ns or self  # type: ignore[assignment]
         self.ino = ino
         #: What it costs its creator; None for the first ones.
         self.charge: Charge | None = None

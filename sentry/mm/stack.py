@@ -86,12 +86,13 @@ def build_stack(
     random = p = p - 16
     if secure is None:
         secure = cred.uid != cred.euid or cred.gid != cred.egid
+    uid, euid, gid, egid = cred.shown_ids()
     host = at.host_auxv()
     vector = [
         at.AT_MINSIGSTKSZ, host[at.AT_MINSIGSTKSZ], at.AT_HWCAP, host[at.AT_HWCAP], at.AT_PAGESZ, PAGE_SIZE,
         at.AT_CLKTCK, 100, at.AT_PHDR, phdr, at.AT_PHENT, 56, at.AT_PHNUM, phnum, at.AT_BASE, base,
-        at.AT_FLAGS, 0, at.AT_ENTRY, entry, at.AT_UID, cred.uid, at.AT_EUID, cred.euid, at.AT_GID, cred.gid,
-        at.AT_EGID, cred.egid, at.AT_SECURE, int(secure), at.AT_RANDOM, random,
+        at.AT_FLAGS, 0, at.AT_ENTRY, entry, at.AT_UID, uid, at.AT_EUID, euid, at.AT_GID, gid,
+        at.AT_EGID, egid, at.AT_SECURE, int(secure), at.AT_RANDOM, random,
         at.AT_HWCAP2, host[at.AT_HWCAP2], at.AT_EXECFN, mm.env_end, at.AT_PLATFORM, platform, at.AT_NULL, 0,
     ]  # fmt: skip
     if mm.vdso[1]:

@@ -14,6 +14,7 @@ from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, Path
 from sentry.fs.dev.populate import populate_dev
 from sentry.fs.dev.table import DeviceTable
 from sentry.fs.devpts.bridge import HostTerminal
+from sentry.fs.devpts.filesystem import DevptsFilesystem
 from sentry.fs.hostfile import HostFile, host_kind
 from sentry.fs.pipe import open_fifo
 from sentry.fs.proc.base import current_ipc, current_task
@@ -46,8 +47,9 @@ class Tree:
         self.client = client
         self.terminal: HostTerminal | None = None
         kernel.dev = DeviceTable()
-        MOUNTABLE[b"proc"] = _make_proc
-        MOUNTABLE[b"mqueue"] = _make_mqueue
+        MOUNTABLE.update(
+            {b"proc": _make_proc, b"sysfs": _make_sys, b"devpts": _make_devpts, b"mqueue": _make_mqueue}
+        )
         setup.register_special(open_fifo, kernel.dev.open)
 
     async def mount_all(self) -> Path:
@@ -176,6 +178,15 @@ async def _make_proc(kernel: Kernel, source: bytes, data: bytes) -> ProcFilesyst
 
 async def _make_mqueue(kernel: Kernel, source: bytes, data: bytes) -> Mqueue:
     return current_ipc(kernel).mqueue
+
+
+async def _make_sys(kernel: Kernel, source: bytes, data: bytes) -> SysFilesystem:
+    return SysFilesystem(kernel)
+
+
+async def _make_devpts(kernel: Kernel, source: bytes, data: bytes) -> DevptsFilesystem:
+    """Each is an instance of its own, as if `newinstance` was said; modes and groups are the usual ones."""
+    return DevptsFilesystem()
 
 
 def _host_flags(fd: int) -> int:

@@ -49,35 +49,34 @@ def commit(task: Task, new: Credentials) -> None:
 @syscall(SYS.getuid)
 def getuid(task: Task) -> int:
     """getuid(2)."""
-    return task.cred.uid
+    return task.cred.shown_ids()[0]
 
 
 @syscall(SYS.geteuid)
 def geteuid(task: Task) -> int:
     """geteuid(2)."""
-    return task.cred.euid
+    return task.cred.shown_ids()[1]
 
 
 @syscall(SYS.getgid)
 def getgid(task: Task) -> int:
     """getgid(2)."""
-    return task.cred.gid
+    return task.cred.shown_ids()[2]
 
 
 @syscall(SYS.getegid)
 def getegid(task: Task) -> int:
     """getegid(2)."""
-    return task.cred.egid
+    return task.cred.shown_ids()[3]
 
 
 @syscall(SYS.setuid)
 def setuid(task: Task, uid: UInt) -> None:
     """setuid(2)."""
     old = task.cred
-    if uid == UNCHANGED:
-        raise SysError(errno.EINVAL)
+    uid = old.user_ns.kuid(uid)
     new = old.copy()
-    if old.capable(CAP_SETUID):
+    if old.own_capable(CAP_SETUID):
         new.uid = new.suid = uid
     elif uid not in (old.uid, old.suid):
         raise SysError(errno.EPERM)
@@ -90,10 +89,9 @@ def setuid(task: Task, uid: UInt) -> None:
 def setgid(task: Task, gid: UInt) -> None:
     """setgid(2)."""
     old = task.cred
-    if gid == UNCHANGED:
-        raise SysError(errno.EINVAL)
+    gid = old.user_ns.kgid(gid)
     new = old.copy()
-    if old.capable(CAP_SETGID):
+    if old.own_capable(CAP_SETGID):
         new.gid = new.sgid = gid
     elif gid not in (old.gid, old.sgid):
         raise SysError(errno.EPERM)
@@ -101,12 +99,22 @@ def setgid(task: Task, gid: UInt) -> None:
     commit(task, new)
 
 
+def _kernel_uids(cred: Credentials, *uids: int) -> list[int]:
+    """The kernel's ids for a caller's, of which UNCHANGED is none; SysError(EINVAL)."""
+    return [uid if uid == UNCHANGED else cred.user_ns.kuid(uid) for uid in uids]
+
+
+def _kernel_gids(cred: Credentials, *gids: int) -> list[int]:
+    return [gid if gid == UNCHANGED else cred.user_ns.kgid(gid) for gid in gids]
+
+
 @syscall(SYS.setreuid)
 def setreuid(task: Task, ruid: UInt, euid: UInt) -> None:
     """setreuid(2)."""
     old = task.cred
+    ruid, euid = _kernel_uids(old, ruid, euid)
     new = old.copy()
-    capable = old.capable(CAP_SETUID)
+    capable = old.own_capable(CAP_SETUID)
     if ruid != UNCHANGED:
         new.uid = ruid
         if ruid not in (old.uid, old.euid) and not capable:
@@ -126,8 +134,9 @@ def setreuid(task: Task, ruid: UInt, euid: UInt) -> None:
 def setregid(task: Task, rgid: UInt, egid: UInt) -> None:
     """setregid(2)."""
     old = task.cred
+    rgid, egid = _kernel_gids(old, rgid, egid)
     new = old.copy()
-    capable = old.capable(CAP_SETGID)
+    capable = old.own_capable(CAP_SETGID)
     if rgid != UNCHANGED:
         new.gid = rgid
         if rgid not in (old.gid, old.egid) and not capable:
@@ -146,8 +155,9 @@ def setregid(task: Task, rgid: UInt, egid: UInt) -> None:
 def setresuid(task: Task, ruid: UInt, euid: UInt, suid: UInt) -> None:
     """setresuid(2)."""
     old = task.cred
+    ruid, euid, suid = _kernel_uids(old, ruid, euid, suid)
     allowed = (UNCHANGED, old.uid, old.euid, old.suid)
-    if not old.capable(CAP_SETUID) and not (ruid in allowed and euid in allowed and suid in allowed):
+    if not old.own_capable(CAP_SETUID) and not (ruid in allowed and euid in allowed and suid in allowed):
         raise SysError(errno.EPERM)
     new = old.copy()
     if ruid != UNCHANGED:
@@ -165,8 +175,9 @@ def setresuid(task: Task, ruid: UInt, euid: UInt, suid: UInt) -> None:
 def setresgid(task: Task, rgid: UInt, egid: UInt, sgid: UInt) -> None:
     """setresgid(2)."""
     old = task.cred
+    rgid, egid, sgid = _kernel_gids(old, rgid, egid, sgid)
     allowed = (UNCHANGED, old.gid, old.egid, old.sgid)
-    if not old.capable(CAP_SETGID) and not (rgid in allowed and egid in allowed and sgid in allowed):
+    if not old.own_capable(CAP_SETGID) and not (rgid in allowed and egid in allowed and sgid in allowed):
         raise SysError(errno.EPERM)
     new = old.copy()
     if rgid != UNCHANGED:
@@ -182,50 +193,55 @@ def setresgid(task: Task, rgid: UInt, egid: UInt, sgid: UInt) -> None:
 @syscall(SYS.getresuid)
 def getresuid(task: Task, ruid: Addr, euid: Addr, suid: Addr) -> None:
     """getresuid(2)."""
-    cred = task.cred
-    task.mm.write_u32(ruid, cred.uid)
-    task.mm.write_u32(euid, cred.euid)
-    task.mm.write_u32(suid, cred.suid)
+    cred, space = task.cred, task.cred.user_ns
+    task.mm.write_u32(ruid, space.uid(cred.uid))
+    task.mm.write_u32(euid, space.uid(cred.euid))
+    task.mm.write_u32(suid, space.uid(cred.suid))
 
 
 @syscall(SYS.getresgid)
 def getresgid(task: Task, rgid: Addr, egid: Addr, sgid: Addr) -> None:
     """getresgid(2)."""
-    cred = task.cred
-    task.mm.write_u32(rgid, cred.gid)
-    task.mm.write_u32(egid, cred.egid)
-    task.mm.write_u32(sgid, cred.sgid)
+    cred, space = task.cred, task.cred.user_ns
+    task.mm.write_u32(rgid, space.gid(cred.gid))
+    task.mm.write_u32(egid, space.gid(cred.egid))
+    task.mm.write_u32(sgid, space.gid(cred.sgid))
 
 
 @syscall(SYS.setfsuid)
 def setfsuid(task: Task, uid: UInt) -> int:
     """setfsuid(2): the previous value, whether or not the call had an effect."""
     old = task.cred
-    allowed = uid in (old.uid, old.euid, old.suid, old.fsuid) or old.capable(CAP_SETUID)
+    shown = old.user_ns.uid(old.fsuid)
+    uid = old.user_ns.uids.down(uid)
+    allowed = uid in (old.uid, old.euid, old.suid, old.fsuid) or old.own_capable(CAP_SETUID)
     if uid not in (UNCHANGED, old.fsuid) and allowed:
         new = old.copy()
         new.fsuid = uid
         fix_caps_after_setfsuid(new, old)
         commit(task, new)
-    return old.fsuid
+    return shown
 
 
 @syscall(SYS.setfsgid)
 def setfsgid(task: Task, gid: UInt) -> int:
     """setfsgid(2)."""
     old = task.cred
-    allowed = gid in (old.gid, old.egid, old.sgid, old.fsgid) or old.capable(CAP_SETGID)
+    shown = old.user_ns.gid(old.fsgid)
+    gid = old.user_ns.gids.down(gid)
+    allowed = gid in (old.gid, old.egid, old.sgid, old.fsgid) or old.own_capable(CAP_SETGID)
     if gid not in (UNCHANGED, old.fsgid) and allowed:
         new = old.copy()
         new.fsgid = gid
         commit(task, new)
-    return old.fsgid
+    return shown
 
 
 @syscall(SYS.getgroups)
 def getgroups(task: Task, count: Int, list: Addr) -> int:
     """getgroups(2)."""
-    groups = task.cred.groups
+    space = task.cred.user_ns
+    groups = [space.gid(gid) for gid in task.cred.groups]
     if count < 0 or (count and len(groups) > count):
         raise SysError(errno.EINVAL)
     if count and groups:
@@ -233,17 +249,22 @@ def getgroups(task: Task, count: Int, list: Addr) -> int:
     return len(groups)
 
 
+def may_setgroups(cred: Credentials) -> bool:
+    """Within a user namespace, only once its group ids have a meaning, and if that was not denied."""
+    space = cred.user_ns
+    return cred.own_capable(CAP_SETGID) and bool(space.gids.extents) and space.may_setgroups
+
+
 @syscall(SYS.setgroups)
 def setgroups(task: Task, count: Int, list: Addr) -> None:
     """setgroups(2)."""
-    if not task.cred.capable(CAP_SETGID):
+    if not may_setgroups(task.cred):
         raise SysError(errno.EPERM)
     if not 0 <= count <= NGROUPS_MAX:
         raise SysError(errno.EINVAL)
     data = task.mm.read(list, 4 * count) if count else b""
-    groups = sorted(memoryview(data).cast("I"))
-    if groups and groups[-1] == UNCHANGED:
-        raise SysError(errno.EINVAL)
+    space = task.cred.user_ns
+    groups = sorted([space.kgid(gid) for gid in memoryview(data).cast("I")])
     new = task.cred.copy()
     new.groups = tuple(groups)
     task.set_cred(new)
@@ -292,7 +313,7 @@ def capset(task: Task, header: Addr, data: Addr) -> None:
     """capset(2)."""
     words = _cap_words(task, header)
     pid = CAP_HEADER.unpack(task.mm.read(header, CAP_HEADER.size))[1]
-    if pid not in (0, task.tid):
+    if pid not in (0, task.pid.vnr):
         raise SysError(errno.EPERM)
     raw = task.mm.read(data, CAP_DATA.size * words)
     effective = permitted = inheritable = 0
@@ -316,7 +337,7 @@ def capset(task: Task, header: Addr, data: Addr) -> None:
 def _check_capset(new: Credentials, old: Credentials) -> None:
     """The rules of capabilities(7), "Programmatically adjusting capability sets"; SysError(EPERM)."""
     if (
-        (not old.capable(CAP_SETPCAP) and new.inheritable & ~(old.inheritable | old.permitted))
+        (not old.own_capable(CAP_SETPCAP) and new.inheritable & ~(old.inheritable | old.permitted))
         or new.inheritable & ~(old.inheritable | old.bounding)
         or new.permitted & ~old.permitted
         or new.effective & ~new.permitted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from sentry.abi.capability import CAP_FOWNER, CAP_SYS_RESOURCE
+from sentry.abi.capability import CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     F_ADD_SEALS,
@@ -61,6 +61,7 @@ from sentry.fs import locks
 from sentry.fs.memfd import MemfdFile
 from sentry.fs.owner import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, owner_of
 from sentry.fs.pipe import PipeFile
+from sentry.fs.walk import owner_or_capable
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -174,7 +175,7 @@ def _dup_from(task: Task, file: File, minimum: int, cloexec: bool) -> int:
 
 def _set_flags(task: Task, file: File, arg: int) -> None:
     changed = (file.flags ^ arg) & O_SETFL
-    if changed & arg & O_NOATIME and not (file.inode.uid == task.cred.fsuid or task.cred.capable(CAP_FOWNER)):
+    if changed & arg & O_NOATIME and not owner_or_capable(file.inode, task.cred):
         raise SysError(errno.EPERM)
     if changed & arg & O_DIRECT and not isinstance(file, PipeFile) and not file.seekable:
         raise SysError(errno.EINVAL)

@@ -225,7 +225,7 @@ def get_robust_list(task: Task, pid: Int, head: Addr, size: Addr) -> None:
     target = task if pid == 0 else task.find_task(pid)
     if target is None:
         raise SysError(errno.ESRCH)
-    if target.cred.uid != task.cred.uid and not task.cred.capable(CAP_SYS_PTRACE):
+    if target.cred.uid != task.cred.uid and not task.cred.ns_capable(target.cred.user_ns, CAP_SYS_PTRACE):
         raise SysError(errno.EPERM)
     task.mm.write_u64(size, f.ROBUST_HEAD.size)
     task.mm.write_u64(head, target.robust_list)

@@ -97,7 +97,7 @@ def _check_prlimit(task: Task, target: Task) -> None:
         mine.uid == theirs.euid == theirs.suid == theirs.uid
         and mine.gid == theirs.egid == theirs.sgid == theirs.gid
     )
-    if target is not task and not same and not mine.capable(CAP_SYS_RESOURCE):
+    if target is not task and not same and not mine.ns_capable(theirs.user_ns, CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)
 
 

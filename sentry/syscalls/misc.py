@@ -45,7 +45,7 @@ def uname(task: Task, buf: Addr) -> None:
 
 
 def _read_name(task: Task, name: int, size: int) -> bytes:
-    if not task.cred.capable(CAP_SYS_ADMIN):
+    if not task.cred.ns_capable(task.nsproxy.uts.user_ns, CAP_SYS_ADMIN):
         raise SysError(errno.EPERM)
     if not 0 <= size < UTS_FIELD:
         raise SysError(errno.EINVAL)

@@ -1,4 +1,4 @@
-"""mount(2), umount2(2) and the sync calls."""
+"""mount(2), umount2(2), pivot_root(2) and the sync calls."""
 
 from __future__ import annotations
 
@@ -17,17 +17,44 @@ from sentry.abi.mount import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_PRIVATE,
     MS_PROPAGATION,
     MS_RDONLY,
     MS_REC,
     MS_REMOUNT,
+    MS_SHARED,
+    MS_SILENT,
+    MS_SLAVE,
+    MS_UNBINDABLE,
     UMOUNT_NOFOLLOW,
 )
 from sentry.abi.syscall_nr import SYS
-from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_READONLY, Dentry, Mount, MountNamespace
+from sentry.fs.dcache import pin
+from sentry.fs.dentry import (
+    MNT_NODEV,
+    MNT_NOEXEC,
+    MNT_NOSUID,
+    MNT_READONLY,
+    Dentry,
+    Mount,
+    MountNamespace,
+    cross,
+)
 from sentry.fs.dentry import Path as FsPath
+from sentry.fs.nsfs import NsInode
+from sentry.fs.propagation import (
+    Tree,
+    below,
+    copy_tree,
+    graft,
+    is_within,
+    namespace_of,
+    prune,
+    set_type,
+    take_tree,
+)
 from sentry.fs.registry import MOUNTABLE
-from sentry.fs.walk import walk
+from sentry.fs.walk import Resolver, walk
 from sentry.syscalls.args import read_path
 from sentry.syscalls.table import syscall
 
@@ -42,8 +69,8 @@ _SHOWN = (
     (MS_NODEV, MNT_NODEV),
     (MS_NOEXEC, MNT_NOEXEC),
 )
-#: Mounts in one namespace (fs.mount-max of Linux is 100,000).
-MAX_MOUNTS = 1000
+#: What may be mounted by whoever has CAP_SYS_ADMIN in a user namespace (FS_USERNS_MOUNT).
+_HARMLESS = (b"devpts", b"mqueue", b"proc", b"ramfs", b"sysfs", b"tmpfs")
 
 
 def _mount_flags(flags: int) -> int:
@@ -54,85 +81,110 @@ def _is_root(place: FsPath) -> bool:
     return place.dentry is place.mount.root
 
 
-def _attach(task: Task, mount: Mount, where: FsPath) -> None:
-    namespace = task.fs.namespace
-    if len(namespace.mounts) >= MAX_MOUNTS:
-        raise SysError(errno.ENOSPC)
-    root = mount.root.inode
+def _may_mount(task: Task) -> None:
+    if not task.cred.ns_capable(task.fs.namespace.user_ns, CAP_SYS_ADMIN):
+        raise SysError(errno.EPERM)
+
+
+def _is_ours(task: Task, mount: Mount) -> bool:
+    """Whether `mount` is in the caller's namespace (check_mnt())."""
+    return namespace_of(mount) is task.fs.namespace
+
+
+def _attach(task: Task, tree: Tree, where: FsPath) -> None:
+    root = tree.root.root.inode
     if where.dentry.deleted or root is None:
         raise SysError(errno.ENOENT)
+    if not _is_ours(task, where.mount):
+        raise SysError(errno.EINVAL)
     if root.is_dir != where.inode.is_dir:
         raise SysError(errno.ENOTDIR)
-    namespace.attach(mount, where)
+    pin(where.dentry)
+    graft(task.fs.namespace, tree, where)
 
 
 async def _bind(task: Task, source: bytes, where: FsPath, recursive: bool) -> None:
     place = await walk(task.fs, task.cred, source)
-    mount = Mount(place.mount.fs, place.dentry, place.mount.flags)
-    namespace = task.fs.namespace
-    below = namespace.children_of(place.mount) if recursive else []
-    _attach(task, mount, where)
-    for child in below:
-        if child is not mount and child.mountpoint is not None and _within(child, place):
-            copy = Mount(child.fs, child.root, child.flags)
-            _attach(task, copy, FsPath(mount, child.mountpoint))
-
-
-def _within(mount: Mount, place: FsPath) -> bool:
-    """Whether `mount` stands below the dentry of `place`."""
-    dentry = mount.mountpoint
-    while dentry is not None:
-        if dentry is place.dentry:
-            return True
-        dentry = dentry.parent
-    return False
+    is_ns = isinstance(place.inode, NsInode)
+    if not is_ns and not _is_ours(task, place.mount):
+        raise SysError(errno.EINVAL)
+    if is_ns and place.inode.ns is task.fs.namespace:  # type: ignore[attr-defined]
+        raise SysError(errno.EINVAL)  # it would hold itself
+    _attach(task, copy_tree(place, recursive), where)
 
 
 async def _move(task: Task, source: bytes, where: FsPath) -> None:
     place = await walk(task.fs, task.cred, source)
     mount = place.mount
-    if not _is_root(place) or mount.parent is None:
+    if not _is_root(place) or mount.parent is None or mount.locked or not _is_ours(task, mount):
+        raise SysError(errno.EINVAL)
+    if mount.parent.group is not None or not _is_ours(task, where.mount):
         raise SysError(errno.EINVAL)
     above: Mount | None = where.mount
     while above is not None:
         if above is mount:
             raise SysError(errno.ELOOP)
         above = above.parent
-    task.fs.namespace.detach(mount)
-    _attach(task, mount, where)
+    if mount.root.inode is None or mount.root.inode.is_dir != where.inode.is_dir:
+        raise SysError(errno.EINVAL)
+    _attach(task, take_tree(task.fs.namespace, mount), where)
 
 
-@syscall(SYS.mount, partial="bind, move, remount, tmpfs and what the sandbox registers; no propagation")
+def _remount(task: Task, where: FsPath, flags: int) -> None:
+    mount = where.mount
+    if not _is_root(where) or not _is_ours(task, mount):
+        raise SysError(errno.EINVAL)
+    new = _mount_flags(flags)
+    if mount.locked and mount.flags & ~new:
+        raise SysError(errno.EPERM)
+    mount.remount(new)
+
+
+def _change_type(task: Task, where: FsPath, flags: int) -> None:
+    kind = flags & ~(MS_REC | MS_SILENT)
+    if kind not in (MS_SHARED, MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE):
+        raise SysError(errno.EINVAL)
+    if not _is_root(where) or not _is_ours(task, where.mount):
+        raise SysError(errno.EINVAL)
+    for mount in below(task.fs.namespace, where.mount) if flags & MS_REC else (where.mount,):
+        set_type(mount, kind)
+
+
+async def _new(task: Task, source: bytes, kind: bytes, data: int, where: FsPath, flags: int) -> None:
+    make = MOUNTABLE.get(kind)
+    if make is None:
+        raise SysError(errno.ENODEV)
+    if kind not in _HARMLESS and not task.cred.capable(CAP_SYS_ADMIN):
+        raise SysError(errno.EPERM)
+    options = read_path(task, data) if data else b""
+    fs = await make(task.kernel, source, options)
+    fs.source = source or b"none"
+    root = Dentry(None, b"", fs.root)  # type: ignore[attr-defined]
+    _attach(task, Tree(Mount(fs, root, _mount_flags(flags))), where)
+
+
+@syscall(
+    SYS.mount, partial="tmpfs, proc, sysfs, devpts and what the sandbox registers; times are always relatime"
+)
 async def mount(task: Task, source: Addr, target: Path, fstype: Addr, flags: ULong, data: Addr) -> None:
     """mount(2)."""
     if flags & MS_MGC_MSK == MS_MGC_VAL:
         flags &= ~MS_MGC_MSK
     where = await walk(task.fs, task.cred, target)
-    if not task.cred.capable(CAP_SYS_ADMIN):
-        raise SysError(errno.EPERM)
+    _may_mount(task)
     name = read_path(task, source) if source else b""
     if flags & MS_REMOUNT:
-        if not _is_root(where):
-            raise SysError(errno.EINVAL)
-        where.mount.remount(_mount_flags(flags))
+        _remount(task, where, flags)
     elif flags & MS_BIND:
         await _bind(task, name, where, bool(flags & MS_REC))
     elif flags & MS_PROPAGATION:
-        if not _is_root(where):
-            raise SysError(errno.EINVAL)
+        _change_type(task, where, flags)
     elif flags & MS_MOVE:
         await _move(task, name, where)
+    elif not fstype:
+        raise SysError(errno.EINVAL)
     else:
-        if not fstype:
-            raise SysError(errno.EINVAL)
-        make = MOUNTABLE.get(read_path(task, fstype))
-        if make is None:
-            raise SysError(errno.ENODEV)
-        options = read_path(task, data) if data else b""
-        fs = await make(task.kernel, name, options)
-        fs.source = name or b"none"
-        root = Dentry(None, b"", fs.root)  # type: ignore[attr-defined]
-        _attach(task, Mount(fs, root, _mount_flags(flags)), where)
+        await _new(task, name, read_path(task, fstype), data, where, flags)
 
 
 def _busy(task: Task, mount: Mount, namespace: MountNamespace) -> bool:
@@ -150,30 +202,66 @@ def _busy(task: Task, mount: Mount, namespace: MountNamespace) -> bool:
     return False
 
 
-@syscall(SYS.umount2)
+@syscall(SYS.umount2, partial="MNT_EXPIRE acts as if it was the second time")
 async def umount2(task: Task, target: Path, flags: Flags) -> None:
     """umount2(2)."""
     if flags & ~(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW):
         raise SysError(errno.EINVAL)
-    if not task.cred.capable(CAP_SYS_ADMIN):
-        raise SysError(errno.EPERM)
-    place = await walk(task.fs, task.cred, target, follow=not flags & UMOUNT_NOFOLLOW)
+    # What is on top, even of the working directory itself (LOOKUP_MOUNTPOINT).
+    place = cross(await walk(task.fs, task.cred, target, follow=not flags & UMOUNT_NOFOLLOW))
+    _may_mount(task)
     namespace = task.fs.namespace
     mount = place.mount
-    if not _is_root(place) or mount.parent is None:
+    if not _is_root(place) or mount.parent is None or not _is_ours(task, mount) or mount.locked:
         raise SysError(errno.EINVAL)
-    if flags & MNT_DETACH:
-        _detach_all(namespace, mount)
-        return
-    if _busy(task, mount, namespace):
+    if flags & MNT_EXPIRE and flags & (MNT_FORCE | MNT_DETACH):
+        raise SysError(errno.EINVAL)
+    if not flags & MNT_DETACH and _busy(task, mount, namespace):
         raise SysError(errno.EBUSY)
-    namespace.detach(mount)
+    prune(namespace, mount)
 
 
-def _detach_all(namespace: MountNamespace, mount: Mount) -> None:
-    for child in namespace.children_of(mount):
-        _detach_all(namespace, child)
-    namespace.detach(mount)
+@syscall(SYS.pivot_root)
+async def pivot_root(task: Task, new_root: Path, put_old: Path) -> None:
+    """pivot_root(2)."""
+    _may_mount(task)
+    fs, namespace = task.fs, task.fs.namespace
+    new = await Resolver(fs, task.cred, new_root).finish(directory=True)
+    old = await Resolver(fs, task.cred, put_old).finish(directory=True)
+    root = fs.root
+    for mount in (new.mount, root.mount, old.mount):
+        if not _is_ours(task, mount):
+            raise SysError(errno.EINVAL)
+    if new.mount.locked or new.dentry.deleted or old.dentry.deleted:
+        raise SysError(errno.EINVAL if new.mount.locked else errno.ENOENT)
+    if root.mount in (new.mount, old.mount):
+        raise SysError(errno.EBUSY)
+    parent = new.mount.parent
+    shared = (old.mount, parent, root.mount.parent)
+    if any(mount is not None and mount.group is not None for mount in shared):
+        raise SysError(errno.EINVAL)
+    if not _is_root(new) or not _is_root(root) or parent is None or root.mount is not namespace.root:
+        raise SysError(errno.EINVAL)
+    if not _reaches(old, new) or not _reaches(new, root):
+        raise SysError(errno.EINVAL)
+    namespace.pivot(new.mount, old)
+    for other in task.kernel.tasks.values():
+        context = other.fs
+        if context is not None and context.namespace is namespace:
+            context.root = new if context.root == root else context.root
+            context.cwd = new if context.cwd == root else context.cwd
+
+
+def _reaches(place: FsPath, top: FsPath) -> bool:
+    """Whether `place` is `top`, or below it (is_path_reachable())."""
+    mount: Mount = place.mount
+    dentry: Dentry = place.dentry
+    while mount is not top.mount:
+        parent, point = mount.parent, mount.mountpoint
+        if parent is None or point is None:
+            return False
+        mount, dentry = parent, point
+    return is_within(dentry, top.dentry)
 
 
 @syscall(SYS.sync)

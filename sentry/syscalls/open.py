@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from sentry.fs.inode import Inode
     from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
+    from sentry.kernel.userns import UserNamespace
     from sentry.syscalls.args import Addr, Fd, Flags, Int, Mode, Path, Size, UInt
 
 _OPEN_HOW = Struct("<QQQ")
@@ -122,11 +123,12 @@ async def openat2(task: Task, dirfd: Fd, path: Path, how: Addr, size: Size) -> i
     return await _open(task, dirfd, path, flags, mode, resolve)
 
 
-def stat_bytes(inode: Inode) -> bytes:
-    """struct stat of an inode whose attributes are fresh."""
+def stat_bytes(inode: Inode, space: UserNamespace) -> bytes:
+    """struct stat of an inode whose attributes are fresh, with the ids of the user namespace `space`."""
+    uid, gid = space.uid(inode.uid), space.gid(inode.gid)
     atime, mtime, ctime = inode.atime, inode.mtime, inode.ctime
     return STAT.pack(
-        inode.fs.dev, inode.ino, inode.nlink, inode.mode, inode.uid, inode.gid, inode.rdev, inode.size,
+        inode.fs.dev, inode.ino, inode.nlink, inode.mode, uid, gid, inode.rdev, inode.size,
         inode.blksize, inode.blocks, atime // _SECOND, atime % _SECOND, mtime // _SECOND, mtime % _SECOND,
         ctime // _SECOND, ctime % _SECOND,
     )  # fmt: skip
@@ -134,7 +136,7 @@ def stat_bytes(inode: Inode) -> bytes:
 
 async def _stat(task: Task, inode: Inode, buf: int) -> None:
     await inode.refresh()
-    task.mm.write(buf, stat_bytes(inode))
+    task.mm.write(buf, stat_bytes(inode, task.cred.user_ns))
 
 
 @syscall(SYS.stat)
@@ -194,12 +196,14 @@ async def statx(task: Task, dirfd: Fd, path: Addr, flags: Flags, mask: UInt, buf
     inode, place = await _target(task, dirfd, _read_path(task, path, flags), flags)
     await inode.refresh()
     attributes = STATX_ATTR_MOUNT_ROOT if place is not None and place.dentry is place.mount.root else 0
+    space = task.cred.user_ns
     times: list[int] = []
     for time in (inode.atime, inode.btime, inode.ctime, inode.mtime):
         times += divmod(time, _SECOND)
     data = STATX.pack(
-        STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, inode.blksize, attributes, inode.nlink, inode.uid,
-        inode.gid, inode.mode, inode.ino, inode.size, inode.blocks, STATX_ATTR_MOUNT_ROOT, *times,
+        STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, inode.blksize, attributes, inode.nlink,
+        space.uid(inode.uid), space.gid(inode.gid), inode.mode, inode.ino, inode.size, inode.blocks,
+        STATX_ATTR_MOUNT_ROOT, *times,
         major(inode.rdev), minor(inode.rdev), major(inode.fs.dev), minor(inode.fs.dev),
         place.mount.id if place is not None else 0, 0, 0,
     )  # fmt: skip
@@ -229,11 +233,12 @@ async def _access(task: Task, dirfd: int, path: bytes, mode: int, flags: int = 0
 
 def _real(cred: Credentials) -> Credentials:
     """Credentials that access(2) checks by: the real ids, and root's capabilities only for root."""
-    if cred.fsuid == cred.uid and cred.fsgid == cred.gid and (cred.uid == 0 or not cred.effective):
+    is_root = cred.uid == cred.user_ns.uids.down(0)
+    if cred.fsuid == cred.uid and cred.fsgid == cred.gid and (is_root or not cred.effective):
         return cred
     new = cred.copy()
     new.fsuid, new.fsgid = cred.uid, cred.gid
-    new.effective = cred.permitted if cred.uid == 0 else 0
+    new.effective = cred.permitted if is_root else 0
     return new
 
 
@@ -327,7 +332,7 @@ async def chroot(task: Task, path: Path) -> None:
     """chroot(2)."""
     place = await Resolver(task.fs, task.cred, path).finish(directory=True)
     permission(place.inode, task.cred, MAY_EXEC)
-    if not task.cred.capable(CAP_SYS_CHROOT):
+    if not task.cred.own_capable(CAP_SYS_CHROOT):
         raise SysError(errno.EPERM)
     task.fs.root = place
 

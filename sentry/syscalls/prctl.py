@@ -112,7 +112,7 @@ def _capbset_read(task: Task, cap: int, *rest: int) -> int:
 
 
 def _capbset_drop(task: Task, cap: int, *rest: int) -> None:
-    if not task.cred.capable(CAP_SETPCAP):
+    if not task.cred.own_capable(CAP_SETPCAP):
         raise SysError(errno.EPERM)
     _einval_unless(cap <= CAP_LAST_CAP)
     new = task.cred.copy()
@@ -140,7 +140,7 @@ def _set_securebits(task: Task, bits: int, *rest: int) -> None:
         locks >> 1 & (old ^ bits)
         or locks & ~bits
         or bits & ~(pr.SECURE_ALL_LOCKS | pr.SECURE_ALL_BITS)
-        or not task.cred.capable(CAP_SETPCAP)
+        or not task.cred.own_capable(CAP_SETPCAP)
     ):
         raise SysError(errno.EPERM)
     new = task.cred.copy()

@@ -56,7 +56,8 @@ def _target(task: Task, pid: int) -> Task:
 
 
 def _owns(task: Task, target: Task) -> bool:
-    return task.cred.euid in (target.cred.euid, target.cred.uid) or task.cred.capable(CAP_SYS_NICE)
+    mine, theirs = task.cred, target.cred
+    return mine.euid in (theirs.euid, theirs.uid) or mine.ns_capable(theirs.user_ns, CAP_SYS_NICE)
 
 
 def _may_nice(task: Task, target: Task, nice: int) -> bool:

@@ -31,7 +31,7 @@ def _read_program(task: Task, addr: int) -> list[bpf.Instruction]:
     count, where = s.SOCK_FPROG.unpack(task.mm.read(addr, s.SOCK_FPROG.size))
     if not 0 < count <= s.BPF_MAXINSNS:
         raise SysError(errno.EINVAL)
-    if not task.cred.no_new_privs and not task.cred.capable(CAP_SYS_ADMIN):
+    if not task.cred.no_new_privs and not task.cred.own_capable(CAP_SYS_ADMIN):
         raise SysError(errno.EACCES)
     return bpf.parse(task.mm.read(where, count * s.SOCK_FILTER.size))
 

@@ -58,7 +58,8 @@ def _check_write(task: Task, place: FsPath | None, inode: Inode, name: bytes) ->
         permission(inode, cred, MAY_WRITE)
     elif name.startswith(b"security."):
         needed = CAP_SETFCAP if name == b"security.capability" else CAP_SYS_ADMIN
-        if not cred.capable(needed):
+        over = inode.uid, inode.gid, CAP_SETFCAP
+        if not (cred.capable_over(*over) if needed == CAP_SETFCAP else cred.capable(needed)):
             raise SysError(errno.EPERM)
     else:
         raise SysError(errno.EOPNOTSUPP)

@@ -15,6 +15,7 @@ from sentry.fs.tmpfs.inode import Tmpfs
 from sentry.fs.walk import walk
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.fdtable import FDTable
+from sentry.kernel.userns import INITIAL
 from sentry.kernel.wait import Runner, Scheduler
 
 ROOT = Credentials(0, 0)
@@ -60,7 +61,7 @@ def context(fs) -> FsContext:
     """A namespace with `fs` as its root."""
     mount = Mount(fs, Dentry(None, b"", fs.root))
     root = Path(mount, mount.root)
-    return FsContext(MountNamespace(mount), root, root, 0)
+    return FsContext(MountNamespace(mount, INITIAL), root, root, 0)
 
 
 def tmpfs_context(**options) -> FsContext:

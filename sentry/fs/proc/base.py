@@ -53,10 +53,14 @@ def current_ipc(kernel: Kernel) -> IpcNamespace:
 class Text:
     """A generated file: `make(kernel)` gives its contents, `store(kernel, data)` takes a write."""
 
-    __slots__ = ("make", "mode", "store")
+    __slots__ = ("make", "mode", "privilege", "store")
 
-    def __init__(self, mode: int, make: Any, store: Callable[[Any, bytes], None] | None = None) -> None:
+    def __init__(
+        self, mode: int, make: Any, store: Callable[[Any, bytes], None] | None = None, privilege: int = -1
+    ) -> None:
         self.mode = mode
+        #: A capability that, in the caller's own user namespace, makes him the owner.
+        self.privilege = privilege
         self.make = make
         self.store = store
 
@@ -82,15 +86,20 @@ class Room:
 class GeneratedInode(Inode):
     """A regular file whose contents `make()` gives; `store(data)` takes what is written."""
 
-    __slots__ = ("make", "store")
+    __slots__ = ("make", "privilege", "store")
 
     def __init__(
         self, fs: Filesystem, ino: int, mode: int, make: Callable[[], bytes],
-        store: Callable[[bytes], None] | None = None, uid: int = 0, gid: int = 0,
+        store: Callable[[bytes], None] | None = None, uid: int = 0, gid: int = 0, privilege: int = -1,
     ) -> None:  # fmt: skip
         super().__init__(fs, ino, S_IFREG | mode, uid, gid)
+        self.privilege = privilege
         self.make = make
         self.store = store
+
+    def grants(self, cred: Credentials, mask: int) -> bool:
+        cap = self.privilege
+        return cap >= 0 and cred.own_capable(cap) and not mask & ~(self.mode >> 6) & 7
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         return GeneratedFile(self, flags & O_NONCREATION, path)
@@ -234,7 +243,7 @@ class StaticDirectory(GeneratedDirectory):
         make, keep = node.make, node.store
         store = None if keep is None else lambda data: keep(kernel, data)
         produce = (lambda: make) if isinstance(make, bytes) else lambda: make(kernel)
-        return GeneratedInode(fs, fs.new_ino(), node.mode, produce, store)
+        return GeneratedInode(fs, fs.new_ino(), node.mode, produce, store, privilege=node.privilege)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
         first = cursor - 2

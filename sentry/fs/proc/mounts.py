@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sentry.fs import walk
+from sentry.fs import propagation, walk
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_READONLY, Path
 
 TYPE_CHECKING = False
@@ -60,8 +60,8 @@ def mountinfo(fs: FsContext) -> bytes:
             b"%d %d %d:%d %s %s %s - %s %s %s\n"
             % (
                 mount.id, parent, device >> 8 & 0xFFF, device & 0xFF, escape(_root_in_fs(mount)),
-                escape(name), _mount_options(mount), mount.fs.type_name, escape(mount.fs.source),
-                super_options,
+                escape(name), _mount_options(mount) + propagation.fields(mount), mount.fs.type_name,
+                escape(mount.fs.source), super_options,
             )
         )  # fmt: skip
     return b"".join(lines)

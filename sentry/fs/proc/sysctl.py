@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from sentry.abi.capability import CAP_LAST_CAP, CAP_SYS_ADMIN
+from sentry.abi.capability import CAP_LAST_CAP, CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
 from sentry.fs.proc import ipcsysctl
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PID_MAX = 4194304
 NAME_MAX = 64
+INT_MAX = 0x7FFFFFFF
+NS_KINDS = (b"cgroup", b"ipc", b"mnt", b"net", b"pid", b"time", b"user", b"uts")
 
 
 def new_uuid() -> bytes:
@@ -94,6 +96,25 @@ def _set_dgram_qlen(kernel: Kernel, data: bytes) -> None:
     if not text.isdigit() or int(text) > 0x7FFFFFFF:
         raise SysError(errno.EINVAL)
     _net(kernel).unix.max_dgram_qlen = int(text)
+
+
+def _namespace_limit(kind: bytes, default: int) -> Text:
+    """How many namespaces of a kind a user may have in the reader's user namespace (namespaces(7))."""
+
+    def make(kernel: Kernel) -> bytes:
+        task = current_task()
+        limits = {} if task is None else task.cred.user_ns.limits
+        return b"%d\n" % limits.get(kind, default)
+
+    def store(kernel: Kernel, data: bytes) -> None:
+        task = current_task()
+        if task is None or not task.cred.own_capable(CAP_SYS_RESOURCE):
+            raise SysError(errno.EPERM)
+        if not data.strip().isdigit() or int(data) > INT_MAX:
+            raise SysError(errno.EINVAL)
+        task.cred.user_ns.limits[kind] = int(data)
+
+    return Text(0o644, make, store, CAP_SYS_RESOURCE)
 
 
 def _uts_line(field: str) -> Callable[[Any], bytes]:
@@ -187,7 +208,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             },
             b"unix": {b"max_dgram_qlen": Text(0o644, _dgram_qlen, _set_dgram_qlen)},
         },
-        b"user": {b"max_user_namespaces": _number(0)},
+        b"user": {b"max_%s_namespaces" % kind: _namespace_limit(kind, threads // 2) for kind in NS_KINDS},
         b"vm": {
             b"dirty_background_ratio": _setting(b"10"),
             b"dirty_ratio": _setting(b"20"),

@@ -11,7 +11,7 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.stat import DT_DIR, DT_LNK, DT_REG
 from sentry.fs.inode import Inode
-from sentry.fs.proc import links, maps, mounts, status
+from sentry.fs.proc import idmap, links, maps, mounts, status
 from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import GeneratedDirectory, GeneratedInode, current_task
 from sentry.fs.proc.memory import MemInode
@@ -50,7 +50,6 @@ def _constant(text: bytes) -> Callable[[Task], bytes]:
     return lambda task: text
 
 
-_ID_MAP = b"%10d %10d %10d\n" % (0, 0, 4294967295)
 _IO = b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
 
 #: name → (mode, text of a task, whether opening needs the right to look into the task).
@@ -62,7 +61,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
     b"coredump_filter": (0o644, _constant(b"00000033\n"), False),
     b"cpuset": (0o444, _constant(b"/\n"), False),
     b"environ": (0o400, status.environ, True),
-    b"gid_map": (0o644, _constant(_ID_MAP), False),
+    b"gid_map": (0o644, lambda task: idmap.show(task, b"gid_map"), False),
     b"io": (0o400, _constant(_IO), True),
     b"limits": (0o444, status.limits, False),
     b"loginuid": (0o644, _constant(b"4294967295"), False),
@@ -74,18 +73,18 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
     b"oom_score": (0o444, status.oom_score, False),
     b"oom_score_adj": (0o644, lambda task: b"%d\n" % task.group.oom_score_adj, False),
     b"personality": (0o400, lambda task: b"%08x\n" % task.sched.personality, True),
-    b"projid_map": (0o644, _constant(_ID_MAP), False),
+    b"projid_map": (0o644, lambda task: idmap.show(task, b"projid_map"), False),
     b"sched": (0o644, status.sched_text, False),
     b"schedstat": (0o444, lambda task: b"%d 0 0\n" % (task.utime_ns + task.stime_ns), False),
     b"sessionid": (0o444, _constant(b"4294967295"), False),
-    b"setgroups": (0o644, _constant(b"allow\n"), False),
+    b"setgroups": (0o644, idmap.show_setgroups, False),
     b"smaps": (0o444, maps.smaps, True),
     b"smaps_rollup": (0o444, maps.smaps_rollup, True),
     b"stat": (0o444, status.stat, False),
     b"statm": (0o444, maps.statm, False),
     b"status": (0o444, status.status, False),
     b"timerslack_ns": (0o666, lambda task: b"%d\n" % task.sched.slack_ns, False),
-    b"uid_map": (0o644, _constant(_ID_MAP), False),
+    b"uid_map": (0o644, lambda task: idmap.show(task, b"uid_map"), False),
     b"wchan": (0o444, _constant(b"0"), False),
 }
 #: Those that depend on the process id namespace that the /proc shows.
@@ -183,7 +182,7 @@ class TaskDirectory(GeneratedDirectory):
             make = self._alive(lambda task: show(task, pids))
         else:
             make = self._alive(show)
-        store: Callable[[bytes], None] | None = None
+        store = idmap.storer(task, name)
         if name == b"comm":
             store = self._set_comm
         elif name == b"oom_score_adj":

@@ -54,12 +54,12 @@ class IpcObject:
             granted >>= 6
         elif cred.in_group(self.cgid) or cred.in_group(self.gid):
             granted >>= 3
-        if wanted & ~granted & 7 and not cred.capable(CAP_IPC_OWNER):
+        if wanted & ~granted & 7 and not cred.own_capable(CAP_IPC_OWNER):
             raise SysError(errno.EACCES)
 
     def check_owner(self, cred: Credentials) -> None:
         """SysError(EPERM) unless `cred` may change or remove it."""
-        if cred.euid not in (self.cuid, self.uid) and not cred.capable(CAP_SYS_ADMIN):
+        if cred.euid not in (self.cuid, self.uid) and not cred.own_capable(CAP_SYS_ADMIN):
             raise SysError(errno.EPERM)
 
     def set_perm(self, uid: int, gid: int, mode: int) -> None:

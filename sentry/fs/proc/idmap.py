@@ -1,0 +1,151 @@
+"""/proc/PID/uid_map, gid_map, projid_map and setgroups (user_namespaces(7)).
+
+A map is written once, by somebody with rights over the namespace; what it may say depends on the rights that
+he has in the parent namespace, too.  Inside the kernel an extent leads to the initial namespace at once.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sentry.abi.capability import CAP_SETFCAP, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN
+from sentry.abi.errors import SysError
+from sentry.fs.proc.base import current_task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sentry.kernel.task import Task
+    from sentry.kernel.userns import IdMap, UserNamespace
+
+MAX_EXTENTS = 340
+MAX_SIZE = 4096
+_IDS = 1 << 32
+INVALID = 0xFFFFFFFF
+#: File → (attribute of the namespace, the capability that mapping others' ids takes).
+_KINDS = {
+    b"uid_map": ("uids", CAP_SETUID),
+    b"gid_map": ("gids", CAP_SETGID),
+    b"projid_map": ("projids", 0),
+}
+
+
+def show(task: Task, name: bytes) -> bytes:
+    """Each extent: first inside, first as the reader's namespace sees it, count."""
+    ns = task.cred.user_ns
+    reader = current_task()
+    lower = None if ns.parent is None else ns.parent
+    if reader is not None and reader.cred.user_ns is not ns:
+        lower = reader.cred.user_ns
+    field = _KINDS[name][0]
+    lines = []
+    for first, kernel, count in getattr(ns, field).extents:
+        shown = kernel if lower is None else getattr(lower, field).up(kernel)
+        lines.append(b"%10d %10d %10d\n" % (first, shown, count))
+    return b"".join(lines)
+
+
+def _overlap(first: int, count: int, other: int, size: int) -> bool:
+    return first < other + size and other < first + count
+
+
+def _parse(data: bytes) -> list[tuple[int, int, int]]:
+    """(first inside, first outside, count) of each line; SysError(EINVAL)."""
+    extents: list[tuple[int, int, int]] = []
+    if len(data) >= MAX_SIZE:
+        raise SysError(errno.EINVAL)
+    for line in data.split(b"\0", 1)[0].removesuffix(b"\n").split(b"\n"):
+        words = line.split()
+        if len(words) != 3 or not all(word.isdigit() and len(word) <= 10 for word in words):
+            raise SysError(errno.EINVAL)
+        first, outside, count = (int(word) for word in words)
+        wraps = first + count >= _IDS or outside + count >= _IDS
+        if INVALID in (first, outside) or not count or wraps or len(extents) >= MAX_EXTENTS:
+            raise SysError(errno.EINVAL)
+        for other, out, size in extents:
+            if _overlap(first, count, other, size) or _overlap(outside, count, out, size):
+                raise SysError(errno.EINVAL)
+        extents.append((first, outside, count))
+    return extents
+
+
+def _permitted(writer: Task, ns: UserNamespace, name: bytes, extents: list[tuple[int, int, int]]) -> bool:
+    """new_idmap_permitted()."""
+    cred, parent = writer.cred, ns.parent
+    assert parent is not None
+    field, cap = _KINDS[name]
+    if cap == CAP_SETUID and not _may_map_root(writer, ns, extents):
+        return False
+    if len(extents) == 1 and extents[0][2] == 1 and cred.euid == ns.owner:
+        kernel = getattr(parent, field).down(extents[0][1])
+        if cap == CAP_SETUID and kernel == cred.euid:
+            return True
+        if cap == CAP_SETGID and kernel == cred.egid and not ns.may_setgroups:
+            return True
+    return not cap or cred.ns_capable(parent, cap)
+
+
+def _may_map_root(writer: Task, ns: UserNamespace, extents: list[tuple[int, int, int]]) -> bool:
+    """Id 0 of the parent needs CAP_SETFCAP, of the writer or, if he is inside, of the creator
+    (verify_root_map())."""
+    if all(outside for _, outside, _ in extents):
+        return True
+    if writer.cred.user_ns is ns:
+        return ns.setfcap
+    assert ns.parent is not None
+    return writer.cred.ns_capable(ns.parent, CAP_SETFCAP)
+
+
+def store(task: Task, name: bytes, data: bytes) -> None:
+    """Write a map; SysError(EPERM, EINVAL)."""
+    writer = current_task() or task
+    ns = task.cred.user_ns
+    parent = ns.parent
+    field, cap = _KINDS[name]
+    if parent is None or writer.cred.user_ns not in (ns, parent):
+        raise SysError(errno.EPERM)
+    id_map: IdMap = getattr(ns, field)
+    if id_map.extents or (cap and not writer.cred.ns_capable(ns, CAP_SYS_ADMIN)):
+        raise SysError(errno.EPERM)
+    extents = _parse(data)
+    if not _permitted(writer, ns, name, extents):
+        raise SysError(errno.EPERM)
+    lower: IdMap = getattr(parent, field)
+    mapped = tuple((first, lower.down_range(outside, count), count) for first, outside, count in extents)
+    if any(kernel == INVALID for _, kernel, _ in mapped):
+        raise SysError(errno.EPERM)
+    id_map.extents = mapped
+    for other in writer.kernel.tasks.values():
+        if other.cred.user_ns is ns and not other.exited:
+            other.publish_ids()
+
+
+def show_setgroups(task: Task) -> bytes:
+    return b"allow\n" if task.cred.user_ns.may_setgroups else b"deny\n"
+
+
+def store_setgroups(task: Task, data: bytes) -> None:
+    """Deny it for good, before the group map is there; SysError(EPERM, EINVAL)."""
+    writer = current_task() or task
+    ns = task.cred.user_ns
+    word = data.split(b"\0", 1)[0].rstrip(b" \t\n")
+    if len(data) >= 8 or word not in (b"allow", b"deny"):
+        raise SysError(errno.EINVAL)
+    if not writer.cred.ns_capable(ns, CAP_SYS_ADMIN):
+        raise SysError(errno.EPERM)
+    if word == b"allow":
+        if not ns.may_setgroups:
+            raise SysError(errno.EPERM)
+    elif ns.gids.extents:
+        raise SysError(errno.EPERM)
+    else:
+        ns.may_setgroups = False
+
+
+def storer(task: Any, name: bytes) -> Callable[[bytes], None] | None:
+    """Who takes what is written to the file `name` of `task`; None for other files."""
+    if name == b"setgroups":
+        return lambda data: store_setgroups(task, data)
+    return (lambda data: store(task, name, data)) if name in _KINDS else None
