@@ -1,5 +1,6 @@
 /* Which platform it is, for the calls that Python makes. */
 #include "core.h"
+#include "trap.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -65,6 +66,11 @@ int64_t guest_syscall(struct engine *e, struct guest_thread *g, uint64_t number,
                       uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
 {
     return CHOOSE(e, syscall)(e, g, number, a0, a1, a2, a3, a4, a5);
+}
+
+int guest_ask(struct engine *e, struct guest_thread *g, uint64_t nr, uint64_t what, void *buffer, uint32_t size)
+{
+    return e->trap ? trap_ask(e, g, nr, what, buffer, size) : -ENOSYS;
 }
 
 int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,

@@ -36,6 +36,7 @@ bool place_wants_check(const struct engine *e);
 
 /* trap_order.c: each gives the order's result, or -ESRCH where the thread is gone. */
 int64_t trap_order(struct engine *e, struct thread *t, uint64_t nr, const uint64_t args[6]);
+int trap_ask(struct engine *e, struct guest_thread *g, uint64_t nr, uint64_t what, void *buffer, uint32_t size);
 /* One in whose course the filter reports the call `n`. */
 int64_t trap_notified_order(struct engine *e, struct thread *t, uint64_t nr, const uint64_t args[6],
                             struct notified *n);

@@ -200,6 +200,19 @@ int64_t trap_syscall(struct engine *e, struct guest_thread *g, uint64_t nr, uint
     return trap_order(e, of_guest(g), nr, args);
 }
 
+/* The answer comes by way of the window.  Where that is, the thread says: at worst it writes to its own memory. */
+int trap_ask(struct engine *e, struct guest_thread *g, uint64_t nr, uint64_t what, void *buffer, uint32_t size)
+{
+    struct thread *t = of_guest(g);
+    int64_t r;
+    if (g->state != THREAD_STOPPED || !t->record || size > RECORD_WINDOW_SIZE)
+        return -EINVAL;
+    r = trap_order(e, t, nr, (uint64_t[6]){what, t->record->self + RECORD_WINDOW});
+    if (r == 0)
+        memcpy(buffer, (const uint8_t *)t->record + RECORD_WINDOW, size);
+    return (int)r;
+}
+
 int64_t trap_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected, uint32_t wanted)
 {
     int64_t r;

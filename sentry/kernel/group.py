@@ -10,6 +10,7 @@ from time import monotonic_ns
 
 from sentry.abi.resource import RLIM_NLIMITS
 from sentry.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCONT, SIGHUP
+from sentry.kernel.cputime import group_times
 from sentry.kernel.pids import Pid
 from sentry.kernel.signals import SigHand, SigPending
 from sentry.kernel.wait import WaitQueue
@@ -67,6 +68,9 @@ class ProcessGroup:
 
 class ThreadGroup:
     __slots__ = (
+        "carried_outside",
+        "carried_utime",
+        "child_max_rss",
         "child_queue",
         "child_stime",
         "child_utime",
@@ -164,8 +168,12 @@ class ThreadGroup:
         self.oom_score_adj = 0
         #: Bytes: no task had more resident (an upper bound: what was mapped when it ended).
         self.max_rss = 0
+        #: The largest among the children that were waited for, and theirs.
+        self.child_max_rss = 0
         self.child_utime = self.child_stime = 0
         self.dead_utime = self.dead_stime = 0
+        #: User time in the address spaces of earlier programs, and how long it was outside until then.
+        self.carried_utime = self.carried_outside = 0
         self.itimer_real: Any = None
         self.itimers: dict[int, Any] = {}
         self.posix_timers: dict[int, Any] = {}
@@ -198,11 +206,7 @@ class ThreadGroup:
 
     def cpu_times(self) -> tuple[int, int]:
         """(user, system) nanoseconds of all tasks, dead ones included."""
-        utime, stime = self.dead_utime, self.dead_stime
-        for task in self.tasks:
-            utime += task.utime_ns
-            stime += task.stime_ns
-        return utime, stime
+        return group_times(self)
 
     def send_signal(self, signo: int, info: SigInfo | None = None) -> None:
         """Queue a signal for the process (kill(2)); any task that doesn't block it may take it."""

@@ -24,7 +24,7 @@ from sentry.abi.signal import (
 )
 from sentry.abi.syscall_nr import NAMES
 from sentry.abi.wait import signal_status
-from sentry.kernel import ptrace
+from sentry.kernel import cputime, ptrace
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.futex import Futexes
 from sentry.kernel.group import ProcessGroup, Session, ThreadGroup, cause_of_death
@@ -326,6 +326,7 @@ class Kernel:
 
     def leave_memory(self, task: Task, mm: MemoryManager) -> None:
         """`task` gives `mm` up, by exit or execve: so its segments lose an attachment."""
+        cputime.leave_memory(task, mm)
         if mm.users == 1 and task.ipc.shm.by_index:
             task.ipc.shm.leaving(task, mm)
 
@@ -427,6 +428,7 @@ class Kernel:
         if parent is not None:
             parent.children.discard(group)
             utime, stime = group.cpu_times()
+            parent.child_max_rss = max(parent.child_max_rss, group.max_rss, group.child_max_rss)
             parent.child_utime += utime + group.child_utime
             parent.child_stime += stime + group.child_stime
         group.leave_pgrp()

@@ -38,6 +38,7 @@ from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
 from sentry.kernel import frames
 from sentry.kernel.bound import Bound
+from sentry.kernel.cputime import task_times
 from sentry.kernel.sched import Sched
 from sentry.kernel.signals import DEFAULT, sanitize_mask
 from sentry.kernel.wait import Interrupted, Runner, WaitQueue
@@ -72,6 +73,7 @@ class Task(Bound):
     __slots__ = (
         "affinity",
         "awaited",
+        "cpu_base",
         "fault_addr",
         "fault_error",
         "ipc",
@@ -121,7 +123,9 @@ class Task(Bound):
         self.start_ns = self.resumed_ns = monotonic_ns()
         #: When the trap under way began, 0 outside `on_trap`.
         self.trapped_ns = 0
+        #: How long it was in its program, and how long its handlers took (sentry.kernel.cputime).
         self.utime_ns = self.stime_ns = 0
+        self.cpu_base: int | None = None
         self.sched = Sched()
         self.ipc = kernel.ipc
         #: What the end of this task takes back of semaphores (SEM_UNDO).
@@ -148,6 +152,10 @@ class Task(Bound):
         except SysError:
             file.put()
             raise
+
+    def cpu_times(self) -> tuple[int, int]:
+        """(user, system) nanoseconds."""
+        return task_times(self)
 
     # The way in
 

@@ -43,6 +43,7 @@ from sentry.abi.time import (
     SIGEV_THREAD_ID,
     TICK_NS,
 )
+from sentry.kernel.cputime import group_times, task_times
 from sentry.kernel.group import ThreadGroup
 
 TYPE_CHECKING = False
@@ -68,25 +69,6 @@ PENDING_NS = 10_000_000
 OVERRUN_MAX = 0x7FFF_FFFF
 
 
-def task_cpu(task: Task) -> tuple[int, int]:
-    """(user, system) nanoseconds that one task has used, the present stretch in its program included."""
-    user, system = task.utime_ns, task.stime_ns
-    if task.running:
-        task.utime_ns -= task.thread.take_idle()
-        user = task.utime_ns + max(0, monotonic_ns() - task.resumed_ns)
-    return user, system
-
-
-def group_cpu(group: ThreadGroup) -> tuple[int, int]:
-    """(user, system) nanoseconds of all tasks of `group`, dead ones included."""
-    user, system = group.dead_utime, group.dead_stime
-    for task in group.tasks:
-        times = task_cpu(task)
-        user += times[0]
-        system += times[1]
-    return user, system
-
-
 class Clock:
     """A wall clock (`owner` None) or the CPU time of `owner`, a Task or ThreadGroup."""
 
@@ -104,7 +86,7 @@ class Clock:
         owner = self.owner
         if owner is None:
             return clock_gettime_ns(self.clock_id)
-        user, system = group_cpu(owner) if isinstance(owner, ThreadGroup) else task_cpu(owner)
+        user, system = group_times(owner) if isinstance(owner, ThreadGroup) else task_times(owner)
         return user if self.kind == CPUCLOCK_VIRT else user + system
 
     def resolution(self) -> int:

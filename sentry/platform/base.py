@@ -73,6 +73,8 @@ class Thread(ABC):
     __slots__ = ("hot", "owner", "regs", "space")
     space: AddressSpace
     regs: object
+    #: Whether its host thread has run another guest thread before.
+    used_before = False
     #: What the platform may answer for the kernel, in the program's own address space: a struct with
     #: `sigmask` (the signal mask: the program may change it by itself; it may hold nonsense), `known` and
     #: `ids` (see csrc/abi/engine.h).
@@ -152,6 +154,15 @@ class Thread(ABC):
     def take_deadline(self) -> int:
         """Of such a call: when it ends, CLOCK_MONOTONIC, ns (0: no limit, or not known).  0 the next time."""
         return 0
+
+    def cpu_ns(self) -> int | None:
+        """CPU time that the stopped host thread has used in its life, other guest threads' before included;
+        None: it can't be told."""
+        return None
+
+    def rusage(self, who: int) -> bytes | None:
+        """What getrusage(2) tells of the host process or the stopped host thread (RUSAGE_*), or None."""
+        return None
 
     @abstractmethod
     def set_patches(self, table: Any) -> None:
@@ -254,6 +265,10 @@ class AddressSpace(ABC):
     @abstractmethod
     def destroy(self) -> None:
         """Kill every thread and give the memory back.  No trap is reported for it any more."""
+
+    def cpu_ns(self) -> int | None:
+        """CPU time that all its host threads have used; None: it can't be told."""
+        return None
 
     def resident(self, addr: int, count: int, stride: int = PAGE_SIZE) -> int:
         """How many of `count` mapped pages, `stride` bytes from each to the next, are in memory; the page of

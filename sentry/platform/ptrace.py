@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+from time import clock_gettime_ns
 
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
@@ -27,6 +28,8 @@ from sentry.abi.mman import (
     MREMAP_MAYMOVE,
     PAGE_SIZE,
 )
+from sentry.abi.resource import RUSAGE
+from sentry.abi.time import CLOCK_THREAD_CPUTIME_ID, CPUCLOCK_SCHED, NS, TIMESPEC
 from sentry.platform.base import (
     DEAD,
     FAULT,
@@ -63,7 +66,7 @@ HOST_SYSCALLS = (
     "sched_setaffinity",
     "sched_yield",
     "rt_sigreturn",  # from the SIGCHLD handler
-    "clock_gettime",  # only where the vDSO can't answer
+    "clock_gettime",  # of stubs' CPU time, or where the vDSO can't answer
     "close",  # this and the next two in Platform.close
     "rt_sigaction",
     "rt_sigprocmask",
@@ -74,6 +77,8 @@ SYS_MMAP = 9
 SYS_MUNMAP = 11
 SYS_MREMAP = 25
 SYS_MADVISE = 28
+SYS_GETRUSAGE = 98
+SYS_CLOCK_GETTIME = 228
 NO_FD = 0xFFFF_FFFF_FFFF_FFFF
 
 EVENT_BATCH = 128
@@ -107,14 +112,14 @@ def _check(result: int) -> int:
 class PtraceThread(Thread):
     """A host thread: `_c` is the engine's struct guest_thread, whose slot dies with the thread."""
 
-    __slots__ = ("_c", "_platform", "_syscall_trap", "parked")
+    __slots__ = ("_c", "_platform", "_syscall_trap", "parked", "used_before")
     space: PtraceSpace
 
     def __init__(self, platform: PtracePlatform, space: PtraceSpace, c: Any) -> None:
         self._platform = platform
         self._c = c
         self._syscall_trap = Trap(self, SYSCALL)
-        self.parked = False
+        self.parked = self.used_before = False
         self.space = space
         self.regs = c.regs
         self.hot = c.hot
@@ -205,6 +210,23 @@ class PtraceThread(Thread):
         if deadline:
             self._c.deadline = 0
         return deadline
+
+    def _ask(self, number: int, what: int, size: int) -> bytes | None:
+        if lib.guest_ask(self._platform._engine, self._c, number, what, _scratch, size) < 0:
+            return None
+        data: bytes = _scratch_view[:size]
+        return data
+
+    def cpu_ns(self) -> int | None:
+        data = self._ask(SYS_CLOCK_GETTIME, CLOCK_THREAD_CPUTIME_ID, TIMESPEC.size)
+        if data is None:
+            return None
+        seconds, nanoseconds = TIMESPEC.unpack(data)
+        total: int = seconds * NS + nanoseconds
+        return total
+
+    def rusage(self, who: int) -> bytes | None:
+        return self._ask(SYS_GETRUSAGE, who, RUSAGE.size)
 
     def exit(self) -> None:
         space = self.space
@@ -384,6 +406,7 @@ class PtraceSpace(AddressSpace):
             if old._c.state == STOPPED:
                 self.parked.remove(old)
                 thread = PtraceThread(self._platform, self, old._c)
+                thread.used_before = True
                 _check(lib.guest_become(self._engine, old._c, like._c))
                 return thread
         return PtraceThread(self._platform, self, self._platform._clone(like._c, True))
@@ -399,6 +422,12 @@ class PtraceSpace(AddressSpace):
         self.threads.clear()
         self.parked.clear()
         self._tgid = 0  # the host may give the number to another process
+
+    def cpu_ns(self) -> int | None:
+        try:
+            return clock_gettime_ns(~self._tgid << 3 | CPUCLOCK_SCHED)
+        except OSError:
+            return None  # the process is gone
 
     def resident(self, addr: int, count: int, stride: int = PAGE_SIZE) -> int:
         found: int = lib.memory_resident(self._tgid, addr, stride, count, ffi.NULL)

@@ -38,7 +38,7 @@ HOST_SYSCALLS = (
     "sched_yield",
     "sched_setaffinity",  # its own and stubs' (csrc/platform/trap_place.c)
     "rt_sigreturn",  # from the SIGCHLD handler
-    "clock_gettime",  # only where the vDSO can't answer
+    "clock_gettime",  # of stubs' CPU time, or where the vDSO can't answer
     "close",
     "rt_sigaction",
     "rt_sigprocmask",

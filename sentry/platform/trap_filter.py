@@ -15,6 +15,7 @@ from _struct import Struct
 
 from sentry.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED
 from sentry.abi.syscall_nr import SYS
+from sentry.abi.time import CLOCK_THREAD_CPUTIME_ID
 from sentry.platform.base import GUEST_TOP
 
 #: csrc/abi/stub.h: STUB_SIZE, and the others of csrc/abi/record.h.
@@ -33,7 +34,7 @@ NR, ARCH, IP_LOW, IP_HIGH = 0, 4, 8, 12
 
 PLAIN = (
     "rt_sigreturn", "restart_syscall", "sigaltstack", "sched_yield", "exit", "exit_group", "munmap",
-    "mprotect", "madvise", "getrandom",
+    "mprotect", "madvise", "getrandom", "getrusage",
 )  # fmt: skip
 #: Seen by the Sentry first.
 CHECKED = ("clone", "mremap")
@@ -97,7 +98,7 @@ def trap_filter() -> bytes:
     p.load(IP_LOW)
     p.at_least((GUEST_TOP & 0xFFFF_FFFF) + STUB_SIZE, yes="trap")
     p.load(NR)
-    for name in ("futex", "mmap", "write", "close"):
+    for name in ("futex", "mmap", "write", "close", "clock_gettime"):
         p.equal(getattr(SYS, name), yes=name)
     for name in PLAIN:
         p.equal(getattr(SYS, name), yes="allow")
@@ -114,6 +115,11 @@ def trap_filter() -> bytes:
     p.mask(0xFFFF_FFFF & ~FUTEX_FLAGS)
     for operation in FUTEX_OPERATIONS:
         p.equal(operation, yes="allow2")
+    p.answer(TRAP)
+    p.label("clock_gettime")
+    # The CPU time of this thread, and of nobody else.
+    p.load(_low(0))
+    p.equal(CLOCK_THREAD_CPUTIME_ID, yes="allow2")
     p.answer(TRAP)
     p.label("write")
     p.load(_low(0))

@@ -21,6 +21,7 @@ from sentry.abi.resource import (
 )
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS
+from sentry.kernel.cputime import task_times
 from sentry.kernel.rlimits import NR_OPEN
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.mm import residence
@@ -101,26 +102,30 @@ def _check_prlimit(task: Task, target: Task) -> None:
         raise SysError(errno.EPERM)
 
 
-def pack_rusage(utime: int, stime: int, maxrss_kib: int = 0) -> bytes:
+def pack_rusage(utime: int, stime: int, maxrss_kib: int = 0, faults: tuple[int, int] = (0, 0)) -> bytes:
     """struct rusage from nanoseconds of CPU time."""
-    return RUSAGE.pack(
-        utime // NS, utime % NS // 1000, stime // NS, stime % NS // 1000, maxrss_kib, *(0,) * 13
-    )
+    times = (utime // NS, utime % NS // 1000, stime // NS, stime % NS // 1000)
+    return RUSAGE.pack(*times, maxrss_kib, 0, 0, 0, *faults, *(0,) * 8)
 
 
-@syscall(SYS.getrusage, partial="CPU times approximate, faults and switches 0")
+@syscall(SYS.getrusage, partial="no context switches; no faults of ended children")
 def getrusage(task: Task, who: Int, usage: Addr) -> None:
     """getrusage(2)."""
     group = task.group
+    maxrss, faults = 0, (0, 0)
     if who == RUSAGE_SELF:
         utime, stime = group.cpu_times()
     elif who == RUSAGE_THREAD:
-        utime, stime = task.utime_ns, task.stime_ns
+        utime, stime = task_times(task)
     elif who == RUSAGE_CHILDREN:
         utime, stime = group.child_utime, group.child_stime
+        maxrss = group.child_max_rss >> 10
     else:
         raise SysError(errno.EINVAL)
-    maxrss = 0
     if who != RUSAGE_CHILDREN:
         maxrss = residence.peak(task.mm) // 1024
-    task.mm.write(usage, pack_rusage(utime, stime, maxrss))
+        told = None if task.thread is None else task.thread.rusage(who)
+        if told is not None:
+            minor, major = RUSAGE.unpack(told)[8:10]
+            faults = (minor, major)
+    task.mm.write(usage, pack_rusage(utime, stime, maxrss, faults))

@@ -18,7 +18,6 @@ from sentry.kernel.timers import (
     Clock,
     PosixTimer,
     find_clock,
-    group_cpu,
     interval_timer,
 )
 from sentry.kernel.wait import Interrupted, block
@@ -104,13 +103,13 @@ def time(task: Task, tloc: Addr) -> int:
     return now
 
 
-@syscall(SYS.times, partial="CPU times are approximate")
+@syscall(SYS.times)
 def times(task: Task, buf: Addr) -> int:
     """times(2), in ticks of 10 ms."""
     tick = t.NS // t.USER_HZ
     if buf:
         group = task.group
-        used = (*group_cpu(group), group.child_utime, group.child_stime)
+        used = (*group.cpu_times(), group.child_utime, group.child_stime)
         task.mm.write(buf, t.TMS.pack(*(value // tick for value in used)))
     return monotonic_ns() // tick
 
@@ -200,7 +199,7 @@ def _shown(remaining: int) -> int:
     return max(1000, remaining) if remaining else 0
 
 
-@syscall(SYS.getitimer, partial="VIRTUAL and PROF count approximate CPU time")
+@syscall(SYS.getitimer)
 def getitimer(task: Task, which: Int, value: Addr) -> None:
     """getitimer(2)."""
     if which not in (t.ITIMER_REAL, t.ITIMER_VIRTUAL, t.ITIMER_PROF):
@@ -209,7 +208,7 @@ def getitimer(task: Task, which: Int, value: Addr) -> None:
     task.mm.write(value, _pack_itimerval(_shown(timer.remaining()), timer.interval))
 
 
-@syscall(SYS.setitimer, partial="VIRTUAL and PROF count approximate CPU time")
+@syscall(SYS.setitimer)
 def setitimer(task: Task, which: Int, new: Addr, old: Addr) -> None:
     """setitimer(2); no new value means 0, as Linux has it."""
     value = interval = 0
@@ -298,7 +297,7 @@ def _pack_itimerspec(timer: PosixTimer) -> bytes:
     return t.pack_itimerspec(timer.interval, timer.remaining())
 
 
-@syscall(SYS.timer_settime, partial="timers on CPU clocks are approximate")
+@syscall(SYS.timer_settime)
 def timer_settime(task: Task, timer_id: Int, flags: Int, new: Addr, old: Addr) -> None:
     """timer_settime(2)."""
     if not new:

@@ -57,7 +57,7 @@ def expected(nr: int, args: tuple[int, ...] = ()) -> str:
     a = [*args, *[0] * (6 - len(args))]
     if nr in {
         SYS.rt_sigreturn, SYS.restart_syscall, SYS.sigaltstack, SYS.sched_yield, SYS.exit, SYS.exit_group,
-        SYS.munmap, SYS.mprotect, SYS.madvise, SYS.getrandom,
+        SYS.munmap, SYS.mprotect, SYS.madvise, SYS.getrandom, SYS.getrusage,
     }:  # fmt: skip
         return "allow"
     if nr in {SYS.clone, SYS.mremap}:
@@ -73,6 +73,8 @@ def expected(nr: int, args: tuple[int, ...] = ()) -> str:
     if nr == SYS.futex:  # nothing with priority inheritance, nothing that takes a second lock
         command = a[1] & 0xFFFF_FFFF & ~(128 | 256)
         return "allow" if command in {0, 1, 3, 4, 5, 9, 10} else "trap"
+    if nr == SYS.clock_gettime:  # the CPU time of the thread itself
+        return "allow" if a[0] & 0xFFFF_FFFF == 3 else "trap"
     if nr == SYS.write:
         return "allow" if a[0] & 0xFFFF_FFFF == 0 else "trap"
     return "trap"
@@ -120,6 +122,11 @@ def test_every_operation_of_futex() -> None:
     for operation in (*range(1024), *(1 << shift for shift in range(32)), 2**32, 2**32 + 6, 2**64 - 1):
         args = (0x1000, operation)
         assert answer(SYS.futex, GUEST_TOP, args) == expected(SYS.futex, args), operation
+
+
+def test_every_clock() -> None:
+    for clock in (*range(64), *range(2**32 - 64, 2**32), 2**32 + 3, 2**64 - 5):
+        assert answer(SYS.clock_gettime, GUEST_TOP, (clock,)) == expected(SYS.clock_gettime, (clock,)), clock
 
 
 def test_every_descriptor_of_write() -> None:

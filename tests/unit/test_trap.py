@@ -546,6 +546,7 @@ def test_the_clone_order_is_checked(platform, memfd):
 HOSTILE_NUMBERS = [
     SYS.rt_sigreturn, SYS.restart_syscall, SYS.sigaltstack, SYS.sched_yield, SYS.exit, SYS.exit_group,
     SYS.munmap, SYS.mprotect, SYS.madvise, SYS.close, SYS.mmap, SYS.futex, SYS.write, SYS.clone, SYS.mremap,
+    SYS.getrandom, SYS.getrusage, SYS.clock_gettime,
 ]  # fmt: skip
 HOSTILE_ADDRESSES = [
     0, CODE, DATA, STUB, STUB + PAGE, SHARED_PAGE, RECORDS, RECORDS + PAGE, RECORDS + RECORD_SIZE,

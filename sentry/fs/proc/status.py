@@ -89,7 +89,7 @@ def _tty(task: Task, pids: PidNamespace) -> tuple[int, int]:
 def stat(task: Task, pids: PidNamespace, alone: bool = False) -> bytes:
     """proc_pid_stat(5).  `alone`: times of this thread only, not of the process."""
     group, mm = task.group, task.mm
-    utime, stime = (task.utime_ns, task.stime_ns) if alone else group.cpu_times()
+    utime, stime = task.cpu_times() if alone else group.cpu_times()
     ignored, caught = _signal_sets(task)
     tty, foreground = _tty(task, pids)
     sched = task.sched

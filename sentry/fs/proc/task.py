@@ -75,7 +75,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
     b"personality": (0o400, lambda task: b"%08x\n" % task.sched.personality, True),
     b"projid_map": (0o644, lambda task: idmap.show(task, b"projid_map"), False),
     b"sched": (0o644, status.sched_text, False),
-    b"schedstat": (0o444, lambda task: b"%d 0 0\n" % (task.utime_ns + task.stime_ns), False),
+    b"schedstat": (0o444, lambda task: b"%d 0 0\n" % sum(task.cpu_times()), False),
     b"sessionid": (0o444, _constant(b"4294967295"), False),
     b"setgroups": (0o644, idmap.show_setgroups, False),
     b"smaps": (0o444, maps.smaps, True),
