@@ -41,13 +41,16 @@ class FileOwner:
             self._entry = None
 
     def _on_event(self, events: int) -> None:
-        if self.kernel is None or not self.number:
-            return
-        signo = self.signo or SIGIO
         info = None
         if self.signo:
             code = next((code for bit, code in _CODES if events & bit), 1)
-            info = SigInfo(signo, code)
+            info = SigInfo(self.signo, code)
+        self.send(self.signo or SIGIO, info)
+
+    def send(self, signo: int, info: SigInfo | None = None) -> None:
+        """Signal whoever is named."""
+        if self.kernel is None or not self.number:
+            return
         if self.kind == F_OWNER_PGRP:
             pgrp = self.kernel.processes_by_pgid.get(self.number)
             if pgrp is not None:

@@ -9,13 +9,14 @@ import errno
 from time import time_ns
 
 from sentry.abi.errors import SysError
-from sentry.abi.fcntl import O_NONBLOCK
+from sentry.abi.fcntl import O_NONBLOCK, O_PATH
+from sentry.abi.signal import SIGURG
 from sentry.abi.socket import MSG_DONTWAIT, MSG_EOR, SOCK_SEQPACKET
 from sentry.abi.stat import S_IFSOCK
 from sentry.fs import modify
 from sentry.fs.anon import AnonFilesystem, AnonInode
 from sentry.fs.dentry import Path
-from sentry.fs.file import File
+from sentry.fs.file import File, PathFile
 from sentry.fs.walk import MAY_WRITE, permission, walk, walk_parent
 from sentry.kernel import wait
 from sentry.net.socket import BytesSink, BytesSource, Message
@@ -73,6 +74,11 @@ class SocketFile(File):
     @property
     def nonblock(self) -> bool:
         return bool(self.flags & O_NONBLOCK)
+
+    def tell_urgent(self) -> None:
+        """A byte out of band has come: SIGURG to whoever F_SETOWN named."""
+        if self.owner is not None:
+            self.owner.send(SIGURG)
 
     # What read(2) and write(2) do, as far as they sleep
 
@@ -142,6 +148,9 @@ class _Paths:
 
     def touch(self, place: Path) -> None:
         place.inode.touch_atime(0)
+
+    def open(self, place: Path) -> File:
+        return PathFile(place.inode, O_PATH, place)
 
     def leave(self, place: Path, sock: UnixSock) -> None:
         inode = place.dentry.inode

@@ -100,7 +100,7 @@ class Ancillary:
         self.creds: tuple[int, int, int] | None = None
         #: SCM_RIGHTS; references are held.
         self.files: list[Any] = []
-        #: Who has sent the files: against his limit they count.
+        #: While it is under way: against whose limit the files count.
         self.user = 0
 
     def drop(self) -> None:
@@ -113,7 +113,7 @@ class Ancillary:
 class Message:
     """One sendmsg(2) or recvmsg(2) under way (struct msghdr)."""
 
-    __slots__ = ("ancillary", "flags", "name", "out_flags", "timestamp")
+    __slots__ = ("ancillary", "flags", "inq", "name", "out_flags", "stamped", "timestamp")
 
     def __init__(self, flags: int, name: bytes = b"") -> None:
         #: MSG_… as the program gave them; MSG_DONTWAIT also for an O_NONBLOCK file.
@@ -123,8 +123,11 @@ class Message:
         #: MSG_… to be told to the receiver.
         self.out_flags = 0
         self.ancillary: Ancillary | None = None
-        #: When it arrived, ns since the epoch; None: nobody wants to know.
+        #: Whether it has a time of arrival, and that time (ns since the epoch; None: nobody noted it).
+        self.stamped = False
         self.timestamp: int | None = None
+        #: SO_INQ: bytes that are still to be read; None: the family does not say.
+        self.inq: int | None = None
 
     @property
     def nonblock(self) -> bool:
@@ -132,22 +135,19 @@ class Message:
 
 
 class Options:
-    """What setsockopt(2) has set that means the same to every family, and is there to be read again."""
+    """What setsockopt(2) has set that means the same to every family."""
 
     __slots__ = (
-        "broadcast", "busy_poll", "dontroute", "incoming_cpu", "keepalive", "linger", "mark", "oobinline",
-        "passcred", "passpidfd", "passrights", "passsec", "peek_off", "priority", "rcvlowat", "rcvtimeo",
-        "reuseaddr", "reuseport", "select_err_queue", "sndtimeo", "timestamp",
+        "buf_lock", "inq", "linger", "oobinline", "passcred", "passpidfd", "passrights", "passsec",
+        "peek_off", "rcvlowat", "rcvtimeo", "sndtimeo", "stored", "timestamp",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.broadcast = self.dontroute = self.keepalive = self.oobinline = False
-        self.passcred = self.passpidfd = self.passsec = False
+        #: Which of SO_SNDBUF (1) and SO_RCVBUF (2) the program has set.
+        self.buf_lock = 0
+        self.inq = self.oobinline = self.passcred = self.passpidfd = self.passsec = False
         self.passrights = True
-        self.reuseaddr = self.reuseport = self.select_err_queue = False
-        self.busy_poll = self.mark = self.priority = 0
-        self.incoming_cpu = -1
-        #: (l_onoff, l_linger)
+        #: (whether, seconds)
         self.linger = (0, 0)
         self.peek_off = -1
         self.rcvlowat = 1
@@ -156,12 +156,15 @@ class Options:
         self.sndtimeo: int | None = None
         #: SO_TIMESTAMP, SO_TIMESTAMPNS or one of their _NEW forms; 0: none.
         self.timestamp = 0
+        #: By number: what is only there to be read again.
+        self.stored: dict[int, int] = {}
 
 
 class Sock:
     """`family`, `type` and `protocol` as socket(2) got them; `queue` is woken with poll bits."""
 
-    __slots__ = ("file", "options", "peer_cred", "protocol", "queue", "type")
+    __slots__ = ("cookie", "file", "options", "peer_cred", "protocol", "queue", "type")
+    _last_cookie = 0
     family = 0
     #: How /proc/net/protocols calls it.
     proto_name = b""
@@ -175,6 +178,8 @@ class Sock:
         self.protocol = protocol
         self.queue = queue
         self.options = Options()
+        #: SO_COOKIE; 0: nobody has asked yet.
+        self.cookie = 0
         #: The SocketFile, while there is one.
         self.file: Any = None
         #: SO_PEERCRED: process id, credentials; None: nobody is connected.
@@ -216,8 +221,36 @@ class Sock:
         if error:
             raise SysError(error)
 
+    def keep_error(self, error: int) -> None:
+        """The program will be told at its next call, since this one has already done something."""
+
     def options_changed(self) -> None:
-        """`options` has got a new value."""
+        """`options` or `sndbuf` has got a new value."""
+
+    def set_peek_off(self, offset: int) -> None:
+        """SO_PEEK_OFF; SysError(EOPNOTSUPP)."""
+        raise SysError(errno.EOPNOTSUPP)
+
+    def supports(self, option: int) -> bool:
+        """Whether one of the options that not all families have makes sense here."""
+        return False
+
+    def memory(self) -> tuple[int, int]:
+        """SO_MEMINFO: bytes that have arrived, bytes under way."""
+        return 0, 0
+
+    def set_own_option(self, task: Task, level: int, option: int, value: int, size: int) -> None:
+        """setsockopt(2) of a level other than SOL_SOCKET."""
+        raise SysError(errno.EOPNOTSUPP)
+
+    def get_own_option(self, task: Task, level: int, option: int, value: int, length: int) -> None:
+        raise SysError(errno.EOPNOTSUPP)
+
+    def give_cookie(self) -> int:
+        if not self.cookie:
+            Sock._last_cookie += 1
+            self.cookie = Sock._last_cookie
+        return self.cookie
 
     def pair(self, other: Sock, task: Task) -> None:
         """socketpair(2)."""

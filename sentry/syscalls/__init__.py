@@ -38,6 +38,8 @@ def load() -> None:
         seccomp,
         signals,
         sockets,
+        sockmsg,
+        sockopt,
         sysv_msg,
         sysv_sem,
         sysv_shm,

@@ -55,6 +55,7 @@ from sentry.abi.fcntl import (
 from sentry.abi.ioctl import FIBMAP, FIGETBSZ, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE
 from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.resource import RLIMIT_NOFILE
+from sentry.abi.socket import FIOGETOWN, FIOSETOWN, SIOCGPGRP, SIOCSPGRP
 from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import locks
@@ -74,6 +75,8 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Fd, Int, UInt, ULong
 
+#: F_SETOWN and F_GETOWN as ioctl(2) of sockets.
+_OWNER_REQUESTS = (FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP)
 CLOSE_RANGE_UNSHARE = 2
 CLOSE_RANGE_CLOEXEC = 4
 F_DUPFD_QUERY = 1027
@@ -404,6 +407,11 @@ async def ioctl(task: Task, fd: Fd, request: UInt, arg: ULong) -> int:
     if request == FIOASYNC:
         on = task.mm.read_u32(arg)
         _set_flags(task, file, file.flags | O_ASYNC if on else file.flags & ~O_ASYNC)
+        return 0
+    if file.messages and request in _OWNER_REQUESTS:
+        if request in (FIOSETOWN, SIOCSPGRP):
+            return _set_owner(task, file, task.mm.read_u32(arg))
+        task.mm.write_u32(arg, _get_owner(task, file, 0))
         return 0
     kind = file.inode.kind
     if request == FIOQSIZE:

@@ -21,7 +21,7 @@ from sentry.abi.socket import (
 )
 from sentry.kernel.wait import ALL_EVENTS
 from sentry.net.socket import Ancillary
-from sentry.net.unix import names
+from sentry.net.unix import names, rights
 from sentry.net.unix.connected import ConnectedSock
 from sentry.net.unix.sock import WRITABLE, UnixSock, bytes_of, ticket_of
 
@@ -141,6 +141,7 @@ class PacketSock(UnixSock):
     def _give(self, skb: Any, skip: int, sink: Sink, message: Message) -> int:
         options = self.options
         self.tell(message, skb)
+        message.stamped = True
         left: int = skb.size - skip
         size = min(sink.left, left)
         if size < left:
@@ -157,8 +158,8 @@ class PacketSock(UnixSock):
         else:
             if options.peek_off >= 0:
                 options.peek_off = max(0, options.peek_off - skb.size)
-            if ticket is not None:
-                ancillary.files, ticket.ancillary.files = carried, []
+            if carried and ticket is not None:
+                ancillary.files = rights.detach(ticket.ancillary)
         return left if message.flags & MSG_TRUNC else size
 
 

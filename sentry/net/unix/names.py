@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from sentry.kernel.task import Task
+    from sentry.kernel.wait import Scheduler
     from sentry.net.unix.sock import UnixSock
 
     class Paths(Protocol):
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
         def touch(self, place: Any) -> None:
             """Somebody has connected there."""
 
+        def open(self, place: Any) -> Any:
+            """A File that only names the place (O_PATH)."""
+
         def leave(self, place: Any, sock: UnixSock) -> None:
             """`sock` is not bound there any more."""
 
@@ -47,9 +51,10 @@ AUTOBIND_MOST = 1 << 20
 class Names:
     """The abstract names of a network namespace, and all of its sockets in order of creation."""
 
-    __slots__ = ("abstract", "max_dgram_qlen", "sockets")
+    __slots__ = ("abstract", "max_dgram_qlen", "scheduler", "sockets")
 
-    def __init__(self) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
         #: By address and type: sockets of different types may have the same name.
         self.abstract: dict[tuple[bytes, int], UnixSock] = {}
         self.sockets: dict[UnixSock, None] = {}

@@ -13,6 +13,7 @@ from _operator import attrgetter
 from time import time_ns
 
 from sentry._engine import ffi, lib
+from sentry.abi.capability import CAP_NET_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.poll import POLLERR, POLLOUT, POLLWRBAND, POLLWRNORM
 from sentry.abi.socket import (
@@ -21,17 +22,22 @@ from sentry.abi.socket import (
     SEND_SHUTDOWN,
     SIOCINQ,
     SIOCOUTQ,
+    SIOCUNIXFILE,
+    SO_INQ,
+    SO_REUSEPORT,
     SOCK_DGRAM,
+    SOCK_STREAM,
     SUN_PATH,
     TCP_LISTEN,
 )
 from sentry.kernel.wait import ALL_EVENTS, WaitQueue
 from sentry.net.socket import WMEM_DEFAULT, Ancillary, Sock
-from sentry.net.unix import names
+from sentry.net.unix import names, rights
 from sentry.platform.queue import SharedQueue, drain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from sentry.kernel.task import Task
@@ -75,6 +81,13 @@ def _new_ticket(ticket: Ticket) -> int:
 
 def ticket_of(skb: Any) -> Ticket | None:
     return tickets[skb.ticket] if skb.ticket else None
+
+
+def drop_carried(ancillary: Ancillary | None) -> None:
+    """Let go of the files of a message that nobody will receive."""
+    if ancillary is not None and ancillary.files:
+        for file in rights.detach(ancillary):
+            file.put()
 
 
 def bytes_of(skb: Any, start: int, size: int) -> bytes:
@@ -141,6 +154,9 @@ class UnixSock(Sock):
             self.c.error = 0
         return error
 
+    def keep_error(self, error: int) -> None:
+        self.c.error = error
+
     def options_changed(self) -> None:
         options = self.options
         odd = self.c.odd & ODD_EMBRYO
@@ -151,6 +167,18 @@ class UnixSock(Sock):
         if options.rcvtimeo is not None or options.sndtimeo is not None or options.rcvlowat > 1:
             odd |= ODD_TIME
         self.c.odd = odd
+        if lib.unix_writable(self.c):
+            self.queue.wake(WRITABLE)
+
+    def set_peek_off(self, offset: int) -> None:
+        self.options.peek_off = offset
+
+    def supports(self, option: int) -> bool:
+        return self.type == SOCK_STREAM if option == SO_INQ else option != SO_REUSEPORT
+
+    def memory(self) -> tuple[int, int]:
+        wmem: int = self.c.wmem
+        return 0, wmem
 
     @property
     def is_full(self) -> bool:
@@ -243,10 +271,18 @@ class UnixSock(Sock):
 
     def new_message(self, task: Task, data: bytes, ancillary: Ancillary | None, to: UnixSock) -> Any:
         """A struct skb to be queued at `to`; SysError(ENOBUFS).  `ancillary` passes to it."""
+        if ancillary is not None and ancillary.files:
+            if not to.options.passrights:
+                ancillary.drop()
+                raise SysError(errno.EPERM)
+            try:
+                rights.attach(task, ancillary)
+            except SysError:
+                ancillary.drop()
+                raise
         skb = lib.skb_new(self.c, ffi.from_buffer(data), len(data))
         if not skb:
-            if ancillary is not None:
-                ancillary.drop()
+            drop_carried(ancillary)
             raise SysError(errno.ENOBUFS)
         stamp = time_ns() if to.options.timestamp else None
         adds = self.passes_creds or to.passes_creds or to.c.odd & ODD_EMBRYO
@@ -265,7 +301,7 @@ class UnixSock(Sock):
     def free_message(self, skb: Any) -> None:
         """A message is over, which is in no queue."""
         if skb.ticket:
-            tickets.pop(skb.ticket).ancillary.drop()
+            drop_carried(tickets.pop(skb.ticket).ancillary)
         if lib.skb_free(skb):
             drain()
 
@@ -276,6 +312,30 @@ class UnixSock(Sock):
             waiting, self.relays = self.relays, {}
             for sock in waiting:
                 sock.queue.wake(WRITABLE)
+
+    def carried(self) -> Iterator[Any]:
+        """The files in the messages that can be received here, or by accepting here."""
+        skb = self.c.first
+        while skb:
+            ticket = ticket_of(skb)
+            if ticket is not None:
+                yield from ticket.ancillary.files
+            skb = skb.next
+        for embryo in self.row:
+            yield from embryo.carried()
+
+    def take_carried(self) -> list[Any]:
+        """The same files, whose references pass: nobody will receive them."""
+        files: list[Any] = []
+        skb = self.c.first
+        while skb:
+            ticket = ticket_of(skb)
+            if ticket is not None:
+                files += rights.detach(ticket.ancillary)
+            skb = skb.next
+        for embryo in self.row:
+            files += embryo.take_carried()
+        return files
 
     def purge(self) -> None:
         """Throw away what has arrived."""
@@ -338,6 +398,7 @@ class UnixSock(Sock):
         self.peer_queue.wake(ALL_EVENTS)
         self.has_room()
         self.purge()
+        rights.closed(self.names.scheduler)
 
     # ioctl
 
@@ -352,11 +413,21 @@ class UnixSock(Sock):
         size: int = c.size
         return size
 
+    def _open_place(self, task: Task) -> int:
+        """SIOCUNIXFILE: an O_PATH descriptor of the inode that it is bound to."""
+        if not task.cred.capable(CAP_NET_ADMIN):
+            raise SysError(errno.EPERM)
+        if self.place is None or names.paths is None:
+            raise SysError(errno.ENOENT)
+        return task.install(names.paths.open(self.place), True)
+
     async def ioctl(self, task: Task, request: int, arg: int) -> int:
         if request == SIOCINQ:
             task.mm.write_u32(arg, self.pending())
         elif request == SIOCOUTQ:
             task.mm.write_u32(arg, self.c.wmem)
+        elif request == SIOCUNIXFILE:
+            return self._open_place(task)
         else:
             raise SysError(errno.ENOTTY)
         return 0

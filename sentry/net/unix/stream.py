@@ -27,11 +27,13 @@ from sentry.abi.socket import (
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
     SHUTDOWN_MASK,
+    SIOCATMARK,
     SOCK_STREAM,
     TCP_CLOSE,
     TCP_ESTABLISHED,
 )
 from sentry.net.socket import Ancillary
+from sentry.net.unix import rights
 from sentry.net.unix.connected import ConnectedSock
 from sentry.net.unix.sock import NULL, WRITABLE, bytes_of, ticket_of
 
@@ -115,7 +117,12 @@ class StreamSock(ConnectedSock):
             if urgent:
                 raise SysError(errno.EPIPE)
             self._broken(task, message.flags if first else MSG_NOSIGNAL)
-        other.queue_message(self._message(task, data, message, other))
+        skb = self._message(task, data, message, other)
+        if urgent:
+            other.c.oob = skb
+            if other.file is not None:
+                other.file.tell_urgent()
+        other.queue_message(skb)
 
     def _message(self, task: Task, data: bytes, message: Message, other: UnixSock) -> Any:
         given, carried = message.ancillary, None
@@ -131,6 +138,8 @@ class StreamSock(ConnectedSock):
         flags = message.flags
         if self.state != TCP_ESTABLISHED:
             raise SysError(errno.EINVAL)
+        if flags & MSG_OOB:
+            return self._receive_urgent(sink, message)
         reading = _Reading(self, sink, message)
         size = sink.left
         least = (size if flags & MSG_WAITALL else min(self.options.rcvlowat, size)) or 1
@@ -149,7 +158,43 @@ class StreamSock(ConnectedSock):
                 if reading.copied:
                     break
                 raise
+        if self.options.inq:
+            message.inq = self.c.size
         return reading.copied
+
+    def _receive_urgent(self, sink: Sink, message: Message) -> int:
+        """The byte out of band, once (unlike on TCP it stays where it is; its place is the mark)."""
+        c = self.c
+        skb = c.oob
+        if not skb or self.options.oobinline:
+            raise SysError(errno.EINVAL)
+        if not message.flags & MSG_PEEK:
+            c.oob = NULL
+        data = bytes_of(skb, skb.start, 1)
+        if not message.flags & MSG_PEEK:
+            lib.skb_consume(c, skb, 1)
+        if not sink.left:
+            raise SysError(errno.EFAULT)
+        sink.put(data)
+        message.out_flags |= MSG_OOB
+        return 1
+
+    @property
+    def at_mark(self) -> bool:
+        """SIOCATMARK: whether the byte out of band, or where it was, is next."""
+        c = self.c
+        first = c.first
+        if not first:
+            return False
+        if first == c.oob:
+            return True
+        return first.start == first.size and (not c.oob or first.next == c.oob)
+
+    async def ioctl(self, task: Task, request: int, arg: int) -> int:
+        if request == SIOCATMARK:
+            task.mm.write_u32(arg, self.at_mark)
+            return 0
+        return await super().ioctl(task, request, arg)
 
 
 class _Reading:
@@ -172,23 +217,52 @@ class _Reading:
         sock = self._sock
         skb = sock.c.first
         while skb:
-            left = skb.size - skb.start
-            if self._skip >= left:
-                self._skip -= left
+            skb = self._pass_mark(skb)
+            if not skb:
+                return self.copied > 0
+            while skb and self._skip >= skb.size - skb.start:
+                self._skip -= skb.size - skb.start
                 skb = skb.next
-                continue
+            if not skb:
+                return False
             following = skb.next
-            if not self._take(skb, left):
+            if not self._take(skb, skb.size - skb.start):
                 return True
-            if self._peeks:
-                skb = following
-                if not skb:
-                    return True
-            else:
-                skb = sock.c.first
+            skb = following if self._peeks else sock.c.first
+            if self._peeks and not skb:
+                return True
             if not self._sink.left:
                 return True
         return False
+
+    def _pass_mark(self, skb: Any) -> Any:
+        """The message to read from: no read goes over the mark, and a byte out of band that nobody has asked
+        for is skipped by the read that begins there (manage_oob).  NULL: there is none for this read."""
+        c, inline = self._sock.c, self._sock.options.oobinline
+        if skb.start == skb.size:
+            if self.copied and (not c.oob or skb == c.oob):
+                return NULL
+            following = skb.next
+            if not self._peeks:
+                self._discard(skb)
+            if not following:
+                return NULL
+            skb = following
+        if skb != c.oob:
+            return skb
+        if self.copied:
+            return NULL
+        if self._peeks:
+            return skb if inline else skb.next
+        c.oob = NULL
+        if inline:
+            return skb
+        self._discard(skb)
+        return c.first
+
+    def _discard(self, skb: Any) -> None:
+        lib.skb_unlink(self._sock.c, skb)
+        self._sock.free_message(skb)
 
     def _take(self, skb: Any, left: int) -> bool:
         """Copy from one message; whether the next one may follow it."""
@@ -220,10 +294,7 @@ class _Reading:
         files = self._take_files(skb)
         if skb.start < skb.size:
             return False
-        lib.skb_unlink(sock.c, skb)
-        if sock.c.oob == skb:
-            sock.c.oob = NULL
-        sock.free_message(skb)
+        self._discard(skb)
         return not files
 
     def _peeked(self, skb: Any, chunk: int) -> bool:
@@ -241,8 +312,7 @@ class _Reading:
         ticket = ticket_of(skb)
         if ticket is None or not ticket.ancillary.files:
             return False
-        files, ticket.ancillary.files = ticket.ancillary.files, []
-        self._give(files)
+        self._give(rights.detach(ticket.ancillary))
         return True
 
     def _give(self, files: list[Any]) -> None:
