@@ -75,6 +75,9 @@ class SocketFile(File):
     def nonblock(self) -> bool:
         return bool(self.flags & O_NONBLOCK)
 
+    def fdinfo(self) -> bytes:
+        return self.sock.fdinfo()
+
     def tell_urgent(self) -> None:
         """A byte out of band has come: SIGURG to whoever F_SETOWN named."""
         if self.owner is not None:

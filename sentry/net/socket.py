@@ -202,7 +202,8 @@ class Sock:
         if deadline == 0:
             raise SysError(errno.EAGAIN)
         try:
-            woken = await block((queue or self.queue, mask | POLLERR | POLLHUP), deadline=deadline)
+            where = self.queue if queue is None else queue
+            woken = await block((where, mask | POLLERR | POLLHUP), deadline=deadline)
         except Interrupted:
             if deadline is None:
                 raise
@@ -301,6 +302,10 @@ class Sock:
 
     async def ioctl(self, task: Task, request: int, arg: int) -> int:
         raise SysError(errno.ENOTTY)
+
+    def fdinfo(self) -> bytes:
+        """Lines of /proc/PID/fdinfo."""
+        return b""
 
     def release(self) -> None:
         """The file is closed."""

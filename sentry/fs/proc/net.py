@@ -1,6 +1,13 @@
-"""/proc/net: headings without sockets below them, until there is a network stack to ask."""
+"""/proc/net (proc_pid_net(5)): Unix sockets; for others, headings without sockets below them."""
 
 from __future__ import annotations
+
+from sentry.abi.socket import SUN_PATH, TCP_ESTABLISHED, TCP_LISTEN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+    from sentry.net.unix.sock import UnixSock
 
 _TCP = (
     b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
@@ -26,6 +33,37 @@ _DEV = (
     b"       0          0\n"
 )
 _ROUTE = b"Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
+#: The states and flags of /proc/net/unix (linux/net.h).
+_UNCONNECTED, _CONNECTING, _CONNECTED, _ACCEPTS = 1, 2, 3, 1 << 16
+
+
+def _unix_line(sock: UnixSock) -> bytes:
+    file, state = sock.file, sock.state
+    if file is None:
+        shown, ino = _CONNECTING, 0
+    else:
+        shown, ino = _CONNECTED if state == TCP_ESTABLISHED else _UNCONNECTED, file.inode.ino
+    refs, flags = 3 if sock.peer is not None else 2, _ACCEPTS if state == TCP_LISTEN else 0
+    line = b"%016X: %08X %08X %08X %04X %02X %5d" % (0, refs, 0, flags, sock.type, shown, ino)
+    path = sock.name()[SUN_PATH:]
+    if path[:1] == b"\0":
+        return line + b" " + path.replace(b"\0", b"@") + b"\n"
+    return line + b" " + path[:-1].replace(b"\0", b"@") + b"\n" if path else line + b"\n"
+
+
+def _unix(kernel: Kernel) -> bytes:
+    heading = b"Num       RefCount Protocol Flags    Type St Inode Path\n"
+    return heading + b"".join([_unix_line(sock) for sock in kernel.net.unix.sockets])
+
+
+def _sockstat(kernel: Kernel) -> bytes:
+    used = sum(1 for sock in kernel.net.unix.sockets if sock.file is not None)
+    return (
+        b"sockets: used %d\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\nRAW: inuse 0\n"
+        % used
+    )
+
+
 TREE = {
     b"arp": b"IP address       HW type     Flags       HW address            Mask     Device\n",
     b"dev": _DEV,
@@ -40,13 +78,12 @@ TREE = {
     b"raw": _UDP,
     b"raw6": _UDP6,
     b"route": _ROUTE.ljust(127) + b"\n",
-    b"sockstat": b"sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\n"
-    b"RAW: inuse 0\n",
+    b"sockstat": _sockstat,
     b"sockstat6": b"TCP6: inuse 0\nUDP6: inuse 0\nRAW6: inuse 0\n",
     b"tcp": _TCP,
     b"tcp6": _TCP6,
     b"udp": _UDP,
     b"udp6": _UDP6,
-    b"unix": b"Num       RefCount Protocol Flags    Type St Inode Path\n",
+    b"unix": _unix,
     b"wireless": b"",
 }
