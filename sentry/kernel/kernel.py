@@ -69,7 +69,7 @@ class Kernel:
         self.futexes = Futexes(self)
         #: Of the first process, and of whoever has none of his own.
         self.ipc = IpcNamespace()
-        self.net = NetNamespace(self.scheduler)
+        self.net = NetNamespace()
         self.templates = Templates(self)
         #: The outermost process id namespace, and everybody by the numbers there.
         self.pid_ns = PidNamespace(None)

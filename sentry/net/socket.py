@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.kernel.credentials import Credentials
+    from sentry.kernel.pids import Pid
     from sentry.kernel.task import Task
+
+    #: A process, a user and a group.
+    Creds = tuple[Pid | None, int, int]
 
 #: net.core.{w,r}mem_{default,max}: the sizes of buffers, before they are doubled.
 WMEM_DEFAULT = RMEM_DEFAULT = 212992
@@ -96,8 +100,8 @@ class Ancillary:
     __slots__ = ("creds", "files", "user")
 
     def __init__(self) -> None:
-        #: (pid, uid, gid), or None: nobody said.
-        self.creds: tuple[int, int, int] | None = None
+        #: Who has sent it, in the kernel's ids; None: nobody said.
+        self.creds: Creds | None = None
         #: SCM_RIGHTS; references are held.
         self.files: list[Any] = []
         #: While it is under way: against whose limit the files count.
@@ -182,8 +186,8 @@ class Sock:
         self.cookie = 0
         #: The SocketFile, while there is one.
         self.file: Any = None
-        #: SO_PEERCRED: process id, credentials; None: nobody is connected.
-        self.peer_cred: tuple[int, Credentials] | None = None
+        #: SO_PEERCRED; None: nobody is connected.
+        self.peer_cred: tuple[Pid, Credentials] | None = None
 
     # Sleeping
 

@@ -11,7 +11,9 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import IOV_MAX
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS, TIMESPEC, unpack_timespec
+from sentry.fs.pidfd import PidFile
 from sentry.fs.socket import socket_of
+from sentry.kernel.userns import INITIAL, OVERFLOW_ID
 from sentry.kernel.wait import Interrupted
 from sentry.net.socket import Ancillary, Message
 from sentry.syscalls.file_io import iovecs
@@ -22,6 +24,7 @@ from sentry.syscalls.table import syscall
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.socket import SocketFile
+    from sentry.kernel.pids import Pid
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Fd, UInt
 
@@ -102,19 +105,19 @@ def _take_files(task: Task, body: bytes, ancillary: Ancillary) -> None:
 def _take_creds(task: Task, body: bytes, ancillary: Ancillary) -> None:
     if len(body) != so.UCRED.size:
         raise SysError(errno.EINVAL)
-    pid, uid, gid = so.UCRED.unpack(body)
-    cred = task.cred
-    if 0xFFFFFFFF in (uid, gid):
-        raise SysError(errno.EINVAL)
+    number, uid, gid = so.UCRED.unpack(body)
+    cred, space = task.cred, task.pid.ns
+    uid, gid = cred.user_ns.kuid(uid), cred.user_ns.kgid(gid)
     if (
-        (pid != task.group.tgid and not cred.capable(CAP_SYS_ADMIN))
-        or (uid not in (cred.uid, cred.euid, cred.suid) and not cred.capable(CAP_SETUID))
-        or (gid not in (cred.gid, cred.egid, cred.sgid) and not cred.capable(CAP_SETGID))
+        (number != task.group.pid.nr(space) and not cred.ns_capable(space.user_ns or INITIAL, CAP_SYS_ADMIN))
+        or (uid not in (cred.uid, cred.euid, cred.suid) and not cred.own_capable(CAP_SETUID))
+        or (gid not in (cred.gid, cred.egid, cred.sgid) and not cred.own_capable(CAP_SETGID))
     ):
         raise SysError(errno.EPERM)
-    if pid not in task.kernel.tasks:
+    named = space.tasks.get(number) or space.groups.get(number)
+    if named is None:
         raise SysError(errno.ESRCH)
-    ancillary.creds = (pid, uid, gid)
+    ancillary.creds = (named.pid, uid, gid)
 
 
 async def _send(task: Task, file: SocketFile, addr: int, flags: int) -> tuple[int, bool]:
@@ -234,11 +237,35 @@ class _Control:
         if done < len(files):
             self._message.out_flags |= so.MSG_CTRUNC
 
+    def put_pidfd(self, pid: Pid | None) -> None:
+        """A new descriptor of the sender's process, if there is room for its number."""
+        if not self._addr or self.left < so.CMSGHDR.size + 4:
+            self._message.out_flags |= so.MSG_CTRUNC
+            return
+        if pid is None:
+            return
+        try:
+            fd = self._task.install(PidFile(pid, 0), True)
+        except SysError as error:
+            fd = -error.errno
+        before = self.left
+        self.put(so.SCM_PIDFD, (fd & 0xFFFFFFFF).to_bytes(4, "little"))
+        if fd >= 0 and self.left == before:
+            self._task.files.close(fd)
+
 
 def _stamp(kind: int, at: int) -> bytes:
     if kind in (so.SO_TIMESTAMP, so.SO_TIMESTAMP_NEW):
         return so.TIMEVAL.pack(at // NS, at % NS // 1000)
     return TIMESPEC.pack(at // NS, at % NS)
+
+
+def _packed_creds(task: Task, ancillary: Ancillary | None) -> bytes:
+    if ancillary is None or ancillary.creds is None:
+        return so.UCRED.pack(0, OVERFLOW_ID, OVERFLOW_ID)
+    pid, uid, gid = ancillary.creds
+    ns = task.cred.user_ns
+    return so.UCRED.pack(0 if pid is None else pid.nr(task.pid.ns), ns.uid(uid), ns.gid(gid))
 
 
 def _write_control(task: Task, file: SocketFile, header: Header, message: Message) -> int:
@@ -249,13 +276,15 @@ def _write_control(task: Task, file: SocketFile, header: Header, message: Messag
     if options.timestamp and message.stamped:
         at = time_ns() if message.timestamp is None else message.timestamp
         control.put(options.timestamp, _stamp(options.timestamp, at))
-    if options.passcred and ancillary is not None and ancillary.creds is not None:
-        control.put(so.SCM_CREDENTIALS, so.UCRED.pack(*ancillary.creds))
+    if options.passcred:
+        control.put(so.SCM_CREDENTIALS, _packed_creds(task, ancillary))
     if ancillary is not None and ancillary.files:
         if header.control:
             control.put_files(ancillary)
         else:
             message.out_flags |= so.MSG_CTRUNC
+    if options.passpidfd:
+        control.put_pidfd(None if ancillary is None or ancillary.creds is None else ancillary.creds[0])
     if options.inq and message.inq is not None:
         control.put(so.SO_INQ, message.inq.to_bytes(4, "little"))
     return room - control.left

@@ -13,6 +13,7 @@ from sentry.abi import socket as so
 from sentry.abi.capability import CAP_NET_ADMIN, CAP_NET_RAW
 from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
+from sentry.fs.pidfd import PidFile
 from sentry.fs.socket import socket_of
 from sentry.net.socket import RCVBUF_LEAST, RMEM_MAX, SNDBUF_LEAST, WMEM_MAX
 from sentry.syscalls.table import syscall
@@ -56,7 +57,9 @@ _RECEIVE_TIMES, _SEND_TIMES = (so.SO_RCVTIMEO, so.SO_RCVTIMEO_NEW), (so.SO_SNDTI
 
 
 def _capable(task: Task, *capabilities: int) -> bool:
-    return any(task.cred.capable(one) for one in capabilities)
+    """Whether the caller may administer the network."""
+    user_ns = task.nsproxy.net.user_ns
+    return any(task.cred.ns_capable(user_ns, one) for one in capabilities)
 
 
 def _int(value: int) -> bytes:
@@ -269,8 +272,10 @@ def setsockopt(task: Task, fd: Fd, level: Int, option: Int, value: Addr, size: I
 def _peer_cred(task: Task, sock: Sock, size: int) -> bytes:
     cred = sock.peer_cred
     if cred is None:
-        return so.UCRED.pack(0, 0xFFFFFFFF, 0xFFFFFFFF)[:size]
-    return so.UCRED.pack(cred[0], cred[1].euid, cred[1].egid)[:size]
+        return so.UCRED.pack(0, 0xFFFFFFFF, 0xFFFFFFFF)
+    pid, theirs = cred
+    ns = task.cred.user_ns
+    return so.UCRED.pack(pid.nr(task.pid.ns), ns.uid(theirs.euid), ns.gid(theirs.egid))
 
 
 def _peer_name(task: Task, sock: Sock, size: int) -> bytes:
@@ -352,7 +357,8 @@ def get_option(task: Task, sock: Sock, option: int, size: int) -> bytes:
             raise SysError(errno.EOPNOTSUPP)
         return _int(getattr(options, _FLAGS[option]))
     if option in _STAMPS:
-        return _int(options.timestamp == option)
+        shown = (option, so.SO_TIMESTAMPNS_NEW) if option == so.SO_TIMESTAMP_NEW else (option,)
+        return _int(options.timestamp in shown)
     if option in _STAMPING:
         return _int(options.stored.get(so.SO_TIMESTAMPING, 0)) + _int(0)
     if option in _RECEIVE_TIMES:
@@ -367,11 +373,24 @@ def get_option(task: Task, sock: Sock, option: int, size: int) -> bytes:
 def _peer_groups(task: Task, sock: Sock, value: int, length: int, size: int) -> None:
     if sock.peer_cred is None:
         raise SysError(errno.ENODATA)
-    groups = sock.peer_cred[1].groups
+    ns = task.cred.user_ns
+    groups = [ns.gid(group) for group in sock.peer_cred[1].groups]
     task.mm.write_u32(length, len(groups) * 4)
     if size < len(groups) * 4:
         raise SysError(errno.ERANGE)
     task.mm.write(value, b"".join([_int(group) for group in groups]))
+
+
+def _peer_pidfd(task: Task, sock: Sock, value: int, length: int, size: int) -> None:
+    if sock.peer_cred is None:
+        raise SysError(errno.ENODATA)
+    fd = task.install(PidFile(sock.peer_cred[0], 0), True)
+    try:
+        task.mm.write(value, _int(fd)[:size])
+        task.mm.write_u32(length, min(size, 4))
+    except SysError:
+        task.files.close(fd)
+        raise
 
 
 @syscall(SYS.getsockopt)
@@ -386,6 +405,9 @@ def getsockopt(task: Task, fd: Fd, level: Int, option: Int, value: Addr, length:
         raise SysError(errno.EINVAL)
     if option == so.SO_PEERGROUPS:
         _peer_groups(task, sock, value, length, size)
+        return
+    if option == so.SO_PEERPIDFD:
+        _peer_pidfd(task, sock, value, length, size)
         return
     data = get_option(task, sock, option, size)[:size]
     task.mm.write(value, data)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from sentry.abi.socket import SUN_PATH, TCP_ESTABLISHED, TCP_LISTEN
+from sentry.fs.proc.base import current_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
+    from sentry.net.namespace import NetNamespace
     from sentry.net.unix.sock import UnixSock
 
 _TCP = (
@@ -51,13 +53,19 @@ def _unix_line(sock: UnixSock) -> bytes:
     return line + b" " + path[:-1].replace(b"\0", b"@") + b"\n" if path else line + b"\n"
 
 
+def _net(kernel: Kernel) -> NetNamespace:
+    """The namespace of whoever looks."""
+    task = current_task()
+    return kernel.net if task is None else task.nsproxy.net
+
+
 def _unix(kernel: Kernel) -> bytes:
     heading = b"Num       RefCount Protocol Flags    Type St Inode Path\n"
-    return heading + b"".join([_unix_line(sock) for sock in kernel.net.unix.sockets])
+    return heading + b"".join([_unix_line(sock) for sock in _net(kernel).unix.sockets])
 
 
 def _sockstat(kernel: Kernel) -> bytes:
-    used = sum(1 for sock in kernel.net.unix.sockets if sock.file is not None)
+    used = sum(1 for sock in _net(kernel).unix.sockets if sock.file is not None)
     return (
         b"sockets: used %d\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\nRAW: inuse 0\n"
         % used

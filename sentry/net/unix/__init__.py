@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from sentry.net.unix.names import Names
     from sentry.net.unix.sock import UnixSock
 
-_KINDS: dict[int, Callable[[Names, int], UnixSock]] = {
+_KINDS: dict[int, Callable[[Names], UnixSock]] = {
     SOCK_STREAM: StreamSock, SOCK_DGRAM: DgramSock, SOCK_RAW: DgramSock, SOCK_SEQPACKET: SeqpacketSock,
 }  # fmt: skip
 
 
 def create(names: Names, type_: int, protocol: int) -> UnixSock:
-    """socket(2); SysError(EPROTONOSUPPORT, ESOCKTNOSUPPORT)."""
+    """socket(2); SysError(EPROTONOSUPPORT, ESOCKTNOSUPPORT).  The protocol is only looked at."""
     if protocol not in (0, AF_UNIX):
         raise SysError(errno.EPROTONOSUPPORT)
     kind = _KINDS.get(type_)
     if kind is None:
         raise SysError(errno.ESOCKTNOSUPPORT)
-    return kind(names, protocol)
+    return kind(names)

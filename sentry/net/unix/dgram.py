@@ -166,8 +166,8 @@ class PacketSock(UnixSock):
 class DgramSock(PacketSock):
     __slots__ = ()
 
-    def __init__(self, namespace: Names, protocol: int = 0) -> None:
-        super().__init__(SOCK_DGRAM, namespace, protocol)
+    def __init__(self, namespace: Names) -> None:
+        super().__init__(SOCK_DGRAM, namespace)
 
     def poll(self) -> int:
         mask = super().poll()
@@ -231,8 +231,8 @@ class DgramSock(PacketSock):
 class SeqpacketSock(PacketSock, ConnectedSock):
     __slots__ = ()
 
-    def __init__(self, namespace: Names, protocol: int = 0) -> None:
-        super().__init__(SOCK_SEQPACKET, namespace, protocol)
+    def __init__(self, namespace: Names) -> None:
+        super().__init__(SOCK_SEQPACKET, namespace)
 
     async def send(self, task: Task, source: Source, message: Message) -> int:
         self.check_error()

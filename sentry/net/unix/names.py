@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from sentry.kernel.task import Task
-    from sentry.kernel.wait import Scheduler
     from sentry.net.unix.sock import UnixSock
 
     class Paths(Protocol):
@@ -51,10 +50,9 @@ AUTOBIND_MOST = 1 << 20
 class Names:
     """The abstract names of a network namespace, and all of its sockets in order of creation."""
 
-    __slots__ = ("abstract", "max_dgram_qlen", "scheduler", "sockets")
+    __slots__ = ("abstract", "max_dgram_qlen", "sockets")
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self.scheduler = scheduler
+    def __init__(self) -> None:
         #: By address and type: sockets of different types may have the same name.
         self.abstract: dict[tuple[bytes, int], UnixSock] = {}
         self.sockets: dict[UnixSock, None] = {}

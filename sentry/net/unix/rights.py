@@ -13,6 +13,7 @@ from time import monotonic_ns
 from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIMIT_NOFILE
+from sentry.kernel import wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.kernel.task import Task
-    from sentry.kernel.wait import Scheduler
     from sentry.net.socket import Ancillary
     from sentry.net.unix.sock import UnixSock
 
@@ -74,7 +74,7 @@ def _unix(file: Any) -> UnixSock | None:
     return sock if hasattr(sock, "carried") else None
 
 
-def closed(scheduler: Scheduler) -> None:
+def closed() -> None:
     """A socket was closed: perhaps it was the last that could receive others."""
     global _next_ns
     if not _sockets or _collecting:
@@ -84,7 +84,8 @@ def closed(scheduler: Scheduler) -> None:
         if now < _next_ns:
             return
         _next_ns = now + PAUSE_NS
-        scheduler.at(_next_ns, collect)
+        if wait._current is not None:
+            wait._current.scheduler.at(_next_ns, collect)
     collect()
 
 

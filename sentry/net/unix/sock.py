@@ -20,6 +20,7 @@ from sentry.abi.socket import (
     AF_UNIX,
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
+    SIOCATMARK,
     SIOCINQ,
     SIOCOUTQ,
     SIOCUNIXFILE,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.kernel.task import Task
-    from sentry.net.socket import Message
+    from sentry.net.socket import Creds, Message
     from sentry.net.unix.names import Names
 
 NULL = ffi.NULL
@@ -51,8 +52,8 @@ ODD_CREDS: int = lib.UNIX_ODD_CREDS
 ODD_PEEK: int = lib.UNIX_ODD_PEEK
 ODD_TIME: int = lib.UNIX_ODD_TIME
 ODD_EMBRYO: int = lib.UNIX_ODD_EMBRYO
-#: (pid, uid, gid) of a message whose sender nobody wrote down: no process, and the overflow ids.
-NOBODY = (0, 65534, 65534)
+#: The sender of a message where nobody wrote that down: no process, no ids.
+NOBODY: Creds = (None, 0xFFFFFFFF, 0xFFFFFFFF)
 
 
 class Ticket:
@@ -116,12 +117,12 @@ class UnixSock(Sock):
     sndbuf = property(attrgetter("c.sndbuf"), _set_sndbuf)
     state = property(attrgetter("c.state"), _set_state)
 
-    def __init__(self, type_: int, namespace: Names, protocol: int = 0) -> None:
+    def __init__(self, type_: int, namespace: Names) -> None:
         c = lib.unix_new(type_, WMEM_DEFAULT)
         if not c:
             raise SysError(errno.ENOMEM)
         self.c = ffi.gc(c, lib.unix_put)
-        super().__init__(type_, protocol, SharedQueue(ffi.addressof(c, "queue"), self.c))
+        super().__init__(type_, 0, SharedQueue(ffi.addressof(c, "queue"), self.c))
         self.rcvbuf = WMEM_DEFAULT
         #: The socket that it is connected to.
         self.peer: UnixSock | None = None
@@ -192,7 +193,7 @@ class UnixSock(Sock):
 
     def note_peer(self, task: Task) -> None:
         """Who is at the other end from now on: the caller."""
-        self.peer_cred = (task.group.tgid, task.cred)
+        self.peer_cred = (task.group.pid, task.cred)
 
     def pair(self, other: Sock, task: Task) -> None:
         assert isinstance(other, UnixSock)
@@ -288,7 +289,7 @@ class UnixSock(Sock):
         adds = self.passes_creds or to.passes_creds or to.c.odd & ODD_EMBRYO
         if adds and (ancillary is None or ancillary.creds is None):
             ancillary = ancillary or Ancillary()
-            ancillary.creds = (task.group.tgid, task.cred.uid, task.cred.gid)
+            ancillary.creds = (task.group.pid, task.cred.uid, task.cred.gid)
         if ancillary is not None or stamp is not None:
             skb.ticket = _new_ticket(Ticket(ancillary or Ancillary(), stamp))
         return skb
@@ -352,7 +353,7 @@ class UnixSock(Sock):
         if ticket is not None:
             message.timestamp = ticket.timestamp
 
-    def creds_of(self, skb: Any) -> tuple[int, int, int]:
+    def creds_of(self, skb: Any) -> Creds:
         ticket = ticket_of(skb)
         return NOBODY if ticket is None or ticket.ancillary.creds is None else ticket.ancillary.creds
 
@@ -398,7 +399,7 @@ class UnixSock(Sock):
         self.peer_queue.wake(ALL_EVENTS)
         self.has_room()
         self.purge()
-        rights.closed(self.names.scheduler)
+        rights.closed()
 
     # ioctl
 
@@ -418,7 +419,7 @@ class UnixSock(Sock):
 
     def _open_place(self, task: Task) -> int:
         """SIOCUNIXFILE: an O_PATH descriptor of the inode that it is bound to."""
-        if not task.cred.capable(CAP_NET_ADMIN):
+        if not task.cred.ns_capable(task.nsproxy.net.user_ns, CAP_NET_ADMIN):
             raise SysError(errno.EPERM)
         if self.place is None or names.paths is None:
             raise SysError(errno.ENOENT)
@@ -431,6 +432,8 @@ class UnixSock(Sock):
             task.mm.write_u32(arg, self.c.wmem)
         elif request == SIOCUNIXFILE:
             return self._open_place(task)
+        elif request == SIOCATMARK:
+            raise SysError(errno.EOPNOTSUPP)
         else:
             raise SysError(errno.ENOTTY)
         return 0

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.kernel.task import Task
-    from sentry.net.socket import Message, Sink, Source
+    from sentry.net.socket import Creds, Message, Sink, Source
     from sentry.net.unix.names import Names
     from sentry.net.unix.sock import UnixSock
 
@@ -51,8 +51,8 @@ class StreamSock(ConnectedSock):
     __slots__ = ()
     proto_name = b"UNIX-STREAM"
 
-    def __init__(self, namespace: Names, protocol: int = 0) -> None:
-        super().__init__(SOCK_STREAM, namespace, protocol)
+    def __init__(self, namespace: Names) -> None:
+        super().__init__(SOCK_STREAM, namespace)
 
     def poll(self) -> int:
         c = self.c
@@ -170,14 +170,23 @@ class StreamSock(ConnectedSock):
             raise SysError(errno.EINVAL)
         if not message.flags & MSG_PEEK:
             c.oob = NULL
+            self._drop_mark_before(skb)
         data = bytes_of(skb, skb.start, 1)
         if not message.flags & MSG_PEEK:
             lib.skb_consume(c, skb, 1)
-        if not sink.left:
-            raise SysError(errno.EFAULT)
-        sink.put(data)
+        if sink.left:
+            sink.put(data)
         message.out_flags |= MSG_OOB
         return 1
+
+    def _drop_mark_before(self, skb: Any) -> None:
+        """Of marks whose bytes were taken, two in a row are one."""
+        before = self.c.first
+        while before != skb and before.next != skb:
+            before = before.next
+        if before != skb and before.start == before.size:
+            lib.skb_unlink(self.c, before)
+            self.free_message(before)
 
     @property
     def at_mark(self) -> bool:
@@ -209,7 +218,7 @@ class _Reading:
         self._peeks = bool(message.flags & MSG_PEEK)
         self._skip = max(sock.options.peek_off, 0) if self._peeks else 0
         #: Of whom the bytes are: never those of two senders, where that can be seen (SO_PASSCRED).
-        self._creds: tuple[int, int, int] | None = None
+        self._creds: Creds | None = None
         self.copied = 0
 
     def run(self) -> bool:
@@ -261,7 +270,11 @@ class _Reading:
         return c.first
 
     def _discard(self, skb: Any) -> None:
-        lib.skb_unlink(self._sock.c, skb)
+        """A byte that nobody has read goes on to count among those to be read, as on Linux."""
+        c = self._sock.c
+        size = c.size
+        lib.skb_unlink(c, skb)
+        c.size = size
         self._sock.free_message(skb)
 
     def _take(self, skb: Any, left: int) -> bool:
