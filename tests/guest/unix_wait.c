@@ -37,7 +37,7 @@ static void fresh(int kind)
     ({                            \
         pid_t later_ = fork();    \
         if (later_ == 0) {        \
-            usleep(40000);        \
+            usleep(25000);        \
             __VA_ARGS__;          \
             _exit(0);             \
         }                         \
@@ -198,7 +198,7 @@ static void closing(int kind)
     CASE("closed under a reader");
     fresh(kind);
     MUST(pthread_create(&thread, NULL, reader, &result));
-    usleep(40000);
+    usleep(25000);
     int was = pair[1];
     MUST(close(pair[1]));
     pair[1] = -1;
