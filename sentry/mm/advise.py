@@ -13,6 +13,7 @@ from sentry.abi.mman import (
     VM_DONTEXPAND,
     VM_LOCKED,
     VM_LOCKONFAULT,
+    VM_MAYWRITE,
     VM_PFNMAP,
     VM_PRISTINE,
     VM_SEALED,
@@ -136,7 +137,7 @@ def _check(vma: Vma, advice: int) -> None:
         if (
             not flags & VM_LOCKED
             and vma.file is not None
-            and flags & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE
+            and flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE
         ):
             raise SysError(errno.EACCES)
         bad = flags & VM_LOCKED or vma.file is None

@@ -5,10 +5,10 @@ is a guest that maps memory behind the Sentry's back in many processes.  So the 
 what the Sentry's children, the stubs, hold; beyond the limit it kills the largest.  For the guest that is a
 SIGKILL.  The Sentry is never a candidate.
 
-What is resident is read from /proc/PID/statm, which costs next to nothing but counts a page that a fork
-shares in each process.  So before anybody is killed, /proc/PID/smaps_rollup has the last word: there each
-process has its share of a page only.  Shared memory is not counted: it is the Sentry's own, and has a limit
-of its own.
+What is resident is read from /proc/PID/status, which costs little but counts a page that a fork shares in
+each process.  So before anybody is killed, /proc/PID/smaps_rollup has the last word: there each process has
+its share of a page only.  Page tables count, too: a guest that reads one byte of each two megabytes has
+little else.  Shared memory is not counted: it is the Sentry's own, and has a limit of its own.
 
 It looks seldom: every tenth of a second while something grows, every two seconds while nothing does.
 """
@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import _signal
 import os
-import resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PAGE = resource.getpagesize()
 #: What stubs need for themselves: nobody accounts for it.
 SLACK = 16 << 20
 SHORTEST, LONGEST = 0.1, 2.0
@@ -63,17 +61,25 @@ def parent(pid: int) -> int:
     return int(fields[1]) if len(fields) > 1 else 0
 
 
+def _kilobytes(pid: int, names: tuple[bytes, ...]) -> int:
+    """The sum of fields of /proc/PID/status, in bytes."""
+    found = 0
+    for line in read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(names):
+            found += int(line.split()[1]) * 1024
+    return found
+
+
 def resident(pid: int) -> int:
-    """Bytes of private memory, those shared by forks included."""
-    fields = read(f"/proc/{pid}/statm").split()
-    return max(0, int(fields[1]) - int(fields[2])) * PAGE if len(fields) > 2 else 0
+    """Bytes of private memory, those shared by forks included, and of page tables."""
+    return _kilobytes(pid, (b"RssAnon:", b"VmPTE:"))
 
 
 def share(pid: int) -> int:
     """Bytes of private memory, of what forks share only the share; `resident` where that can't be read."""
     for line in read(f"/proc/{pid}/smaps_rollup").splitlines():
         if line.startswith(b"Pss_Anon:"):
-            return int(line.split()[1]) * 1024
+            return int(line.split()[1]) * 1024 + _kilobytes(pid, (b"VmPTE:",))
     return resident(pid)
 
 

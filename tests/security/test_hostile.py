@@ -147,9 +147,19 @@ def test_resources(name: str, runner: Runner, programs: Path) -> None:
 @pytest.mark.parametrize("name, flags", [
     ("fork_bomb", ("--pids", "60")), ("threads", ("--pids", "60")), ("memory_bomb", ("--memory", "200M")),
     ("file_bomb", ("--memory", "200M")), ("shared_bomb", ("--memory", "200M")),
+    ("crowd_bomb", ("--memory", "200M")),
 ])  # fmt: skip
 def test_limits(name: str, flags: tuple[str, str], runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "resources"), name, flags=flags), lines=1)
+
+
+def test_page_tables_count(runner: Runner, programs: Path) -> None:
+    """Nothing of it is charged.  Somebody of the guest is killed, most often who did it; but a host that is
+    still busy taking down his tables may find that his parent has to go, too."""
+    outcome = attack(runner, str(programs / "resources"), "table_bomb", flags=("--memory", "200M"))
+    killed = "sentry: memory limit of 200 MiB reached; a process of the guest was killed\n"
+    assert outcome.err == killed, outcome
+    assert outcome.status == 137 or (outcome.status == 0 and SURVIVED in outcome.out), outcome
 
 
 def test_shared_memory_is_limited_without_flags(runner: Runner, programs: Path) -> None:
