@@ -13,6 +13,7 @@
 /* vnode.flags */
 #define VNODE_LIVE 1 /* the attributes below are true now: nobody has to be asked (Inode.refresh does nothing) */
 #define VNODE_CHANGED 2 /* of a file whose bytes are the host's: written to since it was LIVE, and so not LIVE */
+#define VNODE_NOATIME 4 /* reading does not change its access time (FS_NOATIME_FL) */
 
 /* The attributes of an inode, in the units of struct stat; times are ns since the epoch. */
 struct vnode {

@@ -83,6 +83,8 @@ static int set_flags(struct call *c, struct vfile *f, uint32_t flags)
 {
     if (f->kind == VFILE_PYTHON || (f->flags ^ flags) & SETTABLE & ~SET_BY_US)
         return FAST_PASS;
+    if ((f->flags ^ flags) & O_APPEND && !(f->node->flags & VNODE_LIVE)) /* it may have to stay (FS_APPEND_FL) */
+        return FAST_PASS;
     f->flags = (f->flags & ~SET_BY_US) | (flags & SET_BY_US);
     return call_return(c, 0);
 }

@@ -56,7 +56,7 @@ static void touch_atime(struct vfile *f)
 {
     struct vnode *node = f->node;
     int64_t now;
-    if (f->flags & O_NOATIME)
+    if (f->flags & O_NOATIME || node->flags & VNODE_NOATIME)
         return;
     now = wall_ns();
     if (node->atime <= node->mtime || node->atime <= node->ctime || now - node->atime > DAY_NS)

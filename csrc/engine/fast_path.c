@@ -116,6 +116,8 @@ static int answer_statx(struct call *c, const struct vmount *mount, const struct
     };
     if (!v || !(v->flags & VNODE_LIVE) || !c->t->g.cred)
         return FAST_PASS;
+    if (v->ours && (S_ISREG(v->mode) || S_ISDIR(v->mode) || S_ISLNK(v->mode)))
+        st.stx_attributes_mask |= STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP;
     st.stx_blksize = v->blksize;
     st.stx_nlink = (uint32_t)v->nlink;
     st.stx_uid = v->uid;

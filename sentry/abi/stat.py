@@ -28,6 +28,8 @@ STATX_BTIME = 0x800
 STATX_MNT_ID = 0x1000
 STATX__RESERVED = 0x80000000
 STATX_ATTR_MOUNT_ROOT = 0x2000
+#: STATX_ATTR_IMMUTABLE, _APPEND and _NODUMP.
+STATX_ATTR_FLAGS = 0x70
 
 #: dev ino nlink | mode uid gid pad rdev | size blksize blocks | atime mtime ctime (sec, nsec) | unused
 STAT = Struct("<QQQIIIxxxxQqqqqQqQqQ24x")

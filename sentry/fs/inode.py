@@ -17,6 +17,7 @@ from time import time_ns
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_NOATIME
+from sentry.abi.fileattr import FS_NOATIME_FL
 from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, makedev
 from sentry.fs import special
 
@@ -133,6 +134,8 @@ class Inode:
     mtime = _time("mtime")
     ctime = _time("ctime")
     btime = _time("btime")
+    #: FS_…_FL (ioctl_iflags(2)); None: this file can't have any.
+    fsflags: int | None = None
     #: `c.flags` of a new one.
     _flags = LIVE
     #: For directories: CACHE_EXACT, CACHE_REVALIDATE or CACHE_NEVER.
@@ -191,7 +194,7 @@ class Inode:
 
     def touch_atime(self, flags: int) -> None:
         """The file was read: move atime on as relatime does, unless `flags` has O_NOATIME."""
-        if flags & O_NOATIME or self.fs.readonly:
+        if flags & O_NOATIME or self.fs.readonly or (self.fsflags or 0) & FS_NOATIME_FL:
             return
         c = self.c
         atime = c.atime
@@ -209,6 +212,10 @@ class Inode:
     async def setattr(self, changes: dict[str, int]) -> None:
         """Set some of mode (permission bits) uid gid size atime mtime; ctime follows by itself."""
         raise SysError(errno.EPERM)
+
+    def set_fsflags(self, flags: int) -> None:
+        """Change `fsflags`, which are not None."""
+        raise SysError(errno.ENOTTY)
 
     async def foresee(self, names: list[bytes], opening: bool) -> None:
         """`names` will be looked up next, the first one here and each of the others in the one before it, and

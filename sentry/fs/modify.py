@@ -13,6 +13,7 @@ import errno
 from sentry.abi.capability import CAP_CHOWN, CAP_FOWNER, CAP_FSETID, CAP_MKNOD
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RENAME_EXCHANGE, RENAME_NOREPLACE
+from sentry.abi.fileattr import FS_APPEND_FL, FS_IMMUTABLE_FL
 from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX
 from sentry.fs import dcache
 from sentry.fs.dentry import Dentry, Path
@@ -48,14 +49,25 @@ def _directory(dentry: Dentry) -> Inode:
     return inode
 
 
+def guarded(inode: Inode) -> bool:
+    """Whether its attributes, names and old bytes have to stay (chattr(1), +i and +a)."""
+    return bool((inode.fsflags or 0) & (FS_IMMUTABLE_FL | FS_APPEND_FL))
+
+
+def _refuse_guarded(inode: Inode) -> None:
+    if guarded(inode):
+        raise SysError(errno.EPERM)
+
+
 def _may_create(directory: Path, cred: Credentials) -> Inode:
     inode = directory.inode
     permission(inode, cred, MAY_WRITE | MAY_EXEC)
     return _directory(directory.dentry)
 
 
-def _inherit(directory: Inode, mode: int, cred: Credentials, is_dir: bool) -> tuple[int, int]:
-    """(mode, gid) of a new file in `directory`: a set-group-ID directory passes its group on."""
+def _inherit(directory: Inode, mode: int, umask: int, cred: Credentials, is_dir: bool) -> tuple[int, int]:
+    """(mode, gid) of a new file in `directory`: a set-group-ID directory passes its group on.  Whether its
+    own set-group-ID bit may stay is decided by the mode before the umask (mode_strip_sgid)."""
     gid = cred.fsgid
     if directory.mode & S_ISGID:
         gid = directory.gid
@@ -64,7 +76,7 @@ def _inherit(directory: Inode, mode: int, cred: Credentials, is_dir: bool) -> tu
     set_gid = not is_dir and mode & (S_ISGID | 0o010) == S_ISGID | 0o010
     if set_gid and not cred.in_group(gid) and not cred.capable_over(directory.uid, gid, CAP_FSETID):
         mode &= ~S_ISGID
-    return mode, gid
+    return mode & ~umask, gid
 
 
 async def _make(
@@ -95,7 +107,7 @@ async def create(
     SysError(EEXIST, EROFS, EACCES, ENOENT…)."""
 
     async def make(inode: Inode) -> Inode:
-        bits, gid = _inherit(inode, mode & 0o7777 & ~umask, cred, False)
+        bits, gid = _inherit(inode, mode & 0o7777, umask, cred, False)
         if maker is not None:
             return await maker(inode, bits, gid)
         return await inode.create(name, bits, cred.fsuid, gid)
@@ -105,7 +117,7 @@ async def create(
 
 async def mkdir(directory: Path, name: bytes, mode: int, umask: int, cred: Credentials) -> Dentry:
     async def make(inode: Inode) -> Inode:
-        bits, gid = _inherit(inode, mode & (0o777 | S_ISVTX) & ~umask, cred, True)
+        bits, gid = _inherit(inode, mode & (0o777 | S_ISVTX), umask, cred, True)
         return await inode.mkdir(name, bits, cred.fsuid, gid)
 
     return await _make(directory, name, cred, make)
@@ -118,7 +130,7 @@ async def mknod(directory: Path, name: bytes, mode: int, rdev: int, umask: int, 
     async def make(inode: Inode) -> Inode:
         if kind in (0o020000, 0o060000) and not cred.capable(CAP_MKNOD):
             raise SysError(errno.EPERM)
-        bits, gid = _inherit(inode, mode & 0o7777 & ~umask, cred, False)
+        bits, gid = _inherit(inode, mode & 0o7777, umask, cred, False)
         if kind == S_IFREG:
             return await inode.create(name, bits, cred.fsuid, gid)
         return await inode.mknod(name, kind | bits, rdev, cred.fsuid, gid)
@@ -128,7 +140,7 @@ async def mknod(directory: Path, name: bytes, mode: int, rdev: int, umask: int, 
 
 async def symlink(directory: Path, name: bytes, target: bytes, cred: Credentials) -> Dentry:
     async def make(inode: Inode) -> Inode:
-        _, gid = _inherit(inode, 0o777, cred, False)
+        _, gid = _inherit(inode, 0o777, 0, cred, False)
         return await inode.symlink(name, target, cred.fsuid, gid)
 
     return await _make(directory, name, cred, make)
@@ -139,7 +151,7 @@ async def tmpfile(directory: Path, mode: int, umask: int, exclusive: bool, cred:
     want_write(directory.mount)
     inode = directory.inode
     permission(inode, cred, MAY_WRITE | MAY_EXEC)
-    bits, gid = _inherit(inode, mode & 0o7777 & ~umask, cred, False)
+    bits, gid = _inherit(inode, mode & 0o7777, umask, cred, False)
     new = await inode.tmpfile(bits, cred.fsuid, gid)
     if exclusive and hasattr(new, "linkable"):
         new.linkable = False
@@ -156,6 +168,8 @@ def _may_delete(directory: Inode, victim: Dentry, cred: Credentials, is_dir: boo
     if directory.immutable:
         raise SysError(errno.EPERM)
     permission(directory, cred, MAY_WRITE | MAY_EXEC)
+    if (directory.fsflags or 0) & FS_APPEND_FL or guarded(inode):
+        raise SysError(errno.EPERM)
     if (
         directory.mode & S_ISVTX
         and cred.fsuid not in (inode.uid, directory.uid)
@@ -207,7 +221,8 @@ async def rmdir(directory: Path, name: bytes, cred: Credentials) -> None:
 
 def _may_link(inode: Inode, cred: Credentials) -> None:
     """SysError(EPERM) for a file that the caller neither owns nor could use as its own
-    (protected_hardlinks in proc_sys_fs(5))."""
+    (protected_hardlinks in proc_sys_fs(5)), or that has to stay as it is."""
+    _refuse_guarded(inode)
     if owner_or_capable(inode, cred):
         return
     special = inode.mode & S_ISUID or inode.mode & (S_ISGID | 0o010) == S_ISGID | 0o010
@@ -327,6 +342,7 @@ async def chmod(path: Path, mode: int, cred: Credentials) -> None:
     inode = path.inode
     want_write(path.mount)
     await inode.refresh()
+    _refuse_guarded(inode)
     if not owner_or_capable(inode, cred):
         raise SysError(errno.EPERM)
     mode &= 0o7777
@@ -344,6 +360,7 @@ async def chown(path: Path, uid: int, gid: int, cred: Credentials) -> None:
     gid = gid if gid == 0xFFFFFFFF else space.kgid(gid)
     want_write(path.mount)
     await inode.refresh()
+    _refuse_guarded(inode)
     changes: dict[str, int] = {}
     mine = inode.uid == cred.fsuid
     capable = cred.capable_over(inode.uid, inode.gid, CAP_CHOWN)
@@ -372,6 +389,8 @@ async def utimes(path: Path, atime: int | None, mtime: int | None, now: bool, cr
         return
     want_write(path.mount)
     await inode.refresh()
+    if guarded(inode) and not (now and (inode.fsflags or 0) & FS_APPEND_FL):
+        raise SysError(errno.EPERM)
     if not owner_or_capable(inode, cred):
         if not now:
             raise SysError(errno.EPERM)

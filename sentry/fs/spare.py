@@ -86,7 +86,7 @@ def keep(file: File) -> bool:
     _meet()
     c = file.c
     path = file.path
-    if path is None or c.holds or c.flags & O_PATH:
+    if path is None or c.holds or c.flags & O_PATH or file.inode.fsflags:
         return False
     if c.kind not in _DEVICES and (c.kind not in _KINDS or c.flags & O_ACCMODE):
         return False

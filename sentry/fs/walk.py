@@ -19,6 +19,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     AT_FDCWD,
     O_ACCMODE,
+    O_APPEND,
     O_NOATIME,
     O_PATH,
     O_TRUNC,
@@ -30,6 +31,7 @@ from sentry.abi.fcntl import (
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
 )
+from sentry.abi.fileattr import FS_APPEND_FL, FS_IMMUTABLE_FL
 from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from sentry.fs import dcache
 from sentry.fs.dcache import lookup
@@ -76,6 +78,8 @@ def allowed(inode: Inode, cred: Credentials, mask: int) -> bool:
 
 def permission(inode: Inode, cred: Credentials, mask: int) -> None:
     """SysError(EACCES) unless `allowed`; EPERM where not even the owner may write."""
+    if mask & MAY_WRITE and inode.fsflags and inode.fsflags & FS_IMMUTABLE_FL:
+        raise SysError(errno.EPERM)
     if not allowed(inode, cred, mask):
         frozen = mask & MAY_WRITE and inode.immutable and not inode.is_dir
         raise SysError(errno.EPERM if frozen else errno.EACCES)
@@ -386,6 +390,10 @@ def may_open(path: Path, cred: Credentials, flags: int) -> None:
     if frozen and (path.mount.fs.readonly or allowed(inode, cred, mask)):
         raise SysError(errno.EROFS)
     permission(inode, cred, mask)
+    if (inode.fsflags or 0) & FS_APPEND_FL and (
+        (mask & MAY_WRITE and not flags & O_APPEND) or flags & O_TRUNC
+    ):
+        raise SysError(errno.EPERM)
     if flags & O_NOATIME and not owner_or_capable(inode, cred):
         raise SysError(errno.EPERM)
 

@@ -30,8 +30,10 @@ from sentry.kernel.futex import Futexes
 from sentry.kernel.group import ProcessGroup, Session, ThreadGroup, cause_of_death
 from sentry.kernel.ipc.namespace import IpcNamespace
 from sentry.kernel.ipc.sem import leave_undo_list
+from sentry.kernel.knobs import Knobs
 from sentry.kernel.namespaces import first_proxy
 from sentry.kernel.pids import PidNamespace
+from sentry.kernel.printk import KernelLog
 from sentry.kernel.rlimits import default_limits
 from sentry.kernel.robust import leave_futexes
 from sentry.kernel.signals import SigHand, Signals
@@ -78,10 +80,12 @@ class Kernel:
         self.processes_by_pgid: dict[int, ProcessGroup] = self.pid_ns.pgrps
         self.boot_ns = monotonic_ns()
         self.boot_realtime_ns = time_ns()
+        self.knobs = Knobs()
         #: The namespaces of the first task.
         nodename, release = os.fsencode(config.hostname), os.fsencode(config.kernel_release)
         self.nsproxy = first_proxy(nodename, release, self.ipc, self.net, self.pid_ns)
         self.uts = self.nsproxy.uts
+        self.printk = KernelLog(release)
         self.strace: Any = None
         #: Set by sentry.runtime.guest when the file systems are there.
         self.mounts: Any = None

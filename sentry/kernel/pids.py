@@ -35,7 +35,18 @@ INITIAL_INO = 4026531836
 class PidNamespace(Namespace):
     """Numbers for processes; the process with number 1 is its init."""
 
-    __slots__ = ("dead", "groups", "init", "last_pid", "level", "on_empty", "parent", "pgrps", "tasks")
+    __slots__ = (
+        "dead",
+        "groups",
+        "init",
+        "last_pid",
+        "level",
+        "on_empty",
+        "parent",
+        "pgrps",
+        "pid_max",
+        "tasks",
+    )
     kind = b"pid"
 
     def __init__(self, parent: PidNamespace | None, user_ns: UserNamespace = INITIAL, ino: int = 0) -> None:
@@ -46,6 +57,8 @@ class PidNamespace(Namespace):
         self.groups: dict[int, ThreadGroup] = {}
         self.pgrps: dict[int, ProcessGroup] = {}
         self.last_pid = 0
+        #: New numbers are below this (kernel.pid_max in proc_sys_kernel(5)).
+        self.pid_max: int = PID_MAX if parent is None else parent.pid_max
         #: Who adopts orphans; None before the first process.
         self.init: ThreadGroup | None = None
         #: The init is gone, or going: nothing can be born here any more.
@@ -58,9 +71,9 @@ class PidNamespace(Namespace):
 
     def new_number(self) -> int:
         number = self.last_pid
-        for _ in range(PID_MAX):
+        for _ in range(self.pid_max):
             number += 1
-            if number >= PID_MAX:
+            if number >= self.pid_max:
                 number = FIRST_RECYCLED_PID
             if self._free(number):
                 self.last_pid = number

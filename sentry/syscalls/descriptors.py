@@ -41,6 +41,7 @@ from sentry.abi.fcntl import (
     LOCK_NB,
     LOCK_SH,
     LOCK_UN,
+    O_APPEND,
     O_ASYNC,
     O_CLOEXEC,
     O_DIRECT,
@@ -52,6 +53,7 @@ from sentry.abi.fcntl import (
     SEEK_END,
     SEEK_SET,
 )
+from sentry.abi.fileattr import FS_APPEND_FL
 from sentry.abi.ioctl import FIBMAP, FIGETBSZ, FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE
 from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.resource import RLIMIT_NOFILE
@@ -63,6 +65,7 @@ from sentry.fs.memfd import MemfdFile
 from sentry.fs.owner import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, owner_of
 from sentry.fs.pipe import PipeFile
 from sentry.fs.walk import owner_or_capable
+from sentry.syscalls import file_flags
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -182,6 +185,8 @@ def _set_flags(task: Task, file: File, arg: int) -> None:
         raise SysError(errno.EPERM)
     if changed & arg & O_DIRECT and not isinstance(file, PipeFile) and not file.seekable:
         raise SysError(errno.EINVAL)
+    if changed & O_APPEND and (file.inode.fsflags or 0) & FS_APPEND_FL:
+        raise SysError(errno.EPERM)
     flags = file.flags & ~O_SETFL | arg & O_SETFL
     file.check_flags(flags)
     if changed & O_ASYNC:
@@ -429,6 +434,9 @@ async def ioctl(task: Task, fd: Fd, request: UInt, arg: ULong) -> int:
         return 0
     if kind == S_IFREG and request == FIBMAP:
         raise SysError(errno.EINVAL)
+    if request in file_flags.REQUESTS:
+        file_flags.request(task, file, request, arg)
+        return 0
     file.get()
     try:
         return await file.ioctl(task, request, arg)

@@ -10,6 +10,7 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import MAX_RW_COUNT, O_APPEND, O_NONBLOCK
+from sentry.abi.fileattr import FS_IMMUTABLE_FL
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
 from sentry.abi.signal import SIGPIPE
 from sentry.abi.stat import S_IFIFO, S_IFREG
@@ -136,9 +137,13 @@ async def copy_file_range(
         raise SysError(errno.EINVAL)
     if not source.readable or not target.writable or target.flags & O_APPEND:
         raise SysError(errno.EBADF)
-    size = min(size, MAX_RW_COUNT)
+    if (target.inode.fsflags or 0) & FS_IMMUTABLE_FL:
+        raise SysError(errno.EPERM)
     begin = source.pos if at is None else at
     dest = target.pos if to is None else to
+    if max(begin, dest) + size >= 1 << 64:
+        raise SysError(errno.EOVERFLOW)
+    size = min(size, MAX_RW_COUNT)
     if source.inode is target.inode and begin < dest + size and dest < begin + size:
         raise SysError(errno.EINVAL)
     done = await _copy(task, source, at, target, to, size)

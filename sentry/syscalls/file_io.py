@@ -481,7 +481,10 @@ async def pwritev(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lo
     """pwritev(2)."""
     if low < 0:
         raise SysError(errno.EINVAL)
-    _check_writable(task.files.get(fd))
+    file = task.files.get(fd)
+    if not file.seekable:
+        raise SysError(errno.ESPIPE)
+    _check_writable(file)
     return await _with_file(task, fd, _writev, iovecs(task, iov, count), low)
 
 
@@ -493,6 +496,8 @@ async def pwritev2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: L
     if low < -1:
         raise SysError(errno.EINVAL)
     file = task.files.get(fd)
+    if low != -1 and not file.seekable:
+        raise SysError(errno.ESPIPE)
     _check_writable(file)
     offset = None if low == -1 else low
     vectors, nowait = iovecs(task, iov, count), bool(flags & RWF_NOWAIT)

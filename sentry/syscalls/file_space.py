@@ -14,6 +14,7 @@ from sentry.abi.fcntl import (
     FALLOC_FL_ZERO_RANGE,
     O_APPEND,
 )
+from sentry.abi.fileattr import FS_APPEND_FL, FS_IMMUTABLE_FL
 from sentry.abi.stat import S_IFBLK, S_IFDIR, S_IFIFO, S_IFREG
 from sentry.abi.syscall_nr import SYS
 from sentry.syscalls.file_io import check_file_limit
@@ -73,6 +74,9 @@ async def fallocate(task: Task, fd: Fd, mode: Int, offset: Long, size: Long) -> 
     if not file.writable:
         raise SysError(errno.EBADF)
     if file.flags & O_APPEND and mode & ~FALLOC_FL_KEEP_SIZE:
+        raise SysError(errno.EPERM)
+    flags = file.inode.fsflags or 0
+    if flags & FS_IMMUTABLE_FL or (flags & FS_APPEND_FL and mode & ~FALLOC_FL_KEEP_SIZE):
         raise SysError(errno.EPERM)
     kind = file.inode.kind
     if kind == S_IFIFO:

@@ -22,7 +22,6 @@ from sentry.abi.resource import (
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS
 from sentry.kernel.cputime import task_times
-from sentry.kernel.rlimits import NR_OPEN
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.mm import residence
 from sentry.syscalls.table import syscall
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 def _set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: int) -> None:
     if soft > hard:
         raise SysError(errno.EINVAL)
-    if resource == RLIMIT_NOFILE and hard > NR_OPEN:
+    if resource == RLIMIT_NOFILE and hard > task.kernel.knobs.nr_open:
         raise SysError(errno.EPERM)
     if hard > group.limits[resource][1] and not task.cred.capable(CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)

@@ -41,6 +41,7 @@ from sentry.abi.stat import (
     STATFS,
     STATX,
     STATX__RESERVED,
+    STATX_ATTR_FLAGS,
     STATX_ATTR_MOUNT_ROOT,
     STATX_BASIC_STATS,
     STATX_BTIME,
@@ -197,13 +198,18 @@ async def statx(task: Task, dirfd: Fd, path: Addr, flags: Flags, mask: UInt, buf
     await inode.refresh()
     attributes = STATX_ATTR_MOUNT_ROOT if place is not None and place.dentry is place.mount.root else 0
     space = task.cred.user_ns
+    known = STATX_ATTR_MOUNT_ROOT
+    if inode.fsflags is not None:
+        # FS_…_FL and STATX_ATTR_… are the same bits.
+        known |= STATX_ATTR_FLAGS
+        attributes |= inode.fsflags & STATX_ATTR_FLAGS
     times: list[int] = []
     for time in (inode.atime, inode.btime, inode.ctime, inode.mtime):
         times += divmod(time, _SECOND)
     data = STATX.pack(
         STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, inode.blksize, attributes, inode.nlink,
         space.uid(inode.uid), space.gid(inode.gid), inode.mode, inode.ino, inode.size, inode.blocks,
-        STATX_ATTR_MOUNT_ROOT, *times,
+        known, *times,
         major(inode.rdev), minor(inode.rdev), major(inode.fs.dev), minor(inode.fs.dev),
         place.mount.id if place is not None else 0, 0, 0,
     )  # fmt: skip

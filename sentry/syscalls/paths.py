@@ -18,6 +18,7 @@ from sentry.abi.fcntl import (
     RENAME_NOREPLACE,
     RENAME_WHITEOUT,
 )
+from sentry.abi.fileattr import FS_APPEND_FL
 from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import modify
@@ -371,6 +372,8 @@ async def truncate(task: Task, path: Path, size: Long) -> None:
         raise SysError(errno.EINVAL)
     want_write(place.mount)
     permission(inode, task.cred, MAY_WRITE)
+    if modify.guarded(inode):
+        raise SysError(errno.EPERM)
     if inode.texts:
         raise SysError(errno.ETXTBSY)
     check_file_limit(task, inode.size, size)
@@ -386,6 +389,8 @@ async def ftruncate(task: Task, fd: Fd, size: Long) -> None:
     inode = file.inode
     if not file.writable or inode.kind != S_IFREG:
         raise SysError(errno.EINVAL)
+    if (inode.fsflags or 0) & FS_APPEND_FL:
+        raise SysError(errno.EPERM)
     check_file_limit(task, inode.size, size)
     mode = modify.without_set_ids(inode, task.cred)
     if mode is not None:

@@ -59,8 +59,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     ),
     "no page cache statistics": (SYS.cachestat,),
     "no vmsplice; programs fall back on writev": (SYS.vmsplice,),
-    "deprecated: statfs(2) tells more": (SYS.ustat,),
-    "compiled out in most kernels (CONFIG_SYSFS_SYSCALL)": (SYS.sysfs,),
     "compiled out in most kernels (CONFIG_USELIB)": (SYS.uselib,),
     "gone from Linux": (
         SYS._sysctl, SYS.create_module, SYS.get_kernel_syms, SYS.query_module, SYS.nfsservctl,
@@ -75,7 +73,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
 
 #: What even root may not do here.
 _FORBIDDEN: dict[int, str] = {
-    SYS.syslog: "no kernel log: as under kernel.dmesg_restrict",
     SYS.reboot: "nobody has CAP_SYS_BOOT",
     SYS.settimeofday: "nobody may set a clock",
 }

@@ -9,6 +9,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import XATTR_CREATE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX
 from sentry.abi.stat import S_IFDIR, S_IFREG, S_ISVTX
 from sentry.abi.syscall_nr import SYS
+from sentry.fs.modify import guarded
 from sentry.fs.walk import MAY_READ, MAY_WRITE, owner_or_capable, permission, walk, want_write
 from sentry.syscalls.table import syscall
 
@@ -46,6 +47,8 @@ def _check_read(task: Task, inode: Inode, name: bytes) -> None:
 def _check_write(task: Task, place: FsPath | None, inode: Inode, name: bytes) -> None:
     if place is not None:
         want_write(place.mount)
+    if guarded(inode):
+        raise SysError(errno.EPERM)
     cred = task.cred
     if name.startswith(b"trusted."):
         if not cred.capable(CAP_SYS_ADMIN):

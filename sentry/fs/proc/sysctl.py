@@ -10,6 +10,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
 from sentry.fs.proc import ipcsysctl
 from sentry.fs.proc.base import Text, current_task
+from sentry.kernel.pids import PID_MAX
 from sentry.net.socket import RMEM_DEFAULT, RMEM_MAX, WMEM_DEFAULT, WMEM_MAX
 
 TYPE_CHECKING = False
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from sentry.kernel.kernel import Kernel
 
-PID_MAX = 4194304
 NAME_MAX = 64
 INT_MAX = 0x7FFFFFFF
 NS_KINDS = (b"cgroup", b"ipc", b"mnt", b"net", b"pid", b"time", b"user", b"uts")
@@ -68,6 +68,30 @@ def _refuse(kernel: Kernel, data: bytes) -> None:
 def _number(value: int) -> Text:
     """A setting that is shown, and that nobody may change."""
     return Text(0o644, b"%d\n" % value, _refuse)
+
+
+def _knob(field: str, low: int, high: int, place: str = "knobs") -> Text:
+    """A field of kernel.knobs, or of what else has that name, a number from `low` to `high`."""
+
+    def store(kernel: Kernel, data: bytes) -> None:
+        text = data.strip(b" \t\n\0")
+        if not text.isdigit() or len(text) > 20 or not low <= int(text) <= high:
+            raise SysError(errno.EINVAL)
+        setattr(getattr(kernel, place), field, int(text))
+
+    return Text(0o644, lambda kernel: b"%d\n" % getattr(getattr(kernel, place), field), store)
+
+
+def _printk(kernel: Kernel) -> bytes:
+    return b"%d\t%d\t%d\t%d\n" % tuple(kernel.printk.levels)
+
+
+def _set_printk(kernel: Kernel, data: bytes) -> None:
+    words = data.split()
+    if not words or not all(word.isdigit() and len(word) < 10 for word in words):
+        raise SysError(errno.EINVAL)
+    for at, word in enumerate(words[:4]):
+        kernel.printk.levels[at] = int(word)
 
 
 def _line(value: bytes) -> Text:
@@ -152,7 +176,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"lease-break-time": _number(45),
             b"mount-max": _number(100000),
             b"mqueue": ipcsysctl.make_mqueue_tree(),
-            b"nr_open": _number(1048576),
+            b"nr_open": _knob("nr_open", 64, (1 << 31) - 64),
             b"overflowgid": _number(65534),
             b"overflowuid": _number(65534),
             b"pipe-max-size": _number(1048576),
@@ -181,8 +205,10 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"overflowuid": _number(65534),
             b"panic": _number(0),
             b"perf_event_paranoid": _number(4),
-            b"pid_max": _number(PID_MAX),
-            b"printk": _line(b"4\t4\t1\t7"),
+            b"pid_max": _knob("pid_max", 301, PID_MAX, "pid_ns"),
+            b"printk": Text(
+                0o644, lambda kernel: b"%d\t%d\t%d\t%d\n" % tuple(kernel.printk.levels), _set_printk
+            ),
             b"pty": {b"max": _number(4096), b"nr": b"0\n", b"reserve": _number(1024)},
             b"random": random,
             b"randomize_va_space": _number(2),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 from time import time_ns
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import XATTR_CREATE, XATTR_REPLACE
+from sentry.abi.fileattr import FS_NOATIME_FL
 from sentry.abi.mman import PAGE_SIZE
-from sentry.abi.stat import S_IFDIR, S_IFREG
+from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from sentry.fs.inode import Inode
 
 TYPE_CHECKING = False
@@ -50,13 +52,14 @@ storage = Storage()
 class TmpfsInode(Inode):
     """A file of a tmpfs.  Lives as long as a name, an open file or a mapping refers to it."""
 
-    __slots__ = ("_xattr_size", "linkable", "xattrs")
+    __slots__ = ("_xattr_size", "fsflags", "linkable", "xattrs")
     fs: Tmpfs
 
     def __init__(self, fs: Tmpfs, ino: int, mode: int, uid: int, gid: int) -> None:
         super().__init__(fs, ino, mode, uid, gid)
         self.xattrs: dict[bytes, bytes] | None = None
         self._xattr_size = 0
+        self.fsflags: int | None = 0 if mode & S_IFMT in (S_IFREG, S_IFDIR, S_IFLNK) else None
         self.c.ours = 1
         #: An O_TMPFILE file without a name, which link may still give it.
         self.linkable = False
@@ -72,6 +75,16 @@ class TmpfsInode(Inode):
 
     def changed(self) -> None:
         """Attributes or names of this file change now (an overlay notes that it has its own copy)."""
+
+    def set_fsflags(self, flags: int) -> None:
+        """What they forbid or change is Python's from now on: attributes are not LIVE any more."""
+        self.changed()
+        self.fsflags = flags
+        c = self.c
+        if flags:
+            c.flags &= ~lib.VNODE_LIVE
+        c.flags = c.flags & ~lib.VNODE_NOATIME | (lib.VNODE_NOATIME if flags & FS_NOATIME_FL else 0)
+        self.ctime = time_ns()
 
     async def setattr(self, changes: dict[str, int]) -> None:
         self.changed()
