@@ -171,6 +171,8 @@ int64_t tmpfs_write(struct tmpfs_data *data, const uint8_t *buffer, uint32_t siz
     if (data->host_fd < 0) {
         if (end > TMPFS_INLINE || data->node->size != data->length)
             return -1;
+        if (offset / PAGE_SIZE > pages_of(data->length)) /* it leaves a hole, which only a memfd has */
+            return -1;
         if (end > data->length && tmpfs_resize(data, (uint32_t)end) < 0)
             return -1;
         memcpy(data->bytes + offset, buffer, size);

@@ -200,6 +200,11 @@ class File:
         return False
 
     @property
+    def nowait(self) -> bool:
+        """Whether RWF_NOWAIT is supported (FMODE_NOWAIT)."""
+        return True
+
+    @property
     def discards(self) -> bool:
         """Whether a write never looks at the buffer, not even to see if it is there (null(4))."""
         return False

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.limits import PID_MAX
 from sentry.kernel.userns import INITIAL, Namespace
 from sentry.kernel.wait import WaitQueue
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.kernel.userns import UserNamespace
 
-PID_MAX = 4194304
 FIRST_RECYCLED_PID = 300
 #: How deep namespaces nest (MAX_PID_NS_LEVEL).
 MAX_LEVEL = 32

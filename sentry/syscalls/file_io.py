@@ -276,7 +276,10 @@ async def preadv2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lo
         raise SysError(errno.EOPNOTSUPP)
     if low < -1:
         raise SysError(errno.EINVAL)
-    _check_readable(task.files.get(fd))
+    file = task.files.get(fd)
+    _check_readable(file)
+    if flags & RWF_NOWAIT and not file.nowait:
+        raise SysError(errno.EOPNOTSUPP)
     offset = None if low == -1 else low
     return await _with_file(task, fd, _readv, iovecs(task, iov, count), offset, bool(flags & RWF_NOWAIT))
 
@@ -501,6 +504,8 @@ async def pwritev2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: L
     _check_writable(file)
     offset = None if low == -1 else low
     vectors, nowait = iovecs(task, iov, count), bool(flags & RWF_NOWAIT)
+    if nowait and not file.nowait:
+        raise SysError(errno.EOPNOTSUPP)
     if not flags & RWF_APPEND or not file.seekable:
         return await _with_file(task, fd, _writev, vectors, offset, nowait)
     done = await _with_file(task, fd, _writev, vectors, APPEND, nowait)

@@ -7,10 +7,10 @@ import os
 
 from sentry.abi.capability import CAP_LAST_CAP, CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
+from sentry.abi.limits import PID_MAX
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
 from sentry.fs.proc import ipcsysctl
 from sentry.fs.proc.base import Text, current_task
-from sentry.kernel.pids import PID_MAX
 from sentry.net.socket import RMEM_DEFAULT, RMEM_MAX, WMEM_DEFAULT, WMEM_MAX
 
 TYPE_CHECKING = False

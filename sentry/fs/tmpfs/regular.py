@@ -71,7 +71,7 @@ def new_memfd() -> int:
 
 
 class RegularInode(TmpfsInode):
-    __slots__ = ("_twin", "data")
+    __slots__ = ("_allocated", "_twin", "data")
 
     def __init__(self, fs: Tmpfs, ino: int, mode: int, uid: int, gid: int) -> None:
         super().__init__(fs, ino, mode, uid, gid)
@@ -82,6 +82,8 @@ class RegularInode(TmpfsInode):
         self.data.quota = fs.quota
         #: A descriptor of the memfd that is open for reading only; -1: none.
         self._twin = -1
+        #: There may be pages that the host calls holes, and that are counted already (fallocate(2)).
+        self._allocated = False
         self.c.flags = LIVE
 
     def __del__(self) -> None:
@@ -141,7 +143,8 @@ class RegularInode(TmpfsInode):
             if offset >= MAX_SIZE:
                 raise SysError(errno.EFBIG)
             return self.write_at(data[: MAX_SIZE - offset], offset)
-        if self._fd < 0 and (end > INLINE_MAX or offset > self.data.length + PAGE_SIZE):
+        # Only a memfd has holes.
+        if self._fd < 0 and (end > INLINE_MAX or offset // PAGE_SIZE > -(-self.data.length // PAGE_SIZE)):
             self._to_memfd()
         if self._fd < 0:
             count = self._write_inline(data, offset)
@@ -165,7 +168,10 @@ class RegularInode(TmpfsInode):
         if self.data.flags & MAPPED:
             self._charge_size(max(self.size, offset + len(data)))
         elif (offset + len(data) - 1) // PAGE_SIZE - offset // PAGE_SIZE >= room:
-            data = data[: self._fitting(offset, len(data), room)]
+            fitting = self._fitting(offset, len(data), room)
+            if fitting < len(data) and self._allocated:
+                return self._write_pages(data, offset)
+            data = data[:fitting]
             if not data:
                 raise SysError(errno.ENOSPC)
         try:
@@ -175,6 +181,24 @@ class RegularInode(TmpfsInode):
         finally:
             self._recount()
         return count
+
+    def _write_pages(self, data: bytes, offset: int) -> int:
+        """`_write_memfd` when only the host knows which pages are new: one by one, while there is room."""
+        done = 0
+        while done < len(data):
+            at = offset + done
+            piece = data[done : done + PAGE_SIZE - at % PAGE_SIZE]
+            room, before = self.fs.room(), self.pages
+            size = os.fstat(self._fd).st_size
+            os.pwrite(self._fd, piece, at)
+            self._recount()
+            if self.pages - before > room:
+                self._undo_page(at, size)
+                break
+            done += len(piece)
+        if not done:
+            raise SysError(errno.ENOSPC)
+        return done
 
     def _fitting(self, offset: int, size: int, room: int) -> int:
         """How many of `size` bytes at `offset` can be written with `room` new pages."""
@@ -279,21 +303,23 @@ class RegularInode(TmpfsInode):
         if end > MAX_SIZE:
             raise SysError(errno.EFBIG)
         old = self.size
+        self._allocated = True
         if mode & FALLOC_FL_KEEP_SIZE:
             # Pages behind the end of a memfd can't be had through posix_fallocate: only inside.
             end = min(end, old)
-        if -(-size // PAGE_SIZE) > self.fs.room() + self.pages:
-            raise SysError(errno.ENOSPC)
         if self._fd < 0:
             self._to_memfd()
         try:
             while offset < end:
-                step = min(end - offset, _ALLOCATE_STEP)
-                if -(-step // PAGE_SIZE) > self.fs.room() + self.pages:
-                    raise SysError(errno.ENOSPC)
+                room, before = self.fs.room(), self.pages
+                # At most what there is room for, up to the end of a page; else see if one page is new.
+                step = min(end - offset, _ALLOCATE_STEP, max(room, 1) * PAGE_SIZE - offset % PAGE_SIZE)
                 os.posix_fallocate(self._fd, offset, step)
-                offset += step
                 self._recount()
+                if self.pages - before > room:
+                    self._undo_page(offset, old)
+                    raise SysError(errno.ENOSPC)
+                offset += step
                 if offset < end:
                     await yield_now()
         except OSError as error:
@@ -302,6 +328,22 @@ class RegularInode(TmpfsInode):
             self.size = max(self.size, os.fstat(self._fd).st_size)
             self._recount()
         self.mtime = self.ctime = time_ns()
+
+    def _undo_page(self, offset: int, size: int) -> None:
+        """The page around `offset`, which had no data, has none again, and the file `size` bytes."""
+        first = offset // PAGE_SIZE * PAGE_SIZE
+        if first + PAGE_SIZE > size:
+            os.ftruncate(self._fd, first)
+            os.ftruncate(self._fd, size)
+        else:
+            self._drop_pages(first, PAGE_SIZE)
+        self._recount()
+
+    def _drop_pages(self, first: int, size: int) -> None:
+        """Make a hole of whole pages."""
+        # Python has no fallocate(2); MADV_REMOVE on a shared mapping frees the same pages.
+        with mmap.mmap(self._fd, size, mmap.MAP_SHARED, offset=first) as area:
+            area.madvise(mmap.MADV_REMOVE)
 
     def _punch(self, offset: int, size: int) -> None:
         size = min(size, self.size - offset)
@@ -312,9 +354,7 @@ class RegularInode(TmpfsInode):
         else:
             first, last = -(-offset // PAGE_SIZE) * PAGE_SIZE, (offset + size) // PAGE_SIZE * PAGE_SIZE
             if first < last:
-                # Python has no fallocate(2); MADV_REMOVE on a shared mapping frees the same pages.
-                with mmap.mmap(self._fd, last - first, mmap.MAP_SHARED, offset=first) as area:
-                    area.madvise(mmap.MADV_REMOVE)
+                self._drop_pages(first, last - first)
                 os.pwrite(self._fd, bytes(first - offset), offset)
                 os.pwrite(self._fd, bytes(offset + size - last), last)
             else:
@@ -383,6 +423,10 @@ class RegularFile(File):
 
     pollable = False
     seekable = True
+
+    @property
+    def nowait(self) -> bool:
+        return self.inode is not self.node  # an overlay's is, as if there were a disk
 
     async def read(self, size: int) -> bytes:
         data = self.node.read_at(size, self.pos)
