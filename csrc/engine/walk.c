@@ -127,6 +127,14 @@ static void dotdot(struct path_walk *w)
         arrive(w, mount, d->parent);
 }
 
+/* Whether fs.protected_symlinks may forbid to follow the link `v`, which stands where the walk is. */
+static bool in_shared_directory(const struct path_walk *w, const struct vnode *v)
+{
+    const struct vnode *directory = w->at->vnode;
+    const uint32_t shared = S_ISVTX | S_IWOTH;
+    return (directory->mode & shared) == shared && v->uid != w->cred->fsuid && v->uid != directory->uid;
+}
+
 int path_walk(struct path_walk *w, const char *path, uint32_t size)
 {
     struct names names = {.depth = 0};
@@ -168,7 +176,7 @@ int path_walk(struct path_walk *w, const char *path, uint32_t size)
         if (S_ISLNK(v->mode) && !child->mounted && (!last || must_dir || !(w->flags & WALK_NOFOLLOW))) {
             if (++links > MAX_LINKS)
                 return -ELOOP;
-            if (!child->link)
+            if (!child->link || (last && in_shared_directory(w, v)))
                 return WALK_PASS;
             push(w, &names, child->link, child->link_size, &must_dir);
             last = false;

@@ -17,7 +17,7 @@ from sentry.abi.fileattr import FS_APPEND_FL, FS_IMMUTABLE_FL
 from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX
 from sentry.fs import dcache
 from sentry.fs.dentry import Dentry, Path
-from sentry.fs.walk import MAY_EXEC, MAY_READ, MAY_WRITE, owner_or_capable, permission, want_write
+from sentry.fs.walk import MAY_EXEC, MAY_READ, MAY_WRITE, Hardening, owner_or_capable, permission, want_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _may_link(inode: Inode, cred: Credentials) -> None:
     """SysError(EPERM) for a file that the caller neither owns nor could use as its own
     (protected_hardlinks in proc_sys_fs(5)), or that has to stay as it is."""
     _refuse_guarded(inode)
-    if owner_or_capable(inode, cred):
+    if not Hardening.hardlinks or owner_or_capable(inode, cred):
         return
     special = inode.mode & S_ISUID or inode.mode & (S_ISGID | 0o010) == S_ISGID | 0o010
     if inode.kind != S_IFREG or special:

@@ -32,7 +32,7 @@ from sentry.abi.fcntl import (
     RESOLVE_NO_XDEV,
 )
 from sentry.abi.fileattr import FS_APPEND_FL, FS_IMMUTABLE_FL
-from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISVTX, S_IWOTH
 from sentry.fs import dcache
 from sentry.fs.dcache import lookup
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_READONLY, Dentry, FsContext, Mount, Path, cross
@@ -74,6 +74,13 @@ def allowed(inode: Inode, cred: Credentials, mask: int) -> bool:
     if (not mask & MAY_EXEC or mode & 0o111) and cred.capable_over(uid, gid, CAP_DAC_OVERRIDE):
         return True
     return inode.grants(cred, mask)
+
+
+class Hardening:
+    """fs.protected_symlinks and fs.protected_hardlinks of /proc/sys."""
+
+    symlinks = 1
+    hardlinks = 1
 
 
 def permission(inode: Inode, cred: Credentials, mask: int) -> None:
@@ -194,7 +201,7 @@ class Resolver:
             if target is None:
                 raise SysError(errno.ENOENT)
             if target.mode & S_IFMT == S_IFLNK and not child.mounted:
-                await self.follow(Path(self.mount, child))
+                await self.follow(Path(self.mount, child), False)
             elif child.mounted:
                 self.enter(child)
             else:
@@ -248,8 +255,20 @@ class Resolver:
         if dentry.parent is not None:
             self._arrive(Path(mount, dentry.parent))
 
-    async def follow(self, link: Path) -> None:
-        """Follow the symbolic link at `link`, an entry of the directory reached."""
+    def _may_follow(self, link: Inode) -> None:
+        """SysError(EACCES) for somebody else's link where anybody may put one (protected_symlinks in
+        proc_sys_fs(5))."""
+        directory = self.dentry.inode
+        shared = S_ISVTX | S_IWOTH
+        if directory is None or directory.mode & shared != shared or not Hardening.symlinks:
+            return
+        if link.uid not in (self.cred.fsuid, directory.uid):
+            raise SysError(errno.EACCES)
+
+    async def follow(self, link: Path, last: bool = True) -> None:
+        """Follow the symbolic link at `link`, an entry of the directory reached; `last` of the path."""
+        if last:
+            self._may_follow(link.inode)
         self.links += 1
         flags = self.flags
         if self.links > MAX_LINKS or flags & RESOLVE_NO_SYMLINKS:

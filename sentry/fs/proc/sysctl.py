@@ -11,6 +11,7 @@ from sentry.abi.limits import PID_MAX
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
 from sentry.fs.proc import ipcsysctl
 from sentry.fs.proc.base import Text, current_task
+from sentry.fs.walk import Hardening
 from sentry.net.socket import RMEM_DEFAULT, RMEM_MAX, WMEM_DEFAULT, WMEM_MAX
 
 TYPE_CHECKING = False
@@ -80,6 +81,18 @@ def _knob(field: str, low: int, high: int, place: str = "knobs") -> Text:
         setattr(getattr(kernel, place), field, int(text))
 
     return Text(0o644, lambda kernel: b"%d\n" % getattr(getattr(kernel, place), field), store)
+
+
+def _hardening(field: str) -> Text:
+    """protected_hardlinks and protected_symlinks, which walks look at."""
+
+    def store(kernel: Kernel, data: bytes) -> None:
+        text = data.strip(b" \t\n\0")
+        if text not in (b"0", b"1"):
+            raise SysError(errno.EINVAL)
+        setattr(Hardening, field, int(text))
+
+    return Text(0o644, lambda kernel: b"%d\n" % getattr(Hardening, field), store)
 
 
 def _printk(kernel: Kernel) -> bytes:
@@ -183,9 +196,9 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"pipe-user-pages-hard": _number(0),
             b"pipe-user-pages-soft": _number(16384),
             b"protected_fifos": _number(0),
-            b"protected_hardlinks": _number(1),
+            b"protected_hardlinks": _hardening("hardlinks"),
             b"protected_regular": _number(0),
-            b"protected_symlinks": _number(1),
+            b"protected_symlinks": _hardening("symlinks"),
             b"suid_dumpable": _number(0),
         },
         b"kernel": {
