@@ -32,6 +32,7 @@ from sentry.abi.sched import (
     CLONE_VFORK,
     CLONE_VM,
     NEW_NAMESPACES,
+    SCHED_DEADLINE,
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.fs.pidfd import PidFile
@@ -156,6 +157,8 @@ async def clone(task: Task, args: CloneArgs) -> int:
     """Make a task like `task`; its id.  SysError(EAGAIN, EINVAL, ENOMEM, ENOSPC, EPERM…)."""
     _check(task, args)
     kernel = task.kernel
+    if task.sched.policy == SCHED_DEADLINE and not task.sched.reset_on_fork:
+        raise SysError(errno.EAGAIN)
     kernel.check_process_limit(task)
     flags = args.flags
     if not flags & CLONE_FILES:

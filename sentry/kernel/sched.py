@@ -16,7 +16,8 @@ class Sched:
     """A task's `sched`; inherited by `for_child`."""
 
     __slots__ = (
-        "default_slack_ns", "io_flusher", "ioprio", "mempolicy", "nice", "personality", "policy", "priority",
+        "deadline", "deadline_flags", "default_slack_ns",
+        "io_flusher", "ioprio", "mempolicy", "nice", "personality", "policy", "priority",
         "reset_on_fork", "slack_ns", "slice_ns", "thp_disable",
     )  # fmt: skip
 
@@ -26,6 +27,9 @@ class Sched:
         self.priority = 0
         self.nice = 0
         self.reset_on_fork = False
+        #: Of SCHED_DEADLINE: (runtime, deadline, period), ns; and its flags as sched_setattr(2) has them.
+        self.deadline = (0, 0, 0)
+        self.deadline_flags = 0
         self.slice_ns = DEFAULT_SLICE_NS
         #: As ioprio_set(2) packs it; 0: follows the nice value.
         self.ioprio = 0
@@ -40,6 +44,7 @@ class Sched:
         """What fork(2) and clone(2) give the child."""
         new = Sched.__new__(Sched)
         new.policy, new.priority, new.nice = self.policy, self.priority, self.nice
+        new.deadline, new.deadline_flags = (0, 0, 0), 0
         new.reset_on_fork, new.slice_ns, new.ioprio = self.reset_on_fork, self.slice_ns, self.ioprio
         new.slack_ns = new.default_slack_ns = self.slack_ns
         new.personality, new.mempolicy = self.personality, self.mempolicy

@@ -79,7 +79,7 @@ class MemoryManager(Growth):
             raise
         child.space = child_thread.space
         child.users = 1
-        child.own_futexes = False
+        child.own_futexes, child.membarriers = False, self.membarriers
         child._limit, child.actor = self._limit, None
         child.peak_rss = child.measured_ns = 0
         child.guards = self.guards

@@ -69,8 +69,8 @@ class _InC:
 class AddressState(GuestAccess):
     __slots__ = (
         "_layout", "_limit", "actor", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
-        "env_start", "exe", "guards", "may_lock", "measured_ns", "own_futexes", "owner", "patches",
-        "peak_rss", "policies", "start_code", "start_stack", "tree", "users", "vdso",
+        "env_start", "exe", "guards", "may_lock", "measured_ns", "membarriers", "own_futexes", "owner",
+        "patches", "peak_rss", "policies", "start_code", "start_stack", "tree", "users", "vdso",
     )  # fmt: skip
 
     #: Bytes mapped, in all and by kind (VmSize, VmData, VmStk, VmExe+VmLib, VmLck).
@@ -102,6 +102,8 @@ class AddressState(GuestAccess):
         self.patches: CodePatches | None = None
         #: Whether private futexes are the kernel's here, even where the platform would host them.
         self.own_futexes = False
+        #: What membarrier(2) was told to be ready for.
+        self.membarriers = 0
         #: The most that was seen in memory (bytes), and when that was last looked at (sentry.mm.residence).
         self.peak_rss = self.measured_ns = 0
         #: Memory policies of mappings (mbind(2)).

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 CLONE_PROCESS_FLAGS = CLONE_PARENT | signal.SIGCHLD
 CLONE_THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
 
+#: PRIVATE_EXPEDITED and PRIVATE_EXPEDITED_SYNC_CORE, and what registers them: CPUs that run this process,
+#: and no others, are interrupted.
+MEMBARRIERS = (8, 16, 32, 64)
+
 _ALL_BITS = 0xFFFF_FFFF_FFFF_FFFF
 #: mmap flags that are free to choose; all others are compared.
 _FREE_MMAP_FLAGS = MAP_FIXED | MAP_NORESERVE
@@ -42,6 +46,8 @@ def stub_filter(seccomp: Any) -> Any:
     result.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
     for name in ("munmap", "mprotect", "madvise", "mremap", "close", "exit", "exit_group"):
         result.add_rule(seccomp.ALLOW, name)
+    for command in MEMBARRIERS:
+        result.add_rule(seccomp.ALLOW, "membarrier", arg(0, masked, 0xFFFF_FFFF, command))
     # Private anonymous memory: no huge-page pool, nothing locked, nothing shared.
     result.add_rule(
         seccomp.ALLOW,

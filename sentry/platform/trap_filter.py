@@ -17,6 +17,7 @@ from sentry.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import CLOCK_THREAD_CPUTIME_ID
 from sentry.platform.base import GUEST_TOP
+from sentry.platform.stub_filter import MEMBARRIERS
 
 #: csrc/abi/stub.h: STUB_SIZE, and the others of csrc/abi/record.h.
 STUB_SIZE = 0x4000
@@ -98,7 +99,7 @@ def trap_filter() -> bytes:
     p.load(IP_LOW)
     p.at_least((GUEST_TOP & 0xFFFF_FFFF) + STUB_SIZE, yes="trap")
     p.load(NR)
-    for name in ("futex", "mmap", "write", "close", "clock_gettime"):
+    for name in ("futex", "mmap", "write", "close", "clock_gettime", "membarrier"):
         p.equal(getattr(SYS, name), yes=name)
     for name in PLAIN:
         p.equal(getattr(SYS, name), yes="allow")
@@ -120,6 +121,11 @@ def trap_filter() -> bytes:
     # The CPU time of this thread, and of nobody else.
     p.load(_low(0))
     p.equal(CLOCK_THREAD_CPUTIME_ID, yes="allow2")
+    p.answer(TRAP)
+    p.label("membarrier")
+    p.load(_low(0))
+    for command in MEMBARRIERS:
+        p.equal(command, yes="allow2")
     p.answer(TRAP)
     p.label("write")
     p.load(_low(0))

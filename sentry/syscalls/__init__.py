@@ -22,6 +22,7 @@ def load() -> None:
         kcmp,
         kernel_log,
         limits,
+        membarrier,
         memory,
         misc,
         mounts,

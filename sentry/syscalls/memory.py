@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.mm.manager import MemoryManager
-    from sentry.syscalls.args import Addr, Fd, Flags, Int, Size, UInt, ULong
+    from sentry.syscalls.args import Addr, Fd, Flags, Int, Size, ULong
 
 PKEY_DISABLE = 3
 NO_PKEYS = "no protection keys, as on a CPU without them: ENOSPC"
@@ -163,11 +163,3 @@ def pkey_free(task: Task, key: Int) -> None:
 def pkey_mprotect(task: Task, addr: Addr, length: Size, prot: ULong, key: Int) -> None:
     """pkey_mprotect(2)."""
     acting(task).protect(addr, length, prot, key == -1)
-
-
-@syscall(SYS.membarrier, partial="MEMBARRIER_CMD_QUERY, which answers that there is no other command")
-def membarrier(task: Task, command: Int, flags: UInt, cpu: Int) -> int:
-    """membarrier(2): a barrier would have to run on every CPU that a guest thread is on."""
-    if flags or command:
-        raise SysError(errno.EINVAL)
-    return 0

@@ -43,8 +43,14 @@ RR_SLICE_NS = 100_000_000
 SCHED_ATTR = Struct("<IIQiIQQQII")
 SCHED_ATTR_SIZE_VER0 = 48
 SCHED_FLAG_RESET_ON_FORK = 1
+SCHED_FLAG_RECLAIM = 2
+SCHED_FLAG_DL_OVERRUN = 4
 SCHED_FLAG_KEEP_POLICY = 8
 SCHED_FLAG_KEEP_PARAMS = 16
+SCHED_FLAG_UTIL_CLAMP = 0x60
+#: Of SCHED_DEADLINE: the least and the longest period, ns; and its share of all CPUs.
+DEADLINE_PERIODS = (100_000, (1 << 22) * 1000)
+DEADLINE_SHARE = 0.95
 
 
 def _target(task: Task, pid: int) -> Task:
@@ -64,14 +70,42 @@ def _may_nice(task: Task, target: Task, nice: int) -> bool:
     return 20 - nice <= target.group.limit(RLIMIT_NICE) or task.cred.capable(CAP_SYS_NICE)
 
 
+def _check_deadline(wanted: tuple[int, int, int]) -> None:
+    """__checkparam_dl(); SysError(EINVAL)."""
+    runtime, deadline, period = wanted
+    period = period or deadline
+    valid = (
+        deadline and runtime >= 1 << 10 and not (deadline | period) >> 63 and runtime <= deadline <= period
+        and DEADLINE_PERIODS[0] <= period <= DEADLINE_PERIODS[1]
+    )  # fmt: skip
+    if not valid:
+        raise SysError(errno.EINVAL)
+
+
+def _check_bandwidth(task: Task, target: Task, wanted: tuple[int, int, int]) -> None:
+    """Whether the CPUs have so much time left (sched_rt_runtime_us); SysError(EBUSY)."""
+    runtime, deadline, period = wanted
+    share = runtime / (period or deadline)
+    for other in task.kernel.tasks.values():
+        if other is not target and other.sched.policy == SCHED_DEADLINE:
+            share += other.sched.deadline[0] / (other.sched.deadline[2] or other.sched.deadline[1])
+    if share > DEADLINE_SHARE * task.kernel.host.cpus:
+        raise SysError(errno.EBUSY)
+
+
 def _set_policy(
-    task: Task, target: Task, policy: int, priority: int, reset: bool, nice: int | None = None
-) -> None:
+    task: Task, target: Task, policy: int, priority: int, reset: bool, nice: int | None = None,
+    deadline: tuple[int, int, int] = (0, 0, 0),
+) -> None:  # fmt: skip
     """sched_setscheduler(2), "Privileges and resource limits"."""
-    if policy not in (SCHED_NORMAL, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE):
+    if policy not in (SCHED_NORMAL, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE, SCHED_DEADLINE):
         raise SysError(errno.EINVAL)
     real_time = policy in REAL_TIME
-    if not 0 <= priority <= 99 or real_time != (priority != 0):
+    if not 0 <= priority <= 99:
+        raise SysError(errno.EINVAL)
+    if policy == SCHED_DEADLINE:
+        _check_deadline(deadline)
+    if real_time != (priority != 0):
         raise SysError(errno.EINVAL)
     sched = target.sched
     if not task.cred.capable(CAP_SYS_NICE):
@@ -85,11 +119,15 @@ def _set_policy(
             too_high
             or raises_nice
             or leaves_idle
+            or policy == SCHED_DEADLINE
             or not _owns(task, target)
             or (sched.reset_on_fork and not reset)
         ):
             raise SysError(errno.EPERM)
+    if policy == SCHED_DEADLINE:
+        _check_bandwidth(task, target, deadline)
     sched.policy, sched.priority, sched.reset_on_fork = policy, priority, reset
+    sched.deadline = deadline if policy == SCHED_DEADLINE else (0, 0, 0)
     if nice is not None:
         sched.nice = nice
 
@@ -100,7 +138,7 @@ async def sched_yield(task: Task) -> None:
     await yield_now()
 
 
-@syscall(SYS.sched_setscheduler, partial="stored only; no SCHED_DEADLINE")
+@syscall(SYS.sched_setscheduler, partial="stored only")
 def sched_setscheduler(task: Task, pid: Int, policy: Int, param: Addr) -> None:
     """sched_setscheduler(2)."""
     if policy < 0 or pid < 0 or not param:
@@ -164,7 +202,7 @@ def sched_rr_get_interval(task: Task, pid: Int, interval: Addr) -> None:
     if pid < 0:
         raise SysError(errno.EINVAL)
     sched = _target(task, pid).sched
-    slices = {SCHED_RR: RR_SLICE_NS, SCHED_FIFO: 0}
+    slices = {SCHED_RR: RR_SLICE_NS, SCHED_FIFO: 0, SCHED_DEADLINE: 0}
     # Told in whole ticks, so that an ordinary slice is mostly 0.
     ticks = slices.get(sched.policy, sched.slice_ns) // TICK_NS
     task.mm.write(interval, pack_timespec(ticks * TICK_NS))
@@ -176,16 +214,15 @@ def sched_getattr(task: Task, pid: Int, attr: Addr, size: UInt, flags: UInt) -> 
     if not attr or pid < 0 or not SCHED_ATTR_SIZE_VER0 <= size <= PAGE_SIZE or flags:
         raise SysError(errno.EINVAL)
     sched = _target(task, pid).sched
-    real_time = sched.policy in REAL_TIME
+    fair = sched.policy not in (*REAL_TIME, SCHED_DEADLINE)
     size = min(size, SCHED_ATTR.size)
-    data = SCHED_ATTR.pack(
-        size, sched.policy, int(sched.reset_on_fork), 0 if real_time else sched.nice, sched.priority,
-        0 if real_time else sched.slice_ns, 0, 0, 0, 0,
-    )  # fmt: skip
+    times = (sched.slice_ns, 0, 0) if fair else sched.deadline
+    flags = int(sched.reset_on_fork) | sched.deadline_flags
+    data = SCHED_ATTR.pack(size, sched.policy, flags, sched.nice if fair else 0, sched.priority, *times, 0, 0)
     task.mm.write(attr, data[:size])
 
 
-@syscall(SYS.sched_setattr, partial="stored only; no SCHED_DEADLINE, no utilisation clamps")
+@syscall(SYS.sched_setattr, partial="stored only; no utilisation clamps: EOPNOTSUPP")
 def sched_setattr(task: Task, pid: Int, attr: Addr, flags: UInt) -> None:
     """sched_setattr(2)."""
     if not attr or pid < 0 or flags:
@@ -199,22 +236,33 @@ def sched_setattr(task: Task, pid: Int, attr: Addr, flags: UInt) -> None:
         # Tell the caller which size of struct sched_attr this kernel knows.
         task.mm.write_u32(attr, SCHED_ATTR.size)
         raise SysError(errno.E2BIG) from None
-    _, policy, bits, nice, priority, runtime, _, _, _, _ = fields
-    known = SCHED_FLAG_RESET_ON_FORK | SCHED_FLAG_KEEP_POLICY | SCHED_FLAG_KEEP_PARAMS
-    if policy > 0x7FFF_FFFF or bits & ~known:
+    _, policy, bits, nice, priority, *times, _, _ = fields
+    if bits & SCHED_FLAG_UTIL_CLAMP and size < SCHED_ATTR.size:
+        raise SysError(errno.EINVAL)
+    if policy > 0x7FFF_FFFF or bits >> 7:
         raise SysError(errno.EINVAL)
     target = _target(task, pid)
     sched = target.sched
     if bits & SCHED_FLAG_KEEP_POLICY:
         policy = sched.policy
     if bits & SCHED_FLAG_KEEP_PARAMS:
-        priority, nice = sched.priority, sched.nice
+        priority, nice, times = sched.priority, sched.nice, list(sched.deadline)
     nice = max(-20, min(19, nice))
-    real_time = policy in REAL_TIME
-    _set_policy(
-        task, target, policy, priority, bool(bits & SCHED_FLAG_RESET_ON_FORK), None if real_time else nice
-    )
-    if runtime and not real_time:
+    fair = policy in (SCHED_NORMAL, SCHED_BATCH)
+    reset = bool(bits & SCHED_FLAG_RESET_ON_FORK)
+    if bits & SCHED_FLAG_UTIL_CLAMP:
+        raise SysError(errno.EOPNOTSUPP)
+    runtime, deadline, period = times
+    period = period or deadline
+    before = sched.policy, sched.priority, sched.deadline, sched.nice
+    _set_policy(task, target, policy, priority, reset, nice if fair else None, (runtime, deadline, period))
+    if bits & SCHED_FLAG_KEEP_PARAMS:
+        # Not even the policy changes then.
+        sched.policy, sched.priority, sched.deadline, sched.nice = before
+        return
+    deadline_flags = SCHED_FLAG_RECLAIM | SCHED_FLAG_DL_OVERRUN
+    sched.deadline_flags = bits & deadline_flags if policy == SCHED_DEADLINE else 0
+    if runtime and fair:
         sched.slice_ns = max(100_000, min(100_000_000, runtime))
 
 
@@ -228,6 +276,8 @@ def sched_setaffinity(task: Task, pid: Int, size: UInt, mask: Addr) -> None:
         raise SysError(errno.EPERM)
     if not wanted & possible:
         raise SysError(errno.EINVAL)
+    if target.sched.policy == SCHED_DEADLINE and wanted & possible != possible:
+        raise SysError(errno.EBUSY)  # its bandwidth was promised on all of them
     target.affinity = wanted & possible
 
 

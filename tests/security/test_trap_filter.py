@@ -73,6 +73,8 @@ def expected(nr: int, args: tuple[int, ...] = ()) -> str:
     if nr == SYS.futex:  # nothing with priority inheritance, nothing that takes a second lock
         command = a[1] & 0xFFFF_FFFF & ~(128 | 256)
         return "allow" if command in {0, 1, 3, 4, 5, 9, 10} else "trap"
+    if nr == SYS.membarrier:
+        return "allow" if a[0] & 0xFFFF_FFFF in {8, 16, 32, 64} else "trap"
     if nr == SYS.clock_gettime:  # the CPU time of the thread itself
         return "allow" if a[0] & 0xFFFF_FFFF == 3 else "trap"
     if nr == SYS.write:
@@ -124,7 +126,9 @@ def test_every_operation_of_futex() -> None:
         assert answer(SYS.futex, GUEST_TOP, args) == expected(SYS.futex, args), operation
 
 
-def test_every_clock() -> None:
+def test_every_clock_and_barrier() -> None:
+    for command in (*range(128), *(1 << shift for shift in range(64)), 2**32 + 8, 2**64 - 8):
+        assert answer(SYS.membarrier, GUEST_TOP, (command,)) == expected(SYS.membarrier, (command,)), command
     for clock in (*range(64), *range(2**32 - 64, 2**32), 2**32 + 3, 2**64 - 5):
         assert answer(SYS.clock_gettime, GUEST_TOP, (clock,)) == expected(SYS.clock_gettime, (clock,)), clock
 
