@@ -123,6 +123,13 @@ async def _open_existing(fs: FsContext, cred: Credentials, path: Path, flags: in
     return await _open(fs, cred, path, flags)
 
 
+async def open_found(fs: FsContext, cred: Credentials, path: Path, flags: int) -> File:
+    """What is at `path`, which nobody walked to, opened by `flags` (from check_flags)."""
+    if flags & O_PATH:
+        return await open_path(fs, cred, path, flags)
+    return await _open_existing(fs, cred, path, flags)
+
+
 async def _open(fs: FsContext, cred: Credentials, path: Path, flags: int) -> File:
     file = await open_path(fs, cred, path, flags)
     file.flags &= ~CREATION_FLAGS

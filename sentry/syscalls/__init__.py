@@ -19,6 +19,7 @@ def load() -> None:
         filesystems,
         futex,
         futex2,
+        handles,
         kcmp,
         kernel_log,
         limits,

@@ -52,7 +52,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "no shadow stacks (CONFIG_X86_USER_SHADOW_STACK)": (SYS.map_shadow_stack,),
     "no secret memory (CONFIG_SECRETMEM)": (SYS.memfd_secret,),
     "no advice for another process (CONFIG_ADVISE_SYSCALLS)": (SYS.process_madvise, SYS.process_mrelease),
-    "no file handles (CONFIG_FHANDLE)": (SYS.name_to_handle_at, SYS.open_by_handle_at),
     "none of the new mount calls yet; mount(2) is there": (
         SYS.open_tree, SYS.move_mount, SYS.fsopen, SYS.fsconfig, SYS.fsmount, SYS.fspick, SYS.mount_setattr,
         SYS.statmount, SYS.listmount,

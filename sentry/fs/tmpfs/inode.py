@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
-    from sentry.fs.dentry import Path
+    from sentry.fs.dentry import Dentry, Path
     from sentry.fs.file import File
     from sentry.fs.inode import Inode
     from sentry.kernel.credentials import Credentials
@@ -36,6 +36,8 @@ NO_LIMIT = 1 << 50
 QUOTA, QUOTA_LEAST, QUOTA_ROOM = 256, 32, 16384
 #: What a name adds to the size of its directory, as on Linux.
 DIRENT_SIZE = 20
+#: How many files can be found by their number.
+MAX_HANDLES = 4096
 
 
 class Tmpfs(Filesystem):
@@ -57,10 +59,27 @@ class Tmpfs(Filesystem):
         self.used_inodes = 0
         self.reopen_readonly = reopen_readonly
         self._next_ino = 1
+        #: Inode number → a name of the file, of those that a handle was asked of (name_to_handle_at(2)).
+        self.handles: dict[int, Dentry] = {}
         self.root = self._make_root(mode, uid, gid)
 
     def _make_root(self, mode: int, uid: int, gid: int) -> DirectoryInode:
         return self.new_directory(mode, uid, gid)
+
+    def note_handle(self, dentry: Dentry) -> None:
+        """Be able to find the file of `dentry` by its number; of too many the first is forgotten."""
+        if dentry.deleted or dentry.inode is None:
+            return
+        self.handles[dentry.inode.ino] = dentry
+        if len(self.handles) > MAX_HANDLES:
+            del self.handles[next(iter(self.handles))]
+
+    def by_handle(self, ino: int) -> Dentry:
+        """SysError(ESTALE)."""
+        dentry = self.handles.get(ino)
+        if dentry is None or dentry.deleted or dentry.inode is None:
+            raise SysError(errno.ESTALE)
+        return dentry
 
     def options(self) -> bytes:
         if self.limit_pages == NO_LIMIT:
@@ -260,6 +279,8 @@ class DirectoryInode(TmpfsInode):
             self._count(-1)
         else:
             inode.nlink -= 1
+        if not inode.nlink:
+            self.fs.handles.pop(inode.ino, None)
         inode.ctime = time_ns()
         inode.changed()
 
