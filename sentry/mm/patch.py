@@ -218,9 +218,17 @@ class CodePatches:
         self._pages = [page for page in self._pages if not start <= page[0] < end]
 
     def stop(self) -> None:
-        """Put everything back and patch no more: somebody (a debugger) wants to see the program's code."""
+        """Put everything back and patch no more: somebody (a debugger) wants to see the program's code.
+
+        No thread may be in a trampoline."""
+        pages = self._pages
         self.withdraw(0, GUEST_TOP, gone=False)
         lib.patch_table_stop(self.table)
+        for addr, _ in pages:
+            try:
+                self._mm.unmap(addr, PAGE_SIZE)
+            except SysError:
+                pass  # then nothing leads there
 
     def settle(self, regs: Any, signo: int = 0) -> bool:
         """Take a stopped thread out of the trampolines, before anybody sees its registers.

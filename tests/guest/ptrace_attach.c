@@ -210,6 +210,16 @@ static void interrupted(void)
         show_result("nanosleep", nanosleep(&long_time, NULL));
     });
     settle(pid, 'S');
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/%d/syscall", pid);
+    int fd = MUST(open(path, O_RDONLY));
+    ssize_t got = MUST(read(fd, text, sizeof text - 1));
+    text[got] = 0;
+    close(fd);
+    int nr = atoi(text), fields = 0;
+    for (char *p = text; *p; p++)
+        fields += *p == ' ' || *p == '\n';
+    say("it sleeps in %s, %d fields", nr == SYS_nanosleep || nr == SYS_clock_nanosleep ? "nanosleep" : text, fields);
     MUST(ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACESYSGOOD));
     MUST(ptrace(PTRACE_INTERRUPT, pid, 0, 0));
     next_stop("interrupted", pid);

@@ -282,6 +282,22 @@ def set_oom_score_adj(task: Task, current: Task | None, data: bytes) -> None:
     task.group.oom_score_adj = value
 
 
+def system_call(task: Task) -> bytes:
+    """proc_pid_syscall(5): the call that a task sleeps in, its arguments, stack and instruction pointer."""
+    if task.thread is None or task.exited:
+        return b""
+    if task.running and task.thread.asleep:
+        task.thread.kick()  # only a call that comes to the kernel has all its registers
+    elif task.running:
+        return b"running\n"
+    regs = task.regs
+    where = (regs.rsp, regs.rip)
+    if regs.orig_rax >> 63:
+        return b"-1 0x%x 0x%x\n" % where
+    arguments = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+    return b"%d 0x%x 0x%x 0x%x 0x%x 0x%x 0x%x 0x%x 0x%x\n" % (regs.orig_rax, *arguments, *where)
+
+
 def children(task: Task, pids: PidNamespace) -> bytes:
     """proc_tid_children(5)."""
     mine = [child.pid.nr(pids) for child in task.group.children if child.creator is task]

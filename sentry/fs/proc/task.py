@@ -83,6 +83,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
     b"stat": (0o444, status.stat, False),
     b"statm": (0o444, maps.statm, False),
     b"status": (0o444, status.status, False),
+    b"syscall": (0o400, status.system_call, True),
     b"timerslack_ns": (0o666, lambda task: b"%d\n" % task.sched.slack_ns, False),
     b"uid_map": (0o644, lambda task: idmap.show(task, b"uid_map"), False),
     b"wchan": (0o444, _constant(b"0"), False),
