@@ -21,6 +21,13 @@ FS_SETTABLE = FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL
 #: FS_XFLAG_… of FS_IOC_FSGETXATTR → FS_…_FL.
 XFLAGS = {0x8: FS_IMMUTABLE_FL, 0x10: FS_APPEND_FL, 0x40: FS_NOATIME_FL, 0x80: FS_NODUMP_FL}
 
+#: All that FS_XFLAG_… names.
+FS_XFLAGS_MASK = 0x8001FFFB
+#: FS_XFLAG_EXTSIZE and FS_XFLAG_EXTSZINHERIT.
+FS_XFLAGS_EXTENT = 0x1800
+FS_XFLAG_COWEXTSIZE = 0x10000
+#: struct file_attr: xflags, extent size, extents, project, copy-on-write extent size.
+FILE_ATTR = Struct("<Q4I")
 #: struct fsxattr: xflags, extent size, extents, project, copy-on-write extent size.
 FSXATTR = Struct("<5I8x")
 #: struct file_clone_range: source descriptor, its offset, length, offset of the destination.

@@ -380,6 +380,8 @@ class SYS:
     lsm_set_self_attr = 460
     lsm_list_modules = 461
     mseal = 462
+    file_getattr = 468
+    file_setattr = 469
 
 
 #: Names by number.

@@ -40,6 +40,7 @@ def load() -> None:
         ptrace,
         scheduling,
         seccomp,
+        security,
         signals,
         sockets,
         sockmsg,

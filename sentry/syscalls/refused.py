@@ -43,9 +43,7 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "no Landlock (CONFIG_SECURITY_LANDLOCK)": (
         SYS.landlock_create_ruleset, SYS.landlock_add_rule, SYS.landlock_restrict_self,
     ),
-    "no security modules (CONFIG_SECURITY)": (
-        SYS.lsm_get_self_attr, SYS.lsm_set_self_attr, SYS.lsm_list_modules,
-    ),
+    "no security module keeps attributes of processes": (SYS.lsm_get_self_attr, SYS.lsm_set_self_attr),
     "no restartable sequences (CONFIG_RSEQ)": (SYS.rseq,),
     "no local descriptor tables (CONFIG_MODIFY_LDT_SYSCALL)": (SYS.modify_ldt,),
     "no port access (CONFIG_X86_IOPL_IOPERM)": (SYS.iopl, SYS.ioperm),

@@ -67,6 +67,55 @@ static void each_flag(void)
     close(ends[0]), close(ends[1]);
 }
 
+struct attributes {
+    uint64_t flags;
+    uint32_t extent, extents, project, cow_extent, more[2];
+};
+
+/* file_getattr(2) and file_setattr(2): since Linux 6.17. */
+static void by_path(void)
+{
+    CASE("by path");
+    struct attributes attr = {0};
+    size_t size = offsetof(struct attributes, more);
+    errno = 0;
+    if (syscall(468, -1, "a", &attr, size, 0) == -1 && errno == ENOSYS) {
+        say("not on this Linux");
+        return;
+    }
+    SHOW(syscall(468, -1, "a", &attr, size, 0));
+    SHOW(syscall(468, AT_FDCWD, "nosuch", &attr, size, 0));
+    SHOW(syscall(468, AT_FDCWD, BAD, &attr, size, 0));
+    SHOW(syscall(468, AT_FDCWD, "a", BAD, size, 0));
+    SHOW(syscall(468, AT_FDCWD, "a", &attr, 0, 0));
+    SHOW(syscall(468, AT_FDCWD, "a", &attr, size - 1, 0));
+    SHOW(syscall(468, AT_FDCWD, "a", &attr, 4097, 0));
+    SHOW(syscall(468, AT_FDCWD, "a", &attr, size, 1));
+    SHOW(syscall(468, file, "a", &attr, size, 0));
+    SHOW(syscall(468, AT_FDCWD, "a", &attr, size, 0));
+    say("%llx", (unsigned long long)attr.flags);
+    attr.flags = FS_XFLAG_NODUMP;
+    SHOW(syscall(469, AT_FDCWD, "a", &attr, size, 0));
+    show_flags(file);
+    attr.flags = 0;
+    SHOW(syscall(469, file, "", &attr, size, AT_EMPTY_PATH));
+    show_flags(file);
+    attr.more[1] = 1;
+    SHOW(syscall(469, AT_FDCWD, "a", &attr, sizeof attr, 0));
+    attr.more[1] = 0;
+    SHOW(syscall(469, AT_FDCWD, "a", &attr, sizeof attr, 0));
+    attr.project = 7;
+    SHOW(syscall(469, AT_FDCWD, "a", &attr, size, 0));
+    attr.project = 0;
+    attr.flags = FS_XFLAG_EXTSIZE;
+    SHOW(syscall(469, AT_FDCWD, "a", &attr, size, 0));
+    attr.flags = 1ull << 40;
+    SHOW(syscall(469, AT_FDCWD, "a", &attr, size, 0));
+    SHOW(syscall(469, AT_FDCWD, "a", &attr, size, -1));
+    SHOW(syscall(469, -1, "a", BAD, size, 0));
+    SHOW(syscall(468, AT_FDCWD, "/proc/self/stat", &attr, size, 0));
+}
+
 /* What is tried with the file "a", whose flags have just been set. */
 static void try_all(void)
 {
@@ -243,6 +292,7 @@ int main(void)
     no_access_time();
     strangers();
     clones();
+    by_path();
     MUST(chdir("/"));
     nftw(room, scratch_remove_one, 16, FTW_DEPTH | FTW_PHYS);
     SHOW_IF(access(room, F_OK) == -1);

@@ -81,6 +81,20 @@ static void messages(void)
          }));
 }
 
+static void modules(void)
+{
+    CASE("lsm_list_modules");
+    uint64_t ids[64] = {0};
+    uint32_t size = sizeof ids, small = 0;
+    long count = syscall(461, ids, &size, 0);
+    SHOW_IF(count > 0 && size == 8 * count && ids[0] >= 100);
+    SHOW(syscall(461, ids, &small, 0));
+    SHOW_IF(small == size);
+    SHOW(syscall(461, ids, &size, 1));
+    SHOW(syscall(461, ids, BAD, 0));
+    SHOW(syscall(461, BAD, &size, 0));
+}
+
 static void setting(const char *path, const char *value)
 {
     int fd = open(path, O_WRONLY);
@@ -112,6 +126,7 @@ int main(void)
     types();
     devices();
     messages();
+    modules();
     knobs();
     return 0;
 }
