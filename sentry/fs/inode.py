@@ -228,7 +228,7 @@ class Inode:
 
     async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         """A new regular file; `mode` is permission bits, umask applied."""
-        raise SysError(errno.EPERM)
+        raise SysError(errno.EACCES)
 
     async def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
         """O_TMPFILE: a new regular file without a name; `link` can give it one."""

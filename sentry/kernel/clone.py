@@ -286,6 +286,7 @@ def _new_group(task: Task, pid: Pid, args: CloneArgs) -> ThreadGroup:
         ns.init = group
         group.unkillable = True
     group.enter(old.pgrp)
+    group.tty = old.tty
     parent.children.add(group)
     watch_cpu_limit(group)
     return group

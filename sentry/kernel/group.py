@@ -35,13 +35,14 @@ def cause_of_death(status: int) -> tuple[int, int]:
 class Session:
     """A session: process groups that share a controlling terminal (credentials(7))."""
 
-    __slots__ = ("leader", "pid", "sid", "tty")
+    __slots__ = ("leader", "old_foreground", "pid", "sid")
 
     def __init__(self, sid: int, leader: ThreadGroup | None, pid: Pid | None = None) -> None:
         self.sid = sid
         self.pid = pid or Pid((sid,))
         self.leader = leader
-        self.tty: Any = None
+        #: The foreground of a terminal that was hung up: told at the end of the leader (tty_old_pgrp).
+        self.old_foreground: Pid | None = None
 
 
 class ProcessGroup:
@@ -52,6 +53,7 @@ class ProcessGroup:
     def __init__(self, pgid: int, session: Session, pid: Pid | None = None) -> None:
         self.pgid = pgid
         self.pid = pid or Pid((pgid,))
+        self.pid.pgrp = self
         self.session = session
         self.members: set[ThreadGroup] = set()
 
@@ -111,6 +113,7 @@ class ThreadGroup:
         "task_queue",
         "tasks",
         "tgid",
+        "tty",
         "undead",
         "unkillable",
         "zombie",
@@ -133,6 +136,8 @@ class ThreadGroup:
         self.parent = parent
         self.children: set[ThreadGroup] = set()
         self.pgrp: ProcessGroup
+        #: The controlling terminal (a Terminal of fs/devpts), or None.
+        self.tty: Any = None
         self.sighand = sighand
         self.pending = SigPending()
         #: Woken when a signal is queued for any task here (signalfd, sigtimedwait).
@@ -224,9 +229,7 @@ class ThreadGroup:
             old.members.discard(self)
             if not old.members:
                 self.kernel.forget_pgrp(old)
-                tty = old.session.tty
-                if tty is not None and tty.foreground is old:
-                    tty.foreground = None
+                old.pid.pgrp = None
 
     def hang_up_orphans(self, children: list[ThreadGroup]) -> None:
         """This group has ended, and `children` have a new parent: process groups that are orphaned by

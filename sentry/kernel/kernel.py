@@ -16,14 +16,13 @@ from sentry.abi.signal import (
     SI_USER,
     SIG_IGN,
     SIGCHLD,
-    SIGCONT,
-    SIGHUP,
     SIGKILL,
     SIGSYS,
     SigInfo,
 )
 from sentry.abi.syscall_nr import NAMES
 from sentry.abi.wait import signal_status
+from sentry.fs.devpts.job import disassociate
 from sentry.kernel import cputime, ptrace
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.futex import Futexes
@@ -364,9 +363,8 @@ class Kernel:
             if timer is not None:
                 timer.cancel()
         group.posix_timers.clear()
-        session = group.session
-        if session.leader is group and session.tty is not None:
-            self._disassociate(session)
+        if group.session.leader is group:
+            disassociate(group, exiting=True)
         reaper = self._reaper(group)
         orphans = list(group.children)
         for child in orphans:
@@ -395,15 +393,6 @@ class Kernel:
                 return parent
             parent = parent.parent
         return self.init if ns.init is None or ns.init is group else ns.init
-
-    def _disassociate(self, session: Session) -> None:
-        tty, session.tty = session.tty, None
-        foreground = tty.foreground
-        tty.session = None
-        tty.foreground = None
-        if foreground is not None:
-            self.signal_pgrp(foreground, SIGHUP)
-            self.signal_pgrp(foreground, SIGCONT)
 
     def notify_parent(self, group: ThreadGroup) -> None:
         """SIGCHLD, or the end of the zombie when its parent does not care (wait(2), NOTES)."""

@@ -100,7 +100,7 @@ class PidNamespace(Namespace):
 class Pid:
     """What a process id stands for.  `task`, `group` and `pgrp` are who has it now."""
 
-    __slots__ = ("group", "ino", "numbers", "queue", "spaces", "status", "task")
+    __slots__ = ("group", "ino", "numbers", "pgrp", "queue", "spaces", "status", "task")
 
     def __init__(self, numbers: tuple[int, ...], spaces: tuple[PidNamespace, ...] = ()) -> None:
         #: From the outermost namespace to the one it was made in.
@@ -109,6 +109,7 @@ class Pid:
         #: None when it is gone altogether (a zombie is still there).
         self.task: Task | None = None
         self.group: ThreadGroup | None = None
+        self.pgrp: ProcessGroup | None = None
         #: Woken at the end of the task, and of the process; made when a pidfd wants it.
         self.queue: WaitQueue | None = None
         #: The wait status that the process had, for PIDFD_GET_INFO.

@@ -137,7 +137,7 @@ class Tree:
             task.files.replace(number, file, False)
             if file.tty is not None and file.tty.session is None:
                 # The caller's terminal is the controlling one: job control, and ^C for the foreground job.
-                file.tty.acquire(task.group.session, task.group.pgrp)
+                file.tty.acquire(task.group)
 
     def _open_terminal(self, task: Task, stdio: tuple[int, int, int]) -> None:
         kernel = self.kernel
@@ -146,7 +146,7 @@ class Tree:
         for number in range(3):
             task.files.replace(number, slave if number == 0 else slave.get(), False)
         tty = slave.tty
-        tty.acquire(task.group.session, task.group.pgrp)
+        tty.acquire(task.group)
         kernel.dev.console = tty
         self.terminal = HostTerminal(kernel, master, host_in, host_out, kernel.platform)
         if kernel.config.winsize is not None:
@@ -161,8 +161,7 @@ class Tree:
 
     def foreground(self) -> ProcessGroup | None:
         """The process group that the terminal's signals are for, when the guest has a terminal."""
-        session = self.kernel.main.session if self.kernel.main is not None else None
-        tty = None if session is None else session.tty
+        tty = None if self.kernel.main is None else self.kernel.main.tty
         return None if tty is None else tty.foreground
 
     async def drain(self) -> None:

@@ -121,8 +121,10 @@ def personality(task: Task, persona: ULong) -> int:
     return old
 
 
-@syscall(SYS.vhangup, partial="hangs nothing up")
+@syscall(SYS.vhangup)
 def vhangup(task: Task) -> None:
     """vhangup(2)."""
     if not task.cred.capable(CAP_SYS_TTY_CONFIG):
         raise SysError(errno.EPERM)
+    if task.group.tty is not None:
+        task.group.tty.hang_up_slave()

@@ -196,4 +196,5 @@ def setsid(task: Task) -> int:
     pgrp = ProcessGroup(group.tgid, Session(group.tgid, group, group.pid), group.pid)
     kernel.add_pgrp(pgrp)
     group.enter(pgrp)
+    group.tty = None
     return group.pid.vnr

@@ -105,6 +105,8 @@ class Kernel:
             pgrp = ProcessGroup(self.last, session)
             self.processes_by_pgid[pgrp.pgid] = pgrp
         group.pgrp = pgrp
+        if parent is not None and session is parent.session:
+            group.tty = parent.tty
         pgrp.members.add(group)
         self.groups[group.tgid] = group
         task = Task(self, group)
@@ -134,6 +136,7 @@ class Group:
         self.signal_queue = WaitQueue()
         self.tasks = []
         self.signals = []
+        self.tty = None
         self.limits = {7: 1024}
 
     @property

@@ -9,7 +9,7 @@ from sentry.abi.stat import S_IFBLK, S_IFMT
 from sentry.fs.dev.loop import LOOP_CTRL_MINOR, LOOP_MAJOR, MISC_MAJOR, LoopDevices
 from sentry.fs.dev.memory import FullFile, NullFile, RandomFile, ZeroFile
 from sentry.fs.devpts.filesystem import DevptsFilesystem
-from sentry.fs.devpts.job import controlling, current_task
+from sentry.fs.devpts.job import current_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,16 +79,16 @@ class DeviceTable:
     def _open_tty(self, inode: Inode, path: Path, flags: int, cred: Credentials) -> File:
         """/dev/tty: the caller's controlling terminal."""
         task = current_task()
-        tty = None if task is None else controlling(task.group.session)
+        tty = None if task is None else task.group.tty
         if tty is None:
             raise SysError(errno.ENXIO)
-        file: File = tty.open(flags | 0o400)
+        file: File = tty.open(flags | 0o400, path, inode)
         return file
 
     def _open_console(self, inode: Inode, path: Path, flags: int, cred: Credentials) -> File:
         if self.console is None:
             raise SysError(errno.ENODEV)
-        file: File = self.console.open(flags | 0o400)  # type: ignore[attr-defined]
+        file: File = self.console.open(flags | 0o400, path, inode)  # type: ignore[attr-defined]
         return file
 
 

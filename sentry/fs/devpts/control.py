@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_CLOEXEC
 from sentry.abi.ioctl import (
     TCFLSH,
+    TCGETS,
     TCSBRK,
     TCSBRKP,
     TCXONC,
     TIOCCBRK,
+    TIOCCONS,
     TIOCEXCL,
+    TIOCGDEV,
     TIOCGETD,
     TIOCGEXCL,
+    TIOCGLCKTRMIOS,
     TIOCGPKT,
     TIOCGPTLCK,
     TIOCGPTN,
     TIOCGPTPEER,
+    TIOCGSOFTCAR,
     TIOCGWINSZ,
     TIOCINQ,
     TIOCNXCL,
@@ -27,13 +33,18 @@ from sentry.abi.ioctl import (
     TIOCSBRK,
     TIOCSETD,
     TIOCSIG,
+    TIOCSLCKTRMIOS,
     TIOCSPGRP,
     TIOCSPTLCK,
+    TIOCSSERIAL,
+    TIOCSSOFTCAR,
     TIOCSTI,
     TIOCSWINSZ,
+    TIOCVHANGUP,
 )
-from sentry.abi.signal import NSIG
+from sentry.abi.signal import SIGINT, SIGQUIT, SIGTSTP
 from sentry.abi.termios import (
+    CLOCAL,
     EXTPROC,
     IXON,
     TCIFLUSH,
@@ -43,6 +54,7 @@ from sentry.abi.termios import (
     TCOFLUSH,
     TCOOFF,
     TCOON,
+    TERMIOS,
     TIOCPKT_DOSTOP,
     TIOCPKT_IOCTL,
     TIOCPKT_NOSTOP,
@@ -51,7 +63,7 @@ from sentry.abi.termios import (
     WINSIZE,
 )
 from sentry.fs.devpts.job import current_task
-from sentry.fs.devpts.modes import GETS, SETS, SIZES, Termios
+from sentry.fs.devpts.modes import GETS, SETS, SIZES, Termios, keep_locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +86,21 @@ def ioctl(pty: Pty, task: Any, request: int, arg: int, file: File, master: bool)
     handler = _COMMON.get(request) or (_MASTER if master else _SLAVE).get(request)
     if handler is not None:
         return handler(pty, task, arg)
+    if request in (TIOCEXCL, TIOCNXCL):
+        pty.exclusive[master] = request == TIOCEXCL
+        return 0
+    if request == TIOCGEXCL:
+        task.mm.write_u32(arg, int(pty.exclusive[master]))
+        return 0
+    if request == TIOCSTI:
+        return _insert_input(pty, task, arg, master)
+    if request == TIOCVHANGUP:
+        _privileged(task)
+        (pty.hang_up if master else pty.hang_up_slave)()
+        return 0
+    if request == TIOCGDEV:
+        task.mm.write_u32(arg, pty.rdev(master))
+        return 0
     if request == TIOCINQ:
         task.mm.write_u32(arg, len(pty.ldisc.output) if master else pty.ldisc.count())
         return 0
@@ -95,6 +122,7 @@ def _set_modes(pty: Pty, task: Any, request: int, arg: int, master: bool) -> int
     ldisc = pty.ldisc
     old = ldisc.termios
     new = old.changed(plain, task.mm.read(arg, SIZES[plain]))
+    keep_locked(old, new, pty.locks)
     if flush:
         ldisc.flush_input()
     ldisc.set_termios(new)
@@ -181,17 +209,38 @@ def _set_discipline(pty: Pty, task: Any, arg: int) -> int:
     return 0
 
 
-def _exclusive(on: bool) -> Callable[[Pty, Any, int], int]:
-    def handler(pty: Pty, task: Any, arg: int) -> int:
-        pty.exclusive = on
-        return 0
-
-    return handler
+def _privileged(task: Any) -> None:
+    if not task.cred.capable(CAP_SYS_ADMIN):
+        raise SysError(errno.EPERM)
 
 
-def _get_exclusive(pty: Pty, task: Any, arg: int) -> int:
-    task.mm.write_u32(arg, int(pty.exclusive))
+def _get_locks(pty: Pty, task: Any, arg: int) -> int:
+    task.mm.write(arg, pty.locks.pack(TCGETS))
     return 0
+
+
+def _set_locks(pty: Pty, task: Any, arg: int) -> int:
+    _privileged(task)
+    pty.locks = Termios(*TERMIOS.unpack(task.mm.read(arg, TERMIOS.size)))
+    return 0
+
+
+def _get_softcar(pty: Pty, task: Any, arg: int) -> int:
+    task.mm.write_u32(arg, int(bool(pty.ldisc.termios.cflag & CLOCAL)))
+    return 0
+
+
+def _set_softcar(pty: Pty, task: Any, arg: int) -> int:
+    cflag = pty.ldisc.termios.cflag
+    cflag = cflag | CLOCAL if task.mm.read_u32(arg) else cflag & ~CLOCAL
+    pty.ldisc.set_termios(pty.ldisc.termios.with_cflag(cflag))
+    return 0
+
+
+def _set_serial(pty: Pty, task: Any, arg: int) -> int:
+    """No serial line: but the request, a struct serial_struct, is looked at first."""
+    task.mm.read(arg, 72)
+    raise SysError(errno.ENOTTY)
 
 
 def _break(pty: Pty, task: Any, arg: int) -> int:
@@ -200,9 +249,21 @@ def _break(pty: Pty, task: Any, arg: int) -> int:
     return 0
 
 
-def _refuse_input(pty: Pty, task: Any, arg: int) -> int:
-    """TIOCSTI: as where dev.tty.legacy_tiocsti is 0."""
-    raise SysError(errno.EIO)
+def _insert_input(pty: Pty, task: Any, arg: int, master: bool) -> int:
+    """TIOCSTI, as where dev.tty.legacy_tiocsti is 0."""
+    if not task.cred.capable(CAP_SYS_ADMIN):
+        raise SysError(errno.EIO)
+    byte = task.mm.read(arg, 1)
+    if master:
+        pty.ldisc.send(byte[0])
+    else:
+        pty.ldisc.receive(byte)
+    return 0
+
+
+def _take_console(pty: Pty, task: Any, arg: int) -> int:
+    """There is no console whose output could go here."""
+    raise SysError(errno.EPERM)
 
 
 def _get_number(pty: Pty, task: Any, arg: int) -> int:
@@ -227,6 +288,10 @@ def _get_peer(pty: Pty, task: Any, arg: int) -> int:
     return fd
 
 
+def _no_peer(pty: Pty, task: Any, arg: int) -> int:
+    raise SysError(errno.EIO)
+
+
 def _set_packet(pty: Pty, task: Any, arg: int) -> int:
     on = bool(task.mm.read_u32(arg))
     if on and not pty.ldisc.packet:
@@ -241,8 +306,8 @@ def _get_packet(pty: Pty, task: Any, arg: int) -> int:
 
 
 def _signal(pty: Pty, task: Any, arg: int) -> int:
-    """TIOCSIG: a signal to the slave's foreground."""
-    if not 1 <= arg <= NSIG:
+    """TIOCSIG: one of the terminal's signals to the slave's foreground."""
+    if arg not in (SIGINT, SIGQUIT, SIGTSTP):
         raise SysError(errno.EINVAL)
     pty.signal_foreground(arg)
     return 0
@@ -250,12 +315,12 @@ def _signal(pty: Pty, task: Any, arg: int) -> int:
 
 _COMMON: dict[int, Callable[[Pty, Any, int], int]] = {
     TIOCGWINSZ: _get_winsize, TIOCSWINSZ: _set_winsize, TIOCOUTQ: _put_zero, TIOCGETD: _put_zero,
-    TIOCSETD: _set_discipline, TIOCEXCL: _exclusive(True), TIOCNXCL: _exclusive(False),
-    TIOCGEXCL: _get_exclusive, TCSBRK: _break, TCSBRKP: _break, TIOCSBRK: _break, TIOCCBRK: _break,
-    TIOCSTI: _refuse_input,
+    TIOCSETD: _set_discipline, TCSBRK: _break, TCSBRKP: _break, TIOCSBRK: _break, TIOCCBRK: _break,
+    TIOCGLCKTRMIOS: _get_locks, TIOCSLCKTRMIOS: _set_locks, TIOCGSOFTCAR: _get_softcar,
+    TIOCSSOFTCAR: _set_softcar, TIOCSSERIAL: _set_serial, TIOCCONS: _take_console,
 }  # fmt: skip
 _MASTER: dict[int, Callable[[Pty, Any, int], int]] = {
     TIOCGPTN: _get_number, TIOCSPTLCK: _set_lock, TIOCGPTLCK: _get_lock, TIOCGPTPEER: _get_peer,
     TIOCPKT: _set_packet, TIOCGPKT: _get_packet, TIOCSIG: _signal,
 }  # fmt: skip
-_SLAVE: dict[int, Callable[[Pty, Any, int], int]] = {}
+_SLAVE: dict[int, Callable[[Pty, Any, int], int]] = {TIOCGPTPEER: _no_peer}

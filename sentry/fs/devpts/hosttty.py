@@ -34,7 +34,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sentry.fs.dentry import Path
     from sentry.fs.hostfile import HostFile
+    from sentry.fs.inode import Inode
 
 #: Request → size of what the host fills in.
 _READS = {TIOCGWINSZ: 8, TIOCINQ: 4, TIOCOUTQ: 4}
@@ -94,7 +96,7 @@ class HostTty(Terminal):
             raise SysError(errno.ENOTTY)
         return 0
 
-    def open(self, flags: int) -> HostFile:
+    def open(self, flags: int, path: Path | None = None, inode: Inode | None = None) -> HostFile:
         """/dev/tty: one more file on it; SysError(ENXIO) when all are closed."""
         need = flags & 3
         for file in self.files:

@@ -1,7 +1,7 @@
 """Job control: what every terminal has, real or not (Linux drivers/tty/tty_jobctrl.c).
 
-A session has at most one controlling terminal, a terminal at most one session.  `foreground` may be
-None while `pgid` still names a process group that has died: others are in the background all the same.
+A session has at most one controlling terminal, a terminal at most one session.  Each process knows its
+own (`ThreadGroup.tty`): a fork inherits it, and who was there before the leader took it does without.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sentry.kernel.group import ProcessGroup, Session
+    from sentry.kernel.group import ProcessGroup, Session, ThreadGroup
+    from sentry.kernel.pids import Pid
 
 
 def current_task() -> Any:
@@ -29,45 +30,78 @@ def current_task() -> Any:
     return runner if hasattr(runner, "group") else None
 
 
-def controlling(session: Session) -> Any:
-    """The controlling terminal of `session`, unless it was hung up."""
-    tty = session.tty
-    return None if tty is None or tty.hung_up else tty
+def disassociate(group: ThreadGroup, exiting: bool = False) -> None:
+    """`group`, which leads a session, gives up its terminal for all of it (disassociate_ctty)."""
+    session = group.session
+    tty = group.tty
+    if tty is None:
+        if exiting:
+            _signal(session.old_foreground, SIGHUP, SIGCONT)
+            session.old_foreground = None
+        return
+    # Who is stopped when the leader ends is told to go on as a member of an orphaned group.
+    _signal(tty.pgrp, *((SIGHUP,) if exiting else (SIGHUP, SIGCONT)))
+    tty.session = tty.pgrp = None
+    _forsake(session)
+
+
+def _signal(pid: Pid | None, *signals: int) -> None:
+    """Send `signals` to the process group that `pid` names, if there is one."""
+    pgrp = None if pid is None else pid.pgrp
+    if pgrp is not None:
+        for group in list(pgrp.members):
+            for signo in signals:
+                group.send_signal(signo)
+
+
+def _forsake(session: Session) -> None:
+    """Nobody in `session` has a controlling terminal any more (session_clear_tty)."""
+    assert session.leader is not None
+    for group in session.leader.kernel.groups.values():
+        if group.session is session:
+            group.tty = None
 
 
 class Terminal:
     """Base of Pty and HostTty."""
 
     def __init__(self) -> None:
+        #: The session that it controls.
         self.session: Session | None = None
-        self.foreground: ProcessGroup | None = None
-        self.pgid = 0
+        #: Names the foreground process group, which may have died; others are in the background all the same.
+        self.pgrp: Pid | None = None
         self.hung_up = False
 
-    def set_foreground(self, pgrp: ProcessGroup) -> None:
-        self.foreground = pgrp
-        self.pgid = pgrp.pgid
+    @property
+    def foreground(self) -> ProcessGroup | None:
+        return None if self.pgrp is None else self.pgrp.pgrp
 
-    def acquire(self, session: Session, pgrp: ProcessGroup) -> None:
-        """Become the controlling terminal of `session`, with `pgrp` in the foreground."""
-        self.session = session
-        session.tty = self
-        self.set_foreground(pgrp)
+    def acquire(self, group: ThreadGroup) -> None:
+        """Become the controlling terminal of `group` and its session, its process group in the foreground."""
+        self.session = group.session
+        self.pgrp = group.pgrp.pid
+        group.tty = self
 
-    def disown(self) -> None:
-        """Be nobody's controlling terminal any more; nobody is told."""
-        session, self.session = self.session, None
-        self.foreground = None
-        self.pgid = 0
-        if session is not None and session.tty is self:
-            session.tty = None
+    def desert(self) -> None:
+        """A hang-up: the session loses the terminal, its leader is told (tty_signal_session_leader)."""
+        session, pgrp = self.session, self.pgrp
+        self.session = self.pgrp = None
+        if session is None:
+            return
+        _forsake(session)
+        leader = session.leader
+        if leader is not None and not leader.zombie:
+            leader.send_signal(SIGHUP)
+            leader.send_signal(SIGCONT)
+            session.old_foreground = pgrp
+
+    def hang_up_slave(self) -> None:
+        """vhangup(2)."""
+        self.desert()
 
     def signal_foreground(self, signo: int) -> None:
         """Send `signo` to the foreground process group, as the line discipline does."""
-        pgrp = self.foreground
-        if pgrp is not None:
-            for group in list(pgrp.members):
-                group.send_signal(signo)
+        _signal(self.pgrp, signo)
 
     def acquire_on_open(self, flags: int) -> None:
         """open(2) by a session leader without a terminal makes this one its own (unless O_NOCTTY)."""
@@ -75,9 +109,8 @@ class Terminal:
         if task is None or flags & O_NOCTTY or flags & O_ACCMODE == 1 or self.session is not None:
             return
         group = task.group
-        session = group.session
-        if session.leader is group and controlling(session) is None:
-            self.acquire(session, group.pgrp)
+        if group.session.leader is group and group.tty is None:
+            self.acquire(group)
 
     def check_change(self, signo: int = SIGTTOU) -> None:
         """A process in the background is stopped before it changes, or reads, its terminal.
@@ -89,7 +122,7 @@ class Terminal:
         if task is None:
             return
         group = task.group
-        if group.session.tty is not self or not self.pgid or group.pgrp.pgid == self.pgid:
+        if group.tty is not self or self.pgrp is None or group.pgrp.pid is self.pgrp:
             return
         if task.blocked & bit(signo) or group.sighand.get(signo)[0] == SIG_IGN:
             if signo == SIGTTIN:
@@ -106,11 +139,11 @@ class Terminal:
     ) -> int | None:
         """The job control requests; None when `request` is another one."""
         group = task.group
-        mine = controlling(group.session) is self
+        mine = group.tty is self
         if request == TIOCGPGRP:
             if not master and not mine:
                 raise SysError(errno.ENOTTY)
-            task.mm.write_u32(arg, self._shown(task))
+            task.mm.write_u32(arg, 0 if self.pgrp is None else self.pgrp.nr(task.pid.ns))
         elif request == TIOCSPGRP:
             self._set_pgrp(task, arg, mine)
         elif request == TIOCGSID:
@@ -122,15 +155,12 @@ class Terminal:
         elif request == TIOCNOTTY:
             if not mine or master:
                 raise SysError(errno.ENOTTY)
-            self._give_up(group)
+            if group.session.leader is group:
+                disassociate(group)
+            group.tty = None
         else:
             return None
         return 0
-
-    def _shown(self, task: Any) -> int:
-        """The foreground process group as `task` sees it; its number stays when it has died."""
-        foreground = self.foreground
-        return self.pgid if foreground is None else foreground.pid.nr(task.pid.ns)
 
     def _set_pgrp(self, task: Any, arg: int, mine: bool) -> None:
         try:
@@ -143,13 +173,13 @@ class Terminal:
         session = task.group.session
         if not mine or self.session is not session:
             raise SysError(errno.ENOTTY)
-        pgrp = task.find_pgrp(pgid)
-        if pgrp is None:
-            # Any process id will do for "not a group of this session".
-            raise SysError(errno.EPERM if task.find_group(pgid) else errno.ESRCH)
-        if pgrp.session is not session:
+        # The id of a process that leads no group will do (session_of_pgrp): there may be one some time.
+        named = task.find_pgrp(pgid) or task.find_group(pgid)
+        if named is None:
+            raise SysError(errno.ESRCH)
+        if named.session is not session:
             raise SysError(errno.EPERM)
-        self.set_foreground(pgrp)
+        self.pgrp = named.pid
 
     def _set_controlling(self, task: Any, arg: int, readable: bool) -> None:
         group = task.group
@@ -158,24 +188,12 @@ class Terminal:
         if leads and self.session is session:
             return
         privileged = task.cred.capable(CAP_SYS_ADMIN)
-        if not leads or controlling(session) is not None:
+        if not leads or group.tty is not None:
             raise SysError(errno.EPERM)
         if self.session is not None:
             if arg != 1 or not privileged:
                 raise SysError(errno.EPERM)
-            self.disown()
+            _forsake(self.session)
         if not readable and not privileged:
             raise SysError(errno.EPERM)
-        self.acquire(session, group.pgrp)
-
-    def _give_up(self, group: Any) -> None:
-        """TIOCNOTTY: the session leader takes the terminal from everybody (for others: no effect, since
-        the terminal belongs to the session here, not to each process)."""
-        if group.session.leader is not group:
-            return
-        pgrp = self.foreground
-        self.disown()
-        if pgrp is not None:
-            for member in list(pgrp.members):
-                member.send_signal(SIGHUP)
-                member.send_signal(SIGCONT)
+        self.acquire(group)

@@ -199,7 +199,8 @@ class LineDiscipline(OutputSide):
 
     def _receive(self, chunk: bytes) -> None:
         lflag, iflag = self.termios.lflag, self.termios.iflag
-        if self._special is None or (lflag & EXTPROC and not iflag & ISTRIP):
+        preprocessed = iflag & ISTRIP or (iflag & IUCLC and lflag & IEXTEN)
+        if self._special is None or (lflag & EXTPROC and not preprocessed):
             self._buffer += chunk
         else:
             self._receive_standard(chunk)
@@ -215,7 +216,10 @@ class LineDiscipline(OutputSide):
             chunk = bytes([c & 0x7F for c in chunk])
         if termios.iflag & IUCLC and termios.lflag & IEXTEN:
             chunk = chunk.translate(_LOWER)
-        assert self._marks is not None and self._special is not None
+        assert self._marks is not None
+        if termios.lflag & EXTPROC:
+            self._buffer += chunk
+            return
         marks = chunk.translate(self._marks)
         at, end = 0, len(chunk)
         plain = not termios.lflag & ECHO and not termios.iflag & PARMRK

@@ -17,6 +17,7 @@ from sentry.abi.ioctl import (
     TCSETSW2,
 )
 from sentry.abi.termios import (
+    ADDRB,
     B38400,
     BOTHER,
     CBAUD,
@@ -28,6 +29,7 @@ from sentry.abi.termios import (
     ECHOE,
     ECHOK,
     ECHOKE,
+    IBSHIFT,
     ICANON,
     ICRNL,
     IEXTEN,
@@ -94,6 +96,11 @@ class Termios:
             self.lflag & ~0xFFFF | lflag, line, cc + self.cc[8:NCCS],
         )  # fmt: skip
 
+    def with_cflag(self, cflag: int) -> Termios:
+        return Termios(
+            self.iflag, self.oflag, cflag, self.lflag, self.line, self.cc, self.ispeed, self.ospeed
+        )
+
     def changed(self, request: int, data: bytes) -> Termios:
         """The modes that TCSETS, TCSETS2 or TCSETA with `data` asks for, made good for a pty."""
         if request == TCSETA:
@@ -102,14 +109,29 @@ class Termios:
             new = Termios(*TERMIOS.unpack(data))
         else:
             new = Termios(*TERMIOS2.unpack(data))
-        baud = new.cflag & CBAUD
-        if baud != BOTHER or request != TCSETS2:
-            new.ospeed = SPEEDS.get(baud, self.ospeed)
-            code = new.cflag >> 16 & CBAUD
-            new.ispeed = SPEEDS.get(code, self.ispeed) if code else new.ospeed
-        # A pty always passes eight bits without parity.
-        new.cflag = new.cflag & ~(CSIZE | PARENB) | CS8 | CREAD
+        if request != TCSETS2:
+            new.ispeed, new.ospeed = self.ispeed, self.ospeed
+        output, input_ = new.cflag & CBAUD, new.cflag >> IBSHIFT & CBAUD
+        if output != BOTHER:
+            new.ospeed = SPEEDS[output]
+        if not input_:
+            new.ispeed = new.ospeed
+        elif input_ != BOTHER:
+            new.ispeed = SPEEDS[input_]
+        # A pty always passes eight bits without parity, and has no addresses.
+        new.cflag = new.cflag & ~(CSIZE | PARENB | ADDRB) | CS8 | CREAD
         return new
+
+
+def keep_locked(old: Termios, new: Termios, locks: Termios) -> None:
+    """Undo in `new` what `locks` doesn't let change (ioctl_tty(2), TIOCSLCKTRMIOS)."""
+    for name in ("iflag", "oflag", "cflag", "lflag"):
+        lock = getattr(locks, name)
+        setattr(new, name, getattr(new, name) & ~lock | getattr(old, name) & lock)
+    if locks.line:
+        new.line = old.line
+    if any(locks.cc):
+        new.cc = bytes(a if lock else b for a, b, lock in zip(old.cc, new.cc, locks.cc, strict=True))
 
 
 def initial() -> Termios:

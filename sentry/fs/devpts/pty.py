@@ -14,11 +14,12 @@ from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_NONBLOCK
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POLLRDNORM, POLLREADY, POLLWRNORM
-from sentry.abi.signal import SIGCONT, SIGHUP, SIGTTIN, SIGWINCH
-from sentry.abi.termios import EXTPROC, ICANON, TOSTOP, VMIN, VTIME
+from sentry.abi.signal import SIGTTIN, SIGWINCH
+from sentry.abi.termios import EXTPROC, ICANON, NCCS, TOSTOP, VMIN, VTIME
 from sentry.fs.devpts import control
 from sentry.fs.devpts.job import Terminal
 from sentry.fs.devpts.ldisc import LineDiscipline
+from sentry.fs.devpts.modes import Termios, initial
 from sentry.fs.file import File
 from sentry.kernel.wait import Interrupted, WaitQueue, block
 
@@ -35,6 +36,7 @@ WRITABLE = POLLOUT | POLLWRNORM
 #: Fewer bytes than this on their way make a terminal writable (WAKEUP_CHARS).
 WAKEUP_CHARS = 256
 TENTH = 100_000_000
+PTM_MAJOR = 128
 KEPT_FLAGS = ~(0o100 | 0o200 | 0o400 | 0o1000 | 0o2000000)
 
 
@@ -47,7 +49,12 @@ class Pty(Terminal):
         self.index = index
         self.inode: Inode = None  # type: ignore[assignment]
         self.locked = True
-        self.exclusive = False
+        #: By TIOCEXCL, for each side: (slave, master).
+        self.exclusive = [False, False]
+        #: How often the slave was hung up by force: files from before are dead.
+        self.hangups = 0
+        #: The modes that TIOCSLCKTRMIOS has locked.
+        self.locks = Termios(0, 0, 0, 0, cc=bytes(NCCS))
         self.winsize = (0, 0, 0, 0)
         self.slaves = 0
         #: The last slave was closed, and none opened since.
@@ -64,38 +71,45 @@ class Pty(Terminal):
         if self.ldisc.output_room:
             self.slave_queue.wake(WRITABLE)
 
-    def open(self, flags: int, path: Path | None = None) -> SlaveFile:
-        """Open the slave; SysError(EIO) when it is locked or hung up, SysError(EBUSY) by TIOCEXCL."""
+    def rdev(self, master: bool) -> int:
+        """The device number of a side, as TIOCGDEV has it (new_encode_dev)."""
+        return PTM_MAJOR << 8 | self.index & 0xFF | (self.index & ~0xFF) << 12 if master else self.inode.rdev
+
+    def open(self, flags: int, path: Path | None = None, inode: Inode | None = None) -> SlaveFile:
+        """Open the slave, by the device node `inode` (/dev/tty): SysError(EIO) when it is locked or hung up,
+        SysError(EBUSY) by TIOCEXCL."""
         if self.locked or self.hung_up:
             raise SysError(errno.EIO)
-        if self.exclusive and self.slaves:
+        if self.exclusive[0]:
             task = control.current_task()
             if task is None or not task.cred.capable(CAP_SYS_ADMIN):
                 raise SysError(errno.EBUSY)
-        file = SlaveFile(self, flags & KEPT_FLAGS, path or self.fs.slave_path(self))
+        file = SlaveFile(self, flags & KEPT_FLAGS, path or self.fs.slave_path(self), inode or self.inode)
         self.acquire_on_open(flags)
         return file
 
     def close_slave(self) -> None:
         """The last file of the slave is gone: the master reads what is left, then EIO."""
         self.slave_gone = True
-        self.exclusive = False
-        self.disown()
         self.master_queue.wake(READABLE | POLLHUP)
 
     def hang_up(self) -> None:
-        """The master is gone.  The session keeps the dead terminal until its leader ends, so that the
-        foreground then gets its SIGHUP (disassociate_ctty)."""
+        """The master is gone."""
         if self.hung_up:
             return
         self.hung_up = True
         self.fs.forget(self)
-        session = self.session
-        if session is not None and session.leader is not None:
-            session.leader.send_signal(SIGHUP)
-            session.leader.send_signal(SIGCONT)
+        self.desert()
         self.slave_queue.wake(READABLE | WRITABLE | POLLHUP | POLLERR)
         self.master_queue.wake(READABLE | POLLHUP)
+
+    def hang_up_slave(self) -> None:
+        """vhangup(2), TIOCVHANGUP: whoever has it open has a dead file, and who opens it next starts anew."""
+        self.hangups += 1
+        self.ldisc.flush_input()
+        self.ldisc.set_termios(initial())
+        self.desert()
+        self.slave_queue.wake(READABLE | WRITABLE | POLLHUP | POLLERR)
 
     def resize(self, winsize: tuple[int, int, int, int]) -> None:
         """TIOCSWINSZ: (rows, columns, x pixels, y pixels)."""
@@ -165,11 +179,12 @@ class MasterFile(File):
 
 
 class SlaveFile(File):
-    __slots__ = ("pty",)
+    __slots__ = ("_hangups", "pty")
 
-    def __init__(self, pty: Pty, flags: int, path: Path | None) -> None:
-        super().__init__(pty.inode, flags, path)
+    def __init__(self, pty: Pty, flags: int, path: Path | None, inode: Inode) -> None:
+        super().__init__(inode, flags, path)
         self.pty = pty
+        self._hangups = pty.hangups
         self.queue = pty.slave_queue
         pty.slaves += 1
         pty.slave_gone = False
@@ -178,6 +193,11 @@ class SlaveFile(File):
     def tty(self) -> Pty:
         return self.pty
 
+    @property
+    def dead(self) -> bool:
+        """Hung up, for good."""
+        return self.pty.hung_up or self._hangups != self.pty.hangups
+
     def release(self) -> None:
         self.pty.slaves -= 1
         if not self.pty.slaves:
@@ -185,7 +205,7 @@ class SlaveFile(File):
 
     def poll(self) -> int:
         pty = self.pty
-        if pty.hung_up:
+        if self.dead:
             return POLLREADY | POLLERR | POLLHUP
         mask = READABLE if pty.ldisc.available(polling=True) else 0
         if pty.ldisc.output_room >= WAKEUP_CHARS:
@@ -195,7 +215,7 @@ class SlaveFile(File):
     async def read(self, size: int) -> bytes:
         """By lines, or by VMIN and VTIME (termios(3)), for which it sleeps itself."""
         pty = self.pty
-        if pty.hung_up or not size:
+        if self.dead or not size:
             return b""
         pty.check_change(SIGTTIN)
         ldisc = pty.ldisc
@@ -211,7 +231,7 @@ class SlaveFile(File):
             if not ldisc.available():
                 if pty.hung_up and not got:
                     raise SysError(errno.EIO)
-                if pty.hung_up or (deadline is not None and deadline <= monotonic_ns()):
+                if self.dead or (deadline is not None and deadline <= monotonic_ns()):
                     break
                 if not await self._sleep(deadline, bool(got)):
                     break
@@ -241,7 +261,7 @@ class SlaveFile(File):
 
     async def write(self, data: bytes) -> int:
         pty = self.pty
-        if pty.hung_up:
+        if self.dead:
             raise SysError(errno.EIO)
         if pty.ldisc.termios.lflag & TOSTOP:
             pty.check_change()
@@ -253,6 +273,6 @@ class SlaveFile(File):
         return taken
 
     async def ioctl(self, task: Any, request: int, arg: int) -> int:
-        if self.pty.hung_up:
+        if self.dead:
             raise SysError(errno.ENOTTY if request == control.TIOCSPGRP else errno.EIO)
         return control.ioctl(self.pty, task, request, arg, self, False)

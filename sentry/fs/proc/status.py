@@ -77,13 +77,12 @@ def _signal_sets(task: Task) -> tuple[int, int]:
 
 def _tty(task: Task, pids: PidNamespace) -> tuple[int, int]:
     """(device number, foreground process group) of the controlling terminal; (0, -1) without one."""
-    tty = task.group.session.tty
+    tty = task.group.tty
     if tty is None:
         return 0, -1
-    foreground = tty.foreground
     index = getattr(tty, "index", None)
     device = getattr(tty, "rdev", 0) or (136 << 8 | index if index is not None else 4 << 8 | 1)
-    return device, foreground.pid.nr(pids) if foreground is not None else -1
+    return device, -1 if tty.pgrp is None else tty.pgrp.nr(pids)
 
 
 def stat(task: Task, pids: PidNamespace, alone: bool = False) -> bytes:
