@@ -179,6 +179,7 @@ static inline int argument_in(uint32_t nr)
     case __NR_write:
     case __NR_rt_sigaction:
     case __NR_pwrite64:
+    case __NR_sendto:
     case __NR_openat:
     case __NR_newfstatat:
     case __NR_readlinkat:

@@ -27,8 +27,8 @@
 #define UNIX_ODD_PEEK 2   /* SO_PEEK_OFF is set */
 #define UNIX_ODD_TIME 4   /* SO_RCVTIMEO, SO_SNDTIMEO or SO_RCVLOWAT is set */
 #define UNIX_ODD_EMBRYO 8 /* nobody has accepted it yet */
+#define UNIX_ODD_ASYNC 16 /* O_ASYNC: who writes to it, or reads from it, sends a signal */
 
-#define UNIX_PATH_MAX 108
 /* Of all messages under way in the sandbox, as they are charged. */
 #define UNIX_TOTAL_MOST 268435456
 
@@ -72,7 +72,8 @@ int unix_writable(const struct unix_sock *s);
 uint32_t unix_truesize(const struct unix_sock *s, uint32_t size);
 /* How many bytes of a stream one message takes at most. */
 uint32_t unix_chunk(const struct unix_sock *s);
-/* A message of `sender`, charged, in no queue; NULL: no memory. */
+/* A message of `sender`, charged, in no queue, its bytes to be written; NULL: no memory. */
+struct skb *skb_alloc(struct unix_sock *sender, uint32_t size);
 struct skb *skb_new(struct unix_sock *sender, const uint8_t *data, uint32_t size);
 /* Put it behind the others of `to`, and wake who waits there.  1 when queue_take has something now.
  */

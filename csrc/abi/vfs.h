@@ -37,6 +37,7 @@ struct vnode {
 #define VFILE_EPOLL 6
 #define VFILE_TMPFS 7 /* object: struct tmpfs_data */
 #define VFILE_RANDOM 8 /* /dev/random, /dev/urandom */
+#define VFILE_UNIX 10 /* object: struct unix_sock (unix.h), of a stream or sequenced packets */
 #define VFILE_DIRECTORY 9 /* object: the struct listing that it is in, if any; Python has not met it (fast_dir.c) */
 
 struct vmount;

@@ -33,6 +33,7 @@ static fast_handler *const handlers[NR_LIMIT] = {
     [SYS_read] = fast_read,         [SYS_write] = fast_write,   [SYS_pread64] = fast_pread,
     [SYS_pwrite64] = fast_pwrite,   [SYS_readv] = fast_readv,   [SYS_writev] = fast_writev,
     [SYS_lseek] = fast_lseek,       [SYS_fstat] = fast_fstat,   [SYS_fcntl] = fast_fcntl,
+    [SYS_sendto] = fast_sendto,     [SYS_recvfrom] = fast_recvfrom,
     [SYS_poll] = fast_poll,         [SYS_epoll_wait] = fast_epoll_wait, [SYS_epoll_pwait] = fast_epoll_pwait,
     [SYS_mmap] = fast_mmap,         [SYS_munmap] = fast_munmap, [SYS_mprotect] = fast_mprotect,
     [SYS_rt_sigreturn] = fast_sigreturn, [SYS_rt_sigaction] = fast_sigaction,
@@ -149,6 +150,8 @@ int fast_read(struct call *c)
     switch (f->kind) {
     case VFILE_PIPE:
         return fast_pipe_read(c, f);
+    case VFILE_UNIX:
+        return fast_unix_read(c, f);
     case VFILE_EVENTFD:
         return fast_eventfd_read(c, f);
     }
@@ -163,6 +166,8 @@ int fast_write(struct call *c)
     switch (f->kind) {
     case VFILE_PIPE:
         return fast_pipe_write(c, f);
+    case VFILE_UNIX:
+        return fast_unix_write(c, f);
     case VFILE_EVENTFD:
         return fast_eventfd_write(c, f);
     }

@@ -149,6 +149,7 @@ int fast_file_write(struct call *c, struct vfile *f);
 /* fast_file.c: what stat(2) tells of `node` to the guest's `addr`; FAST_PASS unless it is VNODE_LIVE. */
 int call_stat(struct call *c, const struct vnode *node, uint64_t addr);
 
+fast_handler fast_sendto, fast_recvfrom;
 fast_handler fast_poll, fast_epoll_wait, fast_epoll_pwait;
 
 #define EVENTFD_MAX 0xfffffffffffffffeull
@@ -160,5 +161,8 @@ void call_deadline(struct call *c, int64_t milliseconds);
 int fast_pipe_read(struct call *c, struct vfile *f);
 int fast_pipe_write(struct call *c, struct vfile *f);
 int fast_pipe_write_data(struct call *c, struct vfile *f, const uint8_t *data, uint32_t size);
+int fast_unix_read(struct call *c, struct vfile *f);
+int fast_unix_write(struct call *c, struct vfile *f);
+int fast_unix_write_data(struct call *c, struct vfile *f, const uint8_t *data, uint32_t size);
 int fast_eventfd_read(struct call *c, struct vfile *f);
 int fast_eventfd_write(struct call *c, struct vfile *f);

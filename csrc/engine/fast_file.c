@@ -322,18 +322,19 @@ int fast_writev(struct call *c)
     uint64_t total;
     uint32_t done = 0;
     int count;
-    if (!f || (f->kind != VFILE_PIPE && !is_plain_write(c, f)))
+    const bool is_stream = f && (f->kind == VFILE_PIPE || f->kind == VFILE_UNIX);
+    if (!f || (!is_stream && !is_plain_write(c, f)))
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
     if (count < 0)
         return FAST_PASS;
-    if (f->kind != VFILE_PIPE) {
+    if (!is_stream) {
         if (!in_offsets(f->pos, total))
             return FAST_PASS;
         if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO || count == 0)
             return call_return(c, (int64_t)total);
     }
-    if (total > (f->kind == VFILE_PIPE ? CALL_WINDOW : CALL_LARGE))
+    if (total > (is_stream ? CALL_WINDOW : CALL_LARGE))
         return FAST_PASS;
     for (int i = 0; i < count; i++) {
         uint32_t size = (uint32_t)vectors[i].iov_len;
@@ -343,6 +344,8 @@ int fast_writev(struct call *c)
     }
     if (f->kind == VFILE_PIPE)
         return fast_pipe_write_data(c, f, gathered, done);
+    if (f->kind == VFILE_UNIX)
+        return fast_unix_write_data(c, f, gathered, done);
     return write_file(c, f, gathered, done, NULL);
 }
 

@@ -14,6 +14,8 @@ struct queue *vfile_queue(const struct vfile *f)
     switch (f->kind) {
     case VFILE_PIPE:
         return &((struct pipe *)f->object)->queue;
+    case VFILE_UNIX:
+        return &((struct unix_sock *)f->object)->queue;
     case VFILE_EVENTFD:
         return &((struct eventfd *)f->object)->queue;
     case VFILE_EPOLL:
@@ -58,6 +60,9 @@ bool vfile_poll(const struct vfile *f, uint32_t *events)
         return true;
     case VFILE_PIPE:
         *events = pipe_poll(f->object, f);
+        return true;
+    case VFILE_UNIX:
+        *events = unix_poll(f->object);
         return true;
     case VFILE_EVENTFD:
         *events = eventfd_poll(f->object);

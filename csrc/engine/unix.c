@@ -80,7 +80,7 @@ uint32_t unix_chunk(const struct unix_sock *s)
     return most < HEAD_MOST + PAGES_MOST ? most : HEAD_MOST + PAGES_MOST;
 }
 
-struct skb *skb_new(struct unix_sock *sender, const uint8_t *data, uint32_t size)
+struct skb *skb_alloc(struct unix_sock *sender, uint32_t size)
 {
     uint32_t truesize = unix_truesize(sender, size);
     struct skb *skb;
@@ -91,10 +91,17 @@ struct skb *skb_new(struct unix_sock *sender, const uint8_t *data, uint32_t size
         return NULL;
     *skb = (struct skb){
         .sender = sender, .data = (uint8_t *)(skb + 1), .size = size, .truesize = truesize};
-    memcpy(skb->data, data, size);
     sender->refs++;
     sender->wmem += truesize;
     total += truesize;
+    return skb;
+}
+
+struct skb *skb_new(struct unix_sock *sender, const uint8_t *data, uint32_t size)
+{
+    struct skb *skb = skb_alloc(sender, size);
+    if (skb)
+        memcpy(skb->data, data, size);
     return skb;
 }
 

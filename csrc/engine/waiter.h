@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "queue.h"
+#include "unix.h"
 #include "vfs.h"
 
 struct thread;
@@ -34,6 +35,9 @@ struct epitem {
 struct queue *vfile_queue(const struct vfile *f);
 /* The poll bits that hold now; false if only Python can tell. */
 bool vfile_poll(const struct vfile *f, uint32_t *events);
+
+/* fast_unix.c: of a stream or sequenced-packet socket. */
+uint32_t unix_poll(const struct unix_sock *s);
 
 /* queue.c */
 void queue_init(struct queue *q);

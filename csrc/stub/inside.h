@@ -13,7 +13,7 @@
 enum {
     NR_read = 0, NR_write = 1, NR_open = 2, NR_close = 3, NR_stat = 4, NR_lstat = 6, NR_mprotect = 10,
     NR_rt_sigaction = 13, NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_pwrite64 = 18, NR_access = 21, NR_sched_yield = 24, NR_getpid = 39,
-    NR_kill = 62, NR_fcntl = 72, NR_readlink = 89, NR_gettimeofday = 96, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
+    NR_sendto = 44, NR_recvfrom = 45, NR_kill = 62, NR_fcntl = 72, NR_readlink = 89, NR_gettimeofday = 96, NR_getuid = 102, NR_getgid = 104, NR_geteuid = 107,
     NR_getegid = 108, NR_getppid = 110, NR_sigaltstack = 131, NR_gettid = 186, NR_tkill = 200, NR_time = 201,
     NR_futex = 202, NR_getdents64 = 217, NR_clock_gettime = 228, NR_epoll_wait = 232, NR_tgkill = 234, NR_openat = 257,
     NR_newfstatat = 262, NR_readlinkat = 267, NR_faccessat = 269, NR_epoll_pwait = 281, NR_statx = 332,

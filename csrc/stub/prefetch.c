@@ -49,6 +49,7 @@ void prefetch(struct record *r)
     switch (r->nr) {
     case NR_read:
     case NR_getdents64:
+    case NR_recvfrom:
         probe(r, g->rsi, g->rdx);
         return;
     case NR_epoll_wait:
@@ -63,6 +64,7 @@ void prefetch(struct record *r)
         return;
     case NR_write:
     case NR_pwrite64:
+    case NR_sendto:
         size = g->rdx;
         if (size > RECORD_WINDOW_SIZE || (size >= RECORD_FAR_SIZE && get(&shared->far)))
             return;

@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 from time import time_ns
 
+from sentry._engine import lib
 from sentry.abi.errors import SysError
-from sentry.abi.fcntl import O_NONBLOCK, O_PATH
+from sentry.abi.fcntl import O_ASYNC, O_NONBLOCK, O_PATH
 from sentry.abi.signal import SIGURG
-from sentry.abi.socket import MSG_DONTWAIT, MSG_EOR, SOCK_SEQPACKET
+from sentry.abi.socket import MSG_DONTWAIT, MSG_EOR, MSG_NOSIGNAL, SOCK_SEQPACKET
 from sentry.abi.stat import S_IFSOCK
 from sentry.fs import modify
 from sentry.fs.anon import AnonFilesystem, AnonInode
@@ -63,6 +64,10 @@ class SocketFile(File):
         self.sock = sock
         sock.file = self
         self.queue = sock.queue
+        hot = sock.hot
+        if hot is not None:
+            self.c.object = hot
+            self.c.kind = lib.VFILE_UNIX
 
     def release(self) -> None:
         self.sock.file = None
@@ -70,6 +75,9 @@ class SocketFile(File):
 
     def poll(self) -> int:
         return self.sock.poll()
+
+    def check_flags(self, flags: int) -> None:
+        self.sock.set_async(bool(flags & O_ASYNC))
 
     @property
     def nonblock(self) -> bool:
@@ -99,7 +107,19 @@ class SocketFile(File):
         flags = MSG_DONTWAIT if nowait or self.nonblock else 0
         if self.sock.type == SOCK_SEQPACKET:
             flags |= MSG_EOR
-        return await self.sock.send(task, source, Message(flags))
+        return await self.send_message(task, source, Message(flags))
+
+    async def send_message(self, task: Task, source: Source, message: Message) -> int:
+        """Send what the engine has not sent yet of it, if it began; and then no error counts any more."""
+        done: int = task.thread.take_progress()
+        if not done:
+            return await self.sock.send(task, source, message)
+        source.skip(done)
+        message.flags |= MSG_NOSIGNAL
+        try:
+            return done + await self.sock.send(task, source, message)
+        except (SysError, wait.Interrupted):
+            return done
 
     # For splice(2) and its kin: without sleeping
 

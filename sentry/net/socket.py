@@ -51,6 +51,10 @@ class Source:
         """Exactly the next `size` bytes; SysError(EFAULT)."""
         raise NotImplementedError
 
+    def skip(self, size: int) -> None:
+        """They have been taken before."""
+        self.take(size)
+
 
 class BytesSource(Source):
     __slots__ = ("_data",)
@@ -188,6 +192,14 @@ class Sock:
         self.file: Any = None
         #: SO_PEERCRED; None: nobody is connected.
         self.peer_cred: tuple[Pid, Credentials] | None = None
+
+    @property
+    def hot(self) -> Any:
+        """What the engine serves reads and writes by: a struct unix_sock, or None."""
+        return None
+
+    def set_async(self, on: bool) -> None:
+        """Somebody is to be told by a signal of what happens here, or not any more."""
 
     # Sleeping
 

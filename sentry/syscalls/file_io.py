@@ -365,9 +365,7 @@ async def _writev(
     if file.messages:
         if offset not in (None, APPEND):
             raise SysError(errno.ESPIPE)
-        source = GuestSource(task, vectors)
-        source.skip(task.thread.take_progress())
-        return await file.send(task, source, nowait)
+        return await file.send(task, GuestSource(task, vectors), nowait)
     check_area(file, offset, sum(size for _, size in vectors))
     if file.seekable:
         mode = without_set_ids(file.inode, task.cred)

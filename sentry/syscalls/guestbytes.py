@@ -49,7 +49,6 @@ class GuestSource(Source):
         self._cursor = _Cursor(vectors)
 
     def skip(self, size: int) -> None:
-        """They have been taken before."""
         self._cursor.move(size)
         self.left -= size
 

@@ -195,7 +195,7 @@ async def _send(file: SocketFile, task: Task, source: GuestSource, message: Mess
         message.flags |= MSG_DONTWAIT
     file.get()
     try:
-        return await file.sock.send(task, source, message)
+        return await file.send_message(task, source, message)
     finally:
         if message.ancillary is not None:
             message.ancillary.drop()

@@ -24,6 +24,8 @@ from sentry.net.unix.sock import ODD_EMBRYO, UnixSock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sentry.kernel.task import Task
 
 
@@ -31,6 +33,10 @@ class ConnectedSock(UnixSock):
     """`row`: who has connected to this listening socket, in order."""
 
     __slots__ = ()
+
+    @property
+    def hot(self) -> Any:
+        return self.c
 
     def listen(self, task: Task, backlog: int) -> None:
         if not self.c.name_size:

@@ -52,6 +52,7 @@ ODD_CREDS: int = lib.UNIX_ODD_CREDS
 ODD_PEEK: int = lib.UNIX_ODD_PEEK
 ODD_TIME: int = lib.UNIX_ODD_TIME
 ODD_EMBRYO: int = lib.UNIX_ODD_EMBRYO
+ODD_ASYNC: int = lib.UNIX_ODD_ASYNC
 #: The sender of a message where nobody wrote that down: no process, no ids.
 NOBODY: Creds = (None, 0xFFFFFFFF, 0xFFFFFFFF)
 
@@ -158,9 +159,13 @@ class UnixSock(Sock):
     def keep_error(self, error: int) -> None:
         self.c.error = error
 
+    def set_async(self, on: bool) -> None:
+        c = self.c
+        c.odd = c.odd | ODD_ASYNC if on else c.odd & ~ODD_ASYNC
+
     def options_changed(self) -> None:
         options = self.options
-        odd = self.c.odd & ODD_EMBRYO
+        odd = self.c.odd & (ODD_EMBRYO | ODD_ASYNC)
         if options.passcred or options.passpidfd or options.passsec:
             odd |= ODD_CREDS
         if options.peek_off >= 0:
