@@ -276,8 +276,8 @@ def epoll_create1(task: Task, flags: UInt) -> int:
 
 
 @syscall(SYS.epoll_ctl)
-def epoll_ctl(task: Task, epfd: Fd, op: Int, fd: Fd, event: Addr) -> None:
-    """epoll_ctl(2)."""
+async def epoll_ctl(task: Task, epfd: Fd, op: Int, fd: Fd, event: Addr) -> None:
+    """epoll_ctl(2).  A coroutine, so that a signalfd knows whose signals it is about."""
     events = data = 0
     if op != EPOLL_CTL_DEL:
         events, data = EPOLL_EVENT.unpack(task.mm.read(event, EPOLL_EVENT.size))

@@ -149,7 +149,7 @@ def test_sleeping(task):
     other = task.kernel.process()
     task.begin(calls.epoll_wait(task, epfd, BUF, 4, -1))
     task.mm.write(EVENT, EPOLL_EVENT.pack(EPOLLIN, 5))
-    calls.epoll_ctl(task, epfd, EPOLL_CTL_ADD, r, EVENT)
+    other.do(calls.epoll_ctl(task, epfd, EPOLL_CTL_ADD, r, EVENT))
     assert task.busy
     other.do(task.files.get(w).write(b"x"))
     task.kernel.run()
