@@ -86,6 +86,11 @@ def _name(mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
     return b""
 
 
+def name_of(task: Task, vma: Vma) -> bytes:
+    """What the line of a mapping of `task` ends with."""
+    return _name(task.mm, vma, _reader(task))
+
+
 def _head(mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
     """The line of one mapping."""
     flags, file = vma.flags, vma.file

@@ -13,7 +13,8 @@ from sentry.abi.stat import DT_DIR, DT_LNK, DT_REG
 from sentry.fs.inode import Inode
 from sentry.fs.proc import idmap, links, maps, mounts, status
 from sentry.fs.proc.access import require_access
-from sentry.fs.proc.base import GeneratedDirectory, GeneratedInode, current_task
+from sentry.fs.proc.base import O_NONCREATION, GeneratedDirectory, GeneratedInode, current_task
+from sentry.fs.proc.mapquery import MapsFile
 from sentry.fs.proc.memory import MemInode
 
 TYPE_CHECKING = False
@@ -120,6 +121,18 @@ class TaskText(GeneratedInode):
         return await super().open(path, flags, cred)
 
 
+class MapsText(TaskText):
+    """maps, of which single mappings can be asked for."""
+
+    __slots__ = ()
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        require_access(self._task, cred)
+        file = MapsFile(self, flags & O_NONCREATION, path)
+        file.task = self._task
+        return file
+
+
 class TaskDirectory(GeneratedDirectory):
     """/proc/PID, or /proc/PID/task/TID when `thread`."""
 
@@ -196,7 +209,8 @@ class TaskDirectory(GeneratedDirectory):
             def store(data: bytes) -> None:
                 status.set_timerslack(task, data)
 
-        return TaskText(self.fs, ino, mode, task, make, store, guarded)
+        kind = MapsText if name == b"maps" else TaskText
+        return kind(self.fs, ino, mode, task, make, store, guarded)
 
     def _alive(self, show: Callable[[Task], bytes]) -> Callable[[], bytes]:
         """Reading the file of a task that has been waited for is ESRCH."""
