@@ -84,6 +84,7 @@ class ThreadGroup:
         "dead_utime",
         "did_exec",
         "dumpable",
+        "dumping",
         "dying",
         "exe",
         "exec_task",
@@ -170,6 +171,8 @@ class ThreadGroup:
         self.exec_task: Task | None = None
         self.did_exec = False
         self.dumpable = 1
+        #: Who writes a core file.
+        self.dumping: Task | None = None
         self.oom_score_adj = 0
         #: Bytes: no task had more resident (an upper bound: what was mapped when it ended).
         self.max_rss = 0

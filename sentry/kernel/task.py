@@ -18,6 +18,7 @@ import errno
 from time import monotonic_ns
 
 from sentry._engine import lib
+from sentry.abi.core import CORE_SIGNALS
 from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIMIT_NOFILE
 from sentry.abi.signal import (
@@ -36,7 +37,7 @@ from sentry.abi.signal import (
 )
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
-from sentry.kernel import frames
+from sentry.kernel import coredump, frames
 from sentry.kernel.bound import Bound
 from sentry.kernel.cputime import task_times
 from sentry.kernel.sched import Sched
@@ -285,6 +286,9 @@ class Task(Bound):
         """The handler came to its end: turn that into rax, and go back to the program."""
         if self.exited:
             return
+        if self.group.dumping is self:  # no handler has ended, but coredump.run
+            self.return_to_user()
+            return
         if error is None:
             if result is not NO_RESULT:
                 self.regs.rax = (result or 0) & U64
@@ -426,7 +430,14 @@ class Task(Bound):
             return True
         if self.kernel.strace is not None:
             self.kernel.strace.killed(self, signo)
-
+        group = self.group
+        if mask & CORE_SIGNALS and (group.dumping is not None or coredump.wanted(self)):
+            if group.dumping is None:
+                group.dumping = self
+                self.start(coredump.run(self, info))
+            else:
+                self.parked = True  # the end of the group will be this one's
+            return False
         self.kernel.exit_group(self.group, signal_status(signo), by=self)
         self.kernel.exit_task(self, self.group.exit_status)
         return False

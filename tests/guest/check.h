@@ -8,7 +8,7 @@
  *
  * Directives that the harness reads in a program's opening comment:
  *   USER: root    needs privileges, is not run as an ordinary user
- *   NEEDS: ...    paths that have to be there natively
+ *   NEEDS: ...    paths that have to be there natively, or PATH=what has to stand there
  *   FLAGS: ...    more flags for gcc
  *   ARGS: ...     arguments to run it with
  */

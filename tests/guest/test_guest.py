@@ -61,9 +61,10 @@ def test_same_as_native(name: str, platform: str, runner: Runner, program_dir: P
         pytest.skip("root's run on ptrace and the user's on trap say the same")
     if directive(name, "USER") == "root" and not runner.is_root:
         pytest.skip("needs root natively")
-    for path in directive(name, "NEEDS").split():
-        if not os.path.exists(path):
-            pytest.skip(f"needs {path} natively")
+    for need in directive(name, "NEEDS").split():
+        path, _, content = need.partition("=")
+        if not os.path.exists(path) or (content and Path(path).read_text().strip() != content):
+            pytest.skip(f"needs {need} natively")
     program = program_dir / name
     if not program.exists():
         shutil.copy2(build(name), program)

@@ -83,6 +83,10 @@ def _knob(field: str, low: int, high: int, place: str = "knobs") -> Text:
     return Text(0o644, lambda kernel: b"%d\n" % getattr(getattr(kernel, place), field), store)
 
 
+def _set_core_pattern(kernel: Kernel, data: bytes) -> None:
+    kernel.knobs.core_pattern = data.split(b"\n", 1)[0].split(b"\0", 1)[0][:127]
+
+
 def _hardening(field: str) -> Text:
     """protected_hardlinks and protected_symlinks, which walks look at."""
 
@@ -204,8 +208,8 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"kernel": {
             b"arch": b"x86_64\n",
             b"cap_last_cap": b"%d\n" % CAP_LAST_CAP,
-            b"core_pattern": _line(b"core"),
-            b"core_uses_pid": _number(0),
+            b"core_pattern": Text(0o644, lambda kernel: kernel.knobs.core_pattern + b"\n", _set_core_pattern),
+            b"core_uses_pid": _knob("core_uses_pid", 0, 1),
             b"dmesg_restrict": _number(1),
             b"domainname": _uts_text("domainname"),
             b"hostname": _uts_text("nodename"),
