@@ -26,6 +26,7 @@ from sentry.abi.signal import (
     SA_NODEFER,
     SA_RESETHAND,
     SA_RESTART,
+    SI_USER,
     SIG_DFL,
     SIG_IGN,
     SIGSEGV,
@@ -447,6 +448,11 @@ class Task(Bound):
     def send_signal(self, signo: int, info: SigInfo | None = None) -> None:
         """Queue a signal for this very task (tgkill(2))."""
         self.kernel.signals.send_task(self, signo, info)
+
+    def send_own(self, signo: int) -> None:
+        """A signal that the task has brought upon itself, and that looks like its own kill(2): SIGPIPE,
+        SIGXFSZ (send_sig() without information)."""
+        self.send_signal(signo, SigInfo(signo, SI_USER, self.group.pid.vnr, self.cred.uid))
 
     def take_signal(self, mask: int) -> SigInfo | None:
         """Dequeue a pending signal of `mask`: the task's own first, then the group's."""

@@ -324,7 +324,6 @@ class PosixTimer(KernelTimer):
         if self._still_pending():
             self._look_at(monotonic_ns() + max(self.interval, PENDING_NS))
             return
-        self.overrun = 0
         self.info = TimerInfo(self)
         try:
             if self.target is None:
@@ -350,6 +349,7 @@ class PosixTimer(KernelTimer):
         if info is not self.info or info.setting != self.setting:
             return
         self.info = None
+        self.overrun = 0
         if self.interval and self.expiry:
             self.overrun = info.overrun = min(self._advance(self.clock.now()), OVERRUN_MAX)
             self._look_at(max(self.clock.deadline(self.expiry), monotonic_ns() + SHORTEST_NS))

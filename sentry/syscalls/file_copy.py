@@ -226,7 +226,7 @@ async def _tee(task: Task, source: PipeFile, target: PipeFile, size: int, nowait
                 return 0
             waiting: tuple[File, int] = (source, POLLIN | POLLHUP)
         elif not target.pipe.readers:
-            task.send_signal(SIGPIPE, None)
+            task.send_own(SIGPIPE)
             raise SysError(errno.EPIPE)
         elif target.pipe.full:
             waiting = (target, POLLOUT | POLLERR)

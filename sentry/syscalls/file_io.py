@@ -290,7 +290,7 @@ def allowed_size(task: Task, file: File, offset: int, size: int) -> int:
     if limit == RLIM_INFINITY or file.inode.kind != S_IFREG or offset + size <= limit:
         return size
     if offset >= limit:
-        task.send_signal(SIGXFSZ, None)
+        task.send_own(SIGXFSZ)
         raise SysError(errno.EFBIG)
     return limit - offset
 
@@ -298,7 +298,7 @@ def allowed_size(task: Task, file: File, offset: int, size: int) -> int:
 def check_file_limit(task: Task, old: int, size: int) -> None:
     """RLIMIT_FSIZE for a file that is to grow from `old` to `size`: SIGXFSZ and SysError(EFBIG)."""
     if size > old and size > task.group.limit(RLIMIT_FSIZE):
-        task.send_signal(SIGXFSZ, None)
+        task.send_own(SIGXFSZ)
         raise SysError(errno.EFBIG)
 
 
@@ -345,7 +345,7 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
                     raise
                 continue
             if error.errno == errno.EPIPE:
-                task.send_signal(SIGPIPE, None)
+                task.send_own(SIGPIPE)
             if done:
                 break
             raise error from None
@@ -434,7 +434,7 @@ async def write_bytes(task: Task, file: File, data: bytes, nowait: bool = False)
         except SysError as error:
             if error.errno != errno.EAGAIN or nowait or file.flags & O_NONBLOCK:
                 if error.errno == errno.EPIPE:
-                    task.send_signal(SIGPIPE, None)
+                    task.send_own(SIGPIPE)
                 if len(data) < total:
                     return total - len(data)
                 raise

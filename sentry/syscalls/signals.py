@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from sentry.syscalls.args import Addr, Int, Signal, Size
 
 SIGSET_SIZE = 8
+#: Programs that have not asked for AMX may have an alternate stack as small as ever, and as useless.
+MINSIGSTKSZ = 2048
 
 
 def read_mask(task: Task, addr: int, size: int) -> int:
@@ -128,7 +130,7 @@ def sigaltstack(task: Task, new: Addr, old: Addr) -> None:
         if flags & SS_DISABLE:
             task.altstack = (0, flags, 0)
         else:
-            if size < task.kernel.host.minsigstksz:
+            if size < MINSIGSTKSZ:
                 raise SysError(errno.ENOMEM)
             task.altstack = (base, flags & SS_AUTODISARM, size)
     if old:

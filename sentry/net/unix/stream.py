@@ -103,7 +103,7 @@ class StreamSock(ConnectedSock):
 
     def _broken(self, task: Task, flags: int) -> None:
         if not flags & MSG_NOSIGNAL:
-            task.send_signal(SIGPIPE, None)
+            task.send_own(SIGPIPE)
         raise SysError(errno.EPIPE)
 
     async def _send_piece(
