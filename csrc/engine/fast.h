@@ -14,6 +14,7 @@
 #include "dcache.h"
 #include "stub.h"
 #include "vfs.h"
+#include "watched.h"
 
 #include <fcntl.h>
 

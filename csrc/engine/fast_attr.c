@@ -23,9 +23,9 @@ static bool capable(const struct vcred *cred, int cap)
 }
 
 /* The attributes to be changed, NULL where Python has to look. */
-static struct vnode *writable_node(struct vnode *node, const struct vmount *mount)
+static struct vnode *writable_node(struct vnode *node, const struct vmount *mount, const struct dnode *d)
 {
-    if (!node || !mount || mount->flags & (MNT_READONLY | VMOUNT_FS_READONLY))
+    if (!node || !mount || mount->flags & (MNT_READONLY | VMOUNT_FS_READONLY) || is_watched_at(node, d))
         return NULL;
     return node->ours && node->flags & VNODE_LIVE && !S_ISLNK(node->mode) ? node : NULL;
 }
@@ -33,7 +33,7 @@ static struct vnode *writable_node(struct vnode *node, const struct vmount *moun
 static struct vnode *node_of_file(struct call *c)
 {
     struct vfile *f = call_file(c, c->args[0]);
-    return f && !(f->flags & O_PATH) && c->t->g.cred ? writable_node(f->node, f->mount) : NULL;
+    return f && !(f->flags & O_PATH) && c->t->g.cred ? writable_node(f->node, f->mount, f->dnode) : NULL;
 }
 
 /* What a path names; *error is set where the walk is sure that there is nothing. */
@@ -42,7 +42,7 @@ static struct vnode *node_of_path(struct call *c, int32_t dirfd, uint64_t addr, 
     struct path_walk w = call_walk_of(c, flags);
     int r = call_walk(c, &w, dirfd, addr);
     *error = r < 0 ? r : 0;
-    return r ? NULL : writable_node(w.at->vnode, w.mount);
+    return r ? NULL : writable_node(w.at->vnode, w.mount, w.at);
 }
 
 static int outcome(struct call *c, int error)

@@ -141,7 +141,7 @@ static int list(struct call *c, struct vfile *f)
     const int64_t before = f->pos;
     int64_t pos = before, end;
     uint32_t done = 0;
-    if (!l)
+    if (!l || is_watched(f))
         return FAST_PASS;
     end = (int64_t)l->count + 2;
     for (; pos < end; pos++) {
@@ -180,7 +180,7 @@ static int list(struct call *c, struct vfile *f)
 int fast_getdents_old(struct call *c)
 {
     const struct vfile *f = call_file(c, (uint32_t)c->args[0]);
-    if (!f || !f->dir_end || f->pos != f->dir_end || !f->dnode)
+    if (!f || !f->dir_end || f->pos != f->dir_end || !f->dnode || is_watched(f))
         return FAST_PASS;
     if (f->dnode->parent && !(f->dnode->flags & DNODE_HASHED))
         return FAST_PASS; /* removed, maybe */

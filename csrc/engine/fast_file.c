@@ -155,7 +155,7 @@ static int read_file(struct call *c, struct vfile *f, uint64_t addr, uint64_t co
     uint32_t size = count > CALL_WINDOW ? CALL_WINDOW : (uint32_t)count;
     const uint8_t *at;
     bool is_far;
-    if (!is_bytes(f) || !vfile_readable(f) || !is_user_range(addr, count) || !in_offsets(from, count))
+    if (!is_bytes(f) || !vfile_readable(f) || !is_user_range(addr, count) || !in_offsets(from, count) || is_watched(f))
         return FAST_PASS;
     if (f->kind == VFILE_NULL || count == 0)
         return call_return(c, 0);
@@ -224,7 +224,7 @@ int fast_readv(struct call *c)
     struct iovec vectors[IOV_FEW];
     uint64_t total;
     int count;
-    if (!f || !is_bytes(f) || !vfile_readable(f))
+    if (!f || !is_bytes(f) || !vfile_readable(f) || is_watched(f))
         return FAST_PASS;
     count = few_vectors(c, vectors, &total);
     if (count < 0)
@@ -254,9 +254,11 @@ static int64_t write_host(struct vfile *f, const uint8_t *buffer, uint32_t size,
     return done;
 }
 
-/* Whether writes to `f` need nothing that only Python can do: limits, set-id bits. */
+/* Whether writes to `f` need nothing that only Python can do: limits, set-id bits, watches. */
 static bool is_plain_write(const struct call *c, const struct vfile *f)
 {
+    if (is_watched(f))
+        return false;
     if (f->kind == VFILE_NULL || f->kind == VFILE_ZERO)
         return vfile_writable(f);
     if (f->kind != VFILE_REGULAR && f->kind != VFILE_TMPFS)

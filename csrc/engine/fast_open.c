@@ -149,6 +149,8 @@ static int open_at(struct call *c, int32_t dirfd, uint64_t addr, uint32_t flags)
         return FAST_PASS;
     if (r < 0)
         return call_return(c, r);
+    if (is_watched_at(w.at->vnode, w.at))
+        return FAST_PASS;
     if (S_ISDIR(w.at->vnode->mode))
         return flags & OPEN_DEVICE ? FAST_PASS : fast_open_directory(c, &w, flags);
     if (!w.at->spares || !(S_ISREG(w.at->vnode->mode) ? !(flags & OPEN_DEVICE) : may_use_device(&w)))

@@ -5,10 +5,12 @@
  * at once and Python hears of it before it sees the next call. */
 #include "mm.h"
 #include "waiter.h"
+#include "watched.h"
 
 #include <string.h>
 
 int64_t descriptor_count;
+uint32_t watch_count;
 static struct vfile *first_closed, *last_closed;
 
 uint32_t fd_table_free(struct fd_table *table, uint32_t from)
@@ -79,7 +81,7 @@ void vfile_settle(struct vfile *f)
 
 int vfile_close(struct vfile *f, uint64_t owner, int later)
 {
-    if (f->node->guarded)
+    if (f->node->guarded || is_watched(f))
         return 0;
     if (f->refs == 1 && (f->holds || (f->spare != SPARE_OPEN && (f->closing != CLOSE_LATER || !later))))
         return 0;

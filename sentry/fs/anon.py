@@ -55,6 +55,7 @@ class AnonFile(File):
     """Base of eventfd, timerfd, signalfd and epoll files: lseek(2) does nothing to them."""
 
     __slots__ = ()
+    counts = True
 
     async def lseek(self, offset: int, whence: int) -> int:
         return 0

@@ -29,6 +29,7 @@ from sentry.abi.epoll import (
     EPOLLWAKEUP,
 )
 from sentry.abi.errors import SysError
+from sentry.abi.stat import major, minor
 from sentry.fs.anon import AnonFile, anon_inode
 from sentry.kernel.wait import Entry
 from sentry.platform.queue import SharedQueue, drain
@@ -141,6 +142,18 @@ class EpollFile(AnonFile):
     def items(self) -> list[Item]:
         """The registrations in order of arrival (for /proc/PID/fdinfo)."""
         return list(self._items.values())
+
+    def fdinfo(self) -> bytes:
+        """/proc/PID/fdinfo: the registrations."""
+        return b"".join(
+            [
+                b"tfd: %8d events: %8x data: %16x  pos:%d ino:%x sdev:%x\n" % (
+                    item.fd, item.events, item.data, item.file.pos, item.file.inode.ino,
+                    major(item.file.inode.fs.dev) << 20 | minor(item.file.inode.fs.dev),
+                )
+                for item in self._items.values()
+            ]
+        )  # fmt: skip
 
     def _ready(self) -> list[Item]:
         """The items to look at, in order."""

@@ -16,7 +16,8 @@ MAX = 0xFFFFFFFFFFFFFFFE
 class EventFile(AnonFile):
     """`event` is a struct eventfd (csrc/abi/queue.h)."""
 
-    __slots__ = ("event",)
+    __slots__ = ("_id", "event")
+    _last_id = -1
 
     def __init__(self, count: int, semaphore: bool, flags: int) -> None:
         inode, path = anon_inode(b"[eventfd]")
@@ -24,10 +25,20 @@ class EventFile(AnonFile):
         event = lib.eventfd_new(count, semaphore)
         if not event:
             raise SysError(errno.ENOMEM)
+        EventFile._last_id += 1
+        self._id = EventFile._last_id
         self.event = event = ffi.gc(event, lib.eventfd_free)
         self.queue = SharedQueue(ffi.addressof(event, "queue"), event)
         self.c.object = event
         self.c.kind = lib.VFILE_EVENTFD
+
+    def fdinfo(self) -> bytes:
+        """/proc/PID/fdinfo."""
+        return b"eventfd-count: %16x\neventfd-id: %d\neventfd-semaphore: %d\n" % (
+            self.count,
+            self._id,
+            self.semaphore,
+        )
 
     @property
     def count(self) -> int:

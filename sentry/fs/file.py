@@ -14,7 +14,7 @@ from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import O_ACCMODE, O_PATH
 from sentry.abi.poll import POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM
-from sentry.fs import spare
+from sentry.fs import fsnotify, spare
 from sentry.fs.locks import posix_release, release_file
 from sentry.kernel.wait import WaitQueue
 from sentry.platform import queue
@@ -36,6 +36,7 @@ _VFILE = ffi.typeof("struct vfile *")
 CLOSE_LATER: int = lib.CLOSE_LATER
 #: struct vfile * → the File, of all that Python has put into a descriptor table (fdtable.py) or met there.
 installed: dict[Any, File] = {}
+fsnotify.installed = installed
 
 
 def file_of(vfile: Any) -> File:
@@ -78,6 +79,8 @@ class File:
     fast_kind: int = lib.VFILE_PYTHON
     #: What the engine does with its last close: CLOSE_LATER where nobody can tell when `release` runs.
     fast_closing: int = lib.CLOSE_AT_ONCE
+    #: Whether even a read of no bytes asks it: EINVAL where that is less than it has to say (eventfd(2)).
+    counts = False
     #: Whether the engine should know where it was opened: for paths that begin there, a mount's flags.
     fast_start = False
     #: A read or write is one message, all of its vectors, and sleeps by itself: `receive` and `send`.
@@ -144,6 +147,8 @@ class File:
         """The last reference is gone."""
         c = self.c
         installed.pop(c, None)
+        if fsnotify.watching:
+            fsnotify.closed(self)
         if self.watches:
             for watch in list(self.watches):
                 watch.detach()

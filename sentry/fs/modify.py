@@ -15,7 +15,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RENAME_EXCHANGE, RENAME_NOREPLACE
 from sentry.abi.fileattr import FS_APPEND_FL, FS_IMMUTABLE_FL
 from sentry.abi.stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX
-from sentry.fs import dcache
+from sentry.fs import dcache, fsnotify
 from sentry.fs.dentry import Dentry, Path
 from sentry.fs.walk import MAY_EXEC, MAY_READ, MAY_WRITE, Hardening, owner_or_capable, permission, want_write
 
@@ -95,7 +95,10 @@ async def _make(
             raise SysError(errno.ENOENT)
         want_write(directory.mount)
         inode = await make(_may_create(directory, cred))
-        return dcache.added(directory.dentry, name, inode)
+        child = dcache.added(directory.dentry, name, inode)
+        if fsnotify.watching:
+            fsnotify.created(directory.inode, name, inode)
+        return child
 
 
 async def create(
@@ -202,6 +205,8 @@ async def unlink(directory: Path, name: bytes, slash: bool, cred: Credentials) -
             raise SysError(errno.EBUSY)
         await parent.unlink(name)
         dcache.removed(victim)
+        if fsnotify.watching:
+            fsnotify.deleted(parent, name, victim.inode)
 
 
 async def rmdir(directory: Path, name: bytes, cred: Credentials) -> None:
@@ -217,6 +222,8 @@ async def rmdir(directory: Path, name: bytes, cred: Credentials) -> None:
             raise SysError(errno.EBUSY)
         await parent.rmdir(name)
         dcache.removed(victim)
+        if fsnotify.watching:
+            fsnotify.deleted(parent, name, victim.inode)
 
 
 def _may_link(inode: Inode, cred: Credentials) -> None:
@@ -255,6 +262,9 @@ async def link(source: Path, directory: Path, name: bytes, cred: Credentials) ->
             raise SysError(errno.ENOENT)
         await parent.link(name, inode)
         dcache.added(directory.dentry, name, inode)
+        if fsnotify.watching:
+            fsnotify.linked(inode)
+            fsnotify.created(parent, name, inode)
 
 
 def _is_ancestor(dentry: Dentry, of: Dentry) -> bool:
@@ -310,6 +320,13 @@ async def rename(
             if new.inode is not None:
                 dcache.removed(new)
             dcache.moved(old, new_dir.dentry, new_name)
+        if fsnotify.watching and old.inode is not None:
+            if exchange:
+                assert new.inode is not None
+                fsnotify.moved(parent, old_name, target, new_name, old.inode, None)
+                fsnotify.moved(target, new_name, parent, old_name, new.inode, None)
+            else:
+                fsnotify.moved(parent, old_name, target, new_name, old.inode, new.inode)
 
 
 def _check_rename(
@@ -338,6 +355,12 @@ def _keeps_group(inode: Inode, cred: Credentials) -> bool:
     return cred.in_group(inode.gid) or cred.capable_over(inode.uid, inode.gid, CAP_FSETID)
 
 
+async def _set(path: Path, changes: dict[str, int]) -> None:
+    await path.inode.setattr(changes)
+    if fsnotify.watching:
+        fsnotify.changed(path.dentry, changes)
+
+
 async def chmod(path: Path, mode: int, cred: Credentials) -> None:
     inode = path.inode
     want_write(path.mount)
@@ -348,7 +371,7 @@ async def chmod(path: Path, mode: int, cred: Credentials) -> None:
     mode &= 0o7777
     if mode & S_ISGID and not _keeps_group(inode, cred):
         mode &= ~S_ISGID
-    await inode.setattr({"mode": mode})
+    await _set(path, {"mode": mode})
 
 
 async def chown(path: Path, uid: int, gid: int, cred: Credentials) -> None:
@@ -378,7 +401,7 @@ async def chown(path: Path, uid: int, gid: int, cred: Credentials) -> None:
             mode &= ~S_ISGID
         if mode != inode.mode & 0o7777:
             changes["mode"] = mode
-    await inode.setattr(changes)
+    await _set(path, changes)
 
 
 async def utimes(path: Path, atime: int | None, mtime: int | None, now: bool, cred: Credentials) -> None:
@@ -400,7 +423,7 @@ async def utimes(path: Path, atime: int | None, mtime: int | None, now: bool, cr
         changes["atime"] = atime
     if mtime is not None:
         changes["mtime"] = mtime
-    await inode.setattr(changes)
+    await _set(path, changes)
 
 
 async def truncate(inode: Inode, size: int, cred: Credentials) -> None:

@@ -20,8 +20,9 @@ from sentry.abi.fcntl import (
     O_VALID,
     RESOLVE_CACHED,
 )
+from sentry.abi.inotify import IN_MODIFY, IN_OPEN
 from sentry.abi.stat import S_IFREG
-from sentry.fs import modify
+from sentry.fs import fsnotify, modify
 from sentry.fs.dentry import FsContext, Path
 from sentry.fs.file import File
 from sentry.fs.walk import Resolver, may_open, open_path, want_write
@@ -120,7 +121,10 @@ async def _open_existing(fs: FsContext, cred: Credentials, path: Path, flags: in
     if flags & O_TRUNC and regular:
         want_write(path.mount)
         await modify.truncate(inode, 0, cred)
-    return await _open(fs, cred, path, flags)
+    file = await _open(fs, cred, path, flags)
+    if fsnotify.watching and flags & O_TRUNC and regular:
+        fsnotify.happened(path, IN_MODIFY)
+    return file
 
 
 async def open_found(fs: FsContext, cred: Credentials, path: Path, flags: int) -> File:
@@ -135,4 +139,6 @@ async def _open(fs: FsContext, cred: Credentials, path: Path, flags: int) -> Fil
     file.flags &= ~CREATION_FLAGS
     if file.writable and file.inode.kind == S_IFREG:
         file.claim_write()
+    if fsnotify.watching:
+        fsnotify.happened(path, IN_OPEN)
     return file

@@ -45,6 +45,10 @@ class SignalFile(AnonFile):
         self.mask = mask
         self.queue.wake(POLLIN | POLLRDNORM)
 
+    def fdinfo(self) -> bytes:
+        """/proc/PID/fdinfo."""
+        return b"sigmask:\t%016x\n" % self.mask
+
     def poll(self) -> int:
         task = _task()
         return POLLIN | POLLRDNORM if task is not None and task.pending_bits() & self.mask else 0

@@ -20,6 +20,7 @@ from sentry.abi.time import (
     CLOCK_MONOTONIC,
     CLOCK_REALTIME,
     CLOCK_REALTIME_ALARM,
+    NS,
 )
 from sentry.fs.anon import AnonFile, anon_inode
 
@@ -41,7 +42,7 @@ def _now(clock: int) -> int:
 
 
 class TimerFile(AnonFile):
-    __slots__ = ("_due", "_interval", "_scheduler", "_ticks", "_timer", "clock")
+    __slots__ = ("_due", "_flags", "_interval", "_scheduler", "_ticks", "_timer", "clock")
 
     def __init__(self, clock: int, flags: int, scheduler: Scheduler) -> None:
         inode, path = anon_inode(b"[timerfd]")
@@ -53,6 +54,8 @@ class TimerFile(AnonFile):
         self._due = 0
         self._interval = 0
         self._ticks = 0
+        #: As given to timerfd_settime(2).
+        self._flags = 0
 
     def release(self) -> None:
         self._cancel()
@@ -91,6 +94,7 @@ class TimerFile(AnonFile):
         self._cancel()
         self._ticks = 0
         self._interval = interval
+        self._flags = flags
         self._due = 0
         if value:
             now = monotonic_ns()
@@ -104,6 +108,17 @@ class TimerFile(AnonFile):
         self._catch_up()
         left = max(self._due - monotonic_ns(), 1) if self._due else 0
         return self._interval, left
+
+    def fdinfo(self) -> bytes:
+        """/proc/PID/fdinfo."""
+        interval, left = self.gettime()
+        return b"clockid: %d\nticks: %d\nsettime flags: 0%o\nit_value: (%d, %d)\nit_interval: (%d, %d)\n" % (
+            self.clock,
+            self._ticks,
+            self._flags,
+            *divmod(left, NS),
+            *divmod(interval, NS),
+        )
 
     def poll(self) -> int:
         return POLLIN | POLLRDNORM if self._ticks else 0

@@ -12,11 +12,12 @@ import os
 
 from sentry.abi.capability import CAP_SYS_PTRACE
 from sentry.abi.errors import SysError
+from sentry.abi.inotify import IN_ACCESS, IN_OPEN
 from sentry.abi.ptrace import PTRACE_EVENT_EXEC
 from sentry.abi.resource import RLIMIT_STACK
 from sentry.abi.signal import SI_USER, SIGTRAP, SS_DISABLE, SigInfo
 from sentry.abi.stat import S_IFREG
-from sentry.fs import walk
+from sentry.fs import fsnotify, walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
 from sentry.kernel.credentials import exec_credentials
 from sentry.kernel.robust import leave_futexes
@@ -63,7 +64,11 @@ async def check_program(task: Task, path: Path) -> None:
 async def open_program(task: Task, path: Path) -> File:
     """The file at `path`, opened for execution; SysError(EACCES…)."""
     await check_program(task, path)
-    return await path.inode.open(path, os.O_RDONLY, task.cred)
+    file = await path.inode.open(path, os.O_RDONLY, task.cred)
+    if fsnotify.watching:
+        fsnotify.happened(path, IN_OPEN)
+        fsnotify.happened(path, IN_ACCESS)
+    return file
 
 
 def parse_shebang(head: bytes) -> tuple[bytes, bytes | None] | None:

@@ -20,6 +20,7 @@ def load() -> None:
         futex,
         futex2,
         handles,
+        inotify,
         kcmp,
         kernel_log,
         limits,

@@ -11,10 +11,12 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import MAX_RW_COUNT, O_APPEND, O_NONBLOCK
 from sentry.abi.fileattr import FS_IMMUTABLE_FL
+from sentry.abi.inotify import IN_ACCESS, IN_MODIFY
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
 from sentry.abi.signal import SIGPIPE
 from sentry.abi.stat import S_IFIFO, S_IFREG
 from sentry.abi.syscall_nr import SYS
+from sentry.fs import fsnotify
 from sentry.fs.pipe import PipeFile
 from sentry.kernel.wait import Interrupted, block, yield_now
 from sentry.syscalls.file_io import Waiter, allowed_size, write_bytes
@@ -89,6 +91,9 @@ async def _copy(
                     source.pos = pos
                 raise
             done += count
+            if fsnotify.watching:
+                fsnotify.happened(source.path, IN_ACCESS)
+                fsnotify.happened(target.path, IN_MODIFY)
             if count < len(data):
                 if at is None and source.seekable:
                     source.pos = pos + count

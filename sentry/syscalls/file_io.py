@@ -24,12 +24,14 @@ from sentry.abi.fcntl import (
     RWF_VALID,
     SEEK_HOLE,
 )
+from sentry.abi.inotify import IN_ACCESS, IN_MODIFY
 from sentry.abi.mman import USER_END
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT
 from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
 from sentry.abi.signal import SIGPIPE, SIGXFSZ
 from sentry.abi.stat import DIRENT, DIRENT64, S_IFREG
 from sentry.abi.syscall_nr import SYS
+from sentry.fs import fsnotify
 from sentry.fs.file import APPEND
 from sentry.fs.modify import without_set_ids
 from sentry.kernel.wait import Interrupted, block, yield_now
@@ -125,7 +127,10 @@ async def _read(task: Task, file: File, addr: int, size: int, offset: int | None
     if file.messages:
         return await file.receive(task, GuestSink(task, [(addr, size)]), nowait)
     if file.seekable:
-        return await _read_seekable(task, file, addr, size, offset)
+        count = await _read_seekable(task, file, addr, size, offset)
+        if fsnotify.watching and count:
+            fsnotify.happened(file.path, IN_ACCESS)
+        return count
     if offset is not None:
         raise SysError(errno.ESPIPE)
     waiter = Waiter(file, POLLIN)
@@ -217,7 +222,7 @@ async def read(task: Task, fd: Fd, buf: Addr, count: Size) -> int:
     file = task.files.get(fd)
     _check_readable(file)
     check_range(buf, count)
-    if not count:
+    if not count and not file.counts:
         return await _read_nothing(file)
     check_area(file, None, count)
     file.get()
@@ -355,6 +360,8 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
             break
         if seekable and done < size:
             await yield_now()
+    if fsnotify.watching and done:
+        fsnotify.happened(file.path, IN_MODIFY)
     return done
 
 
@@ -528,6 +535,8 @@ async def _getdents(task: Task, fd: int, buf: int, size: int, legacy: bool) -> i
         raise SysError(errno.ENOTDIR)
     if file.path is not None and file.path.dentry.deleted:
         raise SysError(errno.ENOENT)
+    if fsnotify.watching:
+        fsnotify.happened(file.path, IN_ACCESS)
     size = min(size, CHUNK)
     out = bytearray()
     pos = file.pos

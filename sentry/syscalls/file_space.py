@@ -15,8 +15,10 @@ from sentry.abi.fcntl import (
     O_APPEND,
 )
 from sentry.abi.fileattr import FS_APPEND_FL, FS_IMMUTABLE_FL
+from sentry.abi.inotify import IN_MODIFY
 from sentry.abi.stat import S_IFBLK, S_IFDIR, S_IFIFO, S_IFREG
 from sentry.abi.syscall_nr import SYS
+from sentry.fs import fsnotify
 from sentry.syscalls.file_io import check_file_limit
 from sentry.syscalls.table import syscall
 
@@ -90,6 +92,8 @@ async def fallocate(task: Task, fd: Fd, mode: Int, offset: Long, size: Long) -> 
     if kind == S_IFREG and not mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
         check_file_limit(task, file.inode.size, offset + size)
     await file.fallocate(mode, offset, size)
+    if fsnotify.watching:
+        fsnotify.happened(file.path, IN_MODIFY)
 
 
 @syscall(SYS.fadvise64)

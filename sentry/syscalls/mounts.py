@@ -29,6 +29,7 @@ from sentry.abi.mount import (
     UMOUNT_NOFOLLOW,
 )
 from sentry.abi.syscall_nr import SYS
+from sentry.fs import fsnotify
 from sentry.fs.dcache import pin
 from sentry.fs.dentry import (
     MNT_NODEV,
@@ -219,6 +220,8 @@ async def umount2(task: Task, target: Path, flags: Flags) -> None:
     if not flags & MNT_DETACH and _busy(task, mount, namespace):
         raise SysError(errno.EBUSY)
     prune(namespace, mount)
+    if fsnotify.watching and not any(other.fs is mount.fs for other in namespace.all()):
+        fsnotify.unmounted(mount.fs)
 
 
 @syscall(SYS.pivot_root)

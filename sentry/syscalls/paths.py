@@ -19,9 +19,10 @@ from sentry.abi.fcntl import (
     RENAME_WHITEOUT,
 )
 from sentry.abi.fileattr import FS_APPEND_FL
+from sentry.abi.inotify import IN_MODIFY
 from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from sentry.abi.syscall_nr import SYS
-from sentry.fs import modify
+from sentry.fs import fsnotify, modify
 from sentry.fs.dentry import Path as FsPath
 from sentry.fs.walk import MAY_WRITE, permission, start_of, walk, walk_parent, want_write
 from sentry.syscalls.args import read_path
@@ -378,6 +379,8 @@ async def truncate(task: Task, path: Path, size: Long) -> None:
         raise SysError(errno.ETXTBSY)
     check_file_limit(task, inode.size, size)
     await modify.truncate(inode, size, task.cred)
+    if fsnotify.watching:
+        fsnotify.happened(place, IN_MODIFY)
 
 
 @syscall(SYS.ftruncate)
@@ -396,3 +399,5 @@ async def ftruncate(task: Task, fd: Fd, size: Long) -> None:
     if mode is not None:
         await inode.setattr({"mode": mode})
     await file.truncate(size)
+    if fsnotify.watching:
+        fsnotify.happened(file.path, IN_MODIFY)

@@ -27,9 +27,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "no io_uring (CONFIG_IO_URING): a second way into the kernel": (
         SYS.io_uring_setup, SYS.io_uring_enter, SYS.io_uring_register,
     ),
-    "no inotify yet (CONFIG_INOTIFY_USER)": (
-        SYS.inotify_init, SYS.inotify_init1, SYS.inotify_add_watch, SYS.inotify_rm_watch,
-    ),
     "no fanotify (CONFIG_FANOTIFY)": (SYS.fanotify_init, SYS.fanotify_mark),
     "no kernel modules (CONFIG_MODULES)": (SYS.init_module, SYS.finit_module, SYS.delete_module),
     "no kexec (CONFIG_KEXEC)": (SYS.kexec_load, SYS.kexec_file_load),

@@ -7,9 +7,11 @@ import errno
 from sentry.abi.capability import CAP_SETFCAP, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import XATTR_CREATE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX
+from sentry.abi.inotify import IN_ATTRIB
 from sentry.abi.stat import S_IFDIR, S_IFREG, S_ISVTX
 from sentry.abi.syscall_nr import SYS
 from sentry.fs.modify import guarded
+from sentry.fs import fsnotify
 from sentry.fs.walk import MAY_READ, MAY_WRITE, owner_or_capable, permission, walk, want_write
 from sentry.syscalls.table import syscall
 
@@ -92,6 +94,8 @@ async def _set(
     _check_write(task, place, inode, name)
     _check_name(name)
     await inode.setxattr(name, value, flags)
+    if fsnotify.watching:
+        fsnotify.happened(place, IN_ATTRIB)
 
 
 async def _list(task: Task, inode: Inode, buf: int, size: int) -> int:
@@ -111,6 +115,8 @@ async def _remove(task: Task, place: FsPath | None, inode: Inode, name_addr: int
     _check_write(task, place, inode, name)
     _check_name(name)
     await inode.removexattr(name)
+    if fsnotify.watching:
+        fsnotify.happened(place, IN_ATTRIB)
 
 
 @syscall(SYS.getxattr)

@@ -9,7 +9,7 @@ from sentry.abi.capability import CAP_LAST_CAP, CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.limits import PID_MAX
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
-from sentry.fs.proc import ipcsysctl
+from sentry.fs.proc import limits
 from sentry.fs.proc.base import Text, current_task
 from sentry.fs.walk import Hardening
 from sentry.net.socket import RMEM_DEFAULT, RMEM_MAX, WMEM_DEFAULT, WMEM_MAX
@@ -185,14 +185,10 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"epoll": {b"max_user_watches": _number(5000000)},
             b"file-max": _line(b"9223372036854775807"),
             b"file-nr": lambda kernel: b"%d\t0\t9223372036854775807\n" % _open_files(kernel),
-            b"inotify": {
-                b"max_queued_events": _setting(b"16384"),
-                b"max_user_instances": _setting(b"128"),
-                b"max_user_watches": _setting(b"65536"),
-            },
+            b"inotify": limits.make_inotify_tree(),
             b"lease-break-time": _number(45),
             b"mount-max": _number(100000),
-            b"mqueue": ipcsysctl.make_mqueue_tree(),
+            b"mqueue": limits.make_mqueue_tree(),
             b"nr_open": _knob("nr_open", 64, (1 << 31) - 64),
             b"overflowgid": _number(65534),
             b"overflowuid": _number(65534),
@@ -234,7 +230,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"threads-max": _number(threads),
             b"unprivileged_bpf_disabled": _number(2),
             b"version": _uts_line("version"),
-            **ipcsysctl.make_tree(),
+            **limits.make_tree(),
         },
         b"net": {
             b"core": {

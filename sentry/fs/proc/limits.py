@@ -1,5 +1,5 @@
-"""/proc/sys/kernel/{shm*,sem*,msg*} and /proc/sys/fs/mqueue: limits of the IPC namespace of whoever
-asks (proc_sys_kernel(5), mq_overview(7))."""
+"""Limits that can be set in /proc/sys: those of the IPC namespace of whoever asks (kernel/{shm*,sem*,msg*},
+fs/mqueue), and inotify's (proc_sys_kernel(5), mq_overview(7), inotify(7))."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sentry.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.ipc import IPCMNI
 from sentry.abi.mqueue import HARD_MSGMAX, HARD_MSGSIZEMAX, MIN_MSGSIZEMAX
+from sentry.fs import inotify
 from sentry.fs.proc.base import Text, current_ipc, current_task
 
 TYPE_CHECKING = False
@@ -117,4 +118,21 @@ def make_mqueue_tree() -> dict[bytes, Any]:
         b"msgsize_default": _limit("mqueue", "msgsize_default", MIN_MSGSIZEMAX, HARD_MSGSIZEMAX),
         b"msgsize_max": _limit("mqueue", "msgsize_max", MIN_MSGSIZEMAX, HARD_MSGSIZEMAX),
         b"queues_max": _limit("mqueue", "queues_max", 0, INT_MAX),
+    }
+
+
+def _inotify_limit(field: str) -> Text:
+    def store(kernel: Kernel, data: bytes) -> None:
+        check_privilege()
+        (value,) = numbers(data, 1, 0, INT_MAX)
+        setattr(inotify.limits, field, value)
+
+    return Text(0o644, lambda kernel: b"%d\n" % getattr(inotify.limits, field), store)
+
+
+def make_inotify_tree() -> dict[bytes, Any]:
+    """/proc/sys/fs/inotify (inotify(7))."""
+    return {
+        field.encode(): _inotify_limit(field)
+        for field in ("max_queued_events", "max_user_instances", "max_user_watches")
     }
