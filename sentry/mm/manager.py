@@ -51,6 +51,8 @@ class MemoryManager(Growth):
         """One user less; the last one takes the address space away."""
         self.users -= 1
         if self.users == 0:
+            if self.aio is not None:
+                self.aio.close()
             self.space.destroy()
             self.tree.clear()
             exe, self.exe = self.exe, None
@@ -80,6 +82,8 @@ class MemoryManager(Growth):
         child.space = child_thread.space
         child.users = 1
         child.own_futexes, child.membarriers = False, self.membarriers
+        child.aio = None
+        child.own_futexes = False
         child._limit, child.actor = self._limit, None
         child.peak_rss = child.measured_ns = 0
         child.guards = self.guards

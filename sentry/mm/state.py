@@ -68,9 +68,58 @@ class _InC:
 
 class AddressState(GuestAccess):
     __slots__ = (
-        "_layout", "_limit", "actor", "arg_end", "arg_start", "auxv", "c", "commit", "end_code", "env_end",
-        "env_start", "exe", "guards", "may_lock", "measured_ns", "membarriers", "own_futexes", "owner",
-        "patches", "peak_rss", "policies", "start_code", "start_stack", "tree", "users", "vdso",
+        "_layout",
+        "_layout",
+        "_limit",
+        "_limit",
+        "actor",
+        "actor",
+        "aio",
+        "arg_end",
+        "arg_end",
+        "arg_start",
+        "arg_start",
+        "auxv",
+        "auxv",
+        "c",
+        "c",
+        "commit",
+        "commit",
+        "end_code",
+        "end_code",
+        "env_end",
+        "env_end",
+        "env_start",
+        "env_start",
+        "exe",
+        "exe",
+        "guards",
+        "guards",
+        "may_lock",
+        "may_lock",
+        "measured_ns",
+        "measured_ns",
+        "membarriers",
+        "own_futexes",
+        "own_futexes",
+        "owner",
+        "owner",
+        "patches",
+        "patches",
+        "peak_rss",
+        "peak_rss",
+        "policies",
+        "policies",
+        "start_code",
+        "start_code",
+        "start_stack",
+        "start_stack",
+        "tree",
+        "tree",
+        "users",
+        "users",
+        "vdso",
+        "vdso",
     )  # fmt: skip
 
     #: Bytes mapped, in all and by kind (VmSize, VmData, VmStk, VmExe+VmLib, VmLck).
@@ -117,6 +166,8 @@ class AddressState(GuestAccess):
         self.actor: Any = None
         #: Whether the process that acts may exceed RLIMIT_MEMLOCK (CAP_IPC_LOCK).
         self.may_lock = False
+        #: Its asynchronous I/O contexts (fs/aio.py), None while there never was one.
+        self.aio: Any = None
         #: Name of the program, for messages.
         self.owner = b""
         #: The executable's File, which is kept open (/proc/PID/exe).

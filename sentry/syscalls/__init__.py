@@ -9,6 +9,7 @@ from __future__ import annotations
 def load() -> None:
     """Import every family, so that the table is complete."""
     from sentry.syscalls import (  # noqa: F401
+        aio,
         credentials,
         descriptors,
         events,

@@ -185,7 +185,7 @@ def _check_writable(file: File) -> None:
         raise SysError(errno.EBADF)
 
 
-async def _readv(
+async def readv_file(
     task: Task, file: File, vectors: list[tuple[int, int]], offset: int | None, nowait: bool = False
 ) -> int:
     _check_readable(file)
@@ -244,11 +244,11 @@ async def pread64(task: Task, fd: Fd, buf: Addr, count: Size, offset: Long) -> i
     check_range(buf, count)
     if not count:
         return await _read_nothing(file)
-    return await _with_file(task, fd, _readv, [(buf, min(count, MAX_RW_COUNT))], offset)
+    return await _with_file(task, fd, readv_file, [(buf, min(count, MAX_RW_COUNT))], offset)
 
 
 async def _with_file(task: Task, fd: int, operation, vectors, offset, nowait=False) -> int:  # type: ignore[no-untyped-def]
-    """Run _readv or _writev with a reference held, since another thread may close the descriptor."""
+    """Run readv_file or writev_file with a reference held, since another thread may close the descriptor."""
     file = task.files.get(fd)
     file.get()
     try:
@@ -262,7 +262,7 @@ async def _with_file(task: Task, fd: int, operation, vectors, offset, nowait=Fal
 async def readv(task: Task, fd: Fd, iov: Addr, count: Int) -> int:
     """readv(2)."""
     _check_readable(task.files.get(fd))
-    return await _with_file(task, fd, _readv, iovecs(task, iov, count), None)
+    return await _with_file(task, fd, readv_file, iovecs(task, iov, count), None)
 
 
 @syscall(SYS.preadv)
@@ -271,7 +271,7 @@ async def preadv(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lon
     if low < 0:
         raise SysError(errno.EINVAL)
     _check_readable(task.files.get(fd))
-    return await _with_file(task, fd, _readv, iovecs(task, iov, count), low)
+    return await _with_file(task, fd, readv_file, iovecs(task, iov, count), low)
 
 
 @syscall(SYS.preadv2)
@@ -286,7 +286,7 @@ async def preadv2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lo
     if flags & RWF_NOWAIT and not file.nowait:
         raise SysError(errno.EOPNOTSUPP)
     offset = None if low == -1 else low
-    return await _with_file(task, fd, _readv, iovecs(task, iov, count), offset, bool(flags & RWF_NOWAIT))
+    return await _with_file(task, fd, readv_file, iovecs(task, iov, count), offset, bool(flags & RWF_NOWAIT))
 
 
 def allowed_size(task: Task, file: File, offset: int, size: int) -> int:
@@ -365,7 +365,7 @@ async def _write(task: Task, file: File, addr: int, size: int, offset: int | Non
     return done
 
 
-async def _writev(
+async def writev_file(
     task: Task, file: File, vectors: list[tuple[int, int]], offset: int | None, nowait: bool = False
 ) -> int:
     _check_writable(file)
@@ -461,7 +461,7 @@ async def write(task: Task, fd: Fd, buf: Addr, count: Size) -> int:
     check_range(buf, count)
     if not count and file.inode.kind == S_IFREG:
         return 0
-    return await _with_file(task, fd, _writev, [(buf, min(count, MAX_RW_COUNT))], None)
+    return await _with_file(task, fd, writev_file, [(buf, min(count, MAX_RW_COUNT))], None)
 
 
 @syscall(SYS.pwrite64)
@@ -474,14 +474,14 @@ async def pwrite64(task: Task, fd: Fd, buf: Addr, count: Size, offset: Long) -> 
         raise SysError(errno.ESPIPE)
     _check_writable(file)
     check_range(buf, count)
-    return await _with_file(task, fd, _writev, [(buf, min(count, MAX_RW_COUNT))] if count else [], offset)
+    return await _with_file(task, fd, writev_file, [(buf, min(count, MAX_RW_COUNT))] if count else [], offset)
 
 
 @syscall(SYS.writev)
 async def writev(task: Task, fd: Fd, iov: Addr, count: Int) -> int:
     """writev(2)."""
     _check_writable(task.files.get(fd))
-    return await _with_file(task, fd, _writev, iovecs(task, iov, count), None)
+    return await _with_file(task, fd, writev_file, iovecs(task, iov, count), None)
 
 
 @syscall(SYS.pwritev)
@@ -493,7 +493,7 @@ async def pwritev(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lo
     if not file.seekable:
         raise SysError(errno.ESPIPE)
     _check_writable(file)
-    return await _with_file(task, fd, _writev, iovecs(task, iov, count), low)
+    return await _with_file(task, fd, writev_file, iovecs(task, iov, count), low)
 
 
 @syscall(SYS.pwritev2, partial="RWF_NOAPPEND is refused (EOPNOTSUPP)")
@@ -512,8 +512,8 @@ async def pwritev2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: L
     if nowait and not file.nowait:
         raise SysError(errno.EOPNOTSUPP)
     if not flags & RWF_APPEND or not file.seekable:
-        return await _with_file(task, fd, _writev, vectors, offset, nowait)
-    done = await _with_file(task, fd, _writev, vectors, APPEND, nowait)
+        return await _with_file(task, fd, writev_file, vectors, offset, nowait)
+    done = await _with_file(task, fd, writev_file, vectors, APPEND, nowait)
     if offset is None and done:
         await file.inode.refresh()
         file.pos = file.inode.size

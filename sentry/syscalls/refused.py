@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 #: Never implemented by design, or left for later: reason → numbers.  All give ENOSYS, as COND_SYSCALL does.
 _ABSENT: dict[str, tuple[int, ...]] = {
-    "no asynchronous I/O contexts (CONFIG_AIO)": (
-        SYS.io_setup, SYS.io_destroy, SYS.io_getevents, SYS.io_submit, SYS.io_cancel, SYS.io_pgetevents,
-    ),
     "no io_uring (CONFIG_IO_URING): a second way into the kernel": (
         SYS.io_uring_setup, SYS.io_uring_enter, SYS.io_uring_register,
     ),

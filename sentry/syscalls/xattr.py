@@ -10,8 +10,8 @@ from sentry.abi.fcntl import XATTR_CREATE, XATTR_LIST_MAX, XATTR_NAME_MAX, XATTR
 from sentry.abi.inotify import IN_ATTRIB
 from sentry.abi.stat import S_IFDIR, S_IFREG, S_ISVTX
 from sentry.abi.syscall_nr import SYS
-from sentry.fs.modify import guarded
 from sentry.fs import fsnotify
+from sentry.fs.modify import guarded
 from sentry.fs.walk import MAY_READ, MAY_WRITE, owner_or_capable, permission, walk, want_write
 from sentry.syscalls.table import syscall
 

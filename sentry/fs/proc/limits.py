@@ -1,5 +1,5 @@
 """Limits that can be set in /proc/sys: those of the IPC namespace of whoever asks (kernel/{shm*,sem*,msg*},
-fs/mqueue), and inotify's (proc_sys_kernel(5), mq_overview(7), inotify(7))."""
+fs/mqueue), and inotify's and asynchronous I/O's (proc_sys_kernel(5), mq_overview(7), inotify(7))."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sentry.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.ipc import IPCMNI
 from sentry.abi.mqueue import HARD_MSGMAX, HARD_MSGSIZEMAX, MIN_MSGSIZEMAX
-from sentry.fs import inotify
+from sentry.fs import aio, inotify
 from sentry.fs.proc.base import Text, current_ipc, current_task
 
 TYPE_CHECKING = False
@@ -135,4 +135,17 @@ def make_inotify_tree() -> dict[bytes, Any]:
     return {
         field.encode(): _inotify_limit(field)
         for field in ("max_queued_events", "max_user_instances", "max_user_watches")
+    }
+
+
+def _store_aio(kernel: Kernel, data: bytes) -> None:
+    check_privilege()
+    (aio.limits.most,) = numbers(data, 1, 0, INT_MAX)
+
+
+def make_aio_tree() -> dict[bytes, Any]:
+    """/proc/sys/fs/aio-*."""
+    return {
+        b"aio-max-nr": Text(0o644, lambda kernel: b"%d\n" % aio.limits.most, _store_aio),
+        b"aio-nr": lambda kernel: b"%d\n" % aio.limits.used,
     }

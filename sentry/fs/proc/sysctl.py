@@ -180,8 +180,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"debug": {},
         b"dev": {},
         b"fs": {
-            b"aio-max-nr": _number(65536),
-            b"aio-nr": b"0\n",
+            **limits.make_aio_tree(),
             b"epoll": {b"max_user_watches": _number(5000000)},
             b"file-max": _line(b"9223372036854775807"),
             b"file-nr": lambda kernel: b"%d\t0\t9223372036854775807\n" % _open_files(kernel),

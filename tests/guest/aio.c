@@ -1,0 +1,163 @@
+/* Asynchronous I/O: io_setup, io_submit, io_getevents, io_cancel, io_destroy. */
+#include "check.h"
+#include <linux/aio_abi.h>
+#include <sys/eventfd.h>
+
+static long setup(unsigned count, aio_context_t *ctx)
+{
+    return syscall(SYS_io_setup, count, ctx);
+}
+
+static long submit(aio_context_t ctx, long count, struct iocb **list)
+{
+    return syscall(SYS_io_submit, ctx, count, list);
+}
+
+static long getevents(aio_context_t ctx, long least, long most, struct io_event *events, struct timespec *timeout)
+{
+    return syscall(SYS_io_getevents, ctx, least, most, events, timeout);
+}
+
+static struct iocb make(int opcode, int fd, void *buf, size_t size, long offset, unsigned long data)
+{
+    struct iocb cb = {.aio_lio_opcode = opcode, .aio_fildes = fd, .aio_buf = (uintptr_t)buf, .aio_nbytes = size,
+                      .aio_offset = offset, .aio_data = data};
+    return cb;
+}
+
+static struct timespec none = {0, 0}, some = {0, 20000000};
+
+static void show_events(const char *what, aio_context_t ctx, long least)
+{
+    struct io_event events[8];
+    long got = getevents(ctx, least, 8, events, &some);
+    if (got == -1) {
+        say("%s: %s", what, error_name(errno));
+        return;
+    }
+    say("%s: %ld events", what, got);
+    for (long i = 0; i < got; i++)
+        say("  data %llu res %lld res2 %lld", events[i].data, events[i].res, events[i].res2);
+}
+
+static void one(const char *what, aio_context_t ctx, struct iocb cb)
+{
+    struct iocb *list[] = {&cb};
+    long got = submit(ctx, 1, list);
+    if (got == -1)
+        say("%s: submit %s", what, error_name(errno));
+    else
+        show_events(what, ctx, got);
+}
+
+static void contexts(void)
+{
+    CASE("contexts");
+    aio_context_t ctx = 0, junk = 1;
+    SHOW(setup(0, &ctx));
+    SHOW(setup(1, &junk));
+    SHOW(setup(1, BAD));
+    SHOW(setup(-1, &ctx));
+    SHOW(setup(10, &ctx));
+    SHOW_IF(ctx != 0);
+    SHOW(submit(ctx, 0, NULL));
+    SHOW(submit(ctx, -1, NULL));
+    SHOW(submit(ctx, 1, BAD));
+    SHOW(submit(ctx + 8, 1, BAD));
+    SHOW(getevents(ctx, 0, 1, NULL, &none));
+    SHOW(getevents(ctx, 2, 1, NULL, &none));
+    SHOW(getevents(ctx, -1, 1, NULL, &none));
+    SHOW(getevents(ctx, 0, -1, NULL, &none));
+    SHOW(getevents(ctx + 8, 0, 1, NULL, &none));
+    SHOW(getevents(ctx, 1, 1, NULL, BAD));
+    SHOW(getevents(ctx, 1, 1, NULL, &some));
+    pid_t child = CHILD(SHOW(submit(ctx, 0, NULL)));
+    reap("not inherited", child);
+    SHOW(syscall(SYS_io_destroy, ctx));
+    SHOW(syscall(SYS_io_destroy, ctx));
+    SHOW(submit(ctx, 0, NULL));
+}
+
+static void files(void)
+{
+    CASE("files");
+    aio_context_t ctx = 0;
+    MUST(setup(8, &ctx));
+    int fd = MUST(open("f", O_RDWR | O_CREAT, 0600)), reader = MUST(open("f", O_RDONLY));
+    char buf[32] = "hello world";
+    one("write", ctx, make(IOCB_CMD_PWRITE, fd, buf, 11, 0, 1));
+    memset(buf, 0, sizeof buf);
+    one("read", ctx, make(IOCB_CMD_PREAD, fd, buf, 32, 6, 2));
+    say("%.5s", buf);
+    one("read at the end", ctx, make(IOCB_CMD_PREAD, fd, buf, 32, 100, 3));
+    struct iovec iov[2] = {{buf, 3}, {buf + 10, 4}};
+    one("readv", ctx, make(IOCB_CMD_PREADV, fd, iov, 2, 0, 4));
+    one("writev", ctx, make(IOCB_CMD_PWRITEV, fd, iov, 2, 20, 5));
+    one("fsync", ctx, make(IOCB_CMD_FSYNC, fd, NULL, 0, 0, 6));
+    one("fdsync", ctx, make(IOCB_CMD_FDSYNC, fd, NULL, 0, 0, 7));
+    one("fsync with a size", ctx, make(IOCB_CMD_FSYNC, fd, NULL, 1, 0, 8));
+    one("bad descriptor", ctx, make(IOCB_CMD_PREAD, -1, buf, 1, 0, 9));
+    one("not writable", ctx, make(IOCB_CMD_PWRITE, reader, buf, 1, 0, 10));
+    one("bad operation", ctx, make(99, fd, buf, 1, 0, 11));
+    one("noop", ctx, make(IOCB_CMD_NOOP, fd, buf, 1, 0, 12));
+    one("bad buffer", ctx, make(IOCB_CMD_PREAD, fd, BAD, 5, 0, 13));
+    one("negative size", ctx, make(IOCB_CMD_PREAD, fd, buf, -1, 0, 14));
+    one("negative offset", ctx, make(IOCB_CMD_PREAD, fd, buf, 1, -1, 15));
+    struct iocb reserved = make(IOCB_CMD_PREAD, fd, buf, 1, 0, 16);
+    reserved.aio_reserved2 = 1;
+    one("reserved", ctx, reserved);
+    int counter = MUST(eventfd(0, EFD_NONBLOCK));
+    struct iocb notify = make(IOCB_CMD_PREAD, fd, buf, 1, 0, 17);
+    notify.aio_flags = IOCB_FLAG_RESFD;
+    notify.aio_resfd = counter;
+    one("eventfd", ctx, notify);
+    uint64_t count = 0;
+    SHOW(read(counter, &count, 8));
+    say("count %lu", count);
+    notify.aio_resfd = fd;
+    one("not an eventfd", ctx, notify);
+    struct iocb cbs[3] = {make(IOCB_CMD_PREAD, fd, buf, 1, 0, 21), make(IOCB_CMD_PREAD, fd, buf, 2, 0, 22),
+                          make(99, fd, buf, 1, 0, 23)};
+    struct iocb *list[] = {cbs, cbs + 1, cbs + 2};
+    SHOW(submit(ctx, 3, list));
+    show_events("two of three", ctx, 2);
+    SHOW(syscall(SYS_io_cancel, ctx, cbs, NULL));
+    SHOW(syscall(SYS_io_cancel, ctx, BAD, NULL));
+    SHOW(submit(ctx, 2, list));
+    SHOW(getevents(ctx, 1, 1, BAD, &none));
+    SHOW(syscall(SYS_io_destroy, ctx));
+}
+
+static void pipes(void)
+{
+    CASE("pipes");
+    aio_context_t ctx = 0;
+    MUST(setup(8, &ctx));
+    int p[2];
+    MUST(pipe(p));
+    char buf[8] = "abc";
+    one("write", ctx, make(IOCB_CMD_PWRITE, p[1], buf, 3, 0, 1));
+    one("read", ctx, make(IOCB_CMD_PREAD, p[0], buf, 8, 0, 2));
+    struct iocb cb = make(IOCB_CMD_POLL, p[0], (void *)POLLIN, 0, 0, 3), *list[] = {&cb};
+    SHOW(submit(ctx, 1, list));
+    show_events("nothing yet", ctx, 1);
+    MUST(write(p[1], "x", 1));
+    show_events("ready", ctx, 1);
+    MUST(read(p[0], buf, 8));
+    SHOW(submit(ctx, 1, list));
+    SHOW(syscall(SYS_io_cancel, ctx, &cb, NULL));
+    show_events("cancelled", ctx, 1);
+    SHOW(syscall(SYS_io_cancel, ctx, &cb, NULL));
+    MUST(close(p[1]));
+    one("end", ctx, make(IOCB_CMD_PREAD, p[0], buf, 8, 0, 4));
+    one("hung up", ctx, make(IOCB_CMD_POLL, p[0], (void *)POLLIN, 0, 0, 5));
+}
+
+int main(void)
+{
+    scratch();
+    contexts();
+    files();
+    pipes();
+    return 0;
+}
