@@ -70,10 +70,14 @@ int epitem_mark(struct epitem *item)
     return queue_pending();
 }
 
-static void on_wake(struct waiter *w, uint32_t mask)
+/* EPOLLEXCLUSIVE: a set for which nobody waits notes the event, but lets others have it. */
+static bool on_wake(struct waiter *w, uint32_t mask)
 {
+    struct epitem *item = (struct epitem *)((char *)w - offsetof(struct epitem, waiter));
+    const bool waits = item->epoll && (item->epoll->queue.first || item->epoll->queue.python_mask);
     (void)mask;
-    epitem_mark((struct epitem *)((char *)w - offsetof(struct epitem, waiter)));
+    epitem_mark(item);
+    return waits;
 }
 
 void epitem_set(struct epitem *item, uint32_t events, uint64_t data)
@@ -96,6 +100,7 @@ struct epitem *epitem_new(struct epoll *ep, struct vfile *f, uint32_t events, ui
         ep->items->prev = item;
     ep->items = item;
     item->waiter.wake = on_wake;
+    item->waiter.exclusive = events & EPOLLEXCLUSIVE;
     epitem_set(item, events, data);
     if (q)
         queue_add(q, &item->waiter);

@@ -37,10 +37,11 @@ static void wake(struct thread *t)
     list_append(&woken, &t->link);
 }
 
-static void on_wake(struct waiter *w, uint32_t mask)
+static bool on_wake(struct waiter *w, uint32_t mask)
 {
     (void)mask;
     wake(w->thread);
+    return true;
 }
 
 /* Room for `count` queues, before the first fast_park of this try.  False: pass the call on. */

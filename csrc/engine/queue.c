@@ -81,10 +81,12 @@ void queue_remove(struct waiter *w)
 static void wake_own(struct queue *q, uint32_t mask)
 {
     struct waiter *w, *next;
+    bool taken = false;
     for (w = q->first; w; w = next) {
+        const bool exclusive = w->exclusive;
         next = w->next;
-        if (w->mask & mask)
-            w->wake(w, mask);
+        if (w->mask & mask && !(exclusive && taken) && w->wake(w, mask) && exclusive)
+            taken = true;
     }
 }
 

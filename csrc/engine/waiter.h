@@ -13,8 +13,9 @@ struct waiter {
     struct waiter *next, *prev;
     struct queue *queue; /* NULL: it is in none */
     uint32_t mask;       /* what it waits for */
-    /* It happened.  May take the waiter out of the queue, but no other one. */
-    void (*wake)(struct waiter *w, uint32_t mask);
+    bool exclusive;      /* once one such waiter has taken a wake-up, the others need not hear of it */
+    /* It happened.  May take the waiter out of the queue, but no other one.  Whether somebody takes it. */
+    bool (*wake)(struct waiter *w, uint32_t mask);
     struct thread *thread; /* whose call is parked, and */
     struct vfile *file;    /* what it holds meanwhile; see parking.c */
 };

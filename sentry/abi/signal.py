@@ -94,6 +94,7 @@ SIGINFO_SIZE = 128
 
 _HEAD = Struct("<iiii")
 _KILL = Struct("<iiiiiI")
+_POLL = Struct("<iiiiqi")
 _QUEUE = Struct("<iiiiiIQ")
 _TIMER = Struct("<iiiiiiQ")
 _CHLD = Struct("<iiiiiIiiqq")
@@ -106,7 +107,7 @@ class SigInfo:
     """siginfo_t before it is written: which fields count follows from `signo` and `code`."""
 
     __slots__ = (
-        "addr", "arch", "child", "code", "errno", "overrun", "pid", "raw", "signo", "status", "stime",
+        "addr", "arch", "band", "child", "code", "errno", "fd", "overrun", "pid", "raw", "signo", "status", "stime",
         "syscall", "timerid", "uid", "utime", "value",
     )  # fmt: skip
 
@@ -114,6 +115,7 @@ class SigInfo:
         self, signo: int, code: int = SI_USER, pid: int = 0, uid: int = 0, *, addr: int = 0, value: int = 0,
         status: int = 0, utime: int = 0, stime: int = 0, timerid: int = 0, overrun: int = 0, syscall: int = 0,
         arch: int = 0, errno: int = 0, raw: bytes | None = None, child: bool = False,
+        fd: int | None = None, band: int = 0,
     ) -> None:  # fmt: skip
         self.signo = signo
         self.code = code
@@ -131,6 +133,9 @@ class SigInfo:
         self.arch = arch
         #: About a child: the layout of SIGCHLD, whatever the signal.
         self.child = child
+        #: About a file that got ready: its descriptor and poll bits (si_fd, si_band).
+        self.fd = fd
+        self.band = band
         #: The bytes as rt_sigqueueinfo(2) was given them.
         self.raw = raw
 
@@ -143,6 +148,8 @@ class SigInfo:
             data = _TIMER.pack(signo, self.errno, code, 0, self.timerid, self.overrun, self.value)
         elif code < 0 and code != SI_TKILL:
             data = _QUEUE.pack(signo, self.errno, code, 0, self.pid, self.uid, self.value)
+        elif self.fd is not None:
+            data = _POLL.pack(signo, self.errno, code, 0, self.band, self.fd)
         elif self.child:
             data = _CHLD.pack(
                 signo, self.errno, code, 0, self.pid, self.uid, self.status, 0, self.utime, self.stime

@@ -70,7 +70,7 @@ class File:
     """What a descriptor refers to.  Shared by dup and fork; `refs` counts descriptors (and other
     holders, such as mappings); the last `put` calls `release`."""
 
-    __slots__ = ("_claim", "c", "inode", "owner", "path", "queue", "watches")
+    __slots__ = ("_claim", "c", "created", "inode", "owner", "path", "queue", "watches")
     #: Access mode and status flags as F_GETFL shows them (creation flags removed).
     flags: Field = property(attrgetter("c.flags"), _set_flags)  # type: ignore[assignment]
     pos: Field = property(attrgetter("c.pos"), _set_pos)  # type: ignore[assignment]
@@ -108,6 +108,8 @@ class File:
         self.owner: FileOwner | None = None
         #: The epoll registrations of this file (epoll.py), None while there never was one.
         self.watches: dict[Any, None] | None = None
+        #: Whether its open made the file (F_CREATED_QUERY).
+        self.created = False
         #: 1: counts among the inode's writers, -1: among its texts.
         self._claim = 0
 
@@ -159,6 +161,7 @@ class File:
         elif self._claim:
             self.inode.texts -= 1
         self._claim = 0
+        self.created = False
         if spare.limit and spare.keep(self):
             return
         if not queue.hold_until_free(c, self.release):
@@ -187,6 +190,8 @@ class File:
         """A descriptor of the table `owner` was closed (other references may remain): POSIX locks end."""
         if self.c.node.locks:
             posix_release(self.inode, owner)
+        if fsnotify.watching:
+            fsnotify.flushed(self, owner)
 
     def poll(self) -> int:
         """The poll bits that hold now."""

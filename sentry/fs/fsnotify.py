@@ -45,10 +45,15 @@ if TYPE_CHECKING:
         def event(self, mask: int, cookie: int, name: bytes, unlinked: bool) -> None:
             """`mask` happened to the inode, or to `name` in it; `unlinked`: that name is gone."""
 
+        def closed(self, file: File, owner: int) -> None:
+            """A descriptor of `file`, which is open on the inode, was closed in the table `owner`."""
+
         def inode_gone(self) -> None:
             """The inode has been deleted, or its file system unmounted."""
 
 
+#: A name has changed: only for F_NOTIFY (dnotify.py).
+FS_RENAME = 0x10000000
 #: How many marks there are.
 watching = 0
 #: Inode → its marks in order of age.
@@ -119,6 +124,12 @@ def closed(file: File) -> None:
         gone(path.inode, file)
 
 
+def flushed(file: File, owner: int) -> None:
+    """A descriptor of `file` was closed, which may not have been the last one."""
+    for mark in marks_of(file.inode):
+        mark.closed(file, owner)
+
+
 def changed(dentry: Dentry, changes: dict[str, int]) -> None:
     """Attributes were set (fsnotify_change)."""
     mask = 0
@@ -174,6 +185,7 @@ def moved(
     kind = _kind(inode)
     _to(old, IN_MOVED_FROM | kind, _cookie, old_name)
     _to(new, IN_MOVED_TO | kind, _cookie, new_name)
+    _to(old, FS_RENAME | kind, 0, old_name)
     if target is not None:
         linked(target)
     _to(inode, IN_MOVE_SELF)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.fs.dentry import Path
+    from sentry.fs.file import File
     from sentry.fs.inode import Inode
 
 #: What is told even to who did not ask.
@@ -69,6 +70,9 @@ class Watch:
         self.inotify.queue_event(self.wd, mask, cookie, name)
         if self.mask & IN_ONESHOT:
             self.inotify.drop(self)
+
+    def closed(self, file: File, owner: int) -> None:
+        """Watches don't care."""
 
     def inode_gone(self) -> None:
         self.inotify.drop(self)

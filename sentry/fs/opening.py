@@ -97,7 +97,9 @@ async def _create(fs: FsContext, cred: Credentials, resolver: Resolver, flags: i
                     raise
                 resolver.todo.append(name)
                 continue
-            return await _open(fs, cred, Path(resolver.mount, child), flags)
+            file = await _open(fs, cred, Path(resolver.mount, child), flags)
+            file.created = True
+            return file
         if flags & O_EXCL:
             raise SysError(errno.EEXIST)
         if inode.is_symlink and not child.mounted:

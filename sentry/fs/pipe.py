@@ -33,10 +33,20 @@ if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
 
 DEFAULT_SLOTS = 16
-#: /proc/sys/fs/pipe-max-size, and how many pages all pipes may have before new ones become small.
-MAX_SIZE = 1 << 20
-SOFT_PAGES = 16384
 SMALL_SLOTS = 2
+
+
+class Limits:
+    """/proc/sys/fs/pipe-*: the size that anybody may give a pipe; how many pages all pipes together may have before
+    new ones become small, and before there are no more (0: no such limit)."""
+
+    def __init__(self) -> None:
+        self.max_size, self.soft_pages, self.hard_pages = 1 << 20, 16384, 0
+
+
+limits = Limits()
+#: Even for the privileged: pipes are the Sentry's own memory.
+LARGEST, MOST_PAGES = 16 << 20, 65536
 FIFO_FLAGS = 0o3 | O_NONBLOCK | O_DIRECT | 0o2000 | 0o20000 | 0o100000
 
 READABLE = POLLIN | POLLRDNORM
@@ -56,7 +66,11 @@ class Pipe:
 
     def __init__(self) -> None:
         global _pages
-        slots = DEFAULT_SLOTS if _pages + DEFAULT_SLOTS <= SOFT_PAGES else SMALL_SLOTS
+        slots = DEFAULT_SLOTS
+        if limits.soft_pages and _pages + slots > limits.soft_pages:
+            slots = SMALL_SLOTS
+        if limits.hard_pages and _pages + slots > limits.hard_pages:
+            raise SysError(errno.ENFILE)
         c = lib.pipe_new(slots)
         if not c:
             raise SysError(errno.ENOMEM)
@@ -135,10 +149,13 @@ class Pipe:
         pages = max(1, (size + PAGE_SIZE - 1) // PAGE_SIZE)
         pages = 1 << (pages - 1).bit_length()
         had = self.max_slots
-        if pages > had and pages * PAGE_SIZE > MAX_SIZE and not privileged:
-            raise SysError(errno.EPERM)
-        if pages > had and (pages * PAGE_SIZE > MAX_SIZE * 16 or _pages + pages - had > SOFT_PAGES):
-            raise SysError(errno.EPERM)
+        if pages > had:
+            total = _pages + pages - had
+            too_many = any(most and total > most for most in (limits.soft_pages, limits.hard_pages))
+            if (pages * PAGE_SIZE > limits.max_size or too_many) and not privileged:
+                raise SysError(errno.EPERM)
+            if pages * PAGE_SIZE > LARGEST or total > MOST_PAGES:
+                raise SysError(errno.EPERM)
         if pages < self.c.count:
             raise SysError(errno.EBUSY)
         was_full = self.full

@@ -60,7 +60,7 @@ from sentry.abi.resource import RLIMIT_NOFILE
 from sentry.abi.socket import FIOGETOWN, FIOSETOWN, SIOCGPGRP, SIOCSPGRP
 from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.abi.syscall_nr import SYS
-from sentry.fs import locks
+from sentry.fs import dnotify, locks
 from sentry.fs.memfd import MemfdFile
 from sentry.fs.owner import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, owner_of
 from sentry.fs.pipe import PipeFile
@@ -82,9 +82,9 @@ if TYPE_CHECKING:
 _OWNER_REQUESTS = (FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP)
 CLOSE_RANGE_UNSHARE = 2
 CLOSE_RANGE_CLOEXEC = 4
-F_DUPFD_QUERY = 1027
+F_DUPFD_QUERY, F_CREATED_QUERY = 1027, 1028
 #: What fcntl does with an O_PATH descriptor.
-_PATH_COMMANDS = (F_DUPFD, F_DUPFD_CLOEXEC, F_DUPFD_QUERY, F_GETFD, F_SETFD, F_GETFL)
+_PATH_COMMANDS = (F_DUPFD, F_DUPFD_CLOEXEC, F_DUPFD_QUERY, F_CREATED_QUERY, F_GETFD, F_SETFD, F_GETFL)
 
 
 @syscall(SYS.close)
@@ -141,7 +141,7 @@ def _dup_to(task: Task, old: int, new: int, cloexec: bool) -> int:
     return new
 
 
-@syscall(SYS.fcntl, partial="leases and directory notification are refused")
+@syscall(SYS.fcntl, partial="leases are refused")
 async def fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     """fcntl(2)."""
     file = task.files.get_any(fd)
@@ -157,8 +157,10 @@ async def fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     if cmd in (F_DUPFD, F_DUPFD_CLOEXEC):
         return _dup_from(task, file, arg & 0xFFFFFFFF, cmd == F_DUPFD_CLOEXEC)
     if cmd == F_SETFL:
-        _set_flags(task, file, arg)
+        _set_flags(task, file, arg, fd)
         return 0
+    if cmd == F_NOTIFY:
+        return _notify(task, file, arg, fd)
     operation = _COMMANDS.get(cmd)
     if operation is not None:
         return operation(task, file, arg)
@@ -170,6 +172,8 @@ async def fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
             file.put()
     if cmd == F_DUPFD_QUERY:
         return int(task.files.get_any(arg & 0x7FFFFFFF) is file)
+    if cmd == F_CREATED_QUERY:
+        return int(file.created)
     raise SysError(errno.EINVAL)
 
 
@@ -179,7 +183,7 @@ def _dup_from(task: Task, file: File, minimum: int, cloexec: bool) -> int:
     return task.install(file.get(), cloexec, minimum)
 
 
-def _set_flags(task: Task, file: File, arg: int) -> None:
+def _set_flags(task: Task, file: File, arg: int, fd: int) -> None:
     changed = (file.flags ^ arg) & O_SETFL
     if changed & arg & O_NOATIME and not owner_or_capable(file.inode, task.cred):
         raise SysError(errno.EPERM)
@@ -190,7 +194,7 @@ def _set_flags(task: Task, file: File, arg: int) -> None:
     flags = file.flags & ~O_SETFL | arg & O_SETFL
     file.check_flags(flags)
     if changed & O_ASYNC:
-        owner_of(file).set_async(file, bool(arg & O_ASYNC))
+        owner_of(file).set_async(file, bool(arg & O_ASYNC), fd)
     file.flags = flags
 
 
@@ -308,15 +312,20 @@ def _set_lease(task: Task, file: File, arg: int) -> int:
     raise SysError(errno.EAGAIN)
 
 
-def _notify(task: Task, file: File, arg: int) -> int:
-    raise SysError(errno.EINVAL if file.inode.is_dir else errno.ENOTDIR)
+def _notify(task: Task, file: File, arg: int, fd: int) -> int:
+    if arg & ~dnotify.DN_MULTISHOT:
+        if not file.inode.is_dir:
+            raise SysError(errno.ENOTDIR)
+        if file.owner is None or not file.owner.number:
+            _name_owner(task, file, F_OWNER_PID, task.group.pid.nr(task.pid.ns))
+    dnotify.notify(file, task.files.owner, fd, arg & 0xFFFFFFFF)
+    return 0
 
 
 _COMMANDS: dict[int, Callable[[Task, File, int], int]] = {
     F_SETOWN: _set_owner, F_GETOWN: _get_owner, F_SETOWN_EX: _set_owner_ex, F_GETOWN_EX: _get_owner_ex,
     F_SETSIG: _set_signal, F_GETSIG: _get_signal, F_SETPIPE_SZ: _set_pipe_size, F_GETPIPE_SZ: _get_pipe_size,
     F_ADD_SEALS: _add_seals, F_GET_SEALS: _get_seals, F_GETLEASE: _get_lease, F_SETLEASE: _set_lease,
-    F_NOTIFY: _notify,
 }  # fmt: skip
 
 # Locks
@@ -411,7 +420,7 @@ async def ioctl(task: Task, fd: Fd, request: UInt, arg: ULong) -> int:
         return 0
     if request == FIOASYNC:
         on = task.mm.read_u32(arg)
-        _set_flags(task, file, file.flags | O_ASYNC if on else file.flags & ~O_ASYNC)
+        _set_flags(task, file, file.flags | O_ASYNC if on else file.flags & ~O_ASYNC, fd)
         return 0
     if file.messages and request in _OWNER_REQUESTS:
         if request in (FIOSETOWN, SIOCSPGRP):

@@ -1,4 +1,4 @@
-"""Moving bytes between two files: sendfile(2), copy_file_range(2), splice(2), tee(2).
+"""Moving bytes between two files: sendfile(2), copy_file_range(2), splice(2), tee(2); and vmsplice(2).
 
 All are loops of a read and a write of at most STEP bytes.  What was read from a pipe is always
 written in full, since it can't be put back.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
-from sentry.abi.fcntl import MAX_RW_COUNT, O_APPEND, O_NONBLOCK
+from sentry.abi.fcntl import IOV_MAX, MAX_RW_COUNT, O_APPEND, O_NONBLOCK
 from sentry.abi.fileattr import FS_IMMUTABLE_FL
 from sentry.abi.inotify import IN_ACCESS, IN_MODIFY
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
@@ -19,14 +19,14 @@ from sentry.abi.syscall_nr import SYS
 from sentry.fs import fsnotify
 from sentry.fs.pipe import PipeFile
 from sentry.kernel.wait import Interrupted, block, yield_now
-from sentry.syscalls.file_io import Waiter, allowed_size, write_bytes
+from sentry.syscalls.file_io import Waiter, allowed_size, iovecs, readv_file, write_bytes
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.file import File
     from sentry.kernel.task import Task
-    from sentry.syscalls.args import Addr, Fd, Size, UInt
+    from sentry.syscalls.args import Addr, Fd, Size, UInt, ULong
 
 STEP = 1 << 16
 SPLICE_F_NONBLOCK = 2
@@ -242,3 +242,59 @@ async def _tee(task: Task, source: PipeFile, target: PipeFile, size: int, nowait
         if nowait:
             raise SysError(errno.EAGAIN)
         await block((waiting[0].queue, waiting[1]))
+
+
+@syscall(
+    SYS.vmsplice, partial="bytes are copied: what is written to the memory later does not show in the pipe"
+)
+async def vmsplice(task: Task, fd: Fd, iov: Addr, count: ULong, flags: UInt) -> int:
+    """vmsplice(2)."""
+    if flags & ~SPLICE_F_ALL:
+        raise SysError(errno.EINVAL)
+    file = task.files.get(fd)
+    if not file.writable and not file.readable:
+        raise SysError(errno.EBADF)
+    vectors = iovecs(task, iov, count if count <= IOV_MAX else -1)
+    if not vectors:
+        return 0
+    if not isinstance(file, PipeFile):
+        raise SysError(errno.EBADF)
+    nowait = bool(flags & SPLICE_F_NONBLOCK)
+    if not file.writable:
+        return await readv_file(task, file, vectors, None, nowait)
+    file.get()
+    try:
+        return await _fill(task, file, vectors, nowait)
+    finally:
+        file.put()
+
+
+async def _fill(task: Task, file: PipeFile, vectors: list[tuple[int, int]], nowait: bool) -> int:
+    """Wait for room, then put in as much of the guest's memory as it takes."""
+    while True:
+        if not file.pipe.readers:
+            task.send_signal(SIGPIPE, None)
+            raise SysError(errno.EPIPE)
+        if not file.pipe.full:
+            break
+        if nowait:
+            raise SysError(errno.EAGAIN)
+        await block((file.queue, POLLOUT | POLLERR))
+    done = 0
+    for addr, size in vectors:
+        part = 0
+        while part < size and not file.pipe.full:
+            try:
+                data = task.mm.read(addr + part, min(size - part, STEP))
+            except SysError:
+                if not done:
+                    raise
+                return done
+            count = await file.write(data)
+            part += count
+            done += count
+            if count < len(data):
+                return done
+        if part < size:
+            break
+    return done

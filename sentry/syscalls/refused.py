@@ -49,7 +49,6 @@ _ABSENT: dict[str, tuple[int, ...]] = {
         SYS.statmount, SYS.listmount,
     ),
     "no page cache statistics": (SYS.cachestat,),
-    "no vmsplice; programs fall back on writev": (SYS.vmsplice,),
     "compiled out in most kernels (CONFIG_USELIB)": (SYS.uselib,),
     "gone from Linux": (
         SYS._sysctl, SYS.create_module, SYS.get_kernel_syms, SYS.query_module, SYS.nfsservctl,

@@ -1,5 +1,5 @@
 """Limits that can be set in /proc/sys: those of the IPC namespace of whoever asks (kernel/{shm*,sem*,msg*},
-fs/mqueue), and inotify's and asynchronous I/O's (proc_sys_kernel(5), mq_overview(7), inotify(7))."""
+fs/mqueue), and those of inotify, pipes and asynchronous I/O (proc_sys_kernel(5), proc_sys_fs(5))."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import errno
 from sentry.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.ipc import IPCMNI
+from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.mqueue import HARD_MSGMAX, HARD_MSGSIZEMAX, MIN_MSGSIZEMAX
-from sentry.fs import aio, inotify
+from sentry.fs import aio, inotify, pipe
 from sentry.fs.proc.base import Text, current_ipc, current_task
 
 TYPE_CHECKING = False
@@ -148,4 +149,30 @@ def make_aio_tree() -> dict[bytes, Any]:
     return {
         b"aio-max-nr": Text(0o644, lambda kernel: b"%d\n" % aio.limits.most, _store_aio),
         b"aio-nr": lambda kernel: b"%d\n" % aio.limits.used,
+    }
+
+
+def _store_pipe_size(kernel: Kernel, data: bytes) -> None:
+    check_privilege()
+    (size,) = numbers(data, 1, 0, INT_MAX)
+    if size > pipe.LARGEST:
+        raise SysError(errno.EINVAL)
+    # A power of two of pages (round_pipe_size).
+    pipe.limits.max_size = max(PAGE_SIZE, 1 << (max(size, 1) - 1).bit_length())
+
+
+def _pipe_pages(field: str) -> Text:
+    def store(kernel: Kernel, data: bytes) -> None:
+        check_privilege()
+        setattr(pipe.limits, field, numbers(data, 1, 0, INT_MAX)[0])
+
+    return Text(0o644, lambda kernel: b"%d\n" % getattr(pipe.limits, field), store)
+
+
+def make_pipe_tree() -> dict[bytes, Any]:
+    """/proc/sys/fs/pipe-* (pipe(7))."""
+    return {
+        b"pipe-max-size": Text(0o644, lambda kernel: b"%d\n" % pipe.limits.max_size, _store_pipe_size),
+        b"pipe-user-pages-hard": _pipe_pages("hard_pages"),
+        b"pipe-user-pages-soft": _pipe_pages("soft_pages"),
     }
