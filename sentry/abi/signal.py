@@ -107,7 +107,8 @@ class SigInfo:
     """siginfo_t before it is written: which fields count follows from `signo` and `code`."""
 
     __slots__ = (
-        "addr", "arch", "band", "child", "code", "errno", "fd", "overrun", "pid", "raw", "signo", "status", "stime",
+        "addr", "arch", "band", "child", "code", "errno", "fd", "overrun", "pid", "raw", "signo", "status",
+        "stime",
         "syscall", "timerid", "uid", "utime", "value",
     )  # fmt: skip
 

@@ -37,8 +37,8 @@ SMALL_SLOTS = 2
 
 
 class Limits:
-    """/proc/sys/fs/pipe-*: the size that anybody may give a pipe; how many pages all pipes together may have before
-    new ones become small, and before there are no more (0: no such limit)."""
+    """/proc/sys/fs/pipe-*: the size that anybody may give a pipe; how many pages all pipes together may have
+    before new ones become small, and before there are no more (0: no such limit)."""
 
     def __init__(self) -> None:
         self.max_size, self.soft_pages, self.hard_pages = 1 << 20, 16384, 0

@@ -83,7 +83,6 @@ class MemoryManager(Growth):
         child.users = 1
         child.own_futexes, child.membarriers = False, self.membarriers
         child.aio = None
-        child.own_futexes = False
         child._limit, child.actor = self._limit, None
         child.peak_rss = child.measured_ns = 0
         child.guards = self.guards

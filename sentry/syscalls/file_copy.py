@@ -244,9 +244,7 @@ async def _tee(task: Task, source: PipeFile, target: PipeFile, size: int, nowait
         await block((waiting[0].queue, waiting[1]))
 
 
-@syscall(
-    SYS.vmsplice, partial="bytes are copied: what is written to the memory later does not show in the pipe"
-)
+@syscall(SYS.vmsplice, partial="bytes are copied: later writes to the memory do not show in the pipe")
 async def vmsplice(task: Task, fd: Fd, iov: Addr, count: ULong, flags: UInt) -> int:
     """vmsplice(2)."""
     if flags & ~SPLICE_F_ALL:
