@@ -252,7 +252,6 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"max_map_count": _number(MAX_MAP_COUNT),
             b"min_free_kbytes": _setting(b"67584"),
             b"mmap_min_addr": _number(MMAP_MIN_ADDR),
-            b"nr_hugepages": _number(0),
             b"overcommit_memory": _number(2 if kernel.config.memory else 0),
             b"overcommit_ratio": _number(100 if kernel.config.memory else 50),
             b"overcommit_kbytes": _number(0),
