@@ -114,6 +114,7 @@ class ThreadGroup:
         "task_queue",
         "tasks",
         "tgid",
+        "tracing",
         "tty",
         "undead",
         "unkillable",
@@ -133,6 +134,8 @@ class ThreadGroup:
         self.creator: Task | None = None
         #: Traced tasks that have exited, and nobody has waited for: until then the process is no zombie.
         self.undead = 0
+        #: How many tasks those of this group trace.
+        self.tracing = 0
         self.tasks: list[Task] = []
         self.parent = parent
         self.children: set[ThreadGroup] = set()

@@ -411,7 +411,9 @@ class Tracee:
     def unlink(self) -> None:
         """Nobody traces the task any more; whether it runs on is another question."""
         task = self.task
-        self.tracer.tracees.pop(task, None)
+        if task in self.tracer.tracees:
+            del self.tracer.tracees[task]
+            self.tracer.group.tracing -= 1
         task.trace = None
         if not task.exited:
             task.force(FORCED_PTRACE, False)
@@ -482,6 +484,7 @@ def link(task: Task, tracer: Task, cred: Credentials, seized: bool, options: int
     """Let `tracer` trace `task`.  The caller has checked that it may."""
     trace = task.trace = Tracee(task, tracer, cred, seized, options)
     tracer.tracees[task] = None
+    tracer.group.tracing += 1
     task.force(FORCED_PTRACE, True)
     own_memory(task)
     return trace

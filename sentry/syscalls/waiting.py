@@ -155,7 +155,8 @@ def _find(task: Task, wanted: _Wanted) -> _News | None:
         news = _news_of_child(child, options)
         if news is not None:
             return news
-    for tracer in (task,) if options & WNOTHREAD else group.tasks:
+    tracers = [] if not group.tracing else [task] if options & WNOTHREAD else group.tasks
+    for tracer in tracers:
         for tracee in tracer.tracees:
             if not wanted.names(tracee):
                 continue

@@ -8,6 +8,7 @@
 
 static char theirs[8192] __attribute__((aligned(4096))) = "hello from the child";
 static char mine[8192];
+static char *big;
 static char *hole; /* two pages, of which the second is not there */
 
 static void copies(pid_t pid)
@@ -40,6 +41,19 @@ static void pieces(pid_t pid)
     SHOW(process_vm_writev(pid, &local, 1, (struct iovec[]){{(void *)copies, 8}}, 1, 0));
     local = (struct iovec){BAD, 8};
     SHOW(process_vm_readv(pid, &local, 1, (struct iovec[]){{theirs, 4}}, 1, 0));
+}
+
+static void large(pid_t pid)
+{
+    CASE("large");
+    size_t size = 40 << 20;
+    char *here = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct iovec local = {here, size}, remote = {big, size};
+    SHOW_IF(process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size);
+    SHOW_IF(here[0] == 1 && here[size / 2] == 2 && here[size - 1] == 3);
+    remote.iov_base = big + 4096;
+    SHOW_IF(process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size - 4096);
+    munmap(here, size);
 }
 
 static void errors(pid_t pid)
@@ -127,6 +141,9 @@ int main(void)
     struct gate ready = gate_make(), done = gate_make();
     hole = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(munmap(hole + 4096, 4096));
+    big = mmap(NULL, (40 << 20) + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(munmap(big + (40 << 20), 4096));
+    big[0] = 1, big[20 << 20] = 2, big[(40 << 20) - 1] = 3;
     pid_t pid = CHILD({
         gate_open(ready);
         gate_wait(done);
@@ -135,6 +152,7 @@ int main(void)
     gate_wait(ready);
     copies(pid);
     pieces(pid);
+    large(pid);
     errors(pid);
     compares(pid);
     gate_open(done);
