@@ -415,11 +415,12 @@ class Kernel:
             self.reap(group)
         parent.child_queue.wake()
 
-    def reap(self, group: ThreadGroup) -> None:
-        """The zombie has been waited for: forget it."""
+    def reap(self, group: ThreadGroup, waited: bool = False) -> None:
+        """Forget a zombie; what it used is its parent's only if it was `waited` for."""
         parent = group.parent
         if parent is not None:
             parent.children.discard(group)
+        if parent is not None and waited:
             utime, stime = group.cpu_times()
             parent.child_max_rss = max(parent.child_max_rss, group.max_rss, group.child_max_rss)
             parent.child_utime += utime + group.child_utime

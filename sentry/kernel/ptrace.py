@@ -569,7 +569,7 @@ def bury(task: Task, tracer: Task, waited: bool) -> None:
             announce(group)
     elif group.zombie and not group.undead:
         if waited and group.parent is tracer.group:
-            kernel.reap(group)
+            kernel.reap(group, waited)
         elif group.parent is not tracer.group or tracer.group.sighand.ignores_children():
             kernel.notify_parent(group)
 

@@ -52,7 +52,7 @@ class Strict:
     always = sum(1 << nr for nr in _STRICT_CALLS)
 
     def check(self, task: Task, nr: int) -> bool:
-        _kill(task, SIGKILL, whole=False)
+        task.kernel.exit_task(task, signal_status(SIGKILL))
         return False
 
 
@@ -119,7 +119,7 @@ class Filter:
         elif kind == RET_TRAP:
             _trap(task, number, value)
         else:
-            _kill(task, SIGSYS, whole=kind == RET_KILL_PROCESS)
+            _kill(task, number, whole=kind == RET_KILL_PROCESS)
         return False
 
 
@@ -138,18 +138,18 @@ def _trap(task: Task, nr: int, value: int) -> None:
     """SIGSYS with the registers as they were at the call, which does not happen (syscall_rollback())."""
     regs = task.regs
     regs.rax = regs.orig_rax
-    info = SigInfo(SIGSYS, SYS_SECCOMP, addr=regs.rip, syscall=nr, arch=AUDIT_ARCH_X86_64, errno=value)
-    task.kernel.signals.force(task, info)
+    task.kernel.signals.force(task, _information(task, nr, value))
     task.finished(task.regs.rax, None)
 
 
-def _kill(task: Task, signo: int, whole: bool) -> None:
-    """The thread ends at once, or its process: always that when it is the last one and the signal SIGSYS."""
-    kernel, group = task.kernel, task.group
-    if kernel.strace is not None:
-        kernel.strace.killed(task, signo)
-    if whole or (signo == SIGSYS and len(group.tasks) == 1):
-        kernel.exit_group(group, signal_status(signo), by=task)
-        kernel.exit_task(task, group.exit_status)
+def _information(task: Task, nr: int, value: int) -> SigInfo:
+    arch = AUDIT_ARCH_X86_64
+    return SigInfo(SIGSYS, SYS_SECCOMP, addr=task.regs.rip, syscall=nr, arch=arch, errno=value)
+
+
+def _kill(task: Task, nr: int, whole: bool) -> None:
+    """SIGSYS ends the process, or only the thread if it is not the last one."""
+    if whole or len(task.group.tasks) == 1:
+        task.die(_information(task, nr, 0))
     else:
-        kernel.exit_task(task, signal_status(signo))
+        task.kernel.exit_task(task, signal_status(SIGSYS))

@@ -429,19 +429,23 @@ class Task(Bound):
             if signo == SIGSTOP or not self.group.pgrp.orphaned():
                 self.kernel.signals.stop_group(self.group, signo)
             return True
+        self.die(info)
+        return False
+
+    def die(self, info: SigInfo) -> None:
+        """The signal ends the process, maybe with a core file."""
+        signo, group = info.signo, self.group
         if self.kernel.strace is not None:
             self.kernel.strace.killed(self, signo)
-        group = self.group
-        if mask & CORE_SIGNALS and (group.dumping is not None or coredump.wanted(self)):
+        if bit(signo) & CORE_SIGNALS and (group.dumping is not None or coredump.wanted(self)):
             if group.dumping is None:
                 group.dumping = self
                 self.start(coredump.run(self, info))
             else:
                 self.parked = True  # the end of the group will be this one's
-            return False
-        self.kernel.exit_group(self.group, signal_status(signo), by=self)
-        self.kernel.exit_task(self, self.group.exit_status)
-        return False
+            return
+        self.kernel.exit_group(group, signal_status(signo), by=self)
+        self.kernel.exit_task(self, group.exit_status)
 
     # Signals
 

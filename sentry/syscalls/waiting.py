@@ -100,7 +100,7 @@ def _news_of_child(child: ThreadGroup, options: int) -> _News | None:
         if not options & WEXITED or child.undead or leader.trace is not None:
             return None
         status = child.exit_status
-        return _News(leader, status, *cause_of_death(status), lambda: kernel.reap(child))
+        return _News(leader, status, *cause_of_death(status), lambda: kernel.reap(child, waited=True))
     if child.stopped and not child.stop_reported and options & WSTOPPED:
 
         def take() -> None:

@@ -126,6 +126,12 @@ static void children(void)
     SHOW_IF(on(CLOCK_PROCESS_CPUTIME_ID) - ours < 0.09);
     SHOW_IF(usage.ru_maxrss > 100);
     SHOW_IF(getrusage(RUSAGE_CHILDREN, &usage) == 0 && usage.ru_maxrss > 100);
+    double children = used(RUSAGE_CHILDREN);
+    signal(SIGCHLD, SIG_IGN);
+    pid = CHILD(burn(0.05));
+    SHOW(waitpid(pid, &status, 0));
+    SHOW_IF(used(RUSAGE_CHILDREN) == children);
+    signal(SIGCHLD, SIG_DFL);
 }
 
 static void clock_ids(void)
