@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sentry.abi.auxv import AT_MINSIGSTKSZ, host_auxv
+from sentry.abi.auxv import host_auxv
 
 
 def _read(path: str) -> bytes:
@@ -23,9 +23,9 @@ def _read(path: str) -> bytes:
 
 class Host:
     """cpus: how many CPUs we may use; memory_total: bytes; cpuinfo: the text of /proc/cpuinfo;
-    auxv: the host's auxiliary vector by AT_ number; minsigstksz: bytes a signal frame needs."""
+    auxv: the host's auxiliary vector by AT_ number."""
 
-    __slots__ = ("auxv", "cpuinfo", "cpus", "memory_total", "minsigstksz")
+    __slots__ = ("auxv", "cpuinfo", "cpus", "memory_total")
 
     def __init__(self) -> None:
         self.cpus = len(os.sched_getaffinity(0))
@@ -35,4 +35,3 @@ class Host:
             if line.startswith(b"MemTotal:"):
                 self.memory_total = int(line.split()[1]) * 1024
         self.auxv = host_auxv()
-        self.minsigstksz = self.auxv.get(AT_MINSIGSTKSZ, 2048)

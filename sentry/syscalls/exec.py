@@ -118,7 +118,7 @@ async def execveat(task: Task, dirfd: Fd, path: Path, argv: Addr, envp: Addr, fl
         where = file.path
         hidden = task.files.cloexec(dirfd)
     else:
-        start = walk.at(task, dirfd)
+        start = walk.start_of(task, dirfd, path)
         where = await walk.walk(task.fs, task.cred, path, start, follow=not flags & AT_SYMLINK_NOFOLLOW)
         if where.inode.is_symlink:
             raise SysError(errno.ELOOP)

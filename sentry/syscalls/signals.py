@@ -8,6 +8,7 @@ from time import monotonic_ns
 from sentry.abi.capability import CAP_KILL
 from sentry.abi.errors import SysError
 from sentry.abi.signal import (
+    MINSIGSTKSZ,
     NSIG,
     SA_KNOWN,
     SI_TKILL,
