@@ -41,8 +41,6 @@ SA_KNOWN = (
 )  # fmt: skip
 
 SS_ONSTACK = 1
-#: The least size of an alternate signal stack; what a frame really needs is AT_MINSIGSTKSZ.
-MINSIGSTKSZ = 2048
 SS_DISABLE = 2
 SS_AUTODISARM = 0x80000000
 #: AT_MINSIGSTKSZ is larger; this is what sigaltstack(2) itself insists on.

@@ -17,8 +17,10 @@ from _weakrefset import WeakSet
 
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
+from sentry.abi.poll import POLLERR, POLLPRI
 from sentry.fs import spare
 from sentry.fs.inode import CACHE_EXACT
+from sentry.kernel.wait import WaitQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,6 +210,9 @@ class MountNamespace:
         self.user_ns = user_ns
         self.charge: Any = None
         self.mounts: dict[tuple[int, int], Mount] = {}
+        #: Counts changes; whoever polls /proc/PID/mounts waits in `queue`.
+        self.event = 0
+        self.queue = WaitQueue()
         root.namespace = ref(self)
 
     def __del__(self) -> None:
@@ -223,6 +228,11 @@ class MountNamespace:
         where.dentry.mounted += 1
         self.mounts[id(where.mount), id(where.dentry)] = mount
         lib.vmount_attach(mount.c, where.mount.c, where.dentry.c)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.event += 1
+        self.queue.wake(POLLERR | POLLPRI)
 
     def detach(self, mount: Mount) -> None:
         assert mount.parent is not None and mount.mountpoint is not None
@@ -231,6 +241,7 @@ class MountNamespace:
         lib.vmount_detach(gone.c)
         mount.namespace = None
         spare.forget_mount(mount)
+        self._changed()
 
     def uproot(self, mount: Mount) -> None:
         """`mount`, which is attached, stands for itself from now on: nothing is above it."""

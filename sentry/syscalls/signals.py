@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from sentry.syscalls.args import Addr, Int, Signal, Size
 
 SIGSET_SIZE = 8
-#: Programs that have not asked for AMX may have an alternate stack as small as ever, and as useless.
-MINSIGSTKSZ = 2048
 
 
 def read_mask(task: Task, addr: int, size: int) -> int:

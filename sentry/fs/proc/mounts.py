@@ -1,13 +1,36 @@
-"""/proc/PID/mounts and mountinfo: the mounts that a task's root can see."""
+"""/proc/PID/mounts and mountinfo: the mounts that a task's root can see; poll(2) tells of changes."""
 
 from __future__ import annotations
 
+from sentry.abi.poll import POLLERR, POLLIN, POLLPRI, POLLRDNORM
 from sentry.fs import propagation, walk
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_READONLY, Path
+from sentry.fs.proc.base import GeneratedFile, GeneratedInode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sentry.fs.dentry import FsContext, Mount
+    from sentry.fs.dentry import FsContext, Mount, MountNamespace
+
+
+class MountsFile(GeneratedFile):
+    """Ready for POLLPRI, once, after each change of the namespace (proc_pid_mounts(5))."""
+
+    __slots__ = ("_event", "_namespace")
+
+    def __init__(self, inode: GeneratedInode, flags: int, path: Path, namespace: MountNamespace) -> None:
+        super().__init__(inode, flags, path)
+        self._namespace = namespace
+        self._event = namespace.event
+        self.queue = namespace.queue
+
+    pollable = True
+
+    def poll(self) -> int:
+        ready = POLLIN | POLLRDNORM
+        if self._event != self._namespace.event:
+            self._event = self._namespace.event
+            ready |= POLLERR | POLLPRI
+        return ready
 
 
 def escape(name: bytes) -> bytes:

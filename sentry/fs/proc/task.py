@@ -133,6 +133,20 @@ class MapsText(TaskText):
         return file
 
 
+class MountsText(TaskText):
+    """mounts and mountinfo."""
+
+    __slots__ = ()
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        if self._task.fs is None or self._task.exited:
+            raise SysError(errno.EINVAL)
+        return mounts.MountsFile(self, flags & O_NONCREATION, path, self._task.fs.namespace)
+
+
+_KINDS: dict[bytes, type[TaskText]] = {b"maps": MapsText, b"mounts": MountsText, b"mountinfo": MountsText}
+
+
 class TaskDirectory(GeneratedDirectory):
     """/proc/PID, or /proc/PID/task/TID when `thread`."""
 
@@ -209,7 +223,7 @@ class TaskDirectory(GeneratedDirectory):
             def store(data: bytes) -> None:
                 status.set_timerslack(task, data)
 
-        kind = MapsText if name == b"maps" else TaskText
+        kind = _KINDS.get(name, TaskText)
         return kind(self.fs, ino, mode, task, make, store, guarded)
 
     def _alive(self, show: Callable[[Task], bytes]) -> Callable[[], bytes]:
