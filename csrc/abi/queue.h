@@ -15,6 +15,9 @@
 struct vfile;
 struct waiter;
 
+/* In python_mask, above all poll bits: an entry that wants to hear at once. */
+#define QUEUE_SIGNALLED 0x40000000
+
 struct queue {
     struct waiter *first, *last; /* C's own, in order of arrival */
     uint32_t python_mask;        /* what Python's entries wait for; 0: there are none */

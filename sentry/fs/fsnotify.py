@@ -185,7 +185,8 @@ def moved(
     kind = _kind(inode)
     _to(old, IN_MOVED_FROM | kind, _cookie, old_name)
     _to(new, IN_MOVED_TO | kind, _cookie, new_name)
-    _to(old, FS_RENAME | kind, 0, old_name)
+    if old is new:
+        _to(old, FS_RENAME | kind, 0, old_name)
     if target is not None:
         linked(target)
     _to(inode, IN_MOVE_SELF)

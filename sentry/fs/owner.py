@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sentry._engine import lib
 from sentry.abi.poll import (
     POLLERR,
     POLLHUP,
@@ -52,7 +53,7 @@ class FileOwner:
     def set_async(self, file: File, on: bool, fd: int = -1) -> None:
         """O_ASYNC was set (by the descriptor `fd`) or cleared."""
         if on and self._entry is None:
-            mask = _ALWAYS
+            mask = _ALWAYS | lib.QUEUE_SIGNALLED
             # The two ends of a pipe have one queue.
             mask |= _IN if file.readable else 0
             mask |= _OUT if file.writable else 0

@@ -136,6 +136,10 @@ class Pipe:
             raise SysError(errno.EFAULT)
         return given
 
+    def drop(self, size: int) -> None:
+        """The first `size` bytes have gone elsewhere."""
+        lib.pipe_drop(self.c, size, size)
+
     def copy_to(self, target: Pipe, size: int) -> int:
         """tee(2): up to `size` bytes into `target` without taking them; how many there was room for."""
         copied: int = lib.pipe_copy(self.c, target.c, size)

@@ -12,7 +12,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import IOV_MAX, MAX_RW_COUNT, O_APPEND, O_NONBLOCK
 from sentry.abi.fileattr import FS_IMMUTABLE_FL
 from sentry.abi.inotify import IN_ACCESS, IN_MODIFY
-from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM
+from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.abi.signal import SIGPIPE
 from sentry.abi.stat import S_IFIFO, S_IFREG
 from sentry.abi.syscall_nr import SYS
@@ -185,13 +185,17 @@ async def splice(
         raise SysError(errno.EINVAL)
     at, to = _read_offset(task, in_offset), _read_offset(task, out_offset)
     nowait = bool(flags & SPLICE_F_NONBLOCK or (source.flags | target.flags) & O_NONBLOCK)
-    if _is_pipe(target) and not _is_pipe(source):
-        # Sleep for room first, so that nothing is taken from a socket or terminal in vain.
-        waiter = Waiter(target, POLLOUT)
-        while not target.poll() & POLLOUT:
-            if nowait:
-                raise SysError(errno.EAGAIN)
-            await waiter.wait()
+    if isinstance(target, PipeFile):
+        source.get()
+        target.get()
+        try:
+            if isinstance(source, PipeFile):
+                return await _between(task, source, target, min(size, MAX_RW_COUNT), nowait, keep=False)
+            # Sleep for room first, so that nothing is taken from a socket or terminal in vain.
+            await _room(task, target, nowait)
+        finally:
+            source.put()
+            target.put()
     # One step: what is there now, as a pipe's read would give it.
     done = await _copy(task, source, at, target, to, min(size, STEP), nowait)
     if at is not None:
@@ -217,31 +221,48 @@ async def tee(task: Task, in_fd: Fd, out_fd: Fd, size: Size, flags: UInt) -> int
     source.get()
     target.get()
     try:
-        return await _tee(task, source, target, min(size, MAX_RW_COUNT), nowait)
+        return await _between(task, source, target, min(size, MAX_RW_COUNT), nowait, keep=True)
     finally:
         source.put()
         target.put()
 
 
-async def _tee(task: Task, source: PipeFile, target: PipeFile, size: int, nowait: bool) -> int:
-    """Wait for bytes, then for room, and copy what is there then."""
+async def _between(
+    task: Task, source: PipeFile, target: PipeFile, size: int, nowait: bool, keep: bool
+) -> int:
+    """Wait for bytes, then for room, and copy what is there then; `keep`: the source has them still."""
     while True:
         if source.pipe.empty:
             if not source.pipe.writers:
                 return 0
-            waiting: tuple[File, int] = (source, POLLIN | POLLHUP)
-        elif not target.pipe.readers:
+            if nowait:
+                raise SysError(errno.EAGAIN)
+            await block((source.queue, POLLIN | POLLHUP))
+        elif not target.pipe.readers or target.pipe.full:
+            await _room(task, target, nowait)
+        else:
+            break
+    was_full = source.pipe.full
+    done = source.pipe.copy_to(target.pipe, size)
+    target.queue.wake(POLLIN | POLLRDNORM)
+    if not keep:
+        source.pipe.drop(done)
+        if was_full and not source.pipe.full:
+            source.queue.wake(POLLOUT | POLLWRNORM)
+    return done
+
+
+async def _room(task: Task, target: PipeFile, nowait: bool) -> None:
+    """Sleep until there is room; SIGPIPE and SysError(EPIPE), SysError(EAGAIN)."""
+    while True:
+        if not target.pipe.readers:
             task.send_own(SIGPIPE)
             raise SysError(errno.EPIPE)
-        elif target.pipe.full:
-            waiting = (target, POLLOUT | POLLERR)
-        else:
-            done = source.pipe.copy_to(target.pipe, size)
-            target.queue.wake(POLLIN | POLLRDNORM)
-            return done
+        if not target.pipe.full:
+            return
         if nowait:
             raise SysError(errno.EAGAIN)
-        await block((waiting[0].queue, waiting[1]))
+        await block((target.queue, POLLOUT | POLLERR))
 
 
 @syscall(SYS.vmsplice, partial="bytes are copied: later writes to the memory do not show in the pipe")
@@ -269,15 +290,7 @@ async def vmsplice(task: Task, fd: Fd, iov: Addr, count: ULong, flags: UInt) -> 
 
 async def _fill(task: Task, file: PipeFile, vectors: list[tuple[int, int]], nowait: bool) -> int:
     """Wait for room, then put in as much of the guest's memory as it takes."""
-    while True:
-        if not file.pipe.readers:
-            task.send_signal(SIGPIPE, None)
-            raise SysError(errno.EPIPE)
-        if not file.pipe.full:
-            break
-        if nowait:
-            raise SysError(errno.EAGAIN)
-        await block((file.queue, POLLOUT | POLLERR))
+    await _room(task, file, nowait)
     done = 0
     for addr, size in vectors:
         part = 0
