@@ -31,6 +31,7 @@ from sentry.abi.inotify import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from sentry.fs.dentry import Dentry, Path
@@ -115,7 +116,13 @@ def happened(path: Path | None, mask: int) -> None:
         at(path.dentry, mask)
 
 
+#: What ends with an open file besides (leases.py).
+ended: list[Callable[[File], None]] = []
+
+
 def closed(file: File) -> None:
+    for end in ended:
+        end(file)
     if file.flags & O_PATH:
         return
     happened(file.path, IN_CLOSE_WRITE if file.writable else IN_CLOSE_NOWRITE)

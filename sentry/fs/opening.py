@@ -18,11 +18,12 @@ from sentry.abi.fcntl import (
     O_RDONLY,
     O_TRUNC,
     O_VALID,
+    O_WRONLY,
     RESOLVE_CACHED,
 )
 from sentry.abi.inotify import IN_MODIFY, IN_OPEN
 from sentry.abi.stat import S_IFREG
-from sentry.fs import fsnotify, modify
+from sentry.fs import fsnotify, leases, modify
 from sentry.fs.dentry import FsContext, Path
 from sentry.fs.file import File
 from sentry.fs.walk import Resolver, may_open, open_path, want_write
@@ -118,6 +119,8 @@ async def _open_existing(fs: FsContext, cred: Credentials, path: Path, flags: in
     inode = path.inode
     may_open(path, cred, flags)
     regular = inode.mode & 0o170000 == S_IFREG
+    if leases.held:
+        await leases.break_lease(inode, flags | (O_WRONLY if flags & O_TRUNC else 0))
     if inode.texts and (flags & O_ACCMODE or flags & O_TRUNC):
         raise SysError(errno.ETXTBSY)
     if flags & O_TRUNC and regular:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from sentry.abi.capability import CAP_SYS_RESOURCE
+from sentry.abi.capability import CAP_LEASE, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     F_ADD_SEALS,
@@ -60,7 +60,7 @@ from sentry.abi.resource import RLIMIT_NOFILE
 from sentry.abi.socket import FIOGETOWN, FIOSETOWN, SIOCGPGRP, SIOCSPGRP
 from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.abi.syscall_nr import SYS
-from sentry.fs import dnotify, locks
+from sentry.fs import dnotify, leases, locks
 from sentry.fs.memfd import MemfdFile
 from sentry.fs.owner import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, owner_of
 from sentry.fs.pipe import PipeFile
@@ -141,7 +141,7 @@ def _dup_to(task: Task, old: int, new: int, cloexec: bool) -> int:
     return new
 
 
-@syscall(SYS.fcntl, partial="leases are refused")
+@syscall(SYS.fcntl)
 async def fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     """fcntl(2)."""
     file = task.files.get_any(fd)
@@ -159,6 +159,8 @@ async def fcntl(task: Task, fd: Fd, cmd: Int, arg: ULong) -> int:
     if cmd == F_SETFL:
         _set_flags(task, file, arg, fd)
         return 0
+    if cmd == F_SETLEASE:
+        return _set_lease(task, file, arg, fd)
     if cmd == F_NOTIFY:
         return _notify(task, file, arg, fd)
     operation = _COMMANDS.get(cmd)
@@ -303,13 +305,26 @@ def _get_seals(task: Task, file: File, arg: int) -> int:
 
 
 def _get_lease(task: Task, file: File, arg: int) -> int:
-    return F_UNLCK
+    return leases.kind_of(file)
 
 
-def _set_lease(task: Task, file: File, arg: int) -> int:
-    if file.inode.kind != S_IFREG or arg not in (F_RDLCK, F_WRLCK, F_UNLCK):
+def _set_lease(task: Task, file: File, arg: int, fd: int) -> int:
+    kind = _signed(arg)
+    inode = file.inode
+    if task.cred.fsuid != inode.uid and not task.cred.capable(CAP_LEASE):
+        raise SysError(errno.EACCES)
+    if inode.kind != S_IFREG or kind not in (F_RDLCK, F_WRLCK, F_UNLCK):
         raise SysError(errno.EINVAL)
-    raise SysError(errno.EAGAIN)
+    if kind != F_UNLCK:
+        for other in task.kernel.tasks.values():  # so that the files that only the engine knows are known
+            if other.files is not None:
+                other.files.items()
+    leases.set_lease(file, fd, kind)
+    if kind != F_UNLCK:
+        owner_of(file).kernel = task.kernel
+        if not owner_of(file).number:
+            _name_owner(task, file, F_OWNER_PID, task.group.pid.nr(task.pid.ns))
+    return 0
 
 
 def _notify(task: Task, file: File, arg: int, fd: int) -> int:
@@ -325,7 +340,7 @@ def _notify(task: Task, file: File, arg: int, fd: int) -> int:
 _COMMANDS: dict[int, Callable[[Task, File, int], int]] = {
     F_SETOWN: _set_owner, F_GETOWN: _get_owner, F_SETOWN_EX: _set_owner_ex, F_GETOWN_EX: _get_owner_ex,
     F_SETSIG: _set_signal, F_GETSIG: _get_signal, F_SETPIPE_SZ: _set_pipe_size, F_GETPIPE_SZ: _get_pipe_size,
-    F_ADD_SEALS: _add_seals, F_GET_SEALS: _get_seals, F_GETLEASE: _get_lease, F_SETLEASE: _set_lease,
+    F_ADD_SEALS: _add_seals, F_GET_SEALS: _get_seals, F_GETLEASE: _get_lease,
 }  # fmt: skip
 
 # Locks

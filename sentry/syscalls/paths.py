@@ -14,6 +14,7 @@ from sentry.abi.fcntl import (
     AT_REMOVEDIR,
     AT_SYMLINK_FOLLOW,
     AT_SYMLINK_NOFOLLOW,
+    O_WRONLY,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     RENAME_WHITEOUT,
@@ -22,7 +23,7 @@ from sentry.abi.fileattr import FS_APPEND_FL
 from sentry.abi.inotify import IN_MODIFY
 from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from sentry.abi.syscall_nr import SYS
-from sentry.fs import fsnotify, modify
+from sentry.fs import fsnotify, leases, modify
 from sentry.fs.dentry import Path as FsPath
 from sentry.fs.walk import MAY_WRITE, permission, start_of, walk, walk_parent, want_write
 from sentry.syscalls.args import read_path
@@ -378,6 +379,8 @@ async def truncate(task: Task, path: Path, size: Long) -> None:
     if inode.texts:
         raise SysError(errno.ETXTBSY)
     check_file_limit(task, inode.size, size)
+    if leases.held:
+        await leases.break_lease(inode, O_WRONLY)
     await modify.truncate(inode, size, task.cred)
     if fsnotify.watching:
         fsnotify.happened(place, IN_MODIFY)

@@ -1,5 +1,5 @@
 """Limits that can be set in /proc/sys: those of the IPC namespace of whoever asks (kernel/{shm*,sem*,msg*},
-fs/mqueue), and those of inotify, pipes and asynchronous I/O (proc_sys_kernel(5), proc_sys_fs(5))."""
+fs/mqueue), and those of inotify, leases, pipes and asynchronous I/O (proc_sys_kernel(5), proc_sys_fs(5))."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.ipc import IPCMNI
 from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.mqueue import HARD_MSGMAX, HARD_MSGSIZEMAX, MIN_MSGSIZEMAX
-from sentry.fs import aio, inotify, pipe
+from sentry.fs import aio, inotify, leases, pipe
 from sentry.fs.proc.base import Text, current_ipc, current_task
 
 TYPE_CHECKING = False
@@ -176,3 +176,16 @@ def make_pipe_tree() -> dict[bytes, Any]:
         b"pipe-user-pages-hard": _pipe_pages("hard_pages"),
         b"pipe-user-pages-soft": _pipe_pages("soft_pages"),
     }
+
+
+def make_lease_tree() -> dict[bytes, Any]:
+    """/proc/sys/fs/lease* (fcntl(2))."""
+
+    def text(field: str, most: int) -> Text:
+        def store(kernel: Kernel, data: bytes) -> None:
+            check_privilege()
+            setattr(leases.limits, field, numbers(data, 1, 0, most)[0])
+
+        return Text(0o644, lambda kernel: b"%d\n" % getattr(leases.limits, field), store)
+
+    return {b"lease-break-time": text("break_time", INT_MAX), b"leases-enable": text("enabled", INT_MAX)}

@@ -185,7 +185,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"file-max": _line(b"9223372036854775807"),
             b"file-nr": lambda kernel: b"%d\t0\t9223372036854775807\n" % _open_files(kernel),
             b"inotify": limits.make_inotify_tree(),
-            b"lease-break-time": _number(45),
+            **limits.make_lease_tree(),
             b"mount-max": _number(100000),
             b"mqueue": limits.make_mqueue_tree(),
             b"nr_open": _knob("nr_open", 64, (1 << 31) - 64),
