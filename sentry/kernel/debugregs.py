@@ -1,9 +1,9 @@
 """Debug registers of a traced task, carried out by steps (arch/x86/kernel/ptrace.c, hw_breakpoint.c).
 
 The CPU's own are out of reach, so a task that has one of these enabled runs an instruction at a time, and
-behind each it is seen whether what is watched has changed, or the next instruction is one to stop at.  It is
-slow, but what a debugger asks for by `watch` and `hbreak`.  A store of the value that was there before goes
-unnoticed, and so does a read where reads are watched, too (`awatch`).
+behind each it is seen whether what is watched has changed, or the next instruction is one to stop at; where
+reads are watched, too, the instruction is decoded before.  It is slow, but what `watch` and `hbreak` of a
+debugger ask for.  A store of the value that was there already is no change.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.mman import USER_END
+from sentry.kernel.operands import INSN_MAX, touched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SIZES = (1, 2, 8, 4)
 class DebugRegs:
     """`Tracee.debug`, once a tracer has written one."""
 
-    __slots__ = ("_before", "addrs", "control", "happened")
+    __slots__ = ("_before", "_touched", "addrs", "control", "happened")
 
     def __init__(self) -> None:
         self.addrs = [0] * COUNT
@@ -38,6 +39,7 @@ class DebugRegs:
         self.control = 0
         self.happened = 0
         self._before: list[bytes] = []
+        self._touched: list[tuple[int, int]] = []
 
     @property
     def active(self) -> bool:
@@ -75,15 +77,26 @@ class DebugRegs:
         return found
 
     def before_step(self, task: Task) -> None:
-        self._before = [
-            b"" if kind == EXECUTE else _read(task, addr, size) for _, kind, addr, size in self._watched()
-        ]
+        watched = self._watched()
+        self._before = [_read(task, addr, size) for _, _, addr, size in watched]
+        self._touched = []
+        if any(kind == ACCESS for _, kind, _, _ in watched):
+            try:
+                self._touched = touched(task.regs, task.mm.read_upto(task.regs.rip, INSN_MAX))
+            except SysError:
+                pass
 
     def after_step(self, task: Task) -> bool:
         """Whether one has been hit: DR6 says which."""
         self.happened = 0
         for (slot, kind, addr, size), before in zip(self._watched(), self._before, strict=False):
-            if task.regs.rip == addr if kind == EXECUTE else _read(task, addr, size) != before:
+            if kind == EXECUTE:
+                hit = bool(task.regs.rip == addr)
+            else:
+                hit = _read(task, addr, size) != before
+            if kind == ACCESS:
+                hit = hit or any(at < addr + size and addr < at + length for at, length in self._touched)
+            if hit:
                 self.happened |= 1 << slot
         return bool(self.happened)
 

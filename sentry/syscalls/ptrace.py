@@ -43,7 +43,7 @@ def may_trace(task: Task, target: Task) -> bool:
     return may_access(task, task.cred, target, real=True)
 
 
-@syscall(SYS.ptrace, partial="no PTRACE_SINGLEBLOCK, no thread areas: EIO; watchpoints don't see reads")
+@syscall(SYS.ptrace, partial="no PTRACE_SINGLEBLOCK, no thread areas: EIO")
 def ptrace_(task: Task, request: Long, pid: Int, addr: Addr, data: Addr) -> int | None:
     """ptrace(2)."""
     if request == abi.PTRACE_TRACEME:

@@ -65,6 +65,44 @@ static void watches(void)
     go("ends", PTRACE_CONT, pid, 0);
 }
 
+static volatile long sink;
+
+static void reads(void)
+{
+    unsigned char copy[16];
+    sink = data.bytes[7];
+    sink = (long)data.quad;
+    sink = data.bytes[8];
+    memcpy(copy, (void *)data.bytes, 16);
+    sink = copy[3];
+    __asm__ volatile("rep lodsb" ::"S"(data.bytes + 6), "c"(3l) : "rax", "memory");
+    __asm__ volatile("lea %0, %%rax\n\tnopl %0" ::"m"(data.bytes[8]) : "rax");
+    data.bytes[8] = 9;
+    say("done");
+}
+
+/* Rises by one for each instruction that touches data.bytes[8]. */
+static void accesses(void)
+{
+    CASE("reads");
+    struct user_regs_struct regs;
+    int status, hits = 0;
+    pid_t pid = traced(reads);
+    SHOW(poke(pid, DR(2), (unsigned long)&data.bytes[8]));
+    SHOW(poke(pid, DR(7), DR7(2, ACCESS, BYTE)));
+    for (;;) {
+        MUST(ptrace(PTRACE_CONT, pid, 0, 0));
+        NEED(waitpid(pid, &status, 0) == pid);
+        if (!WIFSTOPPED(status))
+            break;
+        MUST(ptrace(PTRACE_GETREGS, pid, 0, &regs));
+        hits++;
+        say("hit %d in reads(): %s, status %#lx", hits, regs.rip - (unsigned long)reads < 4096 ? "yes" : "no",
+            ptrace(PTRACE_PEEKUSER, pid, DR(6), 0) & 0xf);
+    }
+    show_status("ends", status);
+}
+
 static void executes(void)
 {
     CASE("instructions");
@@ -103,6 +141,7 @@ static void refuses(void)
 int main(void)
 {
     watches();
+    accesses();
     executes();
     refuses();
     return 0;
