@@ -43,7 +43,7 @@ static bool is_plain(const struct unix_sock *s)
  * room now? */
 static bool is_bare(const struct skb *skb)
 {
-    return skb && !skb->ticket && skb->start < skb->size && !(skb->sender->odd & UNIX_ODD_ASYNC);
+    return !skb->ticket && skb->start < skb->size && !(skb->sender->odd & UNIX_ODD_ASYNC);
 }
 
 /* `size` bytes have been copied from the front of the queue. */
@@ -69,12 +69,15 @@ static void commit_receive(struct call *c)
     consume(f->object, c->out_size);
 }
 
-/* How many bytes a read of `size` gets. */
+/* How many bytes a read of `size` gets; 0 if only Python can tell. */
 static uint64_t available(const struct unix_sock *s, uint64_t size)
 {
     uint64_t there = 0;
-    for (const struct skb *skb = s->first; is_bare(skb) && there < size; skb = skb->next)
+    for (const struct skb *skb = s->first; skb && there < size; skb = skb->next) {
+        if (!is_bare(skb))
+            return 0;
         there += skb->size - skb->start;
+    }
     return there < size ? there : size;
 }
 

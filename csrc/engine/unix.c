@@ -147,7 +147,9 @@ int skb_free(struct skb *skb)
     sender->wmem -= skb->truesize;
     total -= skb->truesize;
     free(skb);
-    if (!sender->is_dead && unix_writable(sender))
+    /* As Linux counts at this moment (sock_wfree). */
+    if (!sender->is_dead && sender->state != UNIX_LISTEN &&
+        (sender->wmem + 2) * 4 <= sender->sndbuf)
         queue_notify(&sender->queue, POLLOUT | POLLWRNORM | POLLWRBAND);
     unix_put(sender);
     return queue_pending();

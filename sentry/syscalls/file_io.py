@@ -372,7 +372,7 @@ async def writev_file(
     if file.messages:
         if offset not in (None, APPEND):
             raise SysError(errno.ESPIPE)
-        return await file.send(task, GuestSource(task, vectors), nowait)
+        return await file.send(task, GuestSource(task, vectors), nowait) if vectors else 0
     check_area(file, offset, sum(size for _, size in vectors))
     if file.seekable:
         mode = without_set_ids(file.inode, task.cred)

@@ -6,7 +6,7 @@
 
 int main(void)
 {
-    static const int signals[] = {SIGURG, SIGUSR1, SIGCHLD, SIGRTMIN};
+    const int signals[] = {SIGURG, SIGUSR1, SIGCHLD, SIGRTMIN};
     sigset_t set;
     struct epoll_event event = {.events = EPOLLIN};
     struct signalfd_siginfo info;

@@ -19,7 +19,7 @@ from sentry.abi.socket import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
 )
-from sentry.kernel.wait import ALL_EVENTS
+from sentry.kernel.wait import ALL_EVENTS, Interrupted
 from sentry.net.socket import Ancillary
 from sentry.net.unix import names, rights
 from sentry.net.unix.connected import ConnectedSock
@@ -59,23 +59,28 @@ class PacketSock(UnixSock):
             raise SysError(errno.EOPNOTSUPP)
         if message.name:
             names.check(message.name)
-        elif self.peer is None:
-            raise SysError(errno.ENOTCONN)
         self.autobind_for_creds()
         size = source.left
         if size > self.c.sndbuf - 32:
             raise SysError(errno.EMSGSIZE)
         await self.wait_for_room(message.nonblock)
-        data = source.take(size)
-        other = await self._find_receiver(task, message)
-        given, message.ancillary = message.ancillary, None
-        other.queue_message(self.new_message(task, data, given, other))
+        try:
+            data = source.take(size)
+            other = await self._find_receiver(task, message)
+            given, message.ancillary = message.ancillary, None
+            skb = self.new_message(task, data, given, other)
+        except (SysError, Interrupted):
+            self.gave_up()
+            raise
+        other.queue_message(skb)
         return size
 
     async def _find_receiver(self, task: Task, message: Message) -> UnixSock:
         """To whom it goes, once there is room.  A receiver that was closed meanwhile is looked for again."""
         deadline = self.send_deadline(message.nonblock)
         other = None if message.name else self.peer
+        if other is None and not message.name:
+            raise SysError(errno.ENOTCONN)
         while True:
             if other is None:
                 if not message.name:

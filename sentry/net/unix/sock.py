@@ -299,6 +299,11 @@ class UnixSock(Sock):
             skb.ticket = _new_ticket(Ticket(ancillary or Ancillary(), stamp))
         return skb
 
+    def gave_up(self) -> None:
+        """A message was not sent after all: who waits for room hears of it, as on Linux."""
+        if lib.unix_writable(self.c):
+            self.queue.wake(WRITABLE)
+
     def queue_message(self, skb: Any) -> None:
         """It has arrived here."""
         if lib.skb_queue(self.c, skb):

@@ -112,12 +112,16 @@ class StreamSock(ConnectedSock):
     ) -> None:  # fmt: skip
         """Queue the next `size` bytes as one message.  Descriptors go with the first."""
         await self.wait_for_room(message.nonblock)
-        data = source.take(size)
-        if other.dead or other.c.shutdown & RCV_SHUTDOWN:
-            if urgent:
-                raise SysError(errno.EPIPE)
-            self._broken(task, message.flags if first else MSG_NOSIGNAL)
-        skb = self._message(task, data, message, other)
+        try:
+            data = source.take(size)
+            if other.dead or other.c.shutdown & RCV_SHUTDOWN:
+                if urgent:
+                    raise SysError(errno.EPIPE)
+                self._broken(task, message.flags if first else MSG_NOSIGNAL)
+            skb = self._message(task, data, message, other)
+        except SysError:
+            self.gave_up()
+            raise
         if urgent:
             other.c.oob = skb
             if other.file is not None:
