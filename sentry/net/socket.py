@@ -130,6 +130,7 @@ class Message:
         self.name = name
         #: MSG_… to be told to the receiver.
         self.out_flags = 0
+        #: None also for a receiver who got no message, which is another thing than an empty one.
         self.ancillary: Ancillary | None = None
         #: Whether it has a time of arrival, and that time (ns since the epoch; None: nobody noted it).
         self.stamped = False
@@ -242,7 +243,10 @@ class Sock:
         """The program will be told at its next call, since this one has already done something."""
 
     def options_changed(self) -> None:
-        """`options` or `sndbuf` has got a new value."""
+        """`options` has got a new value."""
+
+    def write_space(self) -> None:
+        """There may be room to send: tell who waits for that."""
 
     def set_peek_off(self, offset: int) -> None:
         """SO_PEEK_OFF; SysError(EOPNOTSUPP)."""
@@ -303,6 +307,9 @@ class Sock:
 
     def poll(self) -> int:
         return 0
+
+    def check_connected(self) -> None:
+        """What sendmsg(2) refuses before it looks at control messages."""
 
     async def send(self, task: Task, source: Source, message: Message) -> int:
         """sendmsg(2): bytes taken.  SIGPIPE is sent from here.  `message.ancillary` passes to it."""

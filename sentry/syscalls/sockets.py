@@ -77,11 +77,20 @@ def socketpair(task: Task, family: Int, kind: Int, protocol: Int, pair: Addr) ->
     if second >= limit:
         raise SysError(errno.EMFILE)
     task.mm.write(pair, first.to_bytes(4, "little") + second.to_bytes(4, "little"))
-    one = _create(task, family, type_, protocol)
-    two = _create(task, family, type_, protocol)
-    one.pair(two, task)
-    ends = [SocketFile(sock, nonblock, task.cred) for sock in (one, two)]
-    task.install(ends[0], cloexec)
+    ends = []
+    try:
+        for _ in range(2):
+            ends.append(SocketFile(_create(task, family, type_, protocol), nonblock, task.cred))
+        ends[0].sock.pair(ends[1].sock, task)
+    except SysError:
+        for file in ends:
+            file.put()
+        raise
+    try:
+        task.install(ends[0], cloexec)
+    except SysError:
+        ends[1].put()
+        raise
     try:
         task.install(ends[1], cloexec)
     except SysError:

@@ -125,6 +125,7 @@ async def _send(task: Task, file: SocketFile, addr: int, flags: int) -> tuple[in
     header = Header(task, addr)
     name = read_address(task, header.name, header.name_size)
     message = Message(flags | so.MSG_DONTWAIT if file.nonblock else flags, name)
+    file.sock.check_connected()
     message.ancillary = _read_control(task, header)
     source = GuestSource(task, header.vectors)
     try:
@@ -260,8 +261,8 @@ def _stamp(kind: int, at: int) -> bytes:
     return TIMESPEC.pack(at // NS, at % NS)
 
 
-def _packed_creds(task: Task, ancillary: Ancillary | None) -> bytes:
-    if ancillary is None or ancillary.creds is None:
+def _packed_creds(task: Task, ancillary: Ancillary) -> bytes:
+    if ancillary.creds is None:
         return so.UCRED.pack(0, OVERFLOW_ID, OVERFLOW_ID)
     pid, uid, gid = ancillary.creds
     ns = task.cred.user_ns
@@ -273,18 +274,20 @@ def _write_control(task: Task, file: SocketFile, header: Header, message: Messag
     options, ancillary = file.sock.options, message.ancillary
     control = _Control(task, header, message)
     room = control.left
+    if ancillary is None:  # there was no message
+        return 0
     if options.timestamp and message.stamped:
         at = time_ns() if message.timestamp is None else message.timestamp
         control.put(options.timestamp, _stamp(options.timestamp, at))
     if options.passcred:
         control.put(so.SCM_CREDENTIALS, _packed_creds(task, ancillary))
-    if ancillary is not None and ancillary.files:
+    if ancillary.files:
         if header.control:
             control.put_files(ancillary)
         else:
             message.out_flags |= so.MSG_CTRUNC
     if options.passpidfd:
-        control.put_pidfd(None if ancillary is None or ancillary.creds is None else ancillary.creds[0])
+        control.put_pidfd(None if ancillary.creds is None else ancillary.creds[0])
     if options.inq and message.inq is not None:
         control.put(so.SO_INQ, message.inq.to_bytes(4, "little"))
     return room - control.left

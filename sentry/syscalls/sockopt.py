@@ -97,7 +97,7 @@ def _resize(sock: Sock, which: int, value: int) -> None:
     sock.options.buf_lock |= which
     if which == 1:
         sock.sndbuf = max(value, SNDBUF_LEAST)
-        sock.options_changed()
+        sock.write_space()
     else:
         sock.rcvbuf = max(value, RCVBUF_LEAST)
 

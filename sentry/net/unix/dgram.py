@@ -70,7 +70,7 @@ class PacketSock(UnixSock):
             given, message.ancillary = message.ancillary, None
             skb = self.new_message(task, data, given, other)
         except (SysError, Interrupted):
-            self.gave_up()
+            self.write_space()
             raise
         other.queue_message(skb)
         return size
@@ -239,10 +239,13 @@ class SeqpacketSock(PacketSock, ConnectedSock):
     def __init__(self, namespace: Names) -> None:
         super().__init__(SOCK_SEQPACKET, namespace)
 
-    async def send(self, task: Task, source: Source, message: Message) -> int:
+    def check_connected(self) -> None:
         self.check_error()
         if self.state != TCP_ESTABLISHED:
             raise SysError(errno.ENOTCONN)
+
+    async def send(self, task: Task, source: Source, message: Message) -> int:
+        self.check_connected()
         message.name = b""
         return await super().send(task, source, message)
 

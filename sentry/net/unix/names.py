@@ -45,12 +45,15 @@ if TYPE_CHECKING:
 paths: Paths | None = None
 FAMILY = AF_UNIX.to_bytes(2, "little")
 AUTOBIND_MOST = 1 << 20
+#: Sockets of the whole sandbox, those that nobody has accepted yet among them.
+MOST_SOCKETS = 1 << 18
 
 
 class Names:
     """The abstract names of a network namespace, and all of its sockets in order of creation."""
 
     __slots__ = ("abstract", "max_dgram_qlen", "sockets")
+    total = 0
 
     def __init__(self) -> None:
         #: By address and type: sockets of different types may have the same name.
@@ -58,6 +61,13 @@ class Names:
         self.sockets: dict[UnixSock, None] = {}
         #: net.unix.max_dgram_qlen: how many messages may wait for one that has no peer.
         self.max_dgram_qlen = 10
+
+    def enter(self, sock: UnixSock) -> None:
+        """A new socket; SysError(ENFILE)."""
+        if Names.total >= MOST_SOCKETS:
+            raise SysError(errno.ENFILE)
+        Names.total += 1
+        self.sockets[sock] = None
 
     def autobind(self, sock: UnixSock) -> bytes:
         """A free abstract name of five hexadecimal digits; SysError(ENOSPC)."""
@@ -77,7 +87,9 @@ class Names:
 
     def forget(self, sock: UnixSock, address: bytes) -> None:
         """`sock` was closed."""
-        self.sockets.pop(sock, None)
+        if sock in self.sockets:
+            del self.sockets[sock]
+            Names.total -= 1
         if self.abstract.get((address, sock.type)) is sock:
             del self.abstract[address, sock.type]
 

@@ -29,17 +29,24 @@ _by_user: dict[int, int] = {}
 _sockets: dict[UnixSock, int] = {}
 #: With more sockets under way than this, `collect` runs at most that often.
 MANY, PAUSE_NS = 256, 100_000_000
+#: Files under way in the whole sandbox at most: they need no descriptor, so nothing else limits them.
+MOST = 1 << 18
+_total = 0
 _collecting = False
 _next_ns = 0
 
 
 def attach(task: Task, ancillary: Ancillary) -> None:
     """Its files are under way from now on; SysError(ETOOMANYREFS), and then they are not."""
-    user = task.cred.uid
+    global _total
     cred = task.cred
+    user = cred.uid
     limited = not cred.capable(CAP_SYS_RESOURCE) and not cred.capable(CAP_SYS_ADMIN)
     if limited and _by_user.get(user, 0) > task.group.limit(RLIMIT_NOFILE):
         raise SysError(errno.ETOOMANYREFS)
+    if _total + len(ancillary.files) > MOST:
+        raise SysError(errno.ETOOMANYREFS)
+    _total += len(ancillary.files)
     ancillary.user = user
     _by_user[user] = _by_user.get(user, 0) + len(ancillary.files)
     for file in ancillary.files:
@@ -50,7 +57,9 @@ def attach(task: Task, ancillary: Ancillary) -> None:
 
 def detach(ancillary: Ancillary) -> list[Any]:
     """Its files, whose references pass, are under way no more."""
+    global _total
     files, ancillary.files = ancillary.files, []
+    _total -= len(files)
     left = _by_user.get(ancillary.user, 0) - len(files)
     if left > 0:
         _by_user[ancillary.user] = left

@@ -138,7 +138,7 @@ class UnixSock(Sock):
         self.peer_queue = WaitQueue()
         #: Those of them that sleep for POLLOUT in their own queues (unix_dgram_peer_wake_me).
         self.relays: dict[UnixSock, None] = {}
-        namespace.sockets[self] = None
+        namespace.enter(self)
 
     # State
 
@@ -173,8 +173,6 @@ class UnixSock(Sock):
         if options.rcvtimeo is not None or options.sndtimeo is not None or options.rcvlowat > 1:
             odd |= ODD_TIME
         self.c.odd = odd
-        if lib.unix_writable(self.c):
-            self.queue.wake(WRITABLE)
 
     def set_peek_off(self, offset: int) -> None:
         self.options.peek_off = offset
@@ -299,8 +297,8 @@ class UnixSock(Sock):
             skb.ticket = _new_ticket(Ticket(ancillary or Ancillary(), stamp))
         return skb
 
-    def gave_up(self) -> None:
-        """A message was not sent after all: who waits for room hears of it, as on Linux."""
+    def write_space(self) -> None:
+        """Also when a message was not sent after all, as on Linux."""
         if lib.unix_writable(self.c):
             self.queue.wake(WRITABLE)
 
@@ -387,6 +385,13 @@ class UnixSock(Sock):
         self.c.error = error
         self.queue.wake(POLLERR)
 
+    def _has_unread(self) -> bool:
+        """Whether somebody's message gets lost: not for a first one that is empty, or only a mark."""
+        first = self.c.first
+        if first and first.start == first.size:
+            first = first.next
+        return bool(first)
+
     def release(self, embryo: bool = False) -> None:
         c = self.c
         c.is_dead = 1
@@ -396,7 +401,7 @@ class UnixSock(Sock):
         self.set_peer(None)
         if peer is not None and self.type != SOCK_DGRAM:
             peer.c.shutdown = RCV_SHUTDOWN | SEND_SHUTDOWN
-            if c.first or embryo:
+            if self._has_unread() or embryo:
                 peer.c.error = errno.ECONNRESET
             peer.queue.wake(ALL_EVENTS)
         c.oob = NULL

@@ -120,7 +120,7 @@ class StreamSock(ConnectedSock):
                 self._broken(task, message.flags if first else MSG_NOSIGNAL)
             skb = self._message(task, data, message, other)
         except SysError:
-            self.gave_up()
+            self.write_space()
             raise
         if urgent:
             other.c.oob = skb
@@ -162,6 +162,8 @@ class StreamSock(ConnectedSock):
                 if reading.copied:
                     break
                 raise
+        if message.ancillary is None:
+            message.ancillary = Ancillary()
         if self.options.inq:
             message.inq = self.c.size
         return reading.copied
@@ -241,11 +243,14 @@ class _Reading:
             following = skb.next
             if not self._take(skb, skb.size - skb.start):
                 return True
-            skb = following if self._peeks else sock.c.first
-            if self._peeks and not skb:
+            if self._peeks:  # on Linux, goes on without room: descriptors further on are seen, too
+                skb = following
+                if not skb:
+                    return True
+            elif not self._sink.left:
                 return True
-            if not self._sink.left:
-                return True
+            else:
+                skb = sock.c.first
         return False
 
     def _pass_mark(self, skb: Any) -> Any:
