@@ -220,3 +220,5 @@ class _Writer:
             self.at = place + offset
             await self.put(data)
             await yield_now()
+            if task.group.dying:  # SIGKILL ends a dump, too
+                raise SysError(errno.EFBIG)

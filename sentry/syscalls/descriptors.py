@@ -419,7 +419,7 @@ async def flock(task: Task, fd: Fd, operation: Int) -> None:
 # ioctl
 
 
-@syscall(SYS.ioctl, partial="requests of terminals, pipes, sockets and the generic ones")
+@syscall(SYS.ioctl, partial="requests of terminals, pipes, sockets, loop devices, maps and the generic ones")
 async def ioctl(task: Task, fd: Fd, request: UInt, arg: ULong) -> int:
     """ioctl(2)."""
     file = task.files.get(fd)
