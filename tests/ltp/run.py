@@ -80,8 +80,6 @@ def step(place: Native | Sandbox, lines: list[Line], options: argparse.Namespace
         todo = chosen
         if not options.only:
             keep = {}
-    for line in todo:
-        keep.pop(line.name, None)
     run_all(place, lines, todo, results.Table(path, keep), options)
 
 

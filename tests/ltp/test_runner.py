@@ -156,6 +156,16 @@ def test_results_are_kept_and_sorted(tmp_path: Path) -> None:
     assert list(results.read(path)) == ["a", "b"]
 
 
+def test_an_interrupted_second_run_keeps_what_the_first_one_found(tmp_path: Path) -> None:
+    (tmp_path / "native.tsv").write_text(
+        "\t".join(results.COLUMNS) + "\na\tfailed\t1\t0.1\twhy\nb\tpassed\t0\t0.1\t\n"
+    )
+    options = run.arguments(["--results", str(tmp_path), "--failing", "--only", "nothing", "report"])
+    lines = [runtest.Line("a", "false"), runtest.Line("b", "true")]
+    run.step(places.Native(tmp_path, 1), lines, options)
+    assert list(results.read(tmp_path / "native.tsv")) == ["a", "b"]
+
+
 def test_report() -> None:
     def table(**verdicts: str) -> dict[str, results.Result]:
         return {test: results.Result(test, kind, "0", 0.0, "note " + test) for test, kind in verdicts.items()}
