@@ -249,15 +249,18 @@ class MountNamespace:
         mount.parent = mount.mountpoint = None
         lib.vmount_uproot(mount.c)
 
-    def pivot(self, new: Mount, old_at: Path | None) -> None:
-        """Make `new` the root of the namespace, and mount what was it at `old_at`."""
-        old = self.root
+    def pivot(self, new: Mount, old: Mount, old_at: Path) -> None:
+        """Put `new` in the place of `old`, which may be the root of all, and mount that one at `old_at`."""
+        parent, point = old.parent, old.mountpoint
         self.uproot(new)
-        self.root = new
-        new.namespace = ref(self)
-        old.namespace = None
-        if old_at is not None:
-            self.attach(old, old_at)
+        if parent is None or point is None:
+            self.root = new
+            new.namespace = ref(self)
+        else:
+            self.detach(old)
+        self.attach(old, old_at)
+        if parent is not None and point is not None:
+            self.attach(new, Path(parent, point))
 
     def copy(self, user_ns: Any, ino: int, fs: FsContext | None = None) -> MountNamespace:
         """A namespace with copies of all mounts, for `user_ns`; `fs` is moved over (copy_mnt_ns())."""

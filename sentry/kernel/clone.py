@@ -36,11 +36,12 @@ from sentry.abi.sched import (
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
 from sentry.fs.pidfd import PidFile
-from sentry.kernel.bound import FORCED_FUTEX
+from sentry.kernel.bound import FORCED_FUTEX, FORCED_PROTECTION
 from sentry.kernel.group import ThreadGroup
 from sentry.kernel.ipc.sem import undo_list
 from sentry.kernel.namespaces import create_user_ns, unshare_mounts, unshare_proxy
 from sentry.kernel.pids import new_pid
+from sentry.kernel.sched import READ_IMPLIES_EXEC
 from sentry.kernel.task import Task
 from sentry.kernel.timers import watch_cpu_limit
 from sentry.kernel.wait import WaitQueue, block
@@ -205,6 +206,8 @@ async def clone(task: Task, args: CloneArgs) -> int:
     if not flags & CLONE_VM and task.ipc.shm.by_index:
         task.ipc.shm.forked(task)
     child.set_seccomp(task.seccomp)
+    if mm.mdwe or task.sched.personality & READ_IMPLIES_EXEC:
+        child.force(FORCED_PROTECTION, True)
     child.force(FORCED_FUTEX, kernel.futexes.holds(mm))
     child.bind(thread)
     child.name = task.name

@@ -19,8 +19,10 @@ from sentry.abi.signal import SI_USER, SIGTRAP, SS_DISABLE, SigInfo
 from sentry.abi.stat import S_IFREG
 from sentry.fs import fsnotify, walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
+from sentry.kernel.bound import FORCED_PROTECTION
 from sentry.kernel.credentials import exec_credentials
 from sentry.kernel.robust import leave_futexes
+from sentry.kernel.sched import READ_IMPLIES_EXEC
 from sentry.kernel.wait import block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 MAY_EXEC = 1
 ADDR_NO_RANDOMIZE = 0x0040000
+#: READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, MMAP_PAGE_ZERO.
+PER_CLEAR_ON_SETID = 0x0400000 | 0x0040000 | 0x0200000 | 0x0100000
 SHEBANG_SIZE = 256
 SHEBANG_DEPTH = 4
 NAME_SIZE = 15
@@ -273,6 +277,9 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
     group.sighand.reset_handlers()
     task.altstack = (0, SS_DISABLE, 0)
     task.restart_block = None
+    if secure:
+        task.sched.personality &= ~PER_CLEAR_ON_SETID
+    task.force(FORCED_PROTECTION, bool(task.sched.personality & READ_IMPLIES_EXEC))
     task.set_cred(cred)  # type: ignore[arg-type]  # tells the thread of the new handlers, too
     task.publish_actions()
     task.name = filename.rsplit(b"/", 1)[-1][:NAME_SIZE]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from sentry.abi.sched import SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_NORMAL, SCHED_RR
 
 DEFAULT_SLACK_NS = 50_000
+#: personality(2).
+READ_IMPLIES_EXEC = 0x0400000
 DEFAULT_SLICE_NS = 2_800_000
 
 
@@ -17,7 +19,7 @@ class Sched:
 
     __slots__ = (
         "deadline", "deadline_flags", "default_slack_ns",
-        "io_flusher", "ioprio", "mempolicy", "nice", "personality", "policy", "priority",
+        "io_flusher", "ioprio", "mce_kill", "mempolicy", "nice", "personality", "policy", "priority",
         "reset_on_fork", "slack_ns", "slice_ns", "thp_disable",
     )  # fmt: skip
 
@@ -36,6 +38,8 @@ class Sched:
         self.slack_ns = self.default_slack_ns = DEFAULT_SLACK_NS
         self.personality = 0
         self.io_flusher = False
+        #: PR_MCE_KILL_…
+        self.mce_kill = 2
         self.thp_disable = False
         #: set_mempolicy(2): (mode with flags, nodes).
         self.mempolicy = (0, 0)
@@ -48,6 +52,7 @@ class Sched:
         new.reset_on_fork, new.slice_ns, new.ioprio = self.reset_on_fork, self.slice_ns, self.ioprio
         new.slack_ns = new.default_slack_ns = self.slack_ns
         new.personality, new.mempolicy = self.personality, self.mempolicy
+        new.mce_kill = self.mce_kill
         new.io_flusher, new.thp_disable = self.io_flusher, self.thp_disable
         if self.reset_on_fork:
             new.reset_on_fork = False

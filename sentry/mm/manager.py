@@ -92,6 +92,7 @@ class MemoryManager(Growth):
         child.start_code, child.end_code, child.start_stack = self.start_code, self.end_code, self.start_stack
         child.arg_start, child.arg_end = self.arg_start, self.arg_end
         child.env_start, child.env_end = self.env_start, self.env_end
+        child.mdwe = 0 if self.mdwe & 2 else self.mdwe
         child.exe = self.exe
         if self.exe is not None:
             self.exe.get()

@@ -69,7 +69,7 @@ class _InC:
 class AddressState(GuestAccess):
     __slots__ = (
         "_layout", "_limit", "actor", "aio", "arg_end", "arg_start", "auxv", "c", "commit", "end_code",
-        "env_end", "env_start", "exe", "guards", "may_lock", "measured_ns", "membarriers",
+        "env_end", "env_start", "exe", "guards", "may_lock", "mdwe", "measured_ns", "membarriers",
         "own_futexes", "owner", "patches", "peak_rss", "policies", "start_code", "start_stack", "tree",
         "users", "vdso",
     )  # fmt: skip
@@ -126,6 +126,8 @@ class AddressState(GuestAccess):
         self.exe: Any = None
         self.start_code = self.end_code = self.start_stack = 0
         self.arg_start = self.arg_end = self.env_start = self.env_end = 0
+        #: PR_SET_MDWE.
+        self.mdwe = 0
         self.auxv = b""
         self.top = GUEST_TOP
         if vdso[0]:

@@ -6,8 +6,19 @@ import errno
 
 from sentry.abi.capability import CAP_IPC_LOCK, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
-from sentry.abi.mman import MADV_HWPOISON, MADV_SOFT_OFFLINE, MAP_ANONYMOUS, MAP_HUGETLB, PAGE_MASK
+from sentry.abi.mman import (
+    MADV_HWPOISON,
+    MADV_SOFT_OFFLINE,
+    MAP_ANONYMOUS,
+    MAP_HUGETLB,
+    PAGE_MASK,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    USER_END,
+)
 from sentry.abi.syscall_nr import SYS
+from sentry.kernel.sched import READ_IMPLIES_EXEC
 from sentry.kernel.wait import yield_now
 from sentry.mm import advise
 from sentry.mm.remap import remap, remap_pages
@@ -32,12 +43,34 @@ def acting(task: Task) -> MemoryManager:
     return mm
 
 
+def _as_personality(task: Task, prot: int) -> int:
+    """What is readable can be executed, too, for programs that count on it (personality(2))."""
+    return prot | PROT_EXEC if prot & PROT_READ and task.sched.personality & READ_IMPLIES_EXEC else prot
+
+
+def _refuse_gain(mm: MemoryManager, addr: int, length: int, prot: int) -> None:
+    """SysError(EACCES) where PR_SET_MDWE forbids: code that can be written, or that was none before
+    (map_deny_write_exec())."""
+    end = min(addr + length, USER_END)
+    while addr < end:
+        vma = mm.tree.find(addr)
+        if vma is None or vma.start >= end:
+            return
+        if prot & PROT_WRITE or not vma.prot & PROT_EXEC:
+            raise SysError(errno.EACCES)
+        addr = vma.end
+
+
 @syscall(SYS.mmap, partial="MAP_HUGETLB memory is never available (ENOMEM); MAP_SYNC is refused")
 async def mmap(task: Task, addr: Addr, length: Size, prot: ULong, flags: ULong, fd: Fd, offset: ULong) -> int:
     """mmap(2)."""
     if offset & PAGE_MASK:
         raise SysError(errno.EINVAL)
     mm = acting(task)
+    if task.forced:
+        prot = _as_personality(task, prot)
+        if mm.mdwe and prot & (PROT_WRITE | PROT_EXEC) == PROT_WRITE | PROT_EXEC:
+            raise SysError(errno.EACCES)
     if flags & MAP_ANONYMOUS:
         return await mm.map(addr, length, prot, flags)
     file = task.files.get(fd)
@@ -59,7 +92,12 @@ def munmap(task: Task, addr: Addr, length: Size) -> None:
 @syscall(SYS.mprotect)
 def mprotect(task: Task, addr: Addr, length: Size, prot: ULong) -> None:
     """mprotect(2)."""
-    acting(task).protect(addr, length, prot)
+    mm = acting(task)
+    if task.forced:
+        prot = _as_personality(task, prot)
+        if mm.mdwe and prot & PROT_EXEC:
+            _refuse_gain(mm, addr, length, prot)
+    mm.protect(addr, length, prot)
 
 
 @syscall(SYS.brk)

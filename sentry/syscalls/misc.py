@@ -12,6 +12,8 @@ from sentry.abi.errors import SysError
 from sentry.abi.fcntl import MAX_RW_COUNT
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import NS
+from sentry.kernel.bound import FORCED_PROTECTION
+from sentry.kernel.sched import READ_IMPLIES_EXEC
 from sentry.kernel.wait import yield_now
 from sentry.syscalls.table import syscall
 
@@ -111,13 +113,17 @@ def getcpu(task: Task, cpu: Addr, node: Addr, cache: Addr) -> None:
         task.mm.write_u32(node, 0)
 
 
-@syscall(SYS.personality, partial="only PER_LINUX32's effect on uname(2)")
+@syscall(
+    SYS.personality,
+    partial="ADDR_COMPAT_LAYOUT, MMAP_PAGE_ZERO, ADDR_LIMIT_*, SHORT_INODE and WHOLE_SECONDS are only kept",
+)
 def personality(task: Task, persona: ULong) -> int:
     """personality(2): the previous value."""
     sched = task.sched
     old = sched.personality
     if persona & 0xFFFF_FFFF != PER_QUERY:
         sched.personality = persona & 0xFFFF_FFFF
+        task.force(FORCED_PROTECTION, bool(persona & READ_IMPLIES_EXEC or task.mm.mdwe))
     return old
 
 

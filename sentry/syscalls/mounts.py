@@ -243,11 +243,11 @@ async def pivot_root(task: Task, new_root: Path, put_old: Path) -> None:
     shared = (old.mount, parent, root.mount.parent)
     if any(mount is not None and mount.group is not None for mount in shared):
         raise SysError(errno.EINVAL)
-    if not _is_root(new) or not _is_root(root) or parent is None or root.mount is not namespace.root:
+    if not _is_root(new) or not _is_root(root) or parent is None:
         raise SysError(errno.EINVAL)
     if not _reaches(old, new) or not _reaches(new, root):
         raise SysError(errno.EINVAL)
-    namespace.pivot(new.mount, old)
+    namespace.pivot(new.mount, root.mount, old)
     for other in task.kernel.tasks.values():
         context = other.fs
         if context is not None and context.namespace is namespace:

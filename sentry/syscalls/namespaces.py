@@ -60,7 +60,7 @@ def _alone(task: Task) -> bool:
     return len(task.group.tasks) == 1
 
 
-@syscall(SYS.unshare)
+@syscall(SYS.unshare, partial="time namespaces have no offsets")
 def unshare(task: Task, flags: ULong) -> None:
     """unshare(2)."""
     if flags & CLONE_NEWUSER:

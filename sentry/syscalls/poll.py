@@ -56,9 +56,13 @@ def _read_timespec(task: Task, addr: int) -> int | None:
     return unpack_timespec(task.mm.read(addr, TIMESPEC.size))
 
 
+#: personality(2): timeouts stay as they are.
+STICKY_TIMEOUTS = 0x4000000
+
+
 def _write_remaining(task: Task, addr: int, timeout: int | None, deadline: int | None, unit: int) -> None:
     """Linux updates the timeout of select and ppoll; a bad address doesn't matter any more."""
-    if timeout and deadline is not None:
+    if timeout and deadline is not None and not task.sched.personality & STICKY_TIMEOUTS:
         left = max(0, deadline - monotonic_ns())
         try:
             task.mm.write(addr, TIMESPEC.pack(left // NS, left % NS // unit))

@@ -14,6 +14,7 @@ from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.seccomp import SECCOMP_MODE_DISABLED, SECCOMP_MODE_FILTER, SECCOMP_MODE_STRICT
 from sentry.abi.signal import NSIG
 from sentry.abi.syscall_nr import SYS
+from sentry.kernel.bound import FORCED_PROTECTION
 from sentry.syscalls.seccomp import set_filter, set_strict
 from sentry.syscalls.table import syscall
 
@@ -159,11 +160,32 @@ def _get_timerslack(task: Task, *rest: int) -> int:
 
 def _mce_kill(task: Task, what: int, policy: int, arg4: int, arg5: int) -> None:
     _einval_unless(not arg4 and not arg5 and ((what == 0 and policy == 0) or (what == 1 and policy <= 2)))
+    task.sched.mce_kill = policy if what else pr.PR_MCE_KILL_DEFAULT
 
 
 def _mce_kill_get(task: Task, *rest: int) -> int:
     _einval_unless(not any(rest))
-    return 2
+    return task.sched.mce_kill
+
+
+def _get_tid_address(task: Task, addr: int, *rest: int) -> None:
+    task.mm.write_u64(addr, task.clear_child_tid)
+
+
+def _get_mdwe(task: Task, *rest: int) -> int:
+    _einval_unless(not any(rest))
+    return task.mm.mdwe
+
+
+def _set_mdwe(task: Task, bits: int, arg3: int, arg4: int, arg5: int) -> None:
+    _einval_unless(not arg3 and not arg4 and not arg5)
+    _einval_unless(not bits & ~3 and bits != pr.PR_MDWE_NO_INHERIT)
+    if task.mm.mdwe and task.mm.mdwe != bits:
+        raise SysError(errno.EPERM)
+    task.mm.mdwe = bits
+    for other in task.kernel.tasks.values():
+        if other.mm is task.mm:
+            other.force(FORCED_PROTECTION, bool(bits))
 
 
 def _set_mm(task: Task, what: int, addr: int, arg4: int, arg5: int) -> None:
@@ -297,6 +319,9 @@ OPERATIONS: dict[int, Operation] = {
     pr.PR_MCE_KILL: _mce_kill,
     pr.PR_MCE_KILL_GET: _mce_kill_get,
     pr.PR_SET_MM: _set_mm,
+    pr.PR_GET_TID_ADDRESS: _get_tid_address,
+    pr.PR_SET_MDWE: _set_mdwe,
+    pr.PR_GET_MDWE: _get_mdwe,
     pr.PR_SET_CHILD_SUBREAPER: _set_subreaper,
     pr.PR_GET_CHILD_SUBREAPER: _get_subreaper,
     pr.PR_SET_NO_NEW_PRIVS: _set_no_new_privs,

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from sentry.syscalls.args import Addr, Int
 
 
+#: What waitid(2) says of no child.
+NOTHING = SigInfo(0, 0, 0, 0, status=0, child=True)
+
+
 class _Wanted:
     """Which children a wait call is about, and what of them.  `pid` is None for all of them."""
 
@@ -191,7 +195,9 @@ def _take(task: Task, news: _News, options: int, rusage: int) -> None:
     """The caller has heard of it: write `rusage`, and let it not be told again (unless WNOWAIT)."""
     child = news.task.group
     utime, stime = child.cpu_times()
-    usage = pack_rusage(utime + child.child_utime, stime + child.child_stime, child.max_rss >> 10)
+    usage = pack_rusage(
+        utime + child.child_utime, stime + child.child_stime, max(child.max_rss, child.child_max_rss) >> 10
+    )
     if not options & WNOWAIT:
         news.take()
     if rusage:
@@ -249,27 +255,30 @@ def _whom(task: Task, kind: int, number: int) -> tuple[Pid | None, bool]:
     return file.pid, bool(file.flags & O_NONBLOCK)
 
 
-@syscall(SYS.waitid, on_signal=ERESTARTSYS)
-async def waitid(task: Task, kind: Int, number: Int, infop: Addr, options: Int, rusage: Addr) -> int:
-    """waitid(2).  What there is to say of no child is zeroes, in case of ECHILD too."""
+async def _waitid(task: Task, kind: int, number: int, options: int) -> _News | None:
     known = WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | WNOTHREAD | WCLONE | WALL
     if options & 0xFFFFFFFF & ~known or not options & (WEXITED | WSTOPPED | WCONTINUED):
         raise SysError(errno.EINVAL)
     pid, polite = _whom(task, kind, number)
     wanted = _Wanted(P_PID if kind == P_PIDFD else kind, pid, options | (WNOHANG if polite else 0))
-    news = None
-    error: SysError | None = None
+    news = await _wait(task, wanted)
+    if news is None and polite and not options & WNOHANG:
+        raise SysError(errno.EAGAIN)
+    return news
+
+
+@syscall(SYS.waitid, on_signal=ERESTARTSYS)
+async def waitid(task: Task, kind: Int, number: Int, infop: Addr, options: Int, rusage: Addr) -> int:
+    """waitid(2).  What there is to say of no child is zeroes, after an error, too."""
     try:
-        news = await _wait(task, wanted)
-        if news is None and polite and not options & WNOHANG:
-            error = SysError(errno.EAGAIN)
-    except SysError as failure:
-        error = failure
+        news = await _waitid(task, kind, number, options)
+    except SysError:
+        if infop:
+            _write_info(task, infop, NOTHING)
+        raise
     if news is None:
         if infop:
-            _write_info(task, infop, SigInfo(0, 0, 0, 0, status=0, child=True))
-        if error is not None:
-            raise error
+            _write_info(task, infop, NOTHING)
         return 0
     child = news.task
     uid = task.cred.user_ns.uid(child.cred.uid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from sentry.abi.capability import CAP_LAST_CAP, CAP_SYS_ADMIN, CAP_SYS_RESOURCE
+from sentry.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_LAST_CAP, CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
 from sentry.abi.limits import PID_MAX
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
@@ -139,6 +139,23 @@ def _set_dgram_qlen(kernel: Kernel, data: bytes) -> None:
     _net(kernel).unix.max_dgram_qlen = int(text)
 
 
+def _last_pid(kernel: Kernel) -> bytes:
+    """The id that was given last in the reader's namespace; the next one follows (pid_namespaces(7))."""
+    task = current_task()
+    return b"%d\n" % (kernel.pid_ns if task is None else task.pid.ns).last_pid
+
+
+def _set_last_pid(kernel: Kernel, data: bytes) -> None:
+    task = current_task()
+    ns = kernel.pid_ns if task is None else task.pid.ns
+    caps = CAP_SYS_ADMIN, CAP_CHECKPOINT_RESTORE
+    if task is not None and not any(task.cred.ns_capable(ns.user_ns, cap) for cap in caps):
+        raise SysError(errno.EPERM)
+    if not data.strip().isdigit() or int(data) >= PID_MAX:
+        raise SysError(errno.EINVAL)
+    ns.last_pid = int(data)
+
+
 def _namespace_limit(kind: bytes, default: int) -> Text:
     """How many namespaces of a kind a user may have in the reader's user namespace (namespaces(7))."""
 
@@ -209,6 +226,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"io_uring_disabled": _number(2),
             b"kptr_restrict": _number(2),
             b"ngroups_max": b"65536\n",
+            b"ns_last_pid": Text(0o666, _last_pid, _set_last_pid),
             b"osrelease": _uts_line("release"),
             b"ostype": b"Linux\n",
             b"overflowgid": _number(65534),
