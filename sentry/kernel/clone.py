@@ -163,7 +163,7 @@ async def clone(task: Task, args: CloneArgs) -> int:
     kernel.check_process_limit(task)
     flags = args.flags
     if not flags & CLONE_FILES:
-        task.files.check_copy()
+        task.files.check_copy(kernel.knobs.nr_open)
     cred, proxy = _namespaces(task, flags)
     fs = task.fs if flags & CLONE_FS else task.fs.copy()
     if flags & CLONE_NEWNS:

@@ -180,8 +180,12 @@ class FDTable:
         lib.fd_table_copy(new.c, self.c)
         return new
 
-    def check_copy(self) -> None:
-        """SysError(ENFILE) when the sandbox has no room for a copy."""
+    def check_copy(self, limit: int) -> None:
+        """SysError(ENFILE) when the sandbox has no room for a copy, SysError(EMFILE) when there are numbers
+        that fs.nr_open, which is `limit`, forbids now."""
+        room = (limit + 63) & ~63
+        if self.c.used and self.c.highest >= room and self.items()[-1][0] >= room:
+            raise SysError(errno.EMFILE)
         if lib.descriptor_count + self.c.used > MAX_DESCRIPTORS:
             raise SysError(errno.ENFILE)
 

@@ -100,11 +100,14 @@ class PidNamespace(Namespace):
 class Pid:
     """What a process id stands for.  `task`, `group` and `pgrp` are who has it now."""
 
-    __slots__ = ("group", "ino", "numbers", "pgrp", "queue", "spaces", "status", "task")
+    __slots__ = ("group", "ino", "numbers", "pgrp", "queue", "serial", "spaces", "status", "task")
+    _last_serial = 0
 
     def __init__(self, numbers: tuple[int, ...], spaces: tuple[PidNamespace, ...] = ()) -> None:
         #: From the outermost namespace to the one it was made in.
         self.numbers = numbers
+        #: Never given twice, as the numbers are.
+        self.serial = Pid._last_serial = Pid._last_serial + 1
         self.spaces = spaces
         #: None when it is gone altogether (a zombie is still there).
         self.task: Task | None = None

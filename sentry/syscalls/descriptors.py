@@ -99,7 +99,7 @@ def close_range(task: Task, first: UInt, last: UInt, flags: UInt) -> None:
     if flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) or first > last:
         raise SysError(errno.EINVAL)
     if flags & CLOSE_RANGE_UNSHARE and task.files.users > 1:
-        task.files.check_copy()
+        task.files.check_copy(task.kernel.knobs.nr_open)
         copy = task.files.copy()
         task.files.users -= 1
         task.set_files(copy)

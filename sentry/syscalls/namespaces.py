@@ -83,7 +83,7 @@ def unshare(task: Task, flags: ULong) -> None:
     cred, proxy = task.cred, task.nsproxy
     files = task.files
     if flags & CLONE_FILES and files.users > 1:
-        files.check_copy()
+        files.check_copy(kernel.knobs.nr_open)
     if flags & CLONE_NEWUSER:
         cred = create_user_ns(kernel, cred, task.fs.chrooted)
     if flags & NEW_NAMESPACES & ~CLONE_NEWUSER:

@@ -142,8 +142,11 @@ static void signals(void)
     pid_t pid = clone_with(CLONE_NEWPID);
     if (pid == 0) {
         handle_flags(SIGUSR1, on_signal, 0);
+        sigset_t usr1 = set_of(SIGUSR1);
+        sigprocmask(SIG_BLOCK, &usr1, NULL);
         gate_open(back);
         gate_wait(gate);
+        sigprocmask(SIG_UNBLOCK, &usr1, NULL);
         SHOW(kill(getpid(), SIGUSR2));
         SHOW(raise(SIGSTOP));
         sigset_t set = set_of(SIGTERM), pending;

@@ -9,6 +9,7 @@ from sentry.abi.errors import SysError
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.fdtable import FDTable
 from sentry.kernel.group import ProcessGroup, Session
+from sentry.kernel.knobs import Knobs
 from sentry.kernel.pids import Pid, PidNamespace
 from sentry.kernel.signals import SigHand, SigPending
 from sentry.kernel.wait import Interrupted, Runner, Scheduler, WaitQueue
@@ -82,6 +83,7 @@ class Kernel:
         self.scheduler = Scheduler()
         self.processes_by_pgid = {}
         self.pid_ns = PidNamespace(None)
+        self.knobs = Knobs()
         self.groups = {}
         self.tasks = {}
         self.last = 99

@@ -28,9 +28,9 @@ def test_descriptors_of_all_tables_are_counted(monkeypatch):
     table, file = FDTable(), File(Inode(Filesystem(), 1, 0o100644), 0)
     for _ in range(2):
         table.install(file.get(), 100)
-    table.check_copy()
+    table.check_copy(1 << 20)
     other = table.copy()
-    assert refusal(table.check_copy) == errno.ENFILE
+    assert refusal(lambda: table.check_copy(1 << 20)) == errno.ENFILE
     other.replace(50, file.get(), False)
     other.replace(50, file.get(), False)
     refs = file.refs

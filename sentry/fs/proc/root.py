@@ -100,6 +100,6 @@ class RootDirectory(StaticDirectory):
         result = await super().entries(cursor, count) if cursor < FIRST_PROCESS else []
         tgids = sorted(tgid for tgid in self._pids.groups if tgid + FIRST_PROCESS >= cursor)
         for tgid in tgids[: count - len(result)]:
-            ino = self._pids.groups[tgid].tgid << TASK_SHIFT | 1
+            ino = self._pids.groups[tgid].pid.serial << TASK_SHIFT | 1
             result.append((ino, tgid + FIRST_PROCESS + 1, DT_DIR, b"%d" % tgid))
         return result

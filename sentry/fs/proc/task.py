@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
 
-#: Inode numbers: (task id) << 24 | what, with THREAD set below task/.
+#: Inode numbers: Pid.serial << 24 | what, with THREAD set below task/.
 TASK_SHIFT = 24
 THREAD = 1 << 60
 FD_INODES = 1 << 12
@@ -153,7 +153,7 @@ class TaskDirectory(GeneratedDirectory):
     __slots__ = ("_names", "_task", "_thread")
 
     def __init__(self, fs: Filesystem, task: Task, thread: bool) -> None:
-        base = task.tid << TASK_SHIFT | (THREAD if thread else 0)
+        base = task.pid.serial << TASK_SHIFT | (THREAD if thread else 0)
         # The directory itself shows the effective user even if the task can't be dumped.
         super().__init__(fs, base | 1, 0o555, task.cred.euid, task.cred.egid)
         self.nlink = 7 if thread else 9
@@ -283,6 +283,6 @@ class ThreadsDirectory(GeneratedDirectory):
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
         pids = self.fs.pids  # type: ignore[attr-defined]
-        tasks = [(task.pid.nr(pids), task.tid) for task in self._tasks()]
+        tasks = [(task.pid.nr(pids), task.pid.serial) for task in self._tasks()]
         found = sorted(pair for pair in tasks if pair[0] >= cursor - 2)[:count]
-        return [(tid << TASK_SHIFT | THREAD | 1, nr + 3, DT_DIR, b"%d" % nr) for nr, tid in found]
+        return [(serial << TASK_SHIFT | THREAD | 1, nr + 3, DT_DIR, b"%d" % nr) for nr, serial in found]
