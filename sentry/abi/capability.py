@@ -64,3 +64,13 @@ CAP_VERSION_3 = 0x20080522
 CAP_HEADER = Struct("<Ii")
 #: struct __user_cap_data_struct: effective, permitted, inheritable (32 bits of each).
 CAP_DATA = Struct("<III")
+
+#: struct vfs_ns_cap_data, the value of security.capability: its revisions and their sizes.
+VFS_CAP_REVISION_MASK = 0xFF000000
+VFS_CAP_REVISION_3 = 0x03000000
+VFS_CAP_SIZE_1, VFS_CAP_SIZE_2, VFS_CAP_SIZE_3 = 12, 20, 24
+VFS_CAP_SIZES = (
+    (0x01000000, VFS_CAP_SIZE_1),
+    (0x02000000, VFS_CAP_SIZE_2),
+    (VFS_CAP_REVISION_3, VFS_CAP_SIZE_3),
+)

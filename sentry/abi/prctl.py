@@ -26,6 +26,9 @@ PR_MCE_KILL = 33
 PR_MCE_KILL_GET = 34
 PR_MCE_KILL_DEFAULT = 2
 PR_SET_MM = 35
+PR_SET_MM_AUXV = 12
+#: PR_SET_MM_MAP, PR_SET_MM_MAP_SIZE.
+PR_SET_MM_MAPS = (14, 15)
 PR_SET_CHILD_SUBREAPER = 36
 PR_GET_CHILD_SUBREAPER = 37
 PR_SET_NO_NEW_PRIVS = 38
@@ -53,7 +56,9 @@ NAMES = {
     number: name
     for name, number in list(globals().items())
     if name.startswith("PR_")
-    and not name.startswith(("PR_CAP_AMBIENT_", "PR_SET_VMA_", "PR_MDWE_", "PR_MCE_KILL_DEFAULT"))
+    and not name.startswith(
+        ("PR_CAP_AMBIENT_", "PR_SET_VMA_", "PR_MDWE_", "PR_MCE_KILL_DEFAULT", "PR_SET_MM_")
+    )
 }
 
 ARCH_SET_GS = 0x1001

@@ -302,6 +302,12 @@ class Inode:
         """Whether an open of this inode for reading would be like `file`, which is one (spare.py)."""
         return True
 
+    @property
+    def file_caps(self) -> bytes | None:
+        """What security.capability says to execve(2), None where it says nothing: only files of the sandbox's
+        own memory are looked at."""
+        return None
+
     async def listxattr(self) -> list[bytes]:
         return []
 

@@ -9,8 +9,21 @@ of user ids does to capability sets, what execve(2) makes of them.
 
 from __future__ import annotations
 
+import errno
+
 from sentry._engine import ffi
-from sentry.abi.capability import CAP_ALL, CAP_FS_SET, CAP_SETUID, CAP_SYS_PTRACE
+from sentry.abi.capability import (
+    CAP_ALL,
+    CAP_FS_SET,
+    CAP_SETUID,
+    CAP_SYS_PTRACE,
+    VFS_CAP_REVISION_3,
+    VFS_CAP_REVISION_MASK,
+    VFS_CAP_SIZE_1,
+    VFS_CAP_SIZE_3,
+    VFS_CAP_SIZES,
+)
+from sentry.abi.errors import SysError
 from sentry.abi.prctl import SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP, SECBIT_NOROOT
 from sentry.abi.stat import S_ISGID, S_ISUID, S_IXGRP
 from sentry.kernel.userns import INITIAL, INVALID
@@ -182,6 +195,46 @@ def loses_dumpable(new: Credentials, old: Credentials) -> bool:
     )
 
 
+class FileCaps:
+    """The extended attribute security.capability (capabilities(7), "File capabilities")."""
+
+    __slots__ = ("effective", "inheritable", "permitted")
+
+    def __init__(self, permitted: int, inheritable: int, effective: bool) -> None:
+        self.permitted = permitted
+        self.inheritable = inheritable
+        #: Whether what the program may have is effective at once.
+        self.effective = effective
+
+
+def parse_file_caps(value: bytes, space: UserNamespace) -> FileCaps | None:
+    """struct vfs_ns_cap_data; None for those of another user namespace.  SysError(EINVAL)."""
+    size, revision = len(value), int.from_bytes(value[:4], "little")
+    flags, revision = revision & 1, revision & VFS_CAP_REVISION_MASK
+    if (revision, size) not in VFS_CAP_SIZES:
+        raise SysError(errno.EINVAL)
+    words = memoryview(value[4 : 4 + 8 * (1 if size == VFS_CAP_SIZE_1 else 2)]).cast("I")
+    permitted = sum(word << 32 * i for i, word in enumerate(words[::2])) & CAP_ALL
+    inheritable = sum(word << 32 * i for i, word in enumerate(words[1::2])) & CAP_ALL
+    root = int.from_bytes(value[20:24], "little") if size == VFS_CAP_SIZE_3 else INITIAL.uids.down(0)
+    owner: UserNamespace | None = space
+    while owner is not None and owner.uids.down(0) != root:
+        owner = owner.parent
+    return None if owner is None else FileCaps(permitted, inheritable, bool(flags))
+
+
+def owned_file_caps(value: bytes, space: UserNamespace) -> bytes:
+    """What becomes of a value that is set in `space`: it counts in there only (cap_convert_nscap()).
+
+    SysError(EINVAL)."""
+    parse_file_caps(value, space)
+    if space is INITIAL or len(value) == VFS_CAP_SIZE_1:
+        return value
+    head = int.from_bytes(value[:4], "little") & ~VFS_CAP_REVISION_MASK | VFS_CAP_REVISION_3
+    inside = int.from_bytes(value[20:24], "little") if len(value) == VFS_CAP_SIZE_3 else 0
+    return head.to_bytes(4, "little") + value[4:20] + space.kuid(inside).to_bytes(4, "little")
+
+
 def exec_credentials(
     cred: Credentials,
     inode_mode: int,
@@ -189,27 +242,29 @@ def exec_credentials(
     inode_gid: int,
     nosuid: bool = False,
     shared: bool = False,
+    caps: FileCaps | None = None,
 ) -> tuple[Credentials, bool]:
     """What execve(2) of a file turns `cred` into: (new credentials, AT_SECURE).
 
     `nosuid` is the mount's flag; `shared` says that a task outside the group shares the file system
-    context (CLONE_FS), which keeps set-user-ID programs from gaining anything.  File capabilities
-    (security.capability) are not looked at.
+    context (CLONE_FS), which keeps set-user-ID programs from gaining anything; `caps` are the file's.
+    SysError(EPERM): they can't be had.
 
     `cred` belongs to a task, and is itself the answer where nothing changes.
     """
-    if shared or inode_mode & (S_ISUID | S_ISGID):
-        return _exec_credentials(cred, inode_mode, inode_uid, inode_gid, nosuid, shared)
+    if shared or inode_mode & (S_ISUID | S_ISGID) or caps is not None:
+        return _exec_credentials(cred, inode_mode, inode_uid, inode_gid, nosuid, shared, caps)
     plain = cred._plain
     if plain is None:
-        new, secure = _exec_credentials(cred, 0, 0, 0, False, False)
+        new, secure = _exec_credentials(cred, 0, 0, 0, False, False, None)
         plain = cred._plain = (cred if new.same(cred) else new, secure)
     return plain
 
 
 def _exec_credentials(
-    cred: Credentials, inode_mode: int, inode_uid: int, inode_gid: int, nosuid: bool, shared: bool
-) -> tuple[Credentials, bool]:
+    cred: Credentials, inode_mode: int, inode_uid: int, inode_gid: int, nosuid: bool, shared: bool,
+    caps: FileCaps | None,
+) -> tuple[Credentials, bool]:  # fmt: skip
     new = cred.copy()
     space = cred.user_ns
     root = space.uids.down(0)
@@ -219,10 +274,18 @@ def _exec_credentials(
         if inode_mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
             new.egid = inode_gid
     new.permitted = 0
-    raised = False
-    if not new.securebits & SECBIT_NOROOT and root in (new.euid, new.uid):
+    effective = False
+    if nosuid:
+        caps = None
+    if caps is not None:
+        new.permitted = (cred.inheritable & caps.inheritable) | (caps.permitted & cred.bounding)
+        effective = caps.effective
+        if effective and caps.permitted & ~new.permitted:
+            raise SysError(errno.EPERM)
+    set_user_root = caps is not None and new.euid == root != new.uid
+    if not new.securebits & SECBIT_NOROOT and root in (new.euid, new.uid) and not set_user_root:
         new.permitted = cred.bounding | cred.inheritable
-        raised = new.euid == root
+        effective = effective or new.euid == root
     set_id = new.euid != cred.uid or new.egid != cred.gid
     gained = new.permitted & ~cred.permitted
     if (set_id or gained) and (shared or cred.no_new_privs):
@@ -231,10 +294,10 @@ def _exec_credentials(
         new.permitted &= cred.permitted
     new.suid = new.fsuid = new.euid
     new.sgid = new.fsgid = new.egid
-    if set_id:
+    if set_id or caps is not None:
         new.ambient = 0
     new.permitted |= new.ambient
-    new.effective = new.permitted if raised else new.ambient
+    new.effective = new.permitted if effective else new.ambient
     new.securebits &= ~SECBIT_KEEP_CAPS
-    secure = set_id or (new.uid != root and (raised or bool(new.permitted & ~new.ambient)))
+    secure = set_id or (new.uid != root and (effective or bool(new.permitted & ~new.ambient)))
     return new, secure

@@ -20,7 +20,7 @@ from sentry.abi.stat import S_IFREG
 from sentry.fs import fsnotify, walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
 from sentry.kernel.bound import FORCED_PROTECTION
-from sentry.kernel.credentials import exec_credentials
+from sentry.kernel.credentials import exec_credentials, parse_file_caps
 from sentry.kernel.robust import leave_futexes
 from sentry.kernel.sched import READ_IMPLIES_EXEC
 from sentry.kernel.wait import block
@@ -142,10 +142,12 @@ async def _load(
     inode = path.inode
     group, trace, tid = task.group, task.trace, task.tid
     shared = task.fs.users > len(group.tasks)
-    if trace is not None and not trace.cred.capable(CAP_SYS_PTRACE):
+    if trace is not None and not trace.cred.ns_capable(task.cred.user_ns, CAP_SYS_PTRACE):
         shared = True  # a set-id program must not run in the hands of somebody else
     nosuid = bool(path.mount.flags & MNT_NOSUID)
-    cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid, shared)
+    value = inode.file_caps
+    caps = None if value is None else parse_file_caps(value, task.cred.user_ns)
+    cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid, shared, caps)
     opened = None
     paths = [path]
     if image.headers.interp is not None:
@@ -278,6 +280,7 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
     task.altstack = (0, SS_DISABLE, 0)
     task.restart_block = None
     if secure:
+        task.pdeath_signal = 0
         task.sched.personality &= ~PER_CLEAR_ON_SETID
     task.force(FORCED_PROTECTION, bool(task.sched.personality & READ_IMPLIES_EXEC))
     task.set_cred(cred)  # type: ignore[arg-type]  # tells the thread of the new handlers, too

@@ -10,7 +10,7 @@ import errno
 from sentry.abi import prctl as pr
 from sentry.abi.capability import CAP_LAST_CAP, CAP_SETPCAP, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
-from sentry.abi.mman import PAGE_SIZE
+from sentry.abi.mman import MMAP_MIN_ADDR, PAGE_SIZE
 from sentry.abi.seccomp import SECCOMP_MODE_DISABLED, SECCOMP_MODE_FILTER, SECCOMP_MODE_STRICT
 from sentry.abi.signal import NSIG
 from sentry.abi.syscall_nr import SYS
@@ -33,6 +33,8 @@ TASK_SIZE_MAX = 0x7FFF_FFFF_F000
 #: x87, SSE and AVX: what a guest's FP state holds without asking.
 XFEATURES = 0x7
 ANON_NAME_SIZE = 80
+#: Bytes of the auxiliary vector that the kernel keeps (AT_VECTOR_SIZE words).
+MAX_AUXV = 8 * 54
 
 
 def _einval_unless(condition: bool) -> None:
@@ -188,11 +190,40 @@ def _set_mdwe(task: Task, bits: int, arg3: int, arg4: int, arg5: int) -> None:
             other.force(FORCED_PROTECTION, bool(bits))
 
 
+#: PR_SET_MM_…: the field of a MemoryManager that it sets.
+_MM_FIELDS = (
+    "", "start_code", "end_code", "start_data", "end_data", "start_stack", "start_brk", "brk", "arg_start",
+    "arg_end", "env_start", "env_end",
+)  # fmt: skip
+
+
+_MM_ORDER = (
+    ("start_code", "end_code"), ("start_data", "end_data"), ("start_brk", "brk"), ("arg_start", "arg_end"),
+    ("env_start", "env_end"),
+)  # fmt: skip
+
+
 def _set_mm(task: Task, what: int, addr: int, arg4: int, arg5: int) -> None:
-    _einval_unless(not arg5)
+    """PR_SET_MM: where /proc/PID says that things are; a program that moves its arguments says so."""
+    _einval_unless(not arg5 and (not arg4 or what in (pr.PR_SET_MM_AUXV, *pr.PR_SET_MM_MAPS)))
+    if what in pr.PR_SET_MM_MAPS:
+        raise SysError(errno.EINVAL)  # as without CONFIG_CHECKPOINT_RESTORE
     if not task.cred.capable(CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)
-    raise SysError(errno.EINVAL)
+    mm = task.mm
+    if what == pr.PR_SET_MM_AUXV:
+        _einval_unless(arg4 <= MAX_AUXV)
+        auxv = mm.read(addr, arg4) if arg4 else b""
+        mm.auxv = auxv[:-16] + bytes(16) if len(auxv) == MAX_AUXV else auxv
+        return
+    _einval_unless(0 < what < len(_MM_FIELDS) and MMAP_MIN_ADDR <= addr < TASK_SIZE_MAX)
+    name = _MM_FIELDS[what]
+    if name.startswith(("arg_", "env_")) and mm.tree.find(addr) is None:
+        raise SysError(errno.EFAULT)
+    for first, last in _MM_ORDER:
+        low, high = (addr if name == field else getattr(mm, field) for field in (first, last))
+        _einval_unless(low <= high)
+    setattr(mm, name, addr)
 
 
 def _set_subreaper(task: Task, value: int, *rest: int) -> None:
@@ -338,7 +369,7 @@ OPERATIONS: dict[int, Operation] = {
 }
 
 
-@syscall(SYS.prctl, partial="no PR_SET_MM, MDWE, core scheduling, dispatch")
+@syscall(SYS.prctl, partial="no core scheduling, dispatch or TSC faults; PR_SET_MM without MAP and EXE_FILE")
 def prctl(task: Task, option: Int, arg2: ULong, arg3: ULong, arg4: ULong, arg5: ULong) -> int:
     """prctl(2)."""
     operation = OPERATIONS.get(option)

@@ -13,6 +13,7 @@ from sentry.abi.syscall_nr import SYS
 from sentry.fs import fsnotify
 from sentry.fs.modify import guarded
 from sentry.fs.walk import MAY_READ, MAY_WRITE, owner_or_capable, permission, walk, want_write
+from sentry.kernel.credentials import owned_file_caps
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -93,6 +94,8 @@ async def _set(
     value = task.mm.read(buf, size)
     _check_write(task, place, inode, name)
     _check_name(name)
+    if name == b"security.capability":
+        value = owned_file_caps(value, task.cred.user_ns)
     await inode.setxattr(name, value, flags)
     if fsnotify.watching:
         fsnotify.happened(place, IN_ATTRIB)

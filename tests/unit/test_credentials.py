@@ -261,3 +261,26 @@ def test_ptrace_access() -> None:
 @pytest.mark.parametrize("nr", [SYS.getuid, SYS.geteuid, SYS.getgid, SYS.getegid])
 def test_plain_getters(nr: int) -> None:
     assert World(1000).call(nr) == 1000
+
+
+def test_set_mm(world):
+    task = world.task
+    mm = task.mm
+    for name, value in (("arg_start", BASE), ("arg_end", BASE + 8), ("end_code", BASE), ("brk", BASE)):
+        setattr(mm, name, value)
+
+    def call(*args):
+        return world.call(SYS.prctl, pr.PR_SET_MM, *args)
+
+    start, end = 8, 9
+    assert call(start, BASE + 4, 0, 0) == 0 and mm.arg_start == BASE + 4
+    assert call(end, BASE + 16, 0, 0) == 0 and mm.arg_end == BASE + 16
+    assert call(start, BASE + 17, 0, 0) == -errno.EINVAL
+    assert call(start, 1, 0, 0) == -errno.EINVAL
+    assert call(start, BASE, 1, 0) == -errno.EINVAL
+    assert call(start, BASE, 0, 1) == -errno.EINVAL
+    assert call(99, BASE, 0, 0) == -errno.EINVAL
+    assert call(pr.PR_SET_MM_AUXV, BASE, 16, 0) == 0 and len(mm.auxv) == 16
+    assert call(pr.PR_SET_MM_AUXV, BASE, 4096, 0) == -errno.EINVAL
+    user = world.new_process(1000)
+    assert world.call(SYS.prctl, pr.PR_SET_MM, start, BASE, 0, 0, task=user) == -errno.EPERM

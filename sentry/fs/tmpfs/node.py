@@ -108,6 +108,10 @@ class TmpfsInode(Inode):
         elif not name.startswith((b"trusted.", b"security.")):
             raise SysError(errno.EOPNOTSUPP)
 
+    @property
+    def file_caps(self) -> bytes | None:
+        return None if self.xattrs is None else self.xattrs.get(b"security.capability")
+
     async def listxattr(self) -> list[bytes]:
         return list(self.xattrs or ())
 
