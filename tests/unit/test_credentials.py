@@ -264,19 +264,19 @@ def test_plain_getters(nr: int) -> None:
 
 
 def test_set_mm(world):
-    task = world.task
-    mm = task.mm
-    for name, value in (("arg_start", BASE), ("arg_end", BASE + 8), ("end_code", BASE), ("brk", BASE)):
+    mm = world.task.mm
+    for name, value in (("start_stack", BASE), ("end_code", BASE), ("start_brk", BASE), ("brk", BASE)):
         setattr(mm, name, value)
 
     def call(*args):
         return world.call(SYS.prctl, pr.PR_SET_MM, *args)
 
-    start, end = 8, 9
-    assert call(start, BASE + 4, 0, 0) == 0 and mm.arg_start == BASE + 4
-    assert call(end, BASE + 16, 0, 0) == 0 and mm.arg_end == BASE + 16
-    assert call(start, BASE + 17, 0, 0) == -errno.EINVAL
-    assert call(start, 1, 0, 0) == -errno.EINVAL
+    start, stack, brk = 8, 5, 7
+    assert call(start, BASE, 0, 0) == -errno.EFAULT  # nothing is mapped there
+    assert call(stack, BASE + 4, 0, 0) == 0 and mm.start_stack == BASE + 4
+    assert call(brk, BASE + 8, 0, 0) == 0 and mm.brk == BASE + 8
+    assert call(brk, BASE - 1, 0, 0) == -errno.EINVAL
+    assert call(stack, 1, 0, 0) == -errno.EINVAL
     assert call(start, BASE, 1, 0) == -errno.EINVAL
     assert call(start, BASE, 0, 1) == -errno.EINVAL
     assert call(99, BASE, 0, 0) == -errno.EINVAL
