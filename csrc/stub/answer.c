@@ -150,7 +150,9 @@ static bool do_futex(struct record *r, int64_t *result)
     r->interrupted = 0;
     if (waits)
         r->blocked = 1;
-    *result = stub_futex(r, g->rdi, g->rsi, g->rdx, g->r10, g->r8, g->r9);
+    /* A waker does not sleep: no kick may keep it from what it does, since nothing would do it again. */
+    *result = waits ? stub_futex(r, g->rdi, g->rsi, g->rdx, g->r10, g->r8, g->r9)
+                    : host_call(NR_futex, g->rdi, g->rsi, g->rdx, g->r10, g->r8, g->r9);
     r->blocked = 0;
     if (waits && *result == -EINTR) {
         r->interrupted = 1;
