@@ -227,6 +227,11 @@ static void foreground(void)
              MUST(fstat(tty, &st));
              SHOW_IF(st.st_rdev == 0x500);
              SHOW_IF(isatty(tty));
+             FILE *stat_file = fopen("/proc/self/stat", "r");
+             int number = 0, group = 0;
+             NEED(fscanf(stat_file, "%*d %*s %*c %*d %*d %*d %d %d", &number, &group) == 2);
+             MUST(fstat(slave, &st));
+             SHOW_IF((dev_t)number == st.st_rdev && group == getpid());
              SHOW(write(tty, "text\n", 5));
              screen("master");
              SHOW(ioctl(tty, TIOCSCTTY, 0));

@@ -99,7 +99,7 @@ def ioctl(pty: Pty, task: Any, request: int, arg: int, file: File, master: bool)
         (pty.hang_up if master else pty.hang_up_slave)()
         return 0
     if request == TIOCGDEV:
-        task.mm.write_u32(arg, pty.rdev(master))
+        task.mm.write_u32(arg, pty.device(master))
         return 0
     if request == TIOCINQ:
         task.mm.write_u32(arg, len(pty.ldisc.output) if master else pty.ldisc.count())

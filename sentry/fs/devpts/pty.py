@@ -71,7 +71,7 @@ class Pty(Terminal):
         if self.ldisc.output_room:
             self.slave_queue.wake(WRITABLE)
 
-    def rdev(self, master: bool) -> int:
+    def device(self, master: bool) -> int:
         """The device number of a side, as TIOCGDEV has it (new_encode_dev)."""
         return PTM_MAJOR << 8 | self.index & 0xFF | (self.index & ~0xFF) << 12 if master else self.inode.rdev
 
