@@ -34,7 +34,7 @@ from sentry.abi.mman import PAGE_SIZE
 from sentry.fs.file import APPEND, CLOSE_LATER, File
 from sentry.fs.inode import LIVE
 from sentry.fs.tmpfs.node import TmpfsInode
-from sentry.kernel.wait import yield_now
+from sentry.kernel.wait import current, yield_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -307,6 +307,8 @@ class RegularInode(TmpfsInode):
         if mode & FALLOC_FL_KEEP_SIZE:
             # Pages behind the end of a memfd can't be had through posix_fallocate: only inside.
             end = min(end, old)
+        if (end - offset) // PAGE_SIZE > self.fs.room() + self.pages:
+            raise SysError(errno.ENOSPC)  # before the memory that there is has been filled in vain
         if self._fd < 0:
             self._to_memfd()
         try:
@@ -322,6 +324,8 @@ class RegularInode(TmpfsInode):
                 offset += step
                 if offset < end:
                     await yield_now()
+                    if current().signal_pending():
+                        raise SysError(errno.EINTR)
         except OSError as error:
             raise SysError(error.errno or errno.EIO) from None
         finally:
