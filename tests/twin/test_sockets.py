@@ -5,6 +5,7 @@ The long form takes new programs each time; SENTRY_SEED repeats those of a failu
 
 from __future__ import annotations
 
+import re
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -42,8 +43,10 @@ def check(runner: Runner, program: Path, seed: int, calls: int, platform: str) -
     command = [str(program), str(seed), str(calls)]
     ways = [runner.native(*command, timeout=100.0)]
     for flags in ((), ("--no-fastpath",)):
-        ways.append(runner.run(*command, flags=("--platform", platform, *flags), timeout=100.0))
+        ways.append(runner.run(*command, flags=("--debug", "--platform", platform, *flags), timeout=100.0))
     assert [way.status for way in ways] == [0, 0, 0], ways
+    served = [int(count) for way in ways for count in re.findall(r"answered by fast paths: (\d+)", way.err)]
+    assert served[0] > calls // 5 and served[1:] == [0]
     for names, (one, two) in zip(("Linux and fast", "fast and slow"), pairwise(ways), strict=True):
         compare(names, runner.who, seed, one.out.splitlines(), two.out.splitlines())
 
