@@ -232,6 +232,10 @@ class Bound(Runner):
             self.thread.set_fs(fs.c)
         self.fs = fs
 
+    def forget_cred(self, cred: Credentials) -> None:
+        """The task is gone: any credentials will do, and `cred` hold nothing."""
+        self._cred = cred
+
     def set_cred(self, cred: Credentials) -> None:
         """Have the credentials `cred` from now on, which nobody changes any more."""
         if self.thread is not None:

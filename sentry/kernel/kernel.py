@@ -283,6 +283,8 @@ class Kernel:
             files.close_all()
         task.files = None  # type: ignore[assignment]
         task.fs.users -= 1
+        task.fs = None  # type: ignore[assignment]
+        task.nsproxy = self.nsproxy
         group.dead_utime += task.utime_ns
         group.dead_stime += task.stime_ns
         group.tasks.remove(task)
@@ -436,6 +438,15 @@ class Kernel:
             if waiting is not None and len(ns.groups) == 1:
                 ns.on_empty = None
                 self._become_zombie(waiting)
+        self._let_go(group)
+
+    def _let_go(self, group: ThreadGroup) -> None:
+        """Nothing of a process that is gone holds namespaces, however long it is remembered."""
+        ns = group.pid.ns
+        if ns.init is group and ns is not self.pid_ns:
+            ns.init = ns.charge = None
+        group.leader.forget_cred(self.init.leader.cred)
+        group.pid.retire()
 
     # The loop
 

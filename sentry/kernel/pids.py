@@ -128,15 +128,20 @@ class Pid:
     def nr(self, ns: PidNamespace) -> int:
         """The number in `ns`, or 0."""
         level = ns.level
-        numbers = self.numbers
-        if level < len(numbers) and (not level or self.spaces[level] is ns):
-            return numbers[level]
-        return 0
+        if not level:
+            return self.numbers[0]
+        spaces = self.spaces
+        return self.numbers[level] if level < len(spaces) and spaces[level] is ns else 0
 
     @property
     def vnr(self) -> int:
         """The number in the process's own namespace: what it takes itself for."""
         return self.numbers[-1]
+
+    def retire(self) -> None:
+        """Nobody has it any more: let the namespaces go, which may be gone then."""
+        if len(self.numbers) > 1 and self.pgrp is None:
+            self.spaces = ()
 
     def notify(self) -> None:
         """Readiness of the pidfds may have changed."""
