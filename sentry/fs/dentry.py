@@ -32,6 +32,8 @@ MNT_READONLY = 1
 MNT_NOSUID = 2
 MNT_NODEV = 4
 MNT_NOEXEC = 8
+#: Of all namespaces together: a copy of one costs as much as its mounts.
+MAX_ALL_MOUNTS = 20000
 #: The inode number of the first mount namespace.
 FIRST_MNT_NS = 4026531832
 
@@ -88,6 +90,12 @@ class Mount:
     )  # fmt: skip
     _next_id = 20
     _known: dict[int, ref[Mount]] = {}
+
+    @staticmethod
+    def check_room(count: int) -> None:
+        """SysError(ENOSPC) when `count` more, in whatever namespace, would be too many."""
+        if len(Mount._known) + count > MAX_ALL_MOUNTS:
+            raise SysError(errno.ENOSPC)
 
     def __init__(self, fs: Filesystem, root: Dentry, flags: int = 0) -> None:
         self.fs = fs
@@ -263,7 +271,10 @@ class MountNamespace:
             self.attach(new, Path(parent, point))
 
     def copy(self, user_ns: Any, ino: int, fs: FsContext | None = None) -> MountNamespace:
-        """A namespace with copies of all mounts, for `user_ns`; `fs` is moved over (copy_mnt_ns())."""
+        """A namespace with copies of all mounts, for `user_ns`; `fs` is moved over (copy_mnt_ns()).
+
+        SysError(ENOSPC)."""
+        Mount.check_room(len(self.mounts) + 1)
         less = user_ns is not self.user_ns
         twins: dict[int, Mount] = {}
 

@@ -84,10 +84,11 @@ def copy_tree(source: Path, recursive: bool) -> Tree:
     mount = source.mount
     if mount.unbindable:
         raise SysError(errno.EINVAL)
+    namespace = namespace_of(mount)
+    Mount.check_room(1 if namespace is None else len(namespace.mounts) + 1)
     root = mount.twin(source.dentry)
     root.locked = False
     tree = Tree(root)
-    namespace = namespace_of(mount)
     if namespace is None:
         return tree
     index = {id(mount): 0}
@@ -147,6 +148,7 @@ def graft(namespace: MountNamespace, tree: Tree, where: Path) -> None:
     spaces = [namespace, *(namespace_of(mount) for mount, _ in targets)]
     if any(space is not None and len(space.mounts) + len(tree.entries) > MAX_MOUNTS for space in spaces):
         raise SysError(errno.ENOSPC)
+    Mount.check_room(len(targets) * len(tree.entries))
     if where.mount.group is not None:
         for mount, _, _ in tree.entries:
             share(mount)

@@ -17,8 +17,9 @@ OVERFLOW_ID = 65534
 INVALID = 0xFFFFFFFF
 MAX_LEVEL = 32
 INITIAL_INO = 4026531837
-#: How many namespaces of a kind a user may have (/proc/sys/user).
-DEFAULT_LIMIT = 0x7FFFFFFF
+#: How many namespaces of a kind a user may have in a user namespace (/proc/sys/user): each costs the Sentry
+#: some memory.
+DEFAULT_LIMIT = 4096
 #: The first number for others than the initial namespaces.
 FIRST_INO = 4026532200
 
@@ -49,7 +50,7 @@ class Charge:
         while space is not None:
             key = euid, kind
             used = space.counts.get(key, 0)
-            if used >= space.limits.get(kind, DEFAULT_LIMIT):
+            if used >= space.limit(kind):
                 raise SysError(errno.ENOSPC)
             space.counts[key] = used + 1
             self._charged.append((space, key))
@@ -116,6 +117,10 @@ class UserNamespace(Namespace):
         self.setfcap = True
         self.counts: dict[tuple[int, bytes], int] = {}
         self.limits: dict[bytes, int] = {}
+
+    def limit(self, kind: bytes) -> int:
+        """How many namespaces of a kind each user may have in here."""
+        return self.limits.get(kind, DEFAULT_LIMIT)
 
     def kuid(self, uid: int) -> int:
         """The kernel's id for a user id from inside; SysError(EINVAL) if there is none."""

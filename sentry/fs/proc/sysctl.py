@@ -156,13 +156,13 @@ def _set_last_pid(kernel: Kernel, data: bytes) -> None:
     ns.last_pid = int(data)
 
 
-def _namespace_limit(kind: bytes, default: int) -> Text:
+def _namespace_limit(kind: bytes) -> Text:
     """How many namespaces of a kind a user may have in the reader's user namespace (namespaces(7))."""
 
     def make(kernel: Kernel) -> bytes:
         task = current_task()
-        limits = {} if task is None else task.cred.user_ns.limits
-        return b"%d\n" % limits.get(kind, default)
+        space = kernel.init.leader.cred.user_ns if task is None else task.cred.user_ns
+        return b"%d\n" % space.limit(kind)
 
     def store(kernel: Kernel, data: bytes) -> None:
         task = current_task()
@@ -262,7 +262,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             },
             b"unix": {b"max_dgram_qlen": Text(0o644, _dgram_qlen, _set_dgram_qlen)},
         },
-        b"user": {b"max_%s_namespaces" % kind: _namespace_limit(kind, threads // 2) for kind in NS_KINDS},
+        b"user": {b"max_%s_namespaces" % kind: _namespace_limit(kind) for kind in NS_KINDS},
         b"vm": {
             b"dirty_background_ratio": _setting(b"10"),
             b"dirty_ratio": _setting(b"20"),
