@@ -112,7 +112,8 @@ def set_lease(file: File, fd: int, kind: int) -> None:
             continue
         if kind == F_WRLCK or other.writable:
             raise SysError(errno.EAGAIN)
-    if kind == F_RDLCK and file.writable:
+    # Also who waits in `break_lease` counts as a writer.
+    if file.inode.writers > (file.writable and kind == F_WRLCK):
         raise SysError(errno.EAGAIN)
     if any(
         lease is not own and (kind == F_WRLCK or lease.target == F_UNLCK) for lease in _leases(file.inode)
@@ -145,8 +146,12 @@ async def break_lease(inode: Inode, flags: int) -> None:
         if flags & O_NONBLOCK:
             raise SysError(errno.EWOULDBLOCK)
         lease = conflicts[0]
-        if not await block((lease.queue, 1), deadline=lease.deadline) and lease.target is not None:
-            lease.become(lease.target)
+        inode.writers += writes
+        try:
+            if not await block((lease.queue, 1), deadline=lease.deadline) and lease.target is not None:
+                lease.become(lease.target)
+        finally:
+            inode.writers -= writes
 
 
 def released(file: File) -> None:

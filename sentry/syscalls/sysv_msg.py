@@ -140,7 +140,7 @@ def msgctl(task: Task, msqid: Int, command: Int, buf: Addr) -> int:
         queue = table.find(msqid, MsgQueue) if command == IPC_STAT else table.at(msqid, MsgQueue)
         if command != MSG_STAT_ANY:
             queue.check(task.cred, S_IRUGO)
-        task.mm.write(buf, queue.pack())
+        task.mm.write(buf, queue.pack(task.cred))
         return 0 if command == IPC_STAT else queue.id
     if command == IPC_SET:
         fields = MSQID_DS.unpack(task.mm.read(buf, MSQID_DS.size))
@@ -149,7 +149,7 @@ def msgctl(task: Task, msqid: Int, command: Int, buf: Addr) -> int:
         limit = fields[16]
         if limit > table.mnb and not task.cred.capable(CAP_SYS_RESOURCE):
             raise SysError(errno.EPERM)
-        queue.set_perm(fields[1], fields[2], fields[5])
+        queue.set_perm(task.cred, fields[1], fields[2], fields[5])
         queue.limit = limit
         queue.settings_changed()
     elif command == IPC_RMID:

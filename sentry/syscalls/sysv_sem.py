@@ -103,7 +103,7 @@ def semctl(task: Task, semid: Int, number: Int, command: Int, arg: ULong) -> int
         sems = table.find(semid, SemSet) if command == IPC_STAT else table.at(semid, SemSet)
         if command != SEM_STAT_ANY:
             sems.check(task.cred, S_IRUGO)
-        task.mm.write(arg, sems.pack())
+        task.mm.write(arg, sems.pack(task.cred))
         return 0 if command == IPC_STAT else sems.id
     if command in (GETALL, GETVAL, GETPID, GETNCNT, GETZCNT):
         return _get(task, semid, number, command, arg)
@@ -113,7 +113,7 @@ def semctl(task: Task, semid: Int, number: Int, command: Int, arg: ULong) -> int
         _, uid, gid, _, _, mode, *_ = SEMID_DS.unpack(task.mm.read(arg, SEMID_DS.size))
         sems = table.find(semid, SemSet)
         sems.check_owner(task.cred)
-        sems.set_perm(uid, gid, mode)
+        sems.set_perm(task.cred, uid, gid, mode)
     elif command == IPC_RMID:
         sems = table.find(semid, SemSet)
         sems.check_owner(task.cred)

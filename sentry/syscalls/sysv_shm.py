@@ -132,13 +132,13 @@ def shmctl(task: Task, shmid: Int, command: Int, buf: Addr) -> int:
         shm = table.find(shmid, Shm) if command == IPC_STAT else table.at(shmid, Shm)
         if command != SHM_STAT_ANY:
             shm.check(task.cred, S_IRUGO)
-        task.mm.write(buf, shm.pack())
+        task.mm.write(buf, shm.pack(task.cred))
         return 0 if command == IPC_STAT else shm.id
     if command == IPC_SET:
         _, uid, gid, _, _, mode, *_ = SHMID_DS.unpack(task.mm.read(buf, SHMID_DS.size))
         shm = table.find(shmid, Shm)
         shm.check_owner(task.cred)
-        shm.set_perm(uid, gid, mode)
+        shm.set_perm(task.cred, uid, gid, mode)
     elif command == IPC_RMID:
         shm = table.find(shmid, Shm)
         shm.check_owner(task.cred)

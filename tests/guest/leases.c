@@ -57,7 +57,7 @@ static void breaking(void)
     handle_flags(SIGRTMIN, on_break, 0);
     int r = MUST(open("f", O_RDONLY));
     MUST(fcntl(r, F_SETLEASE, F_RDLCK));
-    SHOW_OK(open("f", O_RDONLY | O_NONBLOCK));
+    SHOW_OK(close(open("f", O_RDONLY | O_NONBLOCK)));
     say("told %d", told);
     SHOW(open("f", O_WRONLY | O_NONBLOCK));
     say("told %d, breaking to %s", told, kind_name(fcntl(r, F_GETLEASE)));
@@ -74,10 +74,11 @@ static void breaking(void)
     say("told %d, fd %s", told, told_fd == r ? "right" : "wrong");
     MUST(fcntl(r, F_SETLEASE, F_UNLCK));
     reap("opened", child);
-    MUST(fcntl(r, F_SETLEASE, F_RDLCK));
+    MUST(fcntl(r, F_SETLEASE, F_WRLCK));
     child = CHILD(close(r); _exit(truncate("f", 2) == 0 ? 0 : errno));
     while (told < 3)
         usleep(1000);
+    SHOW(fcntl(r, F_SETLEASE, F_RDLCK));
     MUST(close(r));
     reap("truncated", child);
     int w = MUST(open("g", O_WRONLY | O_CREAT, 0644));

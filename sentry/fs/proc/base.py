@@ -50,6 +50,11 @@ def current_ipc(kernel: Kernel) -> IpcNamespace:
     return kernel.ipc if task is None else task.ipc
 
 
+def current_cred(kernel: Kernel) -> Credentials:
+    """The credentials of whoever asks."""
+    return (current_task() or kernel.init.leader).cred
+
+
 class Text:
     """A generated file: `make(kernel)` gives its contents, `store(kernel, data)` takes a write."""
 

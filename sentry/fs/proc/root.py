@@ -8,7 +8,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.stat import DT_DIR
 from sentry.fs.inode import CACHE_NEVER, Inode
 from sentry.fs.proc import kconfig, sysctl, system
-from sentry.fs.proc.base import Link, StaticDirectory, current_ipc, current_task
+from sentry.fs.proc.base import Link, StaticDirectory, current_cred, current_ipc, current_task
 from sentry.fs.proc.task import TASK_SHIFT, TaskDirectory, parse_pid
 
 TYPE_CHECKING = False
@@ -65,9 +65,9 @@ def make_tree(kernel: Kernel, pids: PidNamespace) -> dict[bytes, Any]:
         b"swaps": system.SWAPS,
         b"sys": sysctl.make_tree(kernel),
         b"sysvipc": {
-            b"msg": lambda kernel: current_ipc(kernel).msg.listing(),
-            b"sem": lambda kernel: current_ipc(kernel).sem.listing(),
-            b"shm": lambda kernel: current_ipc(kernel).shm.listing(),
+            b"msg": lambda kernel: current_ipc(kernel).msg.listing(current_cred(kernel)),
+            b"sem": lambda kernel: current_ipc(kernel).sem.listing(current_cred(kernel)),
+            b"shm": lambda kernel: current_ipc(kernel).shm.listing(current_cred(kernel)),
         },
         b"thread-self": Link(lambda: b"%d/task/%d" % _me(pids)),
         b"tty": {b"drivers": system.TTY_DRIVERS, b"ldiscs": b"n_tty       0\n"},

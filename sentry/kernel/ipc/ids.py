@@ -12,6 +12,7 @@ from time import time_ns
 from sentry.abi.capability import CAP_IPC_OWNER, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.ipc import IPC_CREAT, IPC_EXCL, IPC_PRIVATE, IPCID_SEQ_MAX, IPCMNI, IPCMNI_SHIFT
+from sentry.kernel.userns import INVALID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,18 +63,24 @@ class IpcObject:
         if cred.euid not in (self.cuid, self.uid) and not cred.own_capable(CAP_SYS_ADMIN):
             raise SysError(errno.EPERM)
 
-    def set_perm(self, uid: int, gid: int, mode: int) -> None:
-        """IPC_SET; SysError(EINVAL) for ids that nobody can have."""
-        if 0xFFFFFFFF in (uid, gid):
+    def set_perm(self, cred: Credentials, uid: int, gid: int, mode: int) -> None:
+        """IPC_SET by `cred`; SysError(EINVAL) for ids that nobody can have."""
+        uid, gid = cred.user_ns.kuid(uid), cred.user_ns.kgid(gid)
+        if INVALID in (uid, gid):
             raise SysError(errno.EINVAL)
         self.uid, self.gid = uid, gid
         self.mode = self.mode & ~0o777 | mode & 0o777
         self.ctime = now()
 
-    def perm(self) -> tuple[int, ...]:
-        """The fields of a struct ipc64_perm."""
+    def ids(self, cred: Credentials) -> tuple[int, int, int, int]:
+        """(uid, gid, cuid, cgid) as `cred` sees them."""
+        ns = cred.user_ns
+        return ns.uid(self.uid), ns.gid(self.gid), ns.uid(self.cuid), ns.gid(self.cgid)
+
+    def perm(self, cred: Credentials) -> tuple[int, ...]:
+        """The fields of a struct ipc64_perm, for `cred`."""
         seq = self.id >> IPCMNI_SHIFT & 0xFFFF
-        return (self.key, self.uid, self.gid, self.cuid, self.cgid, self.mode, seq, 0, 0, 0, 0)
+        return (self.key, *self.ids(cred), self.mode, seq, 0, 0, 0, 0)
 
 
 class IpcIds:

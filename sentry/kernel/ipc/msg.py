@@ -16,6 +16,7 @@ from sentry.kernel.wait import WaitQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
 
 #: Bytes in all queues of a namespace together, HEAD more for each message: they are the Sentry's memory.
@@ -98,10 +99,10 @@ class MsgQueue(IpcObject):
         #: Woken when there may be room.
         self.senders = WaitQueue()
 
-    def pack(self) -> bytes:
+    def pack(self, cred: Credentials) -> bytes:
         """struct msqid64_ds."""
         return MSQID_DS.pack(
-            *self.perm(), self.stime, self.rtime, self.ctime, self.cbytes, len(self.messages), self.limit,
+            *self.perm(cred), self.stime, self.rtime, self.ctime, self.cbytes, len(self.messages), self.limit,
             self.lspid, self.lrpid, 0, 0,
         )  # fmt: skip
 
@@ -211,7 +212,7 @@ class MsgTable(IpcIds):
         for queue in self.queues():
             self.destroy(queue)
 
-    def listing(self) -> bytes:
+    def listing(self, cred: Credentials) -> bytes:
         """/proc/sysvipc/msg."""
         lines = [
             b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid"
@@ -221,7 +222,7 @@ class MsgTable(IpcIds):
             lines.append(
                 b"%10d %10d  %4o  %10u %10u %5u %5u %5u %5u %5u %5u %10u %10u %10u\n" % (
                     queue.key, queue.id, queue.mode, queue.cbytes, len(queue.messages), queue.lspid,
-                    queue.lrpid, queue.uid, queue.gid, queue.cuid, queue.cgid, queue.stime, queue.rtime,
+                    queue.lrpid, *queue.ids(cred), queue.stime, queue.rtime,
                     queue.ctime,
                 )
             )  # fmt: skip

@@ -16,6 +16,7 @@ from sentry.kernel.wait import Interrupted, WaitQueue, block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
 
     #: (sem_num, sem_op, sem_flg)
@@ -100,9 +101,9 @@ class SemSet(IpcObject):
         self.waiting: dict[Waiter, None] = {}
         self.undos: dict[Undo, UndoList] = {}
 
-    def pack(self) -> bytes:
+    def pack(self, cred: Credentials) -> bytes:
         """struct semid64_ds."""
-        return SEMID_DS.pack(*self.perm(), self.otime, 0, self.ctime, 0, len(self.values), 0, 0)
+        return SEMID_DS.pack(*self.perm(cred), self.otime, 0, self.ctime, 0, len(self.values), 0, 0)
 
     def attempt(self, waiter: Waiter) -> int | None:
         """Do all operations of `waiter`: 0, an errno, or None for one that has to wait.  All or nothing."""
@@ -271,13 +272,13 @@ class SemTable(IpcIds):
         for sems in self.sets():
             self.destroy(sems)
 
-    def listing(self) -> bytes:
+    def listing(self, cred: Credentials) -> bytes:
         """/proc/sysvipc/sem."""
         lines = [b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"]
         for sems in self.sets():
             lines.append(
                 b"%10d %10d  %4o %10u %5u %5u %5u %5u %10u %10u\n" % (
-                    sems.key, sems.id, sems.mode, len(sems.values), sems.uid, sems.gid, sems.cuid, sems.cgid,
+                    sems.key, sems.id, sems.mode, len(sems.values), *sems.ids(cred),
                     sems.otime, sems.ctime,
                 )
             )  # fmt: skip

@@ -33,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
     from sentry.mm.manager import MemoryManager
 
@@ -72,11 +73,11 @@ class Shm(IpcObject):
             if number
         )
 
-    def pack(self) -> bytes:
+    def pack(self, cred: Credentials) -> bytes:
         """struct shmid64_ds."""
         return SHMID_DS.pack(
-            *self.perm(), self.size, self.atime, self.dtime, self.ctime, self.cpid, self.lpid, self.nattch,
-            0, 0,
+            *self.perm(cred), self.size, self.atime, self.dtime, self.ctime, self.cpid, self.lpid,
+            self.nattch, 0, 0,
         )  # fmt: skip
 
     def touch(self, task: Task, attached: bool) -> None:
@@ -225,7 +226,7 @@ class ShmTable(IpcIds):
                 if self.rmid_forced and shm.memory.refs == 1:
                     self.destroy(shm)
 
-    def listing(self) -> bytes:
+    def listing(self, cred: Credentials) -> bytes:
         """/proc/sysvipc/shm."""
         lines = [
             b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid"
@@ -234,8 +235,8 @@ class ShmTable(IpcIds):
         for shm in self.segments():
             lines.append(
                 b"%10d %10d  %4o %21u %5u %5u  %5u %5u %5u %5u %5u %10u %10u %10u %21u %21u\n" % (
-                    shm.key, shm.id, shm.mode, shm.size, shm.cpid, shm.lpid, shm.nattch, shm.uid, shm.gid,
-                    shm.cuid, shm.cgid, shm.atime, shm.dtime, shm.ctime, shm.memory.resident(), 0,
+                    shm.key, shm.id, shm.mode, shm.size, shm.cpid, shm.lpid, shm.nattch, *shm.ids(cred),
+                    shm.atime, shm.dtime, shm.ctime, shm.memory.resident(), 0,
                 )
             )  # fmt: skip
         return b"".join(lines)
