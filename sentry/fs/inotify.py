@@ -45,9 +45,13 @@ class Limits:
         self.max_queued_events, self.max_user_instances, self.max_user_watches = 16384, 128, 65536
         self.instances: dict[int, int] = {}
         self.watches: dict[int, int] = {}
+        #: Events in all queues.
+        self.queued = 0
 
 
 limits = Limits()
+#: Of all users together: they are the Sentry's own memory.
+MAX_WATCHES = MAX_QUEUED = 1 << 20
 
 
 class Watch:
@@ -105,6 +109,8 @@ class InotifyFile(AnonFile):
         self.watches_by_wd.clear()
         self._by_inode.clear()
         limits.instances[self._user] -= 1
+        limits.queued -= len(self._events)
+        self._events.clear()
 
     def _count(self, more: int) -> None:
         limits.watches[self._user] = limits.watches.get(self._user, 0) + more
@@ -117,7 +123,7 @@ class InotifyFile(AnonFile):
                 raise SysError(errno.EEXIST)
             found.mask = (found.mask if mask & IN_MASK_ADD else 0) | mask & _KEPT
             return found.wd
-        if limits.watches.get(self._user, 0) >= limits.max_user_watches:
+        if limits.watches.get(self._user, 0) >= limits.max_user_watches or fsnotify.watching >= MAX_WATCHES:
             raise SysError(errno.ENOSPC)
         self._last_wd = self._last_wd % 0x7FFFFFFF + 1
         while self._last_wd in self.watches_by_wd:
@@ -153,11 +159,12 @@ class InotifyFile(AnonFile):
             last = events[-1]
             if last[0] == wd and last[1] == mask and last[3] == name and not mask & IN_IGNORED:
                 return
-        if len(events) >= limits.max_queued_events:
+        if len(events) >= limits.max_queued_events or limits.queued >= MAX_QUEUED:
             if self._overflowed:
                 return
             self._overflowed = True
             wd, mask, cookie, name = -1, IN_Q_OVERFLOW, 0, b""
+        limits.queued += 1
         events.append((wd, mask, cookie, name))
         self.pending += INOTIFY_EVENT.size + len(name)
         self.queue.wake(POLLIN | POLLRDNORM)
@@ -188,6 +195,7 @@ class InotifyFile(AnonFile):
                 break
             size -= needed
             self._events.popleft()
+            limits.queued -= 1
             self.pending -= needed
             if mask & IN_Q_OVERFLOW:
                 self._overflowed = False

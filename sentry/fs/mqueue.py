@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sentry.fs.inode import Inode
     from sentry.kernel.credentials import Credentials
 
-#: What all queues of a namespace may come to hold: it is the Sentry's own memory.
+#: What all queues of all namespaces may come to hold: it is the Sentry's own memory.
 MAX_MEMORY = 256 << 20
 #: sizeof(struct msg_msg), and of a node of the tree that it stands in: they count for RLIMIT_MSGQUEUE.
 _MESSAGE_SIZE = _NODE_SIZE = 48
@@ -269,6 +269,8 @@ class Mqueue(Tmpfs):
 
     type_name = b"mqueue"
     magic = MQUEUE_MAGIC
+    #: Of MAX_MEMORY, how much is promised.
+    memory = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -277,7 +279,6 @@ class Mqueue(Tmpfs):
         self.queues = 0
         #: User id → bytes that the user's queues may come to hold.
         self.users: dict[int, int] = {}
-        self.memory = 0
         #: Where mq_open(3) looks names up.
         self.mount = Mount(self, Dentry(None, b"", self.root))
 
@@ -294,9 +295,9 @@ class Mqueue(Tmpfs):
         if size > 0:
             if used > limit:
                 raise SysError(errno.EMFILE)
-            if self.memory + size > MAX_MEMORY:
+            if Mqueue.memory + size > MAX_MEMORY:
                 raise SysError(errno.ENOMEM)
-        self.memory += size
+        Mqueue.memory += size
         self.users[user] = used
         if not used:
             del self.users[user]

@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 MIN_CYCLE = 64
 
 
+class Memory:
+    """How much of the Sentry's own memory objects of one kind take, in all namespaces together."""
+
+    __slots__ = ("most", "used")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.used = 0
+
+    def charge(self, size: int) -> None:
+        """`size` (maybe negative) more; SysError(ENOMEM)."""
+        if size > 0 and self.used + size > self.most:
+            raise SysError(errno.ENOMEM)
+        self.used += size
+
+
 def now() -> int:
     """Seconds of the real-time clock, as all times of IPC objects are."""
     return time_ns() // 1_000_000_000

@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 from _collections import deque
 
-from sentry.abi.errors import SysError
 from sentry.abi.ipc import MSGMAX, MSGMNB, MSGMNI, MSQID_DS
-from sentry.kernel.ipc.ids import IpcIds, IpcObject, now
+from sentry.kernel.ipc.ids import IpcIds, IpcObject, Memory, now
 from sentry.kernel.wait import WaitQueue
 
 TYPE_CHECKING = False
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
 
-#: Bytes in all queues of a namespace together, HEAD more for each message: they are the Sentry's memory.
-MAX_MEMORY = 128 << 20
-HEAD = 128
+#: In bytes; each message counts for HEAD more, each queue for QUEUE.
+memory = Memory(128 << 20)
+HEAD, QUEUE = 128, 1024
 
 ANY, EQUAL, NOT_EQUAL, AT_MOST, NUMBER = range(5)
 LONG_MAX = (1 << 63) - 1
@@ -123,7 +122,7 @@ class MsgQueue(IpcObject):
             self.lrpid, self.rtime = receiver.pid, now()
             receiver.end(message)
             return
-        self.table.charge(size + HEAD)
+        memory.charge(size + HEAD)
         self.messages.append(message)
         self.cbytes += size
 
@@ -149,7 +148,7 @@ class MsgQueue(IpcObject):
         else:
             self.messages.remove(message)
         self.cbytes -= len(message.data)
-        self.table.charge(-len(message.data) - HEAD)
+        memory.charge(-len(message.data) - HEAD)
         self.lrpid, self.rtime = pid, now()
         self.senders.wake()
 
@@ -168,25 +167,18 @@ class MsgQueue(IpcObject):
 class MsgTable(IpcIds):
     """The queues of one namespace and their limits."""
 
-    __slots__ = ("max", "memory", "mnb", "mni")
+    __slots__ = ("max", "mnb", "mni")
 
     def __init__(self) -> None:
         super().__init__()
         self.max, self.mnb, self.mni = MSGMAX, MSGMNB, MSGMNI
-        #: What counts against MAX_MEMORY.
-        self.memory = 0
-
-    def charge(self, size: int) -> None:
-        """SysError(ENOMEM)."""
-        if size > 0 and self.memory + size > MAX_MEMORY:
-            raise SysError(errno.ENOMEM)
-        self.memory += size
 
     def get_queue(self, task: Task, key: int, flags: int) -> int:
         """msgget(2)."""
 
         def make() -> MsgQueue:
             self.check_room(self.mni)
+            memory.charge(QUEUE)
             return MsgQueue(self, key, flags, task)
 
         return self.get(key, flags, task.cred, make, lambda found: None)
@@ -196,7 +188,7 @@ class MsgTable(IpcIds):
         self.remove(queue)
         queue.expel(errno.EIDRM)
         queue.senders.wake()
-        self.charge(-queue.cbytes - HEAD * len(queue.messages))
+        memory.charge(-queue.cbytes - HEAD * len(queue.messages) - QUEUE)
         queue.messages.clear()
 
     def queues(self) -> list[MsgQueue]:

@@ -11,7 +11,7 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.ipc import IPC_NOWAIT, SEM_UNDO, SEMAEM, SEMID_DS, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SEMVMX
-from sentry.kernel.ipc.ids import IpcIds, IpcObject, now
+from sentry.kernel.ipc.ids import IpcIds, IpcObject, Memory, now
 from sentry.kernel.wait import Interrupted, WaitQueue, block
 
 TYPE_CHECKING = False
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     #: (sem_num, sem_op, sem_flg)
     Operation = tuple[int, int, int]
 
-#: Semaphores in all sets of a namespace, with those that undo lists mirror: they are the Sentry's own memory.
-MAX_MEMORY = 4 << 20
+#: In semaphores, with those that undo lists mirror; a set counts for SET more.
+memory = Memory(4 << 20)
+SET = 64
 
 
 class Waiter:
@@ -65,7 +66,7 @@ class UndoList:
         """The record of `sems`, made where there is none; SysError(ENOMEM)."""
         undo = self.undos.get(sems)
         if undo is None:
-            sems.table.charge(len(sems.values))
+            memory.charge(len(sems.values))
             undo = self.undos[sems] = Undo(sems)
             sems.undos[undo] = self
         return undo
@@ -82,7 +83,7 @@ class UndoList:
     def forget(self, undo: Undo) -> None:
         del self.undos[undo.sems]
         del undo.sems.undos[undo]
-        undo.sems.table.charge(-len(undo.sems.values))
+        memory.charge(-len(undo.sems.values))
 
 
 class SemSet(IpcObject):
@@ -217,19 +218,13 @@ class SemSet(IpcObject):
 class SemTable(IpcIds):
     """The sets of one namespace and their limits (/proc/sys/kernel/sem)."""
 
-    __slots__ = ("memory", "mni", "mns", "msl", "opm", "used")
+    __slots__ = ("mni", "mns", "msl", "opm", "used")
 
     def __init__(self) -> None:
         super().__init__()
         self.msl, self.mns, self.opm, self.mni = SEMMSL, SEMMNS, SEMOPM, SEMMNI
-        #: Semaphores in all sets, and what counts against MAX_MEMORY.
-        self.used = self.memory = 0
-
-    def charge(self, count: int) -> None:
-        """SysError(ENOMEM)."""
-        if count > 0 and self.memory + count > MAX_MEMORY:
-            raise SysError(errno.ENOMEM)
-        self.memory += count
+        #: Semaphores in all sets.
+        self.used = 0
 
     def get_set(self, task: Task, key: int, count: int, flags: int) -> int:
         """semget(2)."""
@@ -242,7 +237,7 @@ class SemTable(IpcIds):
             if self.used + count > self.mns:
                 raise SysError(errno.ENOSPC)
             self.check_room(self.mni)
-            self.charge(count)
+            memory.charge(SET + count)
             self.used += count
             return SemSet(self, key, flags, count, task)
 
@@ -262,7 +257,7 @@ class SemTable(IpcIds):
             del sems.waiting[waiter]
             sems._end(waiter, errno.EIDRM)
         self.used -= len(sems.values)
-        self.charge(-len(sems.values))
+        memory.charge(-SET - len(sems.values))
 
     def sets(self) -> list[SemSet]:
         return [sems for sems in self if isinstance(sems, SemSet)]
