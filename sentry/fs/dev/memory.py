@@ -21,6 +21,7 @@ class NullFile(File):
     __slots__ = ()
     fast_kind = lib.VFILE_NULL
     fast_closing = CLOSE_LATER
+    fast_start = True
     seekable = True
 
     @property
@@ -78,6 +79,7 @@ class RandomFile(File):
     __slots__ = ()
     fast_kind = lib.VFILE_RANDOM
     fast_closing = CLOSE_LATER
+    fast_start = True
 
     seekable = True
 
