@@ -156,6 +156,7 @@ int vnode_allowed(const struct vnode *v, const struct vcred *cred, uint32_t mask
 #define MNT_READONLY 1
 #define MNT_NODEV 4
 #define MNT_NOEXEC 8
+#define MNT_NOSYMFOLLOW 16
 
 /* Put `d` in the place of `old`, which is in the table no more. */
 void dnode_replace(struct dnode *old, struct dnode *d);

@@ -174,7 +174,7 @@ int path_walk(struct path_walk *w, const char *path, uint32_t size)
         if (!v)
             return WALK_PASS;
         if (S_ISLNK(v->mode) && !child->mounted && (!last || must_dir || !(w->flags & WALK_NOFOLLOW))) {
-            if (++links > MAX_LINKS)
+            if (++links > MAX_LINKS || w->mount->flags & MNT_NOSYMFOLLOW)
                 return -ELOOP;
             if (!child->link || (last && in_shared_directory(w, v)))
                 return WALK_PASS;

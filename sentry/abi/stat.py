@@ -48,6 +48,7 @@ ST_NODEV = 4
 ST_NOEXEC = 8
 ST_VALID = 0x20
 ST_RELATIME = 0x1000
+ST_NOSYMFOLLOW = 0x2000
 
 
 def makedev(major: int, minor: int) -> int:

@@ -32,6 +32,7 @@ MNT_READONLY = 1
 MNT_NOSUID = 2
 MNT_NODEV = 4
 MNT_NOEXEC = 8
+MNT_NOSYMFOLLOW = 16
 #: Of all namespaces together: a copy of one costs as much as its mounts.
 MAX_ALL_MOUNTS = 20000
 #: The inode number of the first mount namespace.

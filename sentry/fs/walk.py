@@ -35,7 +35,17 @@ from sentry.abi.fileattr import FS_APPEND_FL, FS_IMMUTABLE_FL
 from sentry.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISVTX, S_IWOTH
 from sentry.fs import dcache
 from sentry.fs.dcache import lookup
-from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_READONLY, Dentry, FsContext, Mount, Path, cross
+from sentry.fs.dentry import (
+    MNT_NODEV,
+    MNT_NOEXEC,
+    MNT_NOSYMFOLLOW,
+    MNT_READONLY,
+    Dentry,
+    FsContext,
+    Mount,
+    Path,
+    cross,
+)
 from sentry.fs.file import File, PathFile
 from sentry.fs.inode import CACHE_EXACT
 
@@ -271,7 +281,7 @@ class Resolver:
             self._may_follow(link.inode)
         self.links += 1
         flags = self.flags
-        if self.links > MAX_LINKS or flags & RESOLVE_NO_SYMLINKS:
+        if self.links > MAX_LINKS or flags & RESOLVE_NO_SYMLINKS or link.mount.flags & MNT_NOSYMFOLLOW:
             raise SysError(errno.ELOOP)
         inode = link.inode
         place = await inode.follow()

@@ -17,6 +17,7 @@ from sentry.abi.mount import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_NOSYMFOLLOW,
     MS_PRIVATE,
     MS_PROPAGATION,
     MS_RDONLY,
@@ -35,6 +36,7 @@ from sentry.fs.dentry import (
     MNT_NODEV,
     MNT_NOEXEC,
     MNT_NOSUID,
+    MNT_NOSYMFOLLOW,
     MNT_READONLY,
     Dentry,
     Mount,
@@ -69,6 +71,7 @@ _SHOWN = (
     (MS_NOSUID, MNT_NOSUID),
     (MS_NODEV, MNT_NODEV),
     (MS_NOEXEC, MNT_NOEXEC),
+    (MS_NOSYMFOLLOW, MNT_NOSYMFOLLOW),
 )
 #: What may be mounted by whoever has CAP_SYS_ADMIN in a user namespace (FS_USERNS_MOUNT).
 _HARMLESS = (b"devpts", b"mqueue", b"proc", b"ramfs", b"sysfs", b"tmpfs")

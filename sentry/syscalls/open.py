@@ -34,6 +34,7 @@ from sentry.abi.stat import (
     ST_NODEV,
     ST_NOEXEC,
     ST_NOSUID,
+    ST_NOSYMFOLLOW,
     ST_RDONLY,
     ST_RELATIME,
     ST_VALID,
@@ -51,7 +52,7 @@ from sentry.abi.stat import (
 )
 from sentry.abi.syscall_nr import SYS
 from sentry.fs.dcache import note_link
-from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID
+from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_NOSYMFOLLOW
 from sentry.fs.dentry import Path as FsPath
 from sentry.fs.opening import check_flags, open_file
 from sentry.fs.walk import (
@@ -350,12 +351,20 @@ def umask(task: Task, mask: Mode) -> int:
     return old
 
 
+_SHOWN_FLAGS = (
+    (MNT_NOSUID, ST_NOSUID),
+    (MNT_NODEV, ST_NODEV),
+    (MNT_NOEXEC, ST_NOEXEC),
+    (MNT_NOSYMFOLLOW, ST_NOSYMFOLLOW),
+)
+
+
 def mount_flags(mount: Mount) -> int:
     """f_flags of statfs(2)."""
     flags = ST_VALID | ST_RELATIME
     if is_readonly(mount):
         flags |= ST_RDONLY
-    for bit, shown in ((MNT_NOSUID, ST_NOSUID), (MNT_NODEV, ST_NODEV), (MNT_NOEXEC, ST_NOEXEC)):
+    for bit, shown in _SHOWN_FLAGS:
         if mount.flags & bit:
             flags |= shown
     return flags

@@ -2,6 +2,9 @@
 #include "check.h"
 
 #include <sys/mount.h>
+#include <sys/vfs.h>
+
+#define NOSYMFOLLOW 256
 
 static void put(const char *path, const char *text)
 {
@@ -84,6 +87,20 @@ static void basics(void)
     close(fd);
     SHOW(umount2("b", 0));
     show_mount("b");
+    CASE("symbolic links");
+    MUST(mount("none", "a", "tmpfs", NOSYMFOLLOW, "mode=755"));
+    put_file("a/x", "x", 0644);
+    SHOW(symlink("x", "a/link"));
+    SHOW(open("a/link", O_RDONLY));
+    SHOW(access("a/link", F_OK));
+    char target[8];
+    SHOW(readlink("a/link", target, sizeof target));
+    struct statfs fs;
+    SHOW(statfs("a", &fs));
+    SHOW_IF((fs.f_flags & 0x2000) != 0);
+    SHOW(symlink("a/x", "outside"));
+    SHOW(access("outside", F_OK));
+    SHOW(umount2("a", 0));
     CASE("move");
     MUST(mount("none", "a", "tmpfs", 0, NULL));
     MUST(mount(NULL, "a", NULL, MS_PRIVATE, NULL));

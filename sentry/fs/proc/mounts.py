@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sentry.abi.poll import POLLERR, POLLIN, POLLPRI, POLLRDNORM
 from sentry.fs import propagation, walk
-from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_READONLY, Path
+from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_NOSYMFOLLOW, MNT_READONLY, Path
 from sentry.fs.proc.base import GeneratedFile, GeneratedInode
 
 TYPE_CHECKING = False
@@ -57,7 +57,7 @@ def _mount_options(mount: Mount) -> bytes:
     for flag, name in ((MNT_NOSUID, b",nosuid"), (MNT_NODEV, b",nodev"), (MNT_NOEXEC, b",noexec")):
         if flags & flag:
             options += name
-    return options + b",relatime"
+    return options + (b",relatime,nosymfollow" if flags & MNT_NOSYMFOLLOW else b",relatime")
 
 
 def mounts(fs: FsContext) -> bytes:
