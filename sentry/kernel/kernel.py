@@ -18,6 +18,7 @@ from sentry.abi.signal import (
     SIGCHLD,
     SIGKILL,
     SIGSYS,
+    SIGTSTP,
     SigInfo,
 )
 from sentry.abi.syscall_nr import NAMES
@@ -91,6 +92,8 @@ class Kernel:
         self.dev: Any = None
         self.commit: Any = None
         #: The process whose end is the sandbox's end, and its wait status then.
+        #: Tells the caller that ^Z has stopped `main`, where it has a terminal of its own (-t).
+        self.on_main_stop: Callable[[], None] | None = None
         self.main: ThreadGroup | None = None
         self.status: int | None = None
         self.forks = 0
@@ -223,6 +226,10 @@ class Kernel:
 
     def signal_pgrp(self, pgrp: ProcessGroup, signo: int, info: SigInfo | None = None) -> None:
         self.signals.send_pgrp(pgrp, signo, info)
+
+    def has_shell(self, group: ThreadGroup, signo: int) -> bool:
+        """Whether ^Z may stop `group` although nobody here would start it again: the caller's shell will."""
+        return group is self.main and signo == SIGTSTP and self.on_main_stop is not None
 
     # The end of tasks
 

@@ -280,6 +280,9 @@ class Signals:
         group.continued = False
         for task in group.tasks:
             task.notify_signal()
+        tell = self.kernel.on_main_stop
+        if tell is not None and self.kernel.has_shell(group, signo):
+            tell()
         trace = group.leader.trace
         if trace is None or trace.tracer.group is not group.parent:  # else the stop of the leader tells
             self._tell_parent(group, CLD_STOPPED, signo)

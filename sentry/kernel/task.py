@@ -426,7 +426,7 @@ class Task(Bound):
         if mask & IGNORED_BY_DEFAULT or (self.group.unkillable and not mask & UNBLOCKABLE):
             return True
         if mask & STOP_SIGNALS:
-            if signo == SIGSTOP or not self.group.pgrp.orphaned():
+            if signo == SIGSTOP or not self.group.pgrp.orphaned() or self.kernel.has_shell(self.group, signo):
                 self.kernel.signals.stop_group(self.group, signo)
             return True
         self.die(info)

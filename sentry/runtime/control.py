@@ -4,6 +4,7 @@ CLI to Sentry                         Sentry (or pid 1 before it) to CLI
   b"S" u8 signal   pass on to guest     b"X" u32 status      the guest ended: exit with this
   b"W" 4 * u16     window size          b"F" u8 status text  no run: say `text`, exit with status
   b"T"             time over: kill      b"N" text            something to say at the end
+                                        b"P"                 the program was stopped at its terminal (-t)
 
 The Sentry is the less trusted end: `parse_report` accepts anything.
 """
@@ -27,6 +28,7 @@ TIMEOUT = b"T"
 EXIT = b"X"
 FAIL = b"F"
 NOTE = b"N"
+STOPPED = b"P"
 
 
 def signal_packet(signo: int) -> bytes:
@@ -60,7 +62,7 @@ def printable_lines(raw: bytes) -> list[str]:
 
 
 def parse_report(packet: bytes) -> tuple[bytes, int, str] | None:
-    """(EXIT, FAIL or NOTE; status; text) of a packet from the Sentry, None for nonsense."""
+    """(EXIT, FAIL, NOTE or STOPPED; status; text) of a packet from the Sentry, None for nonsense."""
     kind = packet[:1]
     if kind == EXIT and len(packet) == _EXIT.size:
         return kind, _EXIT.unpack(packet)[1] & 0xFF, ""
@@ -68,6 +70,8 @@ def parse_report(packet: bytes) -> tuple[bytes, int, str] | None:
         return kind, packet[1], printable(packet[2:])
     if kind == NOTE:
         return kind, 0, printable(packet[1:])
+    if packet == STOPPED:
+        return kind, 0, ""
     return None
 
 
@@ -111,6 +115,9 @@ class Control:
 
     def failed(self, text: str, status: int) -> None:
         self._send(fail_packet(text, status))
+
+    def stopped(self) -> None:
+        self._send(STOPPED)
 
     def note(self, text: str) -> None:
         """Have the CLI print `sentry: TEXT` when the run is over (a limit was reached, say)."""

@@ -194,6 +194,8 @@ class Guest:
         """The exit status of the CLI: the program's, or 128+N for a death by signal N."""
         self.run_to_end(self.boot(stdio))
         self.platform.watch(self.control.fd, EPOLLIN, self.on_control)
+        if self.kernel.config.tty:
+            self.kernel.on_main_stop = self.control.stopped
         self.task.return_to_user()
         status = self.kernel.run()
         self.kernel.log_debug(f"system calls answered by fast paths: {self.platform.fast_count()}")

@@ -193,15 +193,25 @@ class Supervisor:
             self._send(control.winsize_packet(winsize))
 
     def _stop(self) -> None:
-        """`kill -TSTP` with -t: give the terminal back for the time being."""
-        if self.terminal:
-            self.terminal.restore()
-        os.kill(os.getpid(), _signal.SIGSTOP)
+        """`kill -TSTP` with -t, or ^Z stopped the program: give the terminal back for the time being.
+
+        Where nobody could start us again (an orphaned process group) the host ignores the signal, and
+        the program goes on at once.
+        """
+        if not (self.terminal and self.config.tty):
+            self._send(control.signal_packet(_signal.SIGCONT))
+            return
+        self.terminal.restore()
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGTSTP,))
+        os.kill(os.getpid(), _signal.SIGTSTP)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTSTP,))
+        self._continued()
 
     def _continued(self) -> None:
         if self.terminal and self.config.tty:
             self.terminal.make_raw()
             self._tell_winsize()
+            self._send(control.signal_packet(_signal.SIGCONT))
 
     def _take_reports(self) -> None:
         while True:
@@ -214,7 +224,9 @@ class Supervisor:
             report = control.parse_report(packet)
             if report is None:
                 continue
-            if report[0] == control.NOTE:
+            if report[0] == control.STOPPED:
+                self._stop()
+            elif report[0] == control.NOTE:
                 if len(self.notes) < 10 and report[2] not in self.notes:
                     self.notes.append(report[2])
             elif self.report is None:

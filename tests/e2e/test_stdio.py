@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -195,3 +196,46 @@ def test_terminal_without_a_terminal(runner: Runner) -> None:
     result = runner.run("sh", "-c", "test -t 1 && echo tty", flags=["-t"])
     assert result.status == 0, result
     assert result.out.replace("\r\n", "\n") == "tty\n"
+
+
+@pytest.mark.parametrize("flags", [[], ["-t"]], ids=["passed through", "own terminal"])
+def test_job_of_the_caller_s_shell(runner: Runner, flags: list[str]) -> None:
+    """^Z stops the sandbox as any job, and gives the shell its terminal; `fg` goes on."""
+    script = "echo begin-$((1+1)); while read line; do echo got-$line; done"
+    outer = Terminal(runner.command(SHELL))
+    try:
+        outer.send(b"PS1='outer''> '\r")
+        outer.expect(b"outer> ")
+        outer.send(shlex.join([*runner.sentry, "run", *flags, "--", "sh", "-c", script]).encode() + b"\r")
+        outer.expect(rb"begin-2\r\n")
+        outer.send(b"one\r")
+        outer.expect(rb"got-one\r\n")
+        outer.send(b"\x1a")
+        outer.expect(rb"Stopped")
+        outer.expect(b"outer> ")
+        outer.send(b"stty -a | grep -o -w -e -*icanon; fg\r")
+        outer.expect(rb"[^-]icanon\r\n")
+        outer.send(b"two\r")
+        outer.expect(rb"got-two\r\n")
+        outer.send(b"\x03")
+        outer.expect(b"outer> ")
+        outer.send(b"echo status-$?\r")
+        outer.expect(rb"status-130\r\n")
+    finally:
+        outer.close()
+
+
+def test_stop_where_nobody_would_resume(runner: Runner) -> None:
+    """^Z at a program that no shell has started: it goes on, as a member of an orphaned group does."""
+    terminal = Terminal(
+        runner.argv("sh", "-c", "echo begin-$((1+1)); read line; echo got-$line", flags=["-t"])
+    )
+    try:
+        terminal.expect(rb"begin-2\r\n")
+        terminal.send(b"\x1a")
+        terminal.expect(rb"\^Z")
+        terminal.send(b"text\r")
+        terminal.expect(rb"got-text\r\n")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
