@@ -156,6 +156,8 @@ def test_make(sandbox: Sandbox) -> None:
     (tree / "main.c").write_text(
         f'#include <stdio.h>\n#include "all.h"\nint main(void) {{ printf("%d\\n", {total}); return 0; }}\n'
     )
+    for path in tree.iterdir():
+        path.chmod(0o666)
     out = sandbox.run("bash", "-c", "make -s -j4 test && touch part3.c && make -j4 test").out.splitlines()
     assert out[0] == out[-1] == "204"
     assert [line for line in out if " -c " in line] == ["cc -O1 -Wall -Werror -c -o part3.o part3.c"]
