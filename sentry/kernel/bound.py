@@ -168,6 +168,10 @@ class Bound(Runner):
 
     def set_seccomp(self, chain: Filter | Strict | None) -> None:
         """Filter calls by `chain` from the next one on."""
+        before = () if self.seccomp is None else self.seccomp.listeners
+        for listener in () if chain is None else chain.listeners:
+            if listener not in before:
+                listener.users += 1
         self.seccomp = chain
         self.force(FORCED_SECCOMP, chain is not None)
 

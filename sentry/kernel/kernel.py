@@ -280,6 +280,9 @@ class Kernel:
             task.thread.set_memory(None)
             task.thread.set_task(None, 0, 0, 0)
         self._release_memory(task)
+        if task.seccomp is not None:
+            for listener in task.seccomp.listeners:
+                listener.left()
         leave_undo_list(task)
         if task.ipc.shm.by_index:
             task.ipc.shm.exit_task(task)

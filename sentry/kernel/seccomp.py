@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from sentry.fs.listener import Listener
     from sentry.kernel.bpf import Instruction
     from sentry.kernel.task import Task
 
@@ -49,6 +50,7 @@ class Strict:
 
     mode = SECCOMP_MODE_STRICT
     length = 0
+    listeners = ()
     always = sum(1 << nr for nr in _STRICT_CALLS)
 
     def check(self, task: Task, nr: int) -> bool:
@@ -62,14 +64,22 @@ STRICT = Strict()
 class Filter:
     """A chain of filters that begins with the newest one."""
 
-    __slots__ = ("_code", "_count", "always", "length", "log", "parent", "total")
+    __slots__ = ("_code", "_count", "always", "length", "listener", "listeners", "log", "parent", "total")
     mode = SECCOMP_MODE_FILTER
 
-    def __init__(self, program: Sequence[Instruction], parent: Filter | None, log: bool = False) -> None:
+    def __init__(
+        self, program: Sequence[Instruction], parent: Filter | None, log: bool = False,
+        listener: Listener | None = None,
+    ) -> None:  # fmt: skip
         self._code = ffi.new("struct bpf_instruction[]", list(program))
         self._count = len(program)
         self.parent = parent
         self.log = log
+        #: Who answers for this one (seccomp_unotify(2)), and all of the chain.
+        self.listener = listener
+        self.listeners: tuple[Listener, ...] = parent.listeners if parent else ()
+        if listener is not None:
+            self.listeners += (listener,)
         #: Filters in the chain, and instructions as they count against its limit.
         self.length: int = 1 + (parent.length if parent else 0)
         self.total: int = converted_length(program) + (parent.total + 4 if parent else 0)
@@ -86,18 +96,19 @@ class Filter:
             found = found.parent
         return found is other
 
-    def run(self, data: Any) -> int:
-        """The action that wins: the least as a signed number; among equal ones the newest filter's."""
-        result = RET_ALLOW
+    def run(self, data: Any) -> tuple[int, Filter]:
+        """The action that wins, and whose it is: the least as a signed number; among equal ones the newest
+        filter's."""
+        result, winner = RET_ALLOW, self
         level = RET_ALLOW
         found: Filter | None = self
         while found is not None:
             value: int = lib.bpf_run(found._code, found._count, data, 0xFFFF)
             action = _level(value)
             if action < level:
-                result, level = value, action
+                result, level, winner = value, action, found
             found = found.parent
-        return result
+        return result, winner
 
     def check(self, task: Task, nr: int) -> bool:
         """Whether the call is to be made; if not, all that follows from that has been done."""
@@ -105,7 +116,7 @@ class Filter:
         number = (nr ^ 0x8000_0000) - 0x8000_0000
         arguments = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         data = SECCOMP_DATA.pack(number, AUDIT_ARCH_X86_64, regs.rip, *arguments)
-        action = self.run(ffi.from_buffer("uint32_t[]", data))
+        action, winner = self.run(ffi.from_buffer("uint32_t[]", data))
         kind, value = action & RET_ACTION, action & RET_DATA
         if kind in (RET_ALLOW, RET_LOG):
             return True
@@ -113,6 +124,8 @@ class Filter:
             task.finished(-min(value, MAX_ERRNO), None)
         elif kind == RET_TRACE and task.trace is not None:
             return task.trace.ask_for_filter(value)
+        elif kind == RET_USER_NOTIF and winner.listener is not None:
+            task.start(_ask(task, winner.listener, nr, data))
         elif kind in (RET_TRACE, RET_USER_NOTIF):
             # Nobody listens.
             task.finished(-ENOSYS, None)
@@ -121,6 +134,12 @@ class Filter:
         else:
             _kill(task, number, whole=kind == RET_KILL_PROCESS)
         return False
+
+
+async def _ask(task: Task, listener: Listener, nr: int, data: bytes) -> object:
+    """What the supervisor answers, or else the call itself."""
+    answer = await listener.ask(task, data)
+    return answer if answer is not None else await task.handle(nr)
 
 
 def words(bits: int) -> list[int]:

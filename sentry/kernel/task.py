@@ -262,6 +262,17 @@ class Task(Bound):
         else:
             self.finished(result, None)
 
+    async def handle(self, nr: int) -> object:
+        """What the handler of `nr` gives, for a call that was not made at once."""
+        entry = self.kernel.table.get(nr)
+        if entry is None:
+            raise self.kernel.missing_syscall(self, nr)
+        call = entry.call
+        if call is None:
+            call = entry.call = self.kernel.decoder(entry.kinds)
+        result = call(entry.handler, self, self.regs)
+        return await result if entry.is_async else result
+
     def pass_on(self) -> object:
         """Let the platform make the call, which is one of `hosts_futexes`; what its handler has to return.
 

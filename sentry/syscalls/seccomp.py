@@ -8,6 +8,7 @@ from sentry.abi import seccomp as s
 from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
+from sentry.fs.listener import Listener
 from sentry.kernel import bpf
 from sentry.kernel.seccomp import STRICT, Filter
 from sentry.syscalls.table import syscall
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, UInt
 
-_FLAGS = s.FILTER_FLAG_TSYNC | s.FILTER_FLAG_LOG | s.FILTER_FLAG_SPEC_ALLOW | s.FILTER_FLAG_TSYNC_ESRCH
+_TSYNC, _ESRCH = s.FILTER_FLAG_TSYNC, s.FILTER_FLAG_TSYNC_ESRCH
+_LISTENER, _KILLABLE = s.FILTER_FLAG_NEW_LISTENER, s.FILTER_FLAG_WAIT_KILLABLE_RECV
+_FLAGS = _TSYNC | _ESRCH | _LISTENER | _KILLABLE | s.FILTER_FLAG_LOG | s.FILTER_FLAG_SPEC_ALLOW
 
 
 def set_strict(task: Task) -> None:
@@ -49,8 +52,11 @@ def _cannot_sync(task: Task) -> int:
 
 
 def set_filter(task: Task, flags: int, addr: int) -> int:
-    """SECCOMP_SET_MODE_FILTER: 0, or with TSYNC the id of a thread that can't be synchronised."""
-    if flags & ~_FLAGS:
+    """SECCOMP_SET_MODE_FILTER: 0, a listener's descriptor, or with TSYNC the id of a thread that can't be
+    synchronised."""
+    if flags & ~_FLAGS or (flags & _KILLABLE and not flags & _LISTENER):
+        raise SysError(errno.EINVAL)
+    if flags & _TSYNC and flags & _LISTENER and not flags & _ESRCH:
         raise SysError(errno.EINVAL)
     program = _read_program(task, addr)
     old = task.seccomp
@@ -59,17 +65,21 @@ def set_filter(task: Task, flags: int, addr: int) -> int:
     assert old is None or isinstance(old, Filter)
     if bpf.converted_length(program) + (old.total + 4 if old else 0) > s.MAX_INSTRUCTIONS:
         raise SysError(errno.ENOMEM)
-    if flags & s.FILTER_FLAG_TSYNC and (failed := _cannot_sync(task)):
-        if flags & s.FILTER_FLAG_TSYNC_ESRCH:
+    if flags & _LISTENER and old is not None and old.listeners:
+        raise SysError(errno.EBUSY)
+    if flags & _TSYNC and (failed := _cannot_sync(task)):
+        if flags & _ESRCH:
             raise SysError(errno.ESRCH)
         return failed
-    new = Filter(program, old, bool(flags & s.FILTER_FLAG_LOG))
+    listener = Listener(bool(flags & _KILLABLE)) if flags & _LISTENER else None
+    fd = 0 if listener is None else task.install(listener, cloexec=True)
+    new = Filter(program, old, bool(flags & s.FILTER_FLAG_LOG), listener)
     task.set_seccomp(new)
-    if flags & s.FILTER_FLAG_TSYNC:
+    if flags & _TSYNC:
         for other in task.group.tasks:
             if other is not task and not other.exited:
                 _adopt(task, other, new)
-    return 0
+    return fd
 
 
 def _adopt(task: Task, other: Task, chain: Filter) -> None:
@@ -80,7 +90,7 @@ def _adopt(task: Task, other: Task, chain: Filter) -> None:
         other.set_cred(cred)
 
 
-@syscall(SYS.seccomp, partial="no user notification (SECCOMP_FILTER_FLAG_NEW_LISTENER: EINVAL)")
+@syscall(SYS.seccomp)
 def seccomp(task: Task, operation: UInt, flags: UInt, args: Addr) -> int:
     """seccomp(2)."""
     if operation == s.SECCOMP_SET_MODE_FILTER:
