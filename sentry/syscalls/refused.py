@@ -38,7 +38,7 @@ _ABSENT: dict[str, tuple[int, ...]] = {
         SYS.landlock_create_ruleset, SYS.landlock_add_rule, SYS.landlock_restrict_self,
     ),
     "no security module keeps attributes of processes": (SYS.lsm_get_self_attr, SYS.lsm_set_self_attr),
-    "no restartable sequences (CONFIG_RSEQ)": (SYS.rseq,),
+    "no restartable sequences (CONFIG_RSEQ): docs/decisions/0021": (SYS.rseq,),
     "no local descriptor tables (CONFIG_MODIFY_LDT_SYSCALL)": (SYS.modify_ldt,),
     "no port access (CONFIG_X86_IOPL_IOPERM)": (SYS.iopl, SYS.ioperm),
     "no shadow stacks (CONFIG_X86_USER_SHADOW_STACK)": (SYS.map_shadow_stack,),
