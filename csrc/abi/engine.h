@@ -188,6 +188,8 @@ int guest_forget(struct engine *e, struct guest_thread *g);
 int guest_reap(struct engine *e);
 int64_t guest_syscall(struct engine *e, struct guest_thread *g, uint64_t number, uint64_t a0, uint64_t a1,
                       uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
+/* Whether the running thread sleeps in a futex of the host's, as it says itself. */
+int guest_blocked(const struct engine *e, const struct guest_thread *g);
 /* clock_gettime(what) or getrusage(what), asked by the stopped thread of its host: 0, or -ENOSYS on `ptrace`. */
 int guest_ask(struct engine *e, struct guest_thread *g, uint64_t nr, uint64_t what, void *buffer, uint32_t size);
 int64_t guest_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected,

@@ -68,6 +68,12 @@ int64_t guest_syscall(struct engine *e, struct guest_thread *g, uint64_t number,
     return CHOOSE(e, syscall)(e, g, number, a0, a1, a2, a3, a4, a5);
 }
 
+int guest_blocked(const struct engine *e, const struct guest_thread *g)
+{
+    const struct thread *t = (const struct thread *)g;
+    return e->trap && t->record && t->record->blocked != 0;
+}
+
 int guest_ask(struct engine *e, struct guest_thread *g, uint64_t nr, uint64_t what, void *buffer, uint32_t size)
 {
     return e->trap ? trap_ask(e, g, nr, what, buffer, size) : -ENOSYS;

@@ -145,7 +145,8 @@ class Task(Bound):
             return b"t"
         if self.parked:
             return b"T"
-        return b"S" if self.sleeping or self.thread is None or self.thread.asleep else b"R"
+        thread = self.thread
+        return b"S" if self.sleeping or thread is None or thread.asleep or thread.blocked else b"R"
 
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
         """A descriptor for `file`, whose reference passes to the table (also when it is full: EMFILE)."""

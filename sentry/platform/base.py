@@ -143,6 +143,11 @@ class Thread(ABC):
         """Whether a running thread sleeps in a call that the platform serves by itself."""
         return False
 
+    @property
+    def blocked(self) -> bool:
+        """Whether a running thread sleeps on the host, where private futexes are the host's."""
+        return False
+
     def take_idle(self) -> int:
         """How long it was `asleep` since the last time somebody asked, in ns."""
         return 0

@@ -192,6 +192,10 @@ class PtraceThread(Thread):
     def asleep(self) -> bool:
         return bool(self._c.state == PARKED)
 
+    @property
+    def blocked(self) -> bool:
+        return bool(lib.guest_blocked(self._platform._engine, self._c))
+
     def take_idle(self) -> int:
         c = self._c
         if not c.idle_ns and c.state != PARKED:

@@ -234,8 +234,43 @@ static void by_descriptor(void)
     SHOW((long)reads((void *)(long)fd) == SIGUSR2);
 }
 
+static uint32_t word;
+
+static void *sleeps_on_futex(void *tid)
+{
+    *(volatile int *)tid = (int)syscall(SYS_gettid);
+    syscall(SYS_futex, &word, 128, 0, NULL, NULL, 0);
+    return NULL;
+}
+
+static void states(void)
+{
+    pthread_t thread;
+    volatile int tid = 0;
+    char path[64], text[512];
+    int sleeping = 0;
+    CASE("who waits for a private futex sleeps");
+    pthread_create(&thread, NULL, sleeps_on_futex, (void *)&tid);
+    for (int i = 0; i < 2000 && !sleeping; i++) {
+        usleep(1000);
+        snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+        int fd = open(path, O_RDONLY);
+        if (fd < 0)
+            continue;
+        ssize_t got = MUST(read(fd, text, sizeof text - 1));
+        close(fd);
+        text[got] = 0;
+        sleeping = strrchr(text, ')')[2] == 'S';
+    }
+    SHOW(sleeping);
+    while (syscall(SYS_futex, &word, 129, 1, NULL, NULL, 0) == 0)
+        usleep(1000);
+    pthread_join(thread, NULL);
+}
+
 int main(void)
 {
+    states();
     reap("chosen", CHILD(chosen()));
     reap("waiting", CHILD(waiting()));
     death();
