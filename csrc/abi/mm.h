@@ -30,6 +30,7 @@ struct vma {
 /* Bytes promised to all address spaces, see sentry/mm/commit.py.  Zeroes mean: no limit, not known. */
 struct commit {
     int64_t used, limit, total, peak;
+    int64_t max_maps; /* mappings of one address space: vm.max_map_count, but never more than the host's default */
 };
 
 /* mm.state */

@@ -326,7 +326,7 @@ static int64_t move(struct call *c, struct mm *mm, uint64_t addr, uint64_t old_s
     const int64_t charge = flags & VM_ACCOUNT ? (int64_t)(new_size - old_size) : 0;
     int64_t r;
     *to = mm_find_roomy(mm, new_size);
-    if (!*to || mm->count + 2 > MAX_MAP_COUNT || commit_charge(mm->commit, charge) < 0)
+    if (!*to || mm->count + 2 > max_maps(mm) || commit_charge(mm->commit, charge) < 0)
         return 1;
     r = mm_insert(mm, *to, *to + new_size, flags, 0, 0, 0);
     if (r == 0) {

@@ -426,7 +426,7 @@ int mm_map(struct mm *mm, uint64_t start, uint64_t end, uint32_t flags, uint32_t
     r = mm_check_expand(mm, flags, grown > 0 ? grown : 0);
     if (r < 0)
         return r;
-    if (mm->count + 1 + splits(mm, start, end) > MAX_MAP_COUNT || reserve(mm, 3) < 0)
+    if (mm->count + 1 + splits(mm, start, end) > max_maps(mm) || reserve(mm, 3) < 0)
         return -ENOMEM;
     if (!(flags & VM_NORESERVE) && (flags & (VM_SHARED | VM_WRITE)) == VM_WRITE) {
         r = commit_charge(mm->commit, size);
@@ -447,7 +447,7 @@ int mm_map(struct mm *mm, uint64_t start, uint64_t end, uint32_t flags, uint32_t
 
 int mm_unmap(struct mm *mm, uint64_t start, uint64_t end)
 {
-    if (splits(mm, start, end) && mm->count + 1 > MAX_MAP_COUNT)
+    if (splits(mm, start, end) && mm->count + 1 > max_maps(mm))
         return -ENOMEM;
     return mm_remove(mm, start, end, 1);
 }

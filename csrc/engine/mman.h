@@ -32,6 +32,11 @@
 #define STACK_GUARD (256 * GUEST_PAGE)
 #define LEGACY_BASE (GUEST_TOP / 3 & ~(GUEST_PAGE - 1))
 
+static inline uint32_t max_maps(const struct mm *mm)
+{
+    return mm->commit && mm->commit->max_maps ? (uint32_t)mm->commit->max_maps : MAX_MAP_COUNT;
+}
+
 /* The open file that `object` is, NULL for other things. */
 struct vfile *mm_object_file(uint32_t object);
 /* Whether Python has objects to let go. */

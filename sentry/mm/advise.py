@@ -46,8 +46,6 @@ _FLAGS = {
     mman.MADV_KEEPONFORK: (mman.VM_WIPEONFORK, 0),
     mman.MADV_DONTDUMP: (0, mman.VM_DONTDUMP),
     mman.MADV_DODUMP: (mman.VM_DONTDUMP, 0),
-    mman.MADV_MERGEABLE: (0, mman.VM_MERGEABLE),
-    mman.MADV_UNMERGEABLE: (mman.VM_MERGEABLE, 0),
     mman.MADV_HUGEPAGE: (mman.VM_NOHUGEPAGE, mman.VM_HUGEPAGE),
     mman.MADV_NOHUGEPAGE: (mman.VM_HUGEPAGE, mman.VM_NOHUGEPAGE),
 }

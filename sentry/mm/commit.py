@@ -15,6 +15,7 @@ import errno
 
 from sentry._engine import ffi, lib
 from sentry.abi.errors import SysError
+from sentry.abi.mman import MAX_MAP_COUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Commit:
         self.c: Any = ffi.new("struct commit *")
         self.c.limit = limit
         self.c.total = limit or total
+        self.c.max_maps = MAX_MAP_COUNT
         #: Half of the memory, as Linux's default for a tmpfs, where --memory does not say more.
         self.shared_limit = limit or total // 2
         #: How much of `used` is shared memory.
@@ -59,6 +61,16 @@ class Commit:
     def peak(self) -> int:
         value: int = self.c.peak
         return value
+
+    @property
+    def max_maps(self) -> int:
+        """How many mappings an address space may have."""
+        value: int = self.c.max_maps
+        return value
+
+    @max_maps.setter
+    def max_maps(self, value: int) -> None:
+        self.c.max_maps = min(value, MAX_MAP_COUNT)
 
     def charge(self, size: int, who: bytes = b"") -> None:
         """Promise `size` bytes more; SysError(ENOMEM)."""

@@ -287,12 +287,12 @@ class Mapping(AddressState):
 
     def fault_in(self, start: int, size: int, flags: int) -> bool:
         """Fault in pages of one mapping; whether the host could."""
-        write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
+        # What can only be written to can't be populated by reading.
+        write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE or flags & (VM_WRITE | VM_READ) == VM_WRITE
         try:
             self.space.advise(start, size, MADV_POPULATE_WRITE if write else MADV_POPULATE_READ)
         except SysError:
-            # Shared memory that can only be written to can't be populated by reading, but is no error.
-            return flags & (VM_READ | VM_WRITE) == VM_WRITE
+            return False
         return True
 
     def check_seal(self, start: int, end: int) -> None:

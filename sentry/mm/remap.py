@@ -8,7 +8,6 @@ from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     MAP_NONBLOCK,
-    MAX_MAP_COUNT,
     MMAP_MIN_ADDR,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
@@ -135,7 +134,7 @@ def _check_target(mm: MemoryManager, addr: int, old_size: int, new_addr: int, ne
         raise SysError(errno.EINVAL)
     if addr + old_size > new_addr and new_addr + new_size > addr:
         raise SysError(errno.EINVAL)
-    if len(mm.tree) + 2 >= MAX_MAP_COUNT - 3:
+    if len(mm.tree) + 2 >= mm.commit.max_maps - 3:
         raise SysError(errno.ENOMEM)
     if new_addr < MMAP_MIN_ADDR:
         raise SysError(errno.EPERM)

@@ -11,7 +11,6 @@ import errno
 from sentry._engine import lib
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
-    MAX_MAP_COUNT,
     PAGE_MASK,
     VM_DONTDUMP,
     VM_DONTEXPAND,
@@ -195,7 +194,7 @@ class AddressState(GuestAccess):
 
     def check_count(self, more: int = 1) -> None:
         """SysError(ENOMEM) if `more` further mappings would be too many."""
-        if len(self.tree) + more > MAX_MAP_COUNT:
+        if len(self.tree) + more > self.commit.max_maps:
             raise SysError(errno.ENOMEM)
 
     def find(self, addr: int) -> Vma | None:

@@ -165,11 +165,12 @@ def memfd_create(task: Task, name: Addr, flags: UInt) -> int:
     """memfd_create(2)."""
     known = memfd.MFD_CLOEXEC | memfd.MFD_ALLOW_SEALING | memfd.MFD_NOEXEC_SEAL | memfd.MFD_EXEC
     both = memfd.MFD_EXEC | memfd.MFD_NOEXEC_SEAL
-    if flags & memfd.MFD_HUGETLB:
-        raise SysError(errno.ENOSYS)
-    if flags & ~known or flags & both == both:
+    huge = flags & memfd.MFD_HUGETLB
+    if flags & ~(known | huge | (memfd.HUGE_SIZES if huge else 0)) or flags & both == both:
         raise SysError(errno.EINVAL)
     text = task.mm.read_cstring(name, memfd.NAME_MAX + 1)
     if text is None:
         raise SysError(errno.EINVAL)
+    if huge:
+        raise SysError(errno.ENODEV)  # as where no page of that size is supported
     return task.install(memfd.memfd_create(text, flags, task.cred), bool(flags & memfd.MFD_CLOEXEC))

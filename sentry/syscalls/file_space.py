@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from _struct import pack, unpack
 
+from sentry.abi.capability import CAP_FOWNER
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import (
     FALLOC_FL_COLLAPSE_RANGE,
@@ -16,6 +18,7 @@ from sentry.abi.fcntl import (
 )
 from sentry.abi.fileattr import FS_APPEND_FL, FS_IMMUTABLE_FL
 from sentry.abi.inotify import IN_MODIFY
+from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.stat import S_IFBLK, S_IFDIR, S_IFIFO, S_IFREG
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import fsnotify
@@ -25,7 +28,7 @@ from sentry.syscalls.table import syscall
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
-    from sentry.syscalls.args import Fd, Int, Long, Size, UInt
+    from sentry.syscalls.args import Addr, Fd, Int, Long, Size, UInt
 
 _KNOWN_MODES = (
     FALLOC_FL_KEEP_SIZE
@@ -114,3 +117,22 @@ def readahead(task: Task, fd: Fd, offset: Long, count: Size) -> None:
         raise SysError(errno.EBADF)
     if file.inode.kind not in (S_IFREG, S_IFBLK):
         raise SysError(errno.EINVAL)
+
+
+@syscall(SYS.cachestat, partial="all of a file of the host's counts as cached and clean")
+def cachestat(task: Task, fd: Fd, range_at: Addr, stat_at: Addr, flags: UInt) -> None:
+    """cachestat(2).  Nothing is ever waiting to be written: memory has nowhere to go to."""
+    file = task.files.get(fd)
+    offset, size = unpack("<QQ", task.mm.read(range_at, 16))
+    if flags:
+        raise SysError(errno.EINVAL)
+    inode = file.inode
+    if not file.writable and inode.uid != task.cred.fsuid and not task.cred.capable(CAP_FOWNER):
+        raise SysError(errno.EPERM)
+    end = -(-inode.size // PAGE_SIZE)
+    first = offset // PAGE_SIZE
+    last = min(end, (offset + size - 1) // PAGE_SIZE + 1) if size else end
+    count = max(0, last - first) if inode.kind == S_IFREG else 0
+    if file.in_memory and count:
+        count = file.node.data_pages(first, last)  # type: ignore[attr-defined]
+    task.mm.write(stat_at, pack("<5Q", count, 0, 0, 0, 0))

@@ -114,7 +114,7 @@ async def mremap(task: Task, addr: Addr, old_size: Size, new_size: Size, flags: 
 
 @syscall(
     SYS.madvise,
-    partial="hints (WILLNEED, COLD, PAGEOUT, MERGEABLE) are accepted and ignored; no MADV_HWPOISON",
+    partial="hints (WILLNEED, COLD, PAGEOUT) are accepted and ignored; no MADV_MERGEABLE, MADV_HWPOISON",
 )
 def madvise(task: Task, addr: Addr, length: Size, advice: Int) -> None:
     """madvise(2)."""

@@ -77,7 +77,7 @@ def get_mempolicy(task: Task, mode: Addr, mask: Addr, maxnode: ULong, addr: Addr
         mm = task.mm
         if mm.find(addr) is None:
             raise SysError(errno.EFAULT)
-        value, nodes = (mm.policies.at(addr) if mm.policies else None) or current
+        value, nodes = (mm.policies.at(addr) if mm.policies else None) or policy.DEFAULT
         if flags & MPOL_F_NODE:
             mm.read(addr, 1)
             value = 0

@@ -8,11 +8,13 @@ from _struct import iter_unpack, pack
 from sentry.abi.capability import CAP_SYS_NICE
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import IOV_MAX, MAX_RW_COUNT
-from sentry.abi.mman import PAGE_MASK
+from sentry.abi.mman import MADV_COLD, MADV_COLLAPSE, MADV_PAGEOUT, MADV_WILLNEED, PAGE_MASK
 from sentry.abi.numa import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
 from sentry.abi.syscall_nr import SYS
+from sentry.fs.pidfd import PidFile
 from sentry.fs.proc.access import may_access
 from sentry.kernel.wait import yield_now
+from sentry.mm.advise import advise
 from sentry.mm.policy import NODES
 from sentry.syscalls.numa import read_nodes
 from sentry.syscalls.table import syscall
@@ -23,9 +25,13 @@ if TYPE_CHECKING:
 
     from sentry.kernel.task import Task
     from sentry.mm.manager import MemoryManager
-    from sentry.syscalls.args import Addr, Flags, Int, ULong
+    from sentry.syscalls.args import Addr, Fd, Flags, Int, Size, UInt, ULong
 
 _COPY_PIECE = 1 << 20
+#: PIDFD_SELF_THREAD and PIDFD_SELF_THREAD_GROUP.
+_SELF = (-10000, -10001)
+#: What may be advised for another process.
+_REMOTE = (MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_COLLAPSE)
 #: Pages that move_pages(2) looks at before others may run on.
 _PAGES_STEP = 4096
 
@@ -120,6 +126,57 @@ def process_vm_writev(
 ) -> int:  # fmt: skip
     """process_vm_writev(2)."""
     return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, True)
+
+
+def _target(task: Task, fd: int) -> Task:
+    """Whom a pidfd names, PIDFD_SELF and PIDFD_SELF_THREAD_GROUP included.  SysError(EBADF, ESRCH)."""
+    if fd in _SELF:
+        return task
+    file = task.files.get_any(fd)
+    if not isinstance(file, PidFile):
+        raise SysError(errno.EBADF)
+    return file.target(task)
+
+
+@syscall(SYS.process_madvise, partial="as madvise; of another process only hints, which do nothing")
+def process_madvise(task: Task, fd: Fd, iov: Addr, count: Size, advice: Int, flags: UInt) -> int:
+    """process_madvise(2)."""
+    if flags:
+        raise SysError(errno.EINVAL)
+    pieces = _read_iovec(task.mm, iov, count)
+    target = _target(task, fd)
+    mm = target.mm
+    if mm is None or target.exited:
+        raise SysError(errno.ESRCH)
+    if mm is not task.mm:
+        if not may_access(task, task.cred, target):
+            raise SysError(errno.EPERM)
+        if advice not in _REMOTE:
+            raise SysError(errno.EINVAL)
+        if not task.cred.capable(CAP_SYS_NICE):
+            raise SysError(errno.EPERM)
+    done = 0
+    for addr, size in pieces:
+        try:
+            advise(mm, addr, size, advice)
+        except SysError:
+            if not done:
+                raise
+            break
+        done += size
+    return done
+
+
+@syscall(SYS.process_mrelease, partial="the memory goes when the process does, no sooner")
+def process_mrelease(task: Task, fd: Fd, flags: UInt) -> None:
+    """process_mrelease(2)."""
+    if flags:
+        raise SysError(errno.EINVAL)
+    target = _target(task, fd)
+    if target.mm is None or target.exited:
+        raise SysError(errno.ESRCH)
+    if not target.group.dying:
+        raise SysError(errno.EINVAL)
 
 
 def _state(mm: MemoryManager, addr: int) -> int:

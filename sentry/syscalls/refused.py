@@ -43,12 +43,10 @@ _ABSENT: dict[str, tuple[int, ...]] = {
     "no port access (CONFIG_X86_IOPL_IOPERM)": (SYS.iopl, SYS.ioperm),
     "no shadow stacks (CONFIG_X86_USER_SHADOW_STACK)": (SYS.map_shadow_stack,),
     "no secret memory (CONFIG_SECRETMEM)": (SYS.memfd_secret,),
-    "no advice for another process (CONFIG_ADVISE_SYSCALLS)": (SYS.process_madvise, SYS.process_mrelease),
     "none of the new mount calls yet; mount(2) is there": (
         SYS.open_tree, SYS.move_mount, SYS.fsopen, SYS.fsconfig, SYS.fsmount, SYS.fspick, SYS.mount_setattr,
         SYS.statmount, SYS.listmount,
     ),
-    "no page cache statistics": (SYS.cachestat,),
     "compiled out in most kernels (CONFIG_USELIB)": (SYS.uselib,),
     "gone from Linux": (
         SYS._sysctl, SYS.create_module, SYS.get_kernel_syms, SYS.query_module, SYS.nfsservctl,

@@ -38,7 +38,6 @@ _VM_FLAGS = (
     (mman.VM_DONTDUMP, b"dd"),
     (mman.VM_HUGEPAGE, b"hg"),
     (mman.VM_NOHUGEPAGE, b"nh"),
-    (mman.VM_MERGEABLE, b"mg"),
     (mman.VM_SEALED, b"sl"),
 )
 _SMAPS_KEYS = (

@@ -6,12 +6,13 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import SEEK_CUR, SEEK_SET
+from sentry.abi.mman import PAGE_SIZE, USER_END
 from sentry.abi.stat import S_IFREG
 from sentry.fs.file import File
 from sentry.fs.inode import Inode
 from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import O_NONCREATION
-from sentry.mm import force
+from sentry.mm import force, residence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from sentry.mm.manager import MemoryManager
 
 _LARGEST = 1 << 20
+#: Of /proc/PID/pagemap: bytes of an entry, entries of a read, and bits 63 and 61 in its last byte.
+_ENTRY, _MOST_PAGES = 8, 1 << 16
+_PRESENT, _SHARED = 0x80, 0x20
 _U64 = (1 << 64) - 1
 
 
@@ -39,6 +43,18 @@ class MemInode(Inode):
     async def setattr(self, changes: dict[str, int]) -> None:
         if set(changes) - {"size", "atime", "mtime"}:
             raise SysError(errno.EPERM)
+
+
+class PagemapInode(MemInode):
+    __slots__ = ()
+
+    def __init__(self, fs: Filesystem, ino: int, task: Task, uid: int, gid: int) -> None:
+        super().__init__(fs, ino, task, uid, gid)
+        self.mode = S_IFREG | 0o400
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        require_access(self._task, cred)
+        return PagemapFile(self, flags & O_NONCREATION, path, self._task.mm)
 
 
 class MemFile(File):
@@ -93,3 +109,32 @@ class MemFile(File):
         elif whence != SEEK_SET:
             raise SysError(errno.EINVAL)
         return self._move(offset & _U64)
+
+
+class PagemapFile(MemFile):
+    """8 bytes a page, as Linux has them for those who may not know where memory is: whether there is a page,
+    and whether it is a file's or shared."""
+
+    __slots__ = ()
+
+    async def pread(self, size: int, offset: int) -> bytes:
+        mm = self._mm
+        if offset % _ENTRY or size % _ENTRY:
+            raise SysError(errno.EINVAL)
+        first = offset // _ENTRY
+        count = min(size // _ENTRY, _MOST_PAGES, USER_END // PAGE_SIZE - first)
+        if mm is None or not mm.users or count <= 0:
+            return b""
+        result = bytearray(count * _ENTRY)
+        start, end = first * PAGE_SIZE, (first + count) * PAGE_SIZE
+        for vma in mm.tree.overlapping(start, end):
+            low, high = max(start, vma.start), min(end, vma.end)
+            states = mm.space.page_states(low, (high - low) // PAGE_SIZE) or b""
+            there = _PRESENT | (_SHARED if residence.kind_of(vma) != residence.ANON else 0)
+            for i, state in enumerate(states, low // PAGE_SIZE - first):
+                if state:
+                    result[i * _ENTRY + 7] = there
+        return bytes(result)
+
+    async def pwrite(self, data: bytes, offset: int) -> int:
+        raise SysError(errno.EINVAL)

@@ -303,6 +303,15 @@ def children(task: Task, pids: PidNamespace) -> bytes:
     return b"".join([b"%d " % number for number in sorted(mine) if number])
 
 
+def clear_refs(task: Task, data: bytes) -> None:
+    """proc_pid_clear_refs(5): the host keeps referenced and soft-dirty bits; only the peak is ours."""
+    word = data.strip()
+    if word not in (b"1", b"2", b"3", b"4", b"5"):
+        raise SysError(errno.EINVAL)
+    if word == b"5" and task.mm is not None:
+        task.mm.peak_rss = 0
+
+
 def set_timerslack(task: Task, data: bytes) -> None:
     try:
         value = int(data)

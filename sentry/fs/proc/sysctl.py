@@ -175,6 +175,22 @@ def _namespace_limit(kind: bytes) -> Text:
     return Text(0o644, make, store, CAP_SYS_RESOURCE)
 
 
+def _map_count() -> Text:
+    """vm.max_map_count: told as it was set, kept to what the host allows its own processes."""
+    value = [MAX_MAP_COUNT]
+
+    def store(kernel: Kernel, data: bytes) -> None:
+        words = data.split()
+        if not words or not words[0].isdigit() or int(words[0]) >= 1 << 31:
+            raise SysError(errno.EINVAL)
+        value[0] = int(words[0])
+        if kernel.commit is not None:
+            # None at all would be no limit in C.
+            kernel.commit.max_maps = max(1, value[0])
+
+    return Text(0o644, lambda kernel: b"%d\n" % value[0], store)
+
+
 def _uts_line(field: str) -> Callable[[Any], bytes]:
     return lambda kernel: getattr(_uts(kernel), field) + b"\n"
 
@@ -267,7 +283,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"dirty_background_ratio": _setting(b"10"),
             b"dirty_ratio": _setting(b"20"),
             b"drop_caches": Text(0o200, b"", lambda kernel, data: None),
-            b"max_map_count": _number(MAX_MAP_COUNT),
+            b"max_map_count": _map_count(),
             b"min_free_kbytes": _setting(b"67584"),
             b"mmap_min_addr": _number(MMAP_MIN_ADDR),
             b"overcommit_memory": _number(2 if kernel.config.memory else 0),

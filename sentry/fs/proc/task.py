@@ -15,7 +15,7 @@ from sentry.fs.proc import idmap, links, maps, mounts, status
 from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import O_NONCREATION, GeneratedDirectory, GeneratedInode, current_task
 from sentry.fs.proc.mapquery import MapsFile
-from sentry.fs.proc.memory import MemInode
+from sentry.fs.proc.memory import MemInode, PagemapInode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ _IO = b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\nc
 #: name → (mode, text of a task, whether opening needs the right to look into the task).
 _TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
     b"auxv": (0o400, status.auxv, True),
+    b"clear_refs": (0o200, _constant(b""), False),
     b"cgroup": (0o444, _constant(b"0::/\n"), False),
     b"cmdline": (0o444, status.cmdline, False),
     b"comm": (0o644, lambda task: task.name + b"\n", False),
@@ -93,7 +94,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
 _NUMBERED = (b"sched", b"stat", b"status")
 _LINKS = {b"cwd": links.cwd_path, b"exe": links.exe_path, b"root": links.root_path}
 _DIRECTORIES = (b"fd", b"fdinfo", b"net", b"ns", b"task")
-_NAMES = sorted([*_TEXTS, *_LINKS, *_DIRECTORIES, b"mem"])
+_NAMES = sorted([*_TEXTS, *_LINKS, *_DIRECTORIES, b"mem", b"pagemap"])
 _THREAD_NAMES = sorted([*(name for name in _NAMES if name != b"task"), b"children"])
 
 
@@ -192,6 +193,8 @@ class TaskDirectory(GeneratedDirectory):
             return links.NsDirectory(fs, ino, task, uid, gid)
         if name == b"mem":
             return MemInode(fs, ino, task, uid, gid)
+        if name == b"pagemap":
+            return PagemapInode(fs, ino, task, uid, gid)
         if name == b"net":
             net: Inode = await fs.net()  # type: ignore[attr-defined]
             return net
@@ -217,6 +220,11 @@ class TaskDirectory(GeneratedDirectory):
 
             def store(data: bytes) -> None:
                 status.set_oom_score_adj(task, current_task(), data)
+
+        elif name == b"clear_refs":
+
+            def store(data: bytes) -> None:
+                status.clear_refs(task, data)
 
         elif name == b"timerslack_ns":
 

@@ -292,6 +292,18 @@ class RegularInode(TmpfsInode):
         except OSError as error:
             raise SysError(error.errno or errno.ENXIO) from None
 
+    def data_pages(self, first: int, last: int) -> int:
+        """How many of the pages [first, last) of the file hold data."""
+        found = 0
+        try:
+            while first < last:
+                start = self.seek_data(first * PAGE_SIZE, SEEK_DATA) // PAGE_SIZE
+                first = -(-self.seek_data(start * PAGE_SIZE, SEEK_HOLE) // PAGE_SIZE)
+                found += max(0, min(first, last) - start)
+        except SysError:
+            pass  # ENXIO: nothing more
+        return found
+
     async def allocate(self, mode: int, offset: int, size: int) -> None:
         """fallocate(2): `mode` 0, FALLOC_FL_KEEP_SIZE, or with it FALLOC_FL_PUNCH_HOLE, as Linux's tmpfs."""
         if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):

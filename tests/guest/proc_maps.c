@@ -1,0 +1,209 @@
+/* /proc/PID/{maps,smaps,statm,stat,pagemap,clear_refs,numa_maps,mem}: what they say of mappings made for it. */
+#include "check.h"
+
+#define PAGE 4096ul
+#define RW (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+
+static char *map(size_t pages, int prot, int flags, int fd)
+{
+    char *at = mmap(NULL, pages * PAGE, prot, flags, fd, 0);
+    NEED(at != MAP_FAILED);
+    return at;
+}
+
+/* A piece of the address space with a gap on either side, for mappings that are to stand alone. */
+static char *alone(size_t pages, int prot, int flags, int fd)
+{
+    char *at = map(pages + 2, PROT_NONE, ANON, -1);
+    NEED(mmap(at + PAGE, pages * PAGE, prot, flags | MAP_FIXED, fd, 0) == at + PAGE);
+    return at + PAGE;
+}
+
+/* The line of /proc/self/maps about `at`: size, rights, offset, name without directories. */
+static void show_line(const char *what, const void *at)
+{
+    char line[512];
+    FILE *file = fopen("/proc/self/maps", "r");
+    NEED(file != NULL);
+    while (fgets(line, sizeof line, file)) {
+        unsigned long start, end, offset;
+        char rights[8], device[16], name[256] = "";
+        unsigned long inode;
+        sscanf(line, "%lx-%lx %7s %lx %15s %lu %255[^\n]", &start, &end, rights, &offset, device, &inode, name);
+        if ((unsigned long)at < start || (unsigned long)at >= end)
+            continue;
+        char *slash = strrchr(name, '/');
+        say("%s: %lu pages, %+ld, %s, offset %lx, %s, '%s'", what, (end - start) / PAGE,
+            (long)((unsigned long)at - start) / (long)PAGE, rights, offset, inode ? "inode" : "no inode",
+            slash && strncmp(name, "/memfd", 6) && strncmp(name, "/dev/zero", 9) ? slash + 1 : name);
+        fclose(file);
+        return;
+    }
+    fclose(file);
+    say("%s: not mapped", what);
+}
+
+static void lines(void)
+{
+    CASE("maps");
+    int fd = MUST(open("file", O_RDWR | O_CREAT, 0600));
+    MUST(ftruncate(fd, 8 * PAGE));
+    char *at = alone(6, RW, ANON, -1);
+    show_line("anonymous", at);
+    MUST(mprotect(at + 2 * PAGE, PAGE, PROT_READ));
+    show_line("before", at);
+    show_line("middle", at + 2 * PAGE);
+    show_line("behind", at + 3 * PAGE);
+    MUST(mprotect(at + 2 * PAGE, PAGE, RW));
+    show_line("one again", at + 4 * PAGE);
+    at = alone(4, PROT_READ, MAP_SHARED, fd);
+    show_line("shared", at + PAGE);
+    MUST(munmap(at, PAGE));
+    show_line("less its first page", at + PAGE);
+    show_line("private", alone(4, RW, MAP_PRIVATE, fd));
+    show_line("shared anonymous", alone(2, RW, MAP_SHARED | MAP_ANONYMOUS, -1));
+    show_line("memfd", alone(1, RW, MAP_SHARED, MUST(memfd_create("a name", 0))));
+    MUST(unlink("file"));
+    show_line("deleted", at + PAGE);
+    show_line("no rights", alone(3, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1));
+    show_line("to execute", alone(3, PROT_READ | PROT_EXEC, ANON, -1));
+}
+
+static void special(void)
+{
+    CASE("what every program has");
+    int local;
+    char *heap = malloc(1000);
+    char line[512], last[64] = "";
+    bool stack = false, found_heap = false, vdso = false, vvar = false, ordered = true;
+    unsigned long before = 0;
+    FILE *file = fopen("/proc/self/maps", "r");
+    while (fgets(line, sizeof line, file)) {
+        unsigned long start, end;
+        sscanf(line, "%lx-%lx", &start, &end);
+        ordered &= start >= before && end > start;
+        before = end;
+        if (strstr(line, "[stack]"))
+            stack = (unsigned long)&local >= start && (unsigned long)&local < end;
+        if (strstr(line, "[heap]"))
+            found_heap |= (unsigned long)heap >= start && (unsigned long)heap < end;
+        vdso |= strstr(line, "[vdso]") && strstr(line, "r-xp");
+        vvar |= strstr(line, "[vvar]") && strstr(line, "r--p");
+        strncpy(last, strrchr(line, ' ') + 1, sizeof last - 1);
+    }
+    fclose(file);
+    say("stack %d heap %d vdso %d vvar %d in order %d", stack, found_heap, vdso, vvar, ordered);
+    free(heap);
+}
+
+static void numbers(void)
+{
+    CASE("statm and stat");
+    unsigned long size, rss, shared, text, lib, data, dirty, size2;
+    char *at = map(512, RW, ANON, -1);
+    memset(at, 1, 512 * PAGE);
+    FILE *file = fopen("/proc/self/statm", "r");
+    NEED(fscanf(file, "%lu %lu %lu %lu %lu %lu %lu", &size, &rss, &shared, &text, &lib, &data, &dirty) == 7);
+    fclose(file);
+    say("size over rss %d, rss over 512 %d, shared less %d, text %d, lib %lu, data %d, dt %lu", size > rss,
+        rss > 512 && rss < 4096, shared < rss, text > 0 && text < 100, lib, data >= 512 && data < size, dirty);
+    char line[1024], *field;
+    file = fopen("/proc/self/stat", "r");
+    NEED(fgets(line, sizeof line, file) != NULL);
+    fclose(file);
+    field = strrchr(line, ')');
+    unsigned long value[50] = {0};
+    int count = 2;
+    for (field = strtok(field + 2, " "); field && count < 50; field = strtok(NULL, " "))
+        value[++count] = strtoul(field, NULL, 10);
+    file = fopen("/proc/self/statm", "r");
+    NEED(fscanf(file, "%lu", &size2) == 1);
+    fclose(file);
+    say("vsize %d rss %d rsslim %d code %d stack %d brk %d args %d env %d", value[23] / PAGE >= size2 - 64,
+        value[24] > 512, value[25] > 0, value[26] < value[27], value[28] > value[27], value[47] > value[46],
+        value[48] <= value[49], count >= 49);
+}
+
+static void pagemap(void)
+{
+    CASE("pagemap");
+    char *at = alone(4, RW, ANON, -1);
+    at[0] = at[2 * PAGE] = 1;
+    uint64_t entries[8];
+    int fd = MUST(open("/proc/self/pagemap", O_RDONLY));
+    SHOW(pread(fd, entries, 32, (uintptr_t)at / PAGE * 8));
+    for (int i = 0; i < 4; i++)
+        say("page %d: present %d swapped %d", i, (int)(entries[i] >> 63), (int)(entries[i] >> 62 & 1));
+    SHOW(pread(fd, entries, 8, 4));
+    SHOW(pread(fd, entries, 7, 8));
+    SHOW(pread(fd, entries, 8, 1l << 55));
+    SHOW_IF(lseek(fd, (uintptr_t)at / PAGE * 8, SEEK_SET) > 0);
+    SHOW(read(fd, entries, 16));
+    say("%d %d", (int)(entries[0] >> 63), (int)(entries[1] >> 63));
+    SHOW(pread(fd, entries, 8, 0));
+    say("nothing at 0: %d", entries[0] == 0);
+    MUST(close(fd));
+}
+
+static void clearing(void)
+{
+    CASE("clear_refs");
+    int fd = MUST(open("/proc/self/clear_refs", O_WRONLY));
+    SHOW(write(fd, "1\n", 2));
+    SHOW(write(fd, "5", 1));
+    SHOW(write(fd, "0", 1));
+    SHOW(write(fd, "6", 1));
+    SHOW(write(fd, "x", 1));
+    MUST(close(fd));
+    if (geteuid() == 0)
+        return;
+    SHOW_OK(open("/proc/self/clear_refs", O_RDONLY));
+}
+
+static void memory(void)
+{
+    CASE("mem");
+    char *at = alone(2, RW, ANON, -1), text[16] = "";
+    strcpy(at, "some text");
+    int fd = MUST(open("/proc/self/mem", O_RDWR));
+    SHOW(pread(fd, text, 10, (off_t)at));
+    say("'%s'", text);
+    SHOW(pwrite(fd, "other", 6, (off_t)at));
+    say("'%s'", at);
+    SHOW(pread(fd, text, 10, (off_t)(at + 2 * PAGE + PAGE)));
+    SHOW(pread(fd, text, 10, 0));
+    MUST(close(fd));
+}
+
+static void numa(void)
+{
+    CASE("numa_maps");
+    char line[512], start[32];
+    char *at = alone(4, RW, ANON, -1);
+    memset(at, 1, 3 * PAGE);
+    snprintf(start, sizeof start, "%08lx ", (unsigned long)at);
+    FILE *file = fopen("/proc/self/numa_maps", "r");
+    if (!file) {
+        say("none");
+        return;
+    }
+    while (fgets(line, sizeof line, file))
+        if (strncmp(line, start, strlen(start)) == 0)
+            say("%s%s%s", strstr(line, " default ") ? "default" : "other", strstr(line, " anon=3") ? " anon=3" : "",
+                strstr(line, " N0=3") ? " N0=3" : "");
+    fclose(file);
+}
+
+int main(void)
+{
+    scratch();
+    lines();
+    special();
+    numbers();
+    pagemap();
+    clearing();
+    memory();
+    numa();
+    return 0;
+}
