@@ -61,8 +61,11 @@ async def remap(mm: MemoryManager, addr: int, old_size: int, new_size: int, flag
         vma = mm.find(addr)
         if vma is None or vma.file is not file:
             raise SysError(errno.EFAULT)
-    if flags & MREMAP_FIXED:
+    if moves:
         _check_target(mm, addr, old_size, new_addr, new_size)
+    if flags == MREMAP_FIXED | MREMAP_MAYMOVE and old_size == new_size and addr + old_size > vma.end:
+        return _move_all(mm, addr, old_size, new_addr)
+    if flags & MREMAP_FIXED:
         mm.unmap(new_addr, new_size)
     if old_size > new_size or (old_size == new_size and not moves):
         if addr > GUEST_TOP - old_size:
@@ -128,15 +131,32 @@ async def remap_pages(mm: MemoryManager, start: int, size: int, prot: int, page:
         await mm.populate(start, start + size)
 
 
+def _move_all(mm: MemoryManager, addr: int, size: int, new_addr: int) -> int:
+    """Move several mappings at once, as Linux does since 6.17; holes between them stay as they are in the new
+    place.  SysError: those before may have been moved."""
+    end = addr + size
+    if end > GUEST_TOP:
+        raise SysError(errno.EFAULT)
+    for vma in mm.tree.overlapping(addr, end):
+        start, stop = max(addr, vma.start), min(end, vma.end)
+        target = new_addr + start - addr
+        if vma.flags & VM_SEALED:
+            raise SysError(errno.EPERM)
+        _check_resize(mm, vma, start, stop - start, stop - start, 0)
+        mm.unmap(target, stop - start)
+        _move(mm, start, stop - start, target, stop - start, False, None)
+    return new_addr
+
+
 def _check_target(mm: MemoryManager, addr: int, old_size: int, new_addr: int, new_size: int) -> None:
-    """MREMAP_FIXED: what the new place must be."""
+    """MREMAP_FIXED and MREMAP_DONTUNMAP: what the new place must be."""
     if new_addr & PAGE_MASK or new_addr > GUEST_TOP - new_size:
         raise SysError(errno.EINVAL)
     if addr + old_size > new_addr and new_addr + new_size > addr:
         raise SysError(errno.EINVAL)
     if len(mm.tree) + 2 >= mm.commit.max_maps - 3:
         raise SysError(errno.ENOMEM)
-    if new_addr < MMAP_MIN_ADDR:
+    if 0 < new_addr < MMAP_MIN_ADDR:
         raise SysError(errno.EPERM)
 
 

@@ -349,6 +349,20 @@ def test_advise_and_locks(mm):
     consistent(mm)
 
 
+def test_several_mappings_move_at_once(mm):
+    addr = run(mm.map(BASE, 2 * 4096, RW, ANON))
+    run(mm.map(BASE + 3 * 4096, 4096, mman.PROT_READ, ANON | mman.MAP_FIXED))
+    mm.write(addr, b"first")
+    target = BASE + 64 * 4096
+    run(mm.map(target + 2 * 4096, 4096, RW, ANON | mman.MAP_FIXED))
+    moving = mman.MREMAP_MAYMOVE | mman.MREMAP_FIXED
+    assert run(remap(mm, addr, 4 * 4096, 4 * 4096, moving, target)) == target
+    assert mm.read(target, 5) == b"first"
+    assert [(vma.start - target) // 4096 for vma in mm.tree] == [0, 3]
+    fails(errno.EFAULT, remap, mm, addr, 4096, 4096, moving, target)
+    consistent(mm)
+
+
 def test_seals(mm):
     addr = run(mm.map(BASE, 4 * 4096, RW, ANON))
     advise.seal(mm, addr + 4096, 4096, 0)
