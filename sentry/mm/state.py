@@ -138,9 +138,9 @@ class AddressState(GuestAccess):
         if end > GUEST_TOP:
             return
         self.top = min(vvar, code)
-        flags = VM_MAYREAD | VM_DONTEXPAND | VM_DONTDUMP | VM_READ
+        flags = VM_MAYREAD | VM_DONTEXPAND | VM_READ
         for start, stop, name, more in (
-            (vvar, code, b"[vvar]", VM_PFNMAP),
+            (vvar, code, b"[vvar]", VM_PFNMAP | VM_DONTDUMP),
             (code, end, b"[vdso]", VM_EXEC | VM_MAYEXEC | VM_MAYWRITE),
         ):
             if start < stop:

@@ -70,6 +70,44 @@ static void lines(void)
     show_line("to execute", alone(3, PROT_READ | PROT_EXEC, ANON, -1));
 }
 
+static void show_flags(const char *what, const void *at)
+{
+    char line[512], start[32];
+    bool here = false;
+    snprintf(start, sizeof start, "%08lx-", (unsigned long)at);
+    FILE *file = fopen("/proc/self/smaps", "r");
+    NEED(file != NULL);
+    while (fgets(line, sizeof line, file)) {
+        here |= strncmp(line, start, strlen(start)) == 0;
+        if (!here || strncmp(line, "VmFlags:", 8) != 0)
+            continue;
+        line[strcspn(line, "\n")] = 0;
+        char *soft_dirty = strstr(line, " sd"); /* a matter of configuration */
+        say("%s:%.*s", what, soft_dirty ? (int)(soft_dirty - line - 8) : 99, line + 8);
+        break;
+    }
+    fclose(file);
+}
+
+static void flags(void)
+{
+    CASE("VmFlags");
+    int fd = MUST(open("flags", O_RDWR | O_CREAT, 0600));
+    int reader = MUST(open("flags", O_RDONLY));
+    MUST(ftruncate(fd, PAGE));
+    show_flags("anonymous", alone(1, RW, ANON, -1));
+    show_flags("to read", alone(1, PROT_READ, ANON, -1));
+    show_flags("nothing", alone(1, PROT_NONE, ANON, -1));
+    show_flags("shared", alone(1, RW, MAP_SHARED | MAP_ANONYMOUS, -1));
+    show_flags("a file, shared", alone(1, RW, MAP_SHARED, fd));
+    show_flags("to read only", alone(1, PROT_READ, MAP_SHARED, fd));
+    show_flags("opened to read only", alone(1, PROT_READ, MAP_SHARED, reader));
+    show_flags("private", alone(1, RW, MAP_PRIVATE, reader));
+    show_flags("private, to execute", alone(1, PROT_READ | PROT_EXEC, MAP_PRIVATE, reader));
+    show_flags("not reserved", alone(1, RW, ANON | MAP_NORESERVE, -1));
+    show_flags("a stack", alone(1, RW, ANON | MAP_GROWSDOWN, -1));
+}
+
 static void special(void)
 {
     CASE("what every program has");
@@ -199,6 +237,7 @@ int main(void)
 {
     scratch();
     lines();
+    flags();
     special();
     numbers();
     pagemap();

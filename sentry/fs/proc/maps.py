@@ -25,8 +25,9 @@ _VM_FLAGS = (
     (mman.VM_MAYREAD, b"mr"),
     (mman.VM_MAYWRITE, b"mw"),
     (mman.VM_MAYEXEC, b"me"),
+    (mman.VM_SHARED, b"ms"),
     (mman.VM_GROWSDOWN, b"gd"),
-    (mman.VM_PFNMAP, b"pf"),
+    (mman.VM_PFNMAP, b"pf io"),
     (mman.VM_LOCKED, b"lo"),
     (mman.VM_SEQ_READ, b"sr"),
     (mman.VM_RAND_READ, b"rr"),
@@ -136,9 +137,16 @@ def smaps(task: Task) -> bytes:
             _field(b"Size", vma.size // 1024) + _field(b"KernelPageSize", 4) + _field(b"MMUPageSize", 4)
         )
         lines.append(_amounts(_of_one(mm, vma)))
-        flags = b" ".join([name for bit, name in _VM_FLAGS if vma.flags & bit])
-        lines.append(b"THPeligible:           0\nVmFlags: %s \n" % flags)
+        lines.append(b"THPeligible:           0\nVmFlags: %s \n" % _flags_text(vma))
     return b"".join(lines)
+
+
+def _flags_text(vma: Vma) -> bytes:
+    flags = vma.flags
+    names = [name for bit, name in _VM_FLAGS if flags & bit]
+    if flags & mman.VM_SHARED and not flags & mman.VM_MAYWRITE:
+        names.remove(b"sh")  # Linux calls a mapping shared that may be written to
+    return b" ".join(names)
 
 
 def _of_one(mm: MemoryManager, vma: Vma) -> dict[bytes, int]:
