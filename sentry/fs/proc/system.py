@@ -6,7 +6,7 @@ from time import monotonic_ns
 
 from sentry.fs.proc.base import current_task
 from sentry.fs.proc.status import TICK_NS
-from sentry.mm.residence import resident
+from sentry.mm.residence import measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,31 +57,47 @@ def cpuinfo(kernel: Kernel) -> bytes:
     return b"".join(result)
 
 
-def memory(kernel: Kernel) -> tuple[int, int]:
-    """(bytes of memory, bytes used): what guests hold, as far as that can be told."""
-    commit = kernel.commit
-    total = kernel.config.memory or kernel.host.memory_total
-    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.mm is not None}
-    used = sum(resident(mm) for mm in spaces.values())
-    if commit is not None:
-        used = min(used, commit.used) if commit.used else used
-    return total, min(used, total)
+class Usage:
+    """What guests hold, in bytes, as far as that can be told.
+
+    That is anonymous memory, mapped files (once for each process that maps them), shared memory and files
+    of tmpfs, and what is locked."""
+
+    __slots__ = ("anonymous", "locked", "mapped", "shared", "total")
+    total: int
+    anonymous: int
+    shared: int
+
+    def __init__(self, kernel: Kernel) -> None:
+        commit = kernel.commit
+        self.total = kernel.config.memory or kernel.host.memory_total
+        spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.mm is not None}
+        sizes = [measure(mm) for mm in spaces.values() if mm.users]
+        self.anonymous = min(sum([size[0] for size in sizes]), self.total)
+        self.mapped = sum([size[1] for size in sizes])
+        self.shared = 0 if commit is None else min(commit.shared, self.total - self.anonymous)
+        self.locked = sum([mm.locked_vm for mm in spaces.values()])
+
+    @property
+    def used(self) -> int:
+        return self.anonymous + self.shared
 
 
 def meminfo(kernel: Kernel) -> bytes:
-    """proc_meminfo(5)."""
-    total, used = memory(kernel)
+    """proc_meminfo(5).  What the host caches of files is the host's, and not counted."""
+    usage = Usage(kernel)
+    total, anonymous, shared = usage.total, usage.anonymous, usage.shared
     commit = kernel.commit
-    free = total - used
+    free = total - usage.used
     limit = commit.limit if commit is not None and commit.limit else total // 2
-    committed = commit.used if commit is not None else used
+    committed = commit.used if commit is not None else usage.used
     values = (
-        (b"MemTotal", total), (b"MemFree", free), (b"MemAvailable", free), (b"Buffers", 0), (b"Cached", 0),
-        (b"SwapCached", 0), (b"Active", used), (b"Inactive", 0), (b"Active(anon)", used),
-        (b"Inactive(anon)", 0),
-        (b"Active(file)", 0), (b"Inactive(file)", 0), (b"Unevictable", 0), (b"Mlocked", 0), (b"SwapTotal", 0),
-        (b"SwapFree", 0), (b"Dirty", 0), (b"Writeback", 0), (b"AnonPages", used), (b"Mapped", 0),
-        (b"Shmem", 0),
+        (b"MemTotal", total), (b"MemFree", free), (b"MemAvailable", free), (b"Buffers", 0),
+        (b"Cached", shared), (b"SwapCached", 0), (b"Active", usage.used), (b"Inactive", 0),
+        (b"Active(anon)", usage.used), (b"Inactive(anon)", 0), (b"Active(file)", 0), (b"Inactive(file)", 0),
+        (b"Unevictable", usage.locked), (b"Mlocked", usage.locked), (b"SwapTotal", 0), (b"SwapFree", 0),
+        (b"Dirty", 0), (b"Writeback", 0), (b"AnonPages", anonymous), (b"Mapped", usage.mapped),
+        (b"Shmem", shared),
         (b"KReclaimable", 0), (b"Slab", 0), (b"SReclaimable", 0), (b"SUnreclaim", 0), (b"KernelStack", 0),
         (b"PageTables", 0), (b"CommitLimit", limit), (b"Committed_AS", committed), (b"VmallocTotal", 1 << 45),
         (b"VmallocUsed", 0), (b"VmallocChunk", 0), (b"AnonHugePages", 0), (b"ShmemHugePages", 0),
@@ -142,9 +158,16 @@ def version(kernel: Kernel) -> bytes:
 
 
 def vmstat(kernel: Kernel) -> bytes:
-    total, used = memory(kernel)
+    usage = Usage(kernel)
+    pages = [
+        size // 4096
+        for size in (
+            usage.total - usage.used, usage.anonymous, usage.anonymous, usage.mapped, usage.shared,
+            usage.shared, usage.locked,
+        )
+    ]  # fmt: skip
     return (
-        b"nr_free_pages %d\nnr_zone_inactive_anon 0\nnr_zone_active_anon %d\nnr_anon_pages %d\nnr_mapped 0\n"
-        b"nr_file_pages 0\nnr_dirty 0\nnr_writeback 0\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault 0\n"
-        b"pgmajfault 0\noom_kill 0\n" % ((total - used) // 4096, used // 4096, used // 4096)
+        b"nr_free_pages %d\nnr_zone_inactive_anon 0\nnr_zone_active_anon %d\nnr_anon_pages %d\nnr_mapped %d\n"
+        b"nr_file_pages %d\nnr_shmem %d\nnr_mlock %d\nnr_dirty 0\nnr_writeback 0\npgpgin 0\npgpgout 0\n"
+        b"pswpin 0\npswpout 0\npgfault 0\npgmajfault 0\noom_kill 0\n" % tuple(pages)
     )

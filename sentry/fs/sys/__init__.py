@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sentry.fs.inode import Filesystem
 from sentry.fs.proc.base import StaticDirectory
-from sentry.fs.proc.system import memory
+from sentry.fs.proc.system import Usage
 from sentry.fs.sys import block
 
 TYPE_CHECKING = False
@@ -39,7 +39,8 @@ def _cpu_tree(number: int, cpus: int) -> dict[bytes, Any]:
 
 
 def _node_memory(kernel: Kernel) -> bytes:
-    total, used = memory(kernel)
+    usage = Usage(kernel)
+    total, used = usage.total, usage.used
     values = ((b"MemTotal", total), (b"MemFree", total - used), (b"MemUsed", used))
     return b"".join([b"Node 0 %-15s %8d kB\n" % (name + b":", size // 1024) for name, size in values])
 
