@@ -214,6 +214,33 @@ static void memory(void)
     MUST(close(fd));
 }
 
+static void links(void)
+{
+    CASE("map_files");
+    int fd = MUST(open("linked", O_RDWR | O_CREAT, 0600));
+    MUST(ftruncate(fd, 2 * PAGE));
+    char *at = alone(2, RW, MAP_SHARED, fd), name[64], text[256] = "";
+    snprintf(name, sizeof name, "/proc/self/map_files/%lx-%lx", (long)at, (long)at + 2 * PAGE);
+    SHOW_IF(readlink(name, text, sizeof text) > 0);
+    say("%s", strrchr(text, '/') ? strrchr(text, '/') + 1 : text);
+    struct stat st;
+    MUST(lstat(name, &st));
+    say("mode %o size %ld", st.st_mode, (long)st.st_size);
+    MUST(munmap(at + PAGE, PAGE));
+    SHOW(readlink(name, text, sizeof text));
+    SHOW(readlink("/proc/self/map_files/1000-2000", text, sizeof text));
+    SHOW(readlink("/proc/self/map_files/nonsense", text, sizeof text));
+    snprintf(name, sizeof name, "/proc/self/map_files/%lx-%lx", (long)at, (long)at + PAGE);
+    int through = open(name, O_RDONLY);
+    if (geteuid() == 0)
+        SHOW_IF(through >= 0);
+    else
+        say("open: %s", error_name(errno));
+    at = alone(1, RW, ANON, -1);
+    snprintf(name, sizeof name, "/proc/self/map_files/%lx-%lx", (long)at, (long)at + PAGE);
+    SHOW(readlink(name, text, sizeof text));
+}
+
 static void numa(void)
 {
     CASE("numa_maps");
@@ -244,5 +271,6 @@ int main(void)
     clearing();
     memory();
     numa();
+    links();
     return 0;
 }

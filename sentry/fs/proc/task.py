@@ -11,7 +11,7 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.stat import DT_DIR, DT_LNK, DT_REG
 from sentry.fs.inode import Inode
-from sentry.fs.proc import idmap, links, maps, mounts, status
+from sentry.fs.proc import idmap, links, mapfiles, maps, mounts, status
 from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import O_NONCREATION, GeneratedDirectory, GeneratedInode, current_task
 from sentry.fs.proc.mapquery import MapsFile
@@ -93,9 +93,9 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
 #: Those that depend on the process id namespace that the /proc shows.
 _NUMBERED = (b"sched", b"stat", b"status")
 _LINKS = {b"cwd": links.cwd_path, b"exe": links.exe_path, b"root": links.root_path}
-_DIRECTORIES = (b"fd", b"fdinfo", b"net", b"ns", b"task")
+_DIRECTORIES = (b"fd", b"fdinfo", b"map_files", b"net", b"ns", b"task")
 _NAMES = sorted([*_TEXTS, *_LINKS, *_DIRECTORIES, b"mem", b"pagemap"])
-_THREAD_NAMES = sorted([*(name for name in _NAMES if name != b"task"), b"children"])
+_THREAD_NAMES = sorted([*(name for name in _NAMES if name not in (b"task", b"map_files")), b"children"])
 
 
 def owner_of(task: Task) -> tuple[int, int]:
@@ -193,6 +193,8 @@ class TaskDirectory(GeneratedDirectory):
             return links.NsDirectory(fs, ino, task, uid, gid)
         if name == b"mem":
             return MemInode(fs, ino, task, uid, gid)
+        if name == b"map_files":
+            return mapfiles.MapDirectory(fs, ino, task, uid, gid)
         if name == b"pagemap":
             return PagemapInode(fs, ino, task, uid, gid)
         if name == b"net":
