@@ -45,6 +45,7 @@ from sentry.fs.dentry import (
 )
 from sentry.fs.dentry import Path as FsPath
 from sentry.fs.nsfs import NsInode
+from sentry.fs.proc.links import FdLink
 from sentry.fs.propagation import (
     Tree,
     below,
@@ -97,7 +98,7 @@ def _is_ours(task: Task, mount: Mount) -> bool:
 
 def _attach(task: Task, tree: Tree, where: FsPath) -> None:
     root = tree.root.root.inode
-    if where.dentry.deleted or root is None:
+    if where.dentry.deleted or root is None or isinstance(where.inode, FdLink):  # no place that lasts
         raise SysError(errno.ENOENT)
     if not _is_ours(task, where.mount):
         raise SysError(errno.EINVAL)

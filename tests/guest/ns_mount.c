@@ -88,6 +88,12 @@ static void basics(void)
     SHOW(umount2("b", 0));
     show_mount("b");
     CASE("symbolic links");
+    char path[64];
+    int link = MUST(open("/proc/self/fd/0", O_PATH | O_NOFOLLOW));
+    snprintf(path, sizeof path, "/proc/self/fd/%d", link);
+    say("over a descriptor: %s",
+        mount("file", path, NULL, MS_BIND, NULL) ? error_name(errno) : "mounted");
+    close(link);
     MUST(mount("none", "a", "tmpfs", NOSYMFOLLOW, "mode=755"));
     put_file("a/x", "x", 0644);
     SHOW(symlink("x", "a/link"));
