@@ -85,6 +85,16 @@ def clock_settime(task: Task, clock_id: Int, ts: Addr) -> None:
     raise SysError(errno.EPERM)
 
 
+@syscall(SYS.settimeofday, partial="nobody may set a clock: EPERM")
+def settimeofday(task: Task, tv: Addr, tz: Addr) -> None:
+    """settimeofday(2)."""
+    if tv:
+        t.timeval_ns(*t.TIMEVAL.unpack(task.mm.read(tv, t.TIMEVAL.size)))
+    if tz:
+        task.mm.read(tz, t.TIMEZONE.size)
+    raise SysError(errno.EPERM)
+
+
 @syscall(SYS.gettimeofday)
 def gettimeofday(task: Task, tv: Addr, tz: Addr) -> None:
     """gettimeofday(2); the kernel's time zone is UTC."""
