@@ -23,7 +23,7 @@ async def main():
         "cat", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     print(await process.communicate(b"hello"), process.returncode)
-    process = await asyncio.create_subprocess_shell("sleep 60")
+    process = await asyncio.create_subprocess_shell("exec sleep 60")
     process.terminate()
     print(await process.wait())
 
