@@ -190,6 +190,9 @@ class FakeTask:
     def send_signal(self, signo, info=None):
         self.signals.append(signo)
 
+    def send_own(self, signo):
+        self.signals.append(signo)
+
     def signal_pending(self):
         return False
 
