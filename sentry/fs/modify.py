@@ -412,7 +412,7 @@ async def utimes(path: Path, atime: int | None, mtime: int | None, now: bool, cr
         return
     want_write(path.mount)
     await inode.refresh()
-    if guarded(inode) and not (now and (inode.fsflags or 0) & FS_APPEND_FL):
+    if guarded(inode) and (not now or (inode.fsflags or 0) & FS_IMMUTABLE_FL):
         raise SysError(errno.EPERM)
     if not owner_or_capable(inode, cred):
         if not now:

@@ -162,6 +162,10 @@ static void append_only(void)
     CASE("append only");
     set(file, FS_APPEND_FL);
     try_all();
+    set(file, FS_APPEND_FL | FS_IMMUTABLE_FL);
+    SHOW(utimensat(AT_FDCWD, "a", NULL, 0));
+    SHOW(ftruncate(file, 3));
+    set(file, FS_APPEND_FL);
     int fd = MUST(open("a", O_WRONLY | O_APPEND));
     SHOW(fcntl(fd, F_SETFL, 0));
     SHOW(fcntl(fd, F_SETFL, O_APPEND | O_NONBLOCK));

@@ -87,6 +87,16 @@ def _set_core_pattern(kernel: Kernel, data: bytes) -> None:
     kernel.knobs.core_pattern = data.split(b"\n", 1)[0].split(b"\0", 1)[0][:127]
 
 
+def _none_to_be_had() -> Text:
+    """nr_hugepages: whatever is asked for, no memory is whole enough."""
+
+    def store(kernel: Kernel, data: bytes) -> None:
+        if not data.strip(b" \t\n\0").isdigit():
+            raise SysError(errno.EINVAL)
+
+    return Text(0o644, b"0\n", store)
+
+
 def _hardening(field: str) -> Text:
     """protected_hardlinks and protected_symlinks, which walks look at."""
 
@@ -284,6 +294,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"dirty_ratio": _setting(b"20"),
             b"drop_caches": Text(0o200, b"", lambda kernel, data: None),
             b"max_map_count": _map_count(),
+            b"nr_hugepages": _none_to_be_had(),
             b"min_free_kbytes": _setting(b"67584"),
             b"mmap_min_addr": _number(MMAP_MIN_ADDR),
             b"overcommit_memory": _number(2 if kernel.config.memory else 0),

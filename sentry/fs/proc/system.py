@@ -102,7 +102,11 @@ def meminfo(kernel: Kernel) -> bytes:
         (b"PageTables", 0), (b"CommitLimit", limit), (b"Committed_AS", committed), (b"VmallocTotal", 1 << 45),
         (b"VmallocUsed", 0), (b"VmallocChunk", 0), (b"AnonHugePages", 0), (b"ShmemHugePages", 0),
     )  # fmt: skip
-    return b"".join([b"%-16s%8d kB\n" % (name + b":", size // 1024) for name, size in values])
+    text = b"".join([b"%-16s%8d kB\n" % (name + b":", size // 1024) for name, size in values])
+    return text + (
+        b"HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\n"
+        b"HugePages_Surp:        0\nHugepagesize:       2048 kB\nHugetlb:               0 kB\n"
+    )
 
 
 def _busy_ns(kernel: Kernel) -> tuple[int, int]:

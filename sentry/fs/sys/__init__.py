@@ -86,6 +86,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
                     b"hpage_pmd_size": b"2097152\n",
                     b"shmem_enabled": b"always within_size advise [never] deny force\n",
                 },
+                b"hugepages": {},
             },
         },
         b"module": {},
