@@ -126,7 +126,7 @@ static void children_waited_apart(void)
 {
     CASE("a tracer beside the parent");
     struct gate ready = gate_make(), done = gate_make();
-    pid_t pid = CHILD({ many(); });
+    pid_t pid = CHILD({ sleeper(NULL); });
     pid_t tracer = CHILD({
         MUST(ptrace(PTRACE_SEIZE, pid, 0, 0));
         gate_open(ready);
