@@ -166,8 +166,8 @@ static void sessions(void)
     close(master);
     master = -1;
     gate_open(go);
-    reap("shell", shell);
     gate_wait(ready);
+    reap("shell", shell);
     fresh("a session whose leader ends");
     int out[2];
     MUST(pipe(out));
