@@ -68,6 +68,8 @@ uint64_t pipe_peek(const struct pipe *p, uint8_t *buffer, uint64_t size);
 uint64_t pipe_drop(struct pipe *p, uint64_t copied, uint64_t size);
 /* Both at once. */
 uint64_t pipe_take(struct pipe *p, uint8_t *buffer, uint64_t size);
+/* Bytes that were taken go back to the front, also where that makes more slots than may be used.  0 or -ENOMEM. */
+int pipe_untake(struct pipe *p, const uint8_t *data, uint64_t size);
 /* tee(2): up to `size` bytes into `target` without taking them: their number. */
 uint64_t pipe_copy(struct pipe *p, struct pipe *target, uint64_t size);
 /* Use up to `slots` slots (at least `count`).  0 or -ENOMEM. */

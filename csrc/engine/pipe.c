@@ -187,6 +187,25 @@ uint64_t pipe_take(struct pipe *p, uint8_t *buffer, uint64_t size)
     return pipe_drop(p, pipe_peek(p, buffer, size), size);
 }
 
+int pipe_untake(struct pipe *p, const uint8_t *data, uint64_t size)
+{
+    if (set_room(p, p->count + (uint32_t)((size + PAGE - 1) / PAGE)) < 0)
+        return -ENOMEM;
+    while (size) {
+        uint32_t piece = size & (PAGE - 1) ? size & (PAGE - 1) : PAGE;
+        uint8_t *page = page_get();
+        if (!page)
+            return -ENOMEM;
+        size -= piece;
+        memcpy(page, data + size, piece);
+        p->head = (p->head - 1) & (p->room - 1);
+        p->slots[p->head] = (struct pipe_slot){page, 0, (uint16_t)piece, 0};
+        p->count++;
+        p->size += piece;
+    }
+    return 0;
+}
+
 uint64_t pipe_copy(struct pipe *p, struct pipe *target, uint64_t size)
 {
     uint64_t done = 0;

@@ -136,6 +136,12 @@ class Pipe:
             raise SysError(errno.EFAULT)
         return given
 
+    def untake(self, data: bytes) -> None:
+        """Put back what `take` gave, and nobody else wanted.  SysError(ENOMEM)."""
+        if lib.pipe_untake(self.c, ffi.from_buffer(data), len(data)) < 0:
+            raise SysError(errno.ENOMEM)
+        self.queue.wake(READABLE)
+
     def drop(self, size: int) -> None:
         """The first `size` bytes have gone elsewhere."""
         lib.pipe_drop(self.c, size, size)

@@ -68,12 +68,14 @@ async def _give(task: Task, file: File, data: bytes, offset: int | None, nowait:
 
 
 async def _copy(
-    task: Task, source: File, at: int | None, target: File, to: int | None, size: int, nowait: bool = False
-) -> int:
-    """Copy up to `size` bytes from `source` (at its position, or offset `at`) to `target`."""
+    task: Task, source: File, at: int | None, target: File, to: int | None, size: int, nowait: bool = False,
+    once: bool = False,
+) -> int:  # fmt: skip
+    """Copy up to `size` bytes from `source` (at its position, or offset `at`) to `target`; `once`: what
+    stops it is not tried again, so that a limit that is met on the way sends no signal."""
     done = 0
-    # What comes from a pipe can't go back, so it is written even if that takes a while.
-    give_up = nowait and source.seekable
+    # What comes from a socket can't go back, so it is written even if that takes a while.
+    give_up = nowait and (source.seekable or isinstance(source, PipeFile))
     source.get()
     target.get()
     try:
@@ -87,17 +89,16 @@ async def _copy(
             try:
                 count = await _give(task, target, data, None if to is None else to + done, give_up)
             except (SysError, Interrupted):
-                if at is None and source.seekable:
-                    source.pos = pos
+                _put_back(source, at, pos, data)
                 raise
             done += count
             if fsnotify.watching:
                 fsnotify.happened(source.path, IN_ACCESS)
                 fsnotify.happened(target.path, IN_MODIFY)
             if count < len(data):
-                if at is None and source.seekable:
-                    source.pos = pos + count
-                break
+                _put_back(source, at, pos + count, data[count:])
+                if once or not count:
+                    break
             await yield_now()
     except (SysError, Interrupted):
         if not done:
@@ -106,6 +107,14 @@ async def _copy(
         source.put()
         target.put()
     return done
+
+
+def _put_back(source: File, at: int | None, pos: int, data: bytes) -> None:
+    """`data`, which was read from `source` at its position `pos`, has not been written."""
+    if isinstance(source, PipeFile):
+        source.pipe.untake(data)
+    elif at is None and source.seekable:
+        source.pos = pos
 
 
 @syscall(SYS.sendfile)
@@ -151,7 +160,7 @@ async def copy_file_range(
     size = min(size, MAX_RW_COUNT)
     if source.inode is target.inode and begin < dest + size and dest < begin + size:
         raise SysError(errno.EINVAL)
-    done = await _copy(task, source, at, target, to, size)
+    done = await _copy(task, source, at, target, to, size, once=True)
     if at is not None:
         task.mm.write_u64(in_offset, at + done)
     if to is not None:
