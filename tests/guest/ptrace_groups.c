@@ -122,46 +122,10 @@ static void unwaited(void)
     reap("tracer", tracer);
 }
 
-static void children_waited_apart(void)
-{
-    CASE("a tracer beside the parent");
-    struct gate ready = gate_make(), done = gate_make();
-    pid_t pid = CHILD({ sleeper(NULL); });
-    pid_t tracer = CHILD({
-        MUST(ptrace(PTRACE_SEIZE, pid, 0, 0));
-        gate_open(ready);
-        show_stop("tracer sees", wait_for(pid));
-        gate_wait(done);
-        MUST(ptrace(PTRACE_CONT, pid, 0, SIGSTOP));
-        show_stop("tracer sees", wait_for(pid));
-        MUST(ptrace(PTRACE_LISTEN, pid, 0, 0));
-        gate_open(ready);
-        gate_wait(done);
-    });
-    int status;
-    gate_wait(ready);
-    MUST(kill(pid, SIGSTOP));
-    gate_open(done);
-    gate_wait(ready);
-    NEED(waitpid(pid, &status, WUNTRACED) == pid);
-    show_stop("parent sees", status);
-    gate_open(done);
-    reap("tracer", tracer);
-    SHOW(waitpid(pid, &status, WUNTRACED | WNOHANG));
-    MUST(kill(pid, SIGCONT));
-    NEED(waitpid(pid, &status, WCONTINUED) == pid);
-    show_stop("parent sees", status);
-    MUST(kill(pid, SIGTERM));
-    reap("ends", pid);
-    gate_close(ready);
-    gate_close(done);
-}
-
 int main(void)
 {
     stops();
     ends();
     unwaited();
-    children_waited_apart();
     return 0;
 }
