@@ -111,7 +111,7 @@ static void unwaited(void)
             show_stop("process", status);
     say("%d ends", seen);
     pid_t tracer = CHILD({
-        traced_threads(0); /* and leaves them alone */
+        traced_threads(PTRACE_O_EXITKILL);
     });
     reap("tracer", tracer);
     tracer = CHILD({
