@@ -205,6 +205,8 @@ static void walk_proc(const char *dir, int depth)
             continue;
         memset(buffer, 0, sizeof buffer);
         ssize_t n = read(fd, buffer, sizeof buffer - 1);
+        char was[256];
+        memcpy(was, buffer, sizeof was);
         if (n > 0 && memmem(buffer, (size_t)n, text, strlen(text))) {
             printf("secret in %s\n", name);
             if (!strstr(name, "cmdline") && !strstr(name, "mem") && !strstr(name, "environ"))
@@ -220,6 +222,9 @@ static void walk_proc(const char *dir, int depth)
         (void)!write(fd, buffer, sizeof buffer);
         lseek(fd, 12345678, SEEK_SET);
         (void)!write(fd, buffer, 10);
+        /* Root may set vm.max_map_count to 0, and nobody executes anything any more. */
+        if (strncmp(name, "/proc/sys/", 10) == 0 && n > 0 && n < (ssize_t)sizeof was)
+            (void)!pwrite(fd, was, (size_t)n, 0);
         close(fd);
     }
     closedir(d);
@@ -265,7 +270,7 @@ static void view(void)
     CHECK(d);
     while ((e = readdir(d)))
         fds += e->d_name[0] != '.';
-    CHECK(fds == 4); /* stdio and this one */
+    CHECK(fds == 5); /* stdio, the program, and this one */
     gethostname(host, sizeof host);
     CHECK(strcmp(host, "sentry") == 0);
     for (int pid = 1; pid < 4000; pid++)

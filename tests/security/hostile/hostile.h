@@ -61,7 +61,7 @@ __attribute__((unused)) static void raise_limit(int which)
  * and an execve must still work. */
 __attribute__((unused)) static int run_attack(const struct attack *attacks, int argc, char **argv)
 {
-    int status = 0, code, two[2];
+    int status = 0, code, two[2], self;
     char byte = 0;
     pid_t pid;
     if (argc == 2 && strcmp(argv[1], "again") == 0)
@@ -71,6 +71,8 @@ __attribute__((unused)) static int run_attack(const struct attack *attacks, int 
             break;
     if (!attacks->name)
         return 2;
+    /* Root may take away every path: its own, and /proc. */
+    self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     pid = fork();
     if (pid == 0) {
         setpgid(0, 0);
@@ -87,7 +89,7 @@ __attribute__((unused)) static int run_attack(const struct attack *attacks, int 
     pid = fork();
     if (pid == 0) {
         if (write(two[1], "x", 1) == 1)
-            execl("/proc/self/exe", argv[0], "again", (char *)NULL);
+            fexecve(self, (char *[]){argv[0], "again", NULL}, (char *[]){NULL});
         _exit(98);
     }
     CHECK(pid > 0 && read(two[0], &byte, 1) == 1 && byte == 'x');
