@@ -121,8 +121,12 @@ def run_command(
         out, err = process.communicate(data, timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
-        result = Result(command, process.returncode, out or b"", err or b"")
+        try:
+            out, err = process.communicate(timeout=5)
+        except subprocess.TimeoutExpired as held:
+            # A process in a session of its own has the output open.
+            out, err = held.stdout, held.stderr
+        result = Result(command, process.returncode or 0, out or b"", err or b"")
         pytest.fail(f"still running after {timeout} s: {result!r}")
     return Result(command, process.returncode, out or b"", err or b"")
 
