@@ -65,8 +65,9 @@ def test_storm(platform: str, storm: Path, runner: Runner, seeded: random.Random
         process.wait()
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
-    least, most = min(memory[WARM:]), max(memory[WARM:])
-    assert memory[-1] <= memory[WARM] * 1.05 + 512, (seed, memory)
-    assert most <= least * 1.1 + 512, (seed, memory)
+    if long_form:  # in seconds the caches have not filled
+        least, most = min(memory[WARM:]), max(memory[WARM:])
+        assert memory[-1] <= memory[WARM] * 1.05 + 512, (seed, memory)
+        assert most <= least * 1.1 + 512, (seed, memory)
     for of_one in zip(*descriptors[WARM:], strict=True):
         assert max(of_one) <= of_one[0] + 20, (seed, descriptors)

@@ -11,6 +11,7 @@ from sentry.kernel.fdtable import FDTable
 from sentry.kernel.group import ProcessGroup, Session
 from sentry.kernel.knobs import Knobs
 from sentry.kernel.pids import Pid, PidNamespace
+from sentry.kernel.sched import Sched
 from sentry.kernel.signals import SigHand, SigPending
 from sentry.kernel.wait import Interrupted, Runner, Scheduler, WaitQueue
 
@@ -179,6 +180,7 @@ class Task(Runner):
         self.saved_mask = None
         self.result = None
         self.error = None
+        self.sched = Sched()
 
     def set_files(self, files):
         self.files = files

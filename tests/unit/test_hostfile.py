@@ -187,7 +187,7 @@ def test_tty(task, poller):
     fails(errno.ENOTTY, task.do, file.ioctl(task, TIOCGPGRP, ARG))
     fails(errno.EIO, task.do, file.ioctl(task, TIOCSTI, ARG))
     fails(errno.EFAULT, task.do, file.ioctl(task, TCGETS, 1))
-    file.tty.acquire(task.group.session, task.group.pgrp)
+    file.tty.acquire(task.group)
     task.do(file.ioctl(task, TIOCGPGRP, ARG))
     assert task.mm.read_u32(ARG) == task.group.pgrp.pgid
     assert task.do(file.write(b"y" * 1000)) == 256
