@@ -35,6 +35,8 @@ bool place_check(struct engine *e, uint64_t now);
 bool place_wants_check(const struct engine *e);
 
 /* trap_order.c: each gives the order's result, or -ESRCH where the thread is gone. */
+/* Of the order that is done: what its thread says, or -errno. */
+int64_t trap_result(const struct thread *t);
 int64_t trap_order(struct engine *e, struct thread *t, uint64_t nr, const uint64_t args[6]);
 int trap_ask(struct engine *e, struct guest_thread *g, uint64_t nr, uint64_t what, void *buffer, uint32_t size);
 /* One in whose course the filter reports the call `n`. */

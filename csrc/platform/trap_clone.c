@@ -162,7 +162,7 @@ static int clone_once(struct engine *e, struct guest_thread *g, int thread, cons
     if (r == 0)
         r = clone_order(e, t, child, thread);
     if (r >= 0 && first)
-        r = child->record->result;
+        r = trap_result(child);
     if (r < 0)
         goto fail;
     child->g.regs = g->regs;

@@ -20,6 +20,7 @@
 
 #define SPIN_NS 100000ull
 #define YIELDS 24
+#define ERRNO_MOST 4095
 #define VAIN 3 /* yields that nobody took */
 #define NAP_NS 20000000l
 /* Far more than any honest order takes: munmap of tens of gigabytes, say.  All others wait meanwhile, so whoever
@@ -154,12 +155,19 @@ static int give(struct thread *t, uint64_t nr, const uint64_t args[6], uint32_t 
     return 0;
 }
 
+/* The guest can write there: what is negative and no errno would turn into anything where an int is made of it. */
+int64_t trap_result(const struct thread *t)
+{
+    int64_t r = *(const volatile int64_t *)&t->record->result;
+    return r < -ERRNO_MOST ? -EPERM : r;
+}
+
 int64_t trap_order(struct engine *e, struct thread *t, uint64_t nr, const uint64_t args[6])
 {
     int r = give(t, nr, args, 0);
     if (r == 0)
         r = trap_await_done(e, t);
-    return r < 0 ? r : t->record->result;
+    return r < 0 ? r : trap_result(t);
 }
 
 /* A kick that was sent before the thread trapped may arrive only now, and interrupt it: again. */
@@ -174,7 +182,7 @@ int64_t trap_notified_order(struct engine *e, struct thread *t, uint64_t nr, con
         if (r == 0)
             r = await_done(e, t, n);
         if (r == 0)
-            r = t->record->result;
+            r = trap_result(t);
     } while (r == -EINTR && tries++ < 8);
     return r;
 }
@@ -208,9 +216,10 @@ int trap_ask(struct engine *e, struct guest_thread *g, uint64_t nr, uint64_t wha
     if (g->state != THREAD_STOPPED || !t->record || size > RECORD_WINDOW_SIZE)
         return -EINVAL;
     r = trap_order(e, t, nr, (uint64_t[6]){what, t->record->self + RECORD_WINDOW});
-    if (r == 0)
-        memcpy(buffer, (const uint8_t *)t->record + RECORD_WINDOW, size);
-    return (int)r;
+    if (r)
+        return r < 0 ? (int)r : -EPERM;
+    memcpy(buffer, (const uint8_t *)t->record + RECORD_WINDOW, size);
+    return 0;
 }
 
 int64_t trap_cmpxchg32(struct engine *e, struct guest_thread *g, uint64_t addr, uint32_t expected, uint32_t wanted)
@@ -244,7 +253,8 @@ int trap_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, con
         if (memory_read(g->tgid, addr - skip, &word, 8) != 8)
             return -EFAULT;
         memcpy((uint8_t *)&word + skip, data, size);
-        return (int)trap_order(e, t, ORDER_STORE, (uint64_t[6]){addr - skip, word, first, length, (uint64_t)prot});
+        r = trap_order(e, t, ORDER_STORE, (uint64_t[6]){addr - skip, word, first, length, (uint64_t)prot});
+        return r < 0 ? (int)r : 0;
     }
     r = trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, PROT_READ | PROT_WRITE | PROT_EXEC});
     if (r == 0) {
@@ -253,5 +263,5 @@ int trap_write_code(struct engine *e, struct guest_thread *g, uint64_t addr, con
         if (trap_order(e, t, SYS_mprotect, (uint64_t[6]){first, length, (uint64_t)prot}) == -ESRCH)
             r = -ESRCH;
     }
-    return (int)r;
+    return r < 0 ? (int)r : 0;
 }

@@ -196,21 +196,12 @@ def test_races(name: str, runner: Runner, programs: Path) -> None:
 STUB_ATTACKS = {
     "trap_code": ["scribble", "scribble_race", "unmap", "advise", "clocks"],
     "trap_calls": ["unordered", "flood", "bell", "lent", "ends"],
-    "trap_records": ["forge", "forge_own", "futexes", "frames", "returns", "refused"],
+    "trap_records": ["forge", "forge_own", "results", "futexes", "frames", "returns", "refused"],
 }
 
 
-#: The Sentry died of a SIGSEGV in one run of some ten: not understood, see docs/STATUS.md.
-NOT_UNDERSTOOD = pytest.mark.xfail(reason="the Sentry dies now and then of forged records", strict=False)
-
-
 @pytest.mark.parametrize(
-    ("program", "name"),
-    [
-        pytest.param(program, name, marks=[NOT_UNDERSTOOD] if name == "forge" else [])
-        for program, names in STUB_ATTACKS.items()
-        for name in names
-    ],
+    ("program", "name"), [(program, name) for program, names in STUB_ATTACKS.items() for name in names]
 )
 def test_stub(program: str, name: str, runner: Runner, programs: Path) -> None:
     """Attacks on the stub in the attacker's own address space; a bystander must not notice."""

@@ -60,6 +60,36 @@ static void forge(void)
         alone(forge_one, i);
 }
 
+/* Results of orders that no host gives: an int that is cut off them is 0, or no errno. */
+static void *misreporter(void *argument)
+{
+    static const long results[] = {(long)0xffffffff00000000, 0x100000000, (long)0x8000000000000000, -4096, (long)0xffffffff80000001,
+        0x80000001, 0x7fffffffffffffff, -1};
+    struct victim *victim = argument;
+    for (unsigned long n = 0;; n++)
+        *(volatile long *)(victim->record + offsetof(struct record, result)) = results[victim->kind];
+    return NULL;
+}
+
+static void results_one(long i)
+{
+    struct victim victim = {record_here(), (int)(i % 8)};
+    struct rusage usage;
+    pthread_t thread;
+    pthread_create(&thread, NULL, misreporter, &victim);
+    for (;;) {
+        some_calls();
+        getrusage(RUSAGE_THREAD, &usage);
+        pthread_create(&thread, NULL, (void *(*)(void *))getpid, NULL);
+    }
+}
+
+static void results(void)
+{
+    for (long i = 0; i < 16; i++)
+        alone(results_one, i);
+}
+
 /* Its own record, and then a call. */
 static void forge_own_one(long i)
 {
@@ -236,7 +266,7 @@ static void returns(void)
 }
 
 static const struct attack attacks[] = {
-    {"forge", forge}, {"forge_own", forge_own}, {"futexes", futexes}, {"frames", frames},
+    {"forge", forge}, {"forge_own", forge_own}, {"results", results}, {"futexes", futexes}, {"frames", frames},
     {"returns", returns}, {"refused", refused}, {NULL, NULL}};
 
 int main(int argc, char **argv) { return attack_stub(attacks, argc, argv); }
