@@ -28,8 +28,7 @@ from sentry.abi.mman import (
     MREMAP_MAYMOVE,
     PAGE_SIZE,
 )
-from sentry.abi.resource import RUSAGE
-from sentry.abi.time import CLOCK_THREAD_CPUTIME_ID, CPUCLOCK_SCHED, NS, TIMESPEC
+from sentry.abi.time import CPUCLOCK_SCHED
 from sentry.platform.base import (
     DEAD,
     FAULT,
@@ -40,6 +39,18 @@ from sentry.platform.base import (
     Platform,
     Thread,
     Trap,
+)
+from sentry.platform.hostthread import (
+    SCRATCH_SIZE,
+    STOPPED,
+    XSTATE_MAX,
+    PtraceThread,
+    check,
+    scratch,
+    scratch_view,
+    unzeroed,
+    xstate,
+    xstate_view,
 )
 from sentry.platform.queue import and_then, drain
 
@@ -77,200 +88,13 @@ SYS_MMAP = 9
 SYS_MUNMAP = 11
 SYS_MREMAP = 25
 SYS_MADVISE = 28
-SYS_GETRUSAGE = 98
-SYS_CLOCK_GETTIME = 228
 NO_FD = 0xFFFF_FFFF_FFFF_FFFF
 
 EVENT_BATCH = 128
-SCRATCH_SIZE = 64 * 1024
-XSTATE_MAX = 16384
-#: Host threads of one process that are kept stopped for the next new_thread.
-MAX_PARKED = 4
 
-_unzeroed = ffi.new_allocator(should_clear_after_alloc=False)
-_scratch = _unzeroed("char[]", SCRATCH_SIZE)
-_scratch_view = ffi.buffer(_scratch)
-_xstate = ffi.new("char[]", XSTATE_MAX)
-_xstate_view = ffi.buffer(_xstate)
-
-_frame = ffi.new("struct signal_frame *")
-_frame_info = ffi.buffer(_frame.info)
-
-STOPPED = lib.THREAD_STOPPED
-PARKED = lib.THREAD_PARKED
 EVENT_FD, EVENT_WOKEN = lib.EVENT_FD, lib.EVENT_WOKEN
 _read = lib.memory_read
 _write = lib.memory_write
-
-
-def _check(result: int) -> int:
-    if result < 0:
-        raise SysError(-result)
-    return result
-
-
-class PtraceThread(Thread):
-    """A host thread: `_c` is the engine's struct guest_thread, whose slot dies with the thread."""
-
-    __slots__ = ("_c", "_platform", "_syscall_trap", "parked", "used_before")
-    space: PtraceSpace
-
-    def __init__(self, platform: PtracePlatform, space: PtraceSpace, c: Any) -> None:
-        self._platform = platform
-        self._c = c
-        self._syscall_trap = Trap(self, SYSCALL)
-        self.parked = self.used_before = False
-        self.space = space
-        self.regs = c.regs
-        self.hot = c.hot
-        c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
-        c.task_tid = c.forced = 0
-        c.hot.altstack = 0
-        lib.guest_tell_actions(c, ffi.NULL)
-        self.owner: object = None
-        platform._threads[c.slot] = self
-        space.threads.append(self)
-
-    def resume(self) -> None:
-        if (result := lib.guest_resume(self._platform._engine, self._c)) < 0:
-            raise SysError(-result)
-
-    def set_files(self, table: Any) -> None:
-        self._c.files = ffi.NULL if table is None else table
-
-    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:
-        c = self._c
-        c.sighand = ffi.NULL if sighand is None else sighand
-        c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
-
-    def tell_actions(self, sighand: Any) -> None:
-        lib.guest_tell_actions(self._c, sighand)
-
-    def set_forced(self, forced: int, allowed: list[int] | None = None) -> None:
-        c, hot = self._c, self.hot
-        if allowed is not None:
-            c.allowed = hot.allowed = allowed
-        c.forced = hot.forced = forced
-
-    def set_altstack(self, there: bool) -> None:
-        self.hot.altstack = there
-
-    def push_frame(
-        self, action: tuple[int, int, int, int], info: bytes, mask: int, stack: int, lowest: int,
-        alt: tuple[int, int, int], fault: tuple[int, int, int],
-    ) -> bool:  # fmt: skip
-        frame = _frame
-        frame.handler, _, frame.restorer, _ = action
-        frame.mask, frame.stack, frame.lowest = mask, stack, lowest
-        frame.alt_base, frame.alt_flags, frame.alt_size = alt
-        frame.error, frame.trapno, frame.cr2 = fault
-        _frame_info[0:128] = info
-        return bool(lib.guest_push_frame(self._platform._engine, self._c, frame) == 0)
-
-    def set_memory(self, mm: Any) -> None:
-        self._c.mm = ffi.NULL if mm is None else mm
-
-    def set_fs(self, context: Any) -> None:
-        self._c.fs = ffi.NULL if context is None else context
-
-    def set_cred(self, cred: Any) -> None:
-        self._c.cred = ffi.NULL if cred is None else cred
-
-    def kick(self) -> None:
-        lib.guest_kick(self._platform._engine, self._c)
-
-    def stop(self) -> None:
-        _check(lib.guest_stop(self._platform._engine, self._c))
-
-    def set_patches(self, table: Any) -> None:
-        self._c.patches = ffi.NULL if table is None else table
-
-    def set_pending(self, bits: int) -> None:
-        lib.guest_set_pending(self._c, bits)
-
-    @property
-    def asleep(self) -> bool:
-        return bool(self._c.state == PARKED)
-
-    @property
-    def blocked(self) -> bool:
-        return bool(lib.guest_blocked(self._platform._engine, self._c))
-
-    def take_idle(self) -> int:
-        c = self._c
-        if not c.idle_ns and c.state != PARKED:
-            return 0
-        idle: int = lib.thread_take_idle(c)
-        return idle
-
-    def take_progress(self) -> int:
-        progress: int = self._c.progress
-        if progress:
-            self._c.progress = 0
-        return progress
-
-    def take_deadline(self) -> int:
-        deadline: int = self._c.deadline
-        if deadline:
-            self._c.deadline = 0
-        return deadline
-
-    def _ask(self, number: int, what: int, size: int) -> bytes | None:
-        if lib.guest_ask(self._platform._engine, self._c, number, what, _scratch, size) < 0:
-            return None
-        data: bytes = _scratch_view[:size]
-        return data
-
-    def cpu_ns(self) -> int | None:
-        data = self._ask(SYS_CLOCK_GETTIME, CLOCK_THREAD_CPUTIME_ID, TIMESPEC.size)
-        if data is None:
-            return None
-        seconds, nanoseconds = TIMESPEC.unpack(data)
-        total: int = seconds * NS + nanoseconds
-        return total
-
-    def rusage(self, who: int) -> bytes | None:
-        return self._ask(SYS_GETRUSAGE, who, RUSAGE.size)
-
-    def exit(self) -> None:
-        space = self.space
-        if self not in space.threads:
-            return
-        self._c.files = self._c.mm = self._c.sighand = ffi.NULL
-        if len(space.threads) == 1:
-            space.destroy()
-            return
-        space.threads.remove(self)
-        c = self._c
-        if c.state == STOPPED and (c.pid == c.tgid or len(space.parked) < MAX_PARKED):
-            self.parked = True
-            space.parked.append(self)
-        elif c.state == lib.THREAD_DEAD and c.pid == c.tgid:
-            space.parked.append(self)  # destroy() needs the leader's slot
-            self.parked = True
-        else:
-            self._drop()
-            lib.guest_exit_thread(self._platform._engine, c)
-
-    def _drop(self) -> None:
-        """Forget the Python side: the slot may belong to somebody else soon."""
-        self._platform._threads.pop(self._c.slot, None)
-
-    def get_fpstate(self) -> bytes:
-        size = _check(lib.guest_get_fpstate(self._platform._engine, self._c, _xstate, XSTATE_MAX))
-        data: bytes = _xstate_view[:size]
-        return data
-
-    def set_fpstate(self, data: bytes) -> None:
-        size = self._platform.fpstate_size
-        if not 576 <= len(data) <= size:  # the legacy area and the XSAVE header are the least
-            raise SysError(errno.EINVAL)
-        if len(data) < size:
-            data = data + bytes(size - len(data))
-        _check(lib.guest_set_fpstate(self._platform._engine, self._c, data, size))
-
-    def reset_fpstate(self) -> None:
-        self.set_fpstate(self._platform.fresh_fpstate)
 
 
 class PtraceSpace(AddressSpace):
@@ -324,7 +148,7 @@ class PtraceSpace(AddressSpace):
     def map_file(self, addr: int, size: int, prot: int, shared: bool, host_fd: int, offset: int) -> None:
         self._check_range(addr, size)
         flags = MAP_FIXED | (MAP_SHARED if shared else MAP_PRIVATE)
-        _check(lib.guest_map_file(self._engine, self._worker(), addr, size, prot, flags, host_fd, offset))
+        check(lib.guest_map_file(self._engine, self._worker(), addr, size, prot, flags, host_fd, offset))
 
     def unmap(self, addr: int, size: int) -> None:
         self._check_range(addr, size)
@@ -363,15 +187,15 @@ class PtraceSpace(AddressSpace):
         if size <= SCRATCH_SIZE:
             if size == 0:
                 return b""
-            n = _read(self._tgid, addr, _scratch, size)
+            n = _read(self._tgid, addr, scratch, size)
             if n < 0:
                 raise SysError(-n)
-            data: bytes = _scratch_view[:n]
+            data: bytes = scratch_view[:n]
             return data
         if addr + size > GUEST_TOP:
             size = max(GUEST_TOP - addr, 1)
-        big = _unzeroed("char[]", size)
-        n = _check(_read(self._tgid, addr, big, size))
+        big = unzeroed("char[]", size)
+        n = check(_read(self._tgid, addr, big, size))
         data = ffi.buffer(big, n)[:]
         return data
 
@@ -383,14 +207,14 @@ class PtraceSpace(AddressSpace):
     def write_upto(self, addr: int, data: bytes | bytearray | memoryview) -> int:
         if not len(data):
             return 0
-        return _check(_write(self._tgid, addr, ffi.from_buffer(data), len(data)))
+        return check(_write(self._tgid, addr, ffi.from_buffer(data), len(data)))
 
     def cmpxchg32(self, addr: int, expected: int, new: int) -> int:
-        return _check(lib.guest_cmpxchg32(self._engine, self._worker(), addr, expected, new))
+        return check(lib.guest_cmpxchg32(self._engine, self._worker(), addr, expected, new))
 
     def write_code(self, addr: int, data: bytes, prot: int) -> None:
         worker = self._worker()
-        _check(lib.guest_write_code(self._engine, worker, addr, ffi.from_buffer(data), len(data), prot))
+        check(lib.guest_write_code(self._engine, worker, addr, ffi.from_buffer(data), len(data), prot))
 
     def fork(self, thread: Thread, memory: tuple[int, int, int] | None = None) -> PtraceThread:
         assert isinstance(thread, PtraceThread)
@@ -400,7 +224,7 @@ class PtraceSpace(AddressSpace):
             addr, size, prot = memory
             self._check_range(addr, size)
             child = ffi.new("struct guest_thread **")
-            _check(lib.guest_clone_with(self._engine, thread._c, addr, size, prot, child))
+            check(lib.guest_clone_with(self._engine, thread._c, addr, size, prot, child))
             c = child[0]
         return PtraceThread(self._platform, PtraceSpace(self._platform, c), c)
 
@@ -411,7 +235,7 @@ class PtraceSpace(AddressSpace):
                 self.parked.remove(old)
                 thread = PtraceThread(self._platform, self, old._c)
                 thread.used_before = True
-                _check(lib.guest_become(self._engine, old._c, like._c))
+                check(lib.guest_become(self._engine, old._c, like._c))
                 return thread
         return PtraceThread(self._platform, self, self._platform._clone(like._c, True))
 
@@ -438,7 +262,7 @@ class PtraceSpace(AddressSpace):
         return max(found, -1)
 
     def page_states(self, addr: int, count: int) -> bytes | None:
-        what = _unzeroed("uint8_t[]", count)
+        what = unzeroed("uint8_t[]", count)
         if lib.memory_resident(self._tgid, addr, PAGE_SIZE, count, what) < 0:
             return None
         result: bytes = ffi.buffer(what, count)[:]
@@ -518,15 +342,15 @@ class PtracePlatform(Platform):
         self._vdso = (start[0], elf[0], GUEST_TOP)
         #: For the memory cgroup, which every stub inherits from it.
         self.zygote_pid: int = self._zygote.pid
-        self.fpstate_size = _check(lib.guest_get_fpstate(self._engine, self._zygote, _xstate, XSTATE_MAX))
-        self.fresh_fpstate = _xstate_view[: self.fpstate_size]
+        self.fpstate_size = check(lib.guest_get_fpstate(self._engine, self._zygote, xstate, XSTATE_MAX))
+        self.fresh_fpstate = xstate_view[: self.fpstate_size]
 
     def _choose(self) -> None:
         """Tell the engine which platform it serves, when that is not ptrace."""
 
     def _clone(self, c: Any, thread: bool) -> Any:
         child = ffi.new("struct guest_thread **")
-        _check(lib.guest_clone(self._engine, c, thread, child))
+        check(lib.guest_clone(self._engine, c, thread, child))
         return child[0]
 
     def new_address_space(self) -> PtraceThread:

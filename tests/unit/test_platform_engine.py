@@ -151,11 +151,11 @@ def test_filter_refuses_what_the_platform_never_asks(guest, number, args):
 
 
 def test_a_notification_nobody_ordered_is_refused(guest):
-    from sentry.platform.ptrace import _check, lib
+    from sentry.platform.ptrace import check, lib
 
     # Order one mapping while the thread makes another: the engine must compare.
     with raises(errno.EINVAL):
-        _check(lib.guest_map_file(guest.space._engine, guest.thread._c, 0x1000_0001, PAGE, READ, 0x11, 0, 0))
+        check(lib.guest_map_file(guest.space._engine, guest.thread._c, 0x1000_0001, PAGE, READ, 0x11, 0, 0))
     guest.space.map_anon(0x1000_0000, PAGE, READ)
 
 

@@ -20,7 +20,7 @@ from platform_harness import CODE, DATA, PAGE, READ, SPIN, SYSCALL, WRITE, Guest
 
 from sentry.abi.errors import SysError
 from sentry.platform import base
-from sentry.platform.ptrace import MAX_PARKED
+from sentry.platform.hostthread import MAX_PARKED
 
 pytest_plugins = ["platform_harness"]
 
