@@ -59,7 +59,7 @@ struct guest_hot {
 #define FORCED_BY_NUMBER 12 /* FORCED_SECCOMP, FORCED_FUTEX */
 
 #define PASS_ONCE 1  /* the next futex(2) */
-#define PASS_BEGUN 2 /* it is under way, or was interrupted */
+#define PASS_BEGUN 2 /* it is under way; or a kick has ended its wait, let pass or not */
 
 #define HOT_PID 0
 #define HOT_TID 1
@@ -71,7 +71,7 @@ struct guest_hot {
 #define HOT_SIGMASK 7
 #define HOT_TELL 8   /* clear_tid and robust_list may be changed there */
 #define HOT_LIMITS 9
-#define HOT_OWN_FUTEXES 10 /* private futexes are the kernel's, not the host's */
+#define HOT_OWN_FUTEXES 10 /* futexes are the kernel's, not the host's */
 
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */

@@ -140,7 +140,6 @@ struct record {
     uint32_t fp_load;  /* PATH_DIRECT: the one at RECORD_FP_LOAD is loaded before the thread runs on */
     uint64_t frame;    /* of PATH_SIGNAL: address of the ucontext */
     uint32_t busy;     /* the stub's own C code runs */
-    uint32_t interrupted; /* the call trapped because a kick ended its wait in the stub */
     uint32_t unpatched;   /* calls that the stub has answered after a signal */
     int32_t signo, code, trapno, error;
     uint64_t addr;        /* of a fault: si_addr */

@@ -139,15 +139,14 @@ static bool do_time(struct record *r, int64_t *result)
     return true;
 }
 
-/* Private futexes are the host's: their waiters and wakers share this address space. */
+/* Futexes are the host's: shared memory is shared there, too, so its waiters and wakers meet by the same page. */
 static bool do_futex(struct record *r, int64_t *result)
 {
     struct guest_regs *g = &r->regs;
     uint32_t op = (uint32_t)g->rsi, command = op & ~(uint32_t)(FUTEX_PRIVATE | FUTEX_CLOCK_REALTIME);
     bool waits = command == 0 || command == 9;
-    if (r->hot.known & 1u << HOT_OWN_FUTEXES || !(op & FUTEX_PRIVATE) || command > 10 || command == 2 || (command >= 6 && command <= 8))
+    if (r->hot.known & 1u << HOT_OWN_FUTEXES || command > 10 || command == 2 || (command >= 6 && command <= 8))
         return false;
-    r->interrupted = 0;
     if (waits)
         r->blocked = 1;
     /* A waker does not sleep: no kick may keep it from what it does, since nothing would do it again. */
@@ -155,7 +154,7 @@ static bool do_futex(struct record *r, int64_t *result)
                     : host_call(NR_futex, g->rdi, g->rsi, g->rdx, g->r10, g->r8, g->r9);
     r->blocked = 0;
     if (waits && *result == -EINTR) {
-        r->interrupted = 1;
+        r->hot.passes = PASS_BEGUN;
         return false;
     }
     return true;
@@ -244,6 +243,7 @@ bool answer(struct record *r, int64_t *result)
     case NR_time:
         return do_time(r, result);
     case NR_futex:
+        r->hot.passes = 0; /* whoever let a call pass believed it to be forced */
         return do_futex(r, result);
     case NR_set_tid_address:
         return do_tell(r, &r->hot.clear_tid, result, r->hot.ids[HOT_TID]);

@@ -33,7 +33,7 @@ FORCED_PROTECTION = 16
 #: futex(2).
 _FUTEX_BIT = 1 << SYS.futex
 
-#: Of Thread.hot: all of it is true; and private futexes are the kernel's.
+#: Of Thread.hot: all of it is true; and futexes are the kernel's.
 ALL_KNOWN = 0x3FF
 OWN_FUTEXES = 1 << 10
 

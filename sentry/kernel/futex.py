@@ -4,9 +4,9 @@ The key of a private futex is its address space and address; of a shared one, wh
 the offset there, so that processes meet at different addresses.  The value is compared and the waiter queued
 without an await between, and every wake-up comes through here, so none is lost.
 
-Where the platform hands private futexes to the host (`hosts_futexes`), nobody private waits here, except in
-calls that the host is not asked for (`begin_private`).  While there are any, the futex calls of that address
-space are forced to come here, and wake the host's waiters, too (`Futexes.host`).
+Where the platform hands futexes to the host (`hosts_futexes`), nobody waits here, except in calls that the
+host is not asked for, and in traced memory (`begin`).  While there are any, the futex calls of all who may
+meet them are forced to come here, and wake the host's waiters, too (`wake_at`).
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class Futexes:
         self.pi = PriorityFutexes(self)
         #: Address spaces in which private futexes are waited for here, though the host has them: how many.
         self._held: dict[MemoryManager, int] = {}
+        #: How many wait here for shared futexes, though the host has them.
+        self._held_shared = 0
 
     def key(self, task: Task, addr: int, private: bool, look: bool = True) -> Key:
         """SysError(EINVAL) for an unaligned address, EFAULT for one that cannot be read (where the caller
@@ -62,12 +64,9 @@ class Futexes:
             raise SysError(errno.EFAULT)
         if private:
             return (id(task.mm), addr)
-        backing = task.mm.shared_backing(addr)
-        if backing is not None:
-            return backing
         if look:
             task.mm.read(addr, 4)
-        return (id(task.mm), addr | MM_SHARED)
+        return task.mm.shared_backing(addr) or (id(task.mm), addr | MM_SHARED)
 
     def add(self, waiter: Waiter) -> None:
         self._waiters.setdefault(waiter.key, []).append(waiter)
@@ -77,9 +76,6 @@ class Futexes:
         queue.remove(waiter)
         if not queue:
             del self._waiters[waiter.key]
-
-    def has_waiters(self, key: Key) -> bool:
-        return key in self._waiters
 
     async def wait(self, key: Key, bitset: int, deadline: int | None) -> bool:
         """Queue at once and sleep until woken: True, or the deadline passes: False."""
@@ -123,38 +119,95 @@ class Futexes:
                 self.add(waiter)
         return len(waiters)
 
-    # Private futexes that are the host's
+    # Futexes that are the host's
 
-    def host(self, task: Task, addr: int, command: int, *rest: int) -> int:
-        """What a futex(2) of `task` on the host's private futexes gives; SysError."""
-        result: int = task.mm.space.host_call(SYS.futex, addr, command | f.PRIVATE, *rest)
-        return result
-
-    def hosted(self, mm: MemoryManager) -> bool:
-        """Whether the private futexes there are the host's."""
+    def hosts_waits(self, mm: MemoryManager) -> bool:
+        """Whether who waits for a futex of `mm` by futex(2) does so on the host."""
         return self._kernel.platform.hosts_futexes and not mm.own_futexes
 
-    def holds(self, mm: MemoryManager) -> bool:
-        """Whether somebody waits here for a private futex that others believe to be the host's."""
-        return mm in self._held
+    def _hosts_waiters(self, mm: MemoryManager, private: bool) -> bool:
+        """Whether somebody may wait on the host for a futex of `mm`."""
+        return self._kernel.platform.hosts_futexes and not (private and mm.own_futexes)
 
-    def begin_private(self, mm: MemoryManager) -> None:
-        """Somebody is about to wait here, if the word at the address still says so afterwards."""
-        if not self.hosted(mm):
-            return
-        self._held[mm] = self._held.get(mm, 0) + 1
-        if self._held[mm] == 1:
-            self._force(mm, True)
+    @staticmethod
+    def _host(task: Task, addr: int, private: bool, command: int, *rest: int) -> int:
+        """What a futex(2) of `task` on the host gives; SysError."""
+        command |= f.PRIVATE if private else 0
+        result: int = task.mm.space.host_call(SYS.futex, addr, command, *rest)
+        return result
 
-    def end_private(self, mm: MemoryManager) -> None:
+    def wake_at(
+        self, task: Task, addr: int, private: bool, count: int, bitset: int = f.MATCH_ANY, look: bool = True
+    ) -> int:
+        """`wake` of those who wait here and of the host's, for a futex in the memory of `task`.
+
+        SysError(EFAULT, EINVAL)."""
+        woken = self.wake(self.key(task, addr, private, look), count, bitset)
+        if woken < count and self._hosts_waiters(task.mm, private):
+            woken += self._host(task, addr, private, f.WAKE_BITSET, count - woken, 0, 0, bitset)
+        return woken
+
+    def has_waiters(self, task: Task, addr: int, key: Key) -> bool:
+        """Whether anybody waits for the futex `key`, which is at `addr` in the memory of `task`."""
+        private = key == (id(task.mm), addr)
+        if key in self._waiters or not self._hosts_waiters(task.mm, private):
+            return key in self._waiters
+        # Who is moved to where he is stays there, and is counted.
+        return self._host(task, addr, private, f.REQUEUE, 0, 1, addr) > 0
+
+    def requeue_at(
+        self, task: Task, addr: int, target: int, private: tuple[bool, bool], count: int, limit: int,
+        expected: int | None,
+    ) -> int:  # fmt: skip
+        """FUTEX_CMP_REQUEUE (`expected` not None), FUTEX_REQUEUE: wake `count`, let `limit` others wait at
+        `target`; how many both were.  SysError(EAGAIN, EFAULT, EINVAL)."""
+        key, other = self.key(task, addr, private[0]), self.key(task, target, private[1])
+        if expected is not None and task.mm.read_u32(addr) != expected:
+            raise SysError(errno.EAGAIN)
+        woken = self.wake(key, count)
+        moved = self.requeue(key, other, limit)
+        if not self._hosts_waiters(task.mm, private[0]):
+            return woken + moved
+        if private[0] == private[1]:
+            rest = (count - woken, limit - moved, target)
+            return woken + moved + self._host(task, addr, private[0], f.REQUEUE, *rest)
+        # The host knows no futex that is private here and shared there: all wake up, and look again.
+        left = min(count - woken + limit - moved, 0x7FFF_FFFF)
+        return woken + moved + self._host(task, addr, private[0], f.WAKE, left)
+
+    def holds(self, mm: MemoryManager | None) -> bool:
+        """Whether somebody waits here for a futex of `mm` that others believe to be the host's."""
+        return self._held_shared > 0 or mm in self._held
+
+    def begin(self, mm: MemoryManager, private: bool) -> bool:
+        """Somebody is about to wait here, if the word at the address still says so afterwards; whether `end`
+        has to follow."""
+        if not self._hosts_waiters(mm, private):
+            return False
+        if not private:
+            self._held_shared += 1
+            if self._held_shared == 1:
+                self._force(None)
+        else:
+            self._held[mm] = self._held.get(mm, 0) + 1
+            if self._held[mm] == 1:
+                self._force(mm)
+        return True
+
+    def end(self, mm: MemoryManager, private: bool) -> None:
         """That is over."""
-        if mm in self._held:
+        if not private:
+            self._held_shared -= 1
+            if not self._held_shared:
+                self._force(None)
+        else:
             self._held[mm] -= 1
             if not self._held[mm]:
                 del self._held[mm]
-                self._force(mm, False)
+                self._force(mm)
 
-    def _force(self, mm: MemoryManager, on: bool) -> None:
+    def _force(self, mm: MemoryManager | None) -> None:
+        """Let the tasks of `mm`, or all, know whether their calls have to come here."""
         for task in self._kernel.tasks.values():
-            if task.mm is mm:
-                task.force(FORCED_FUTEX, on)
+            if mm is None or task.mm is mm:
+                task.force(FORCED_FUTEX, self.holds(task.mm))

@@ -103,7 +103,7 @@ class PriorityFutexes:
                 if owner_tid != lock.owner.pid.vnr:
                     raise SysError(errno.EINVAL)
                 return lock
-            if self._futexes.has_waiters(key) or key in self._requeued:
+            if key in self._requeued or self._futexes.has_waiters(task, addr, key):
                 raise SysError(errno.EINVAL)
             if owner_tid:
                 new = value | f.FUTEX_WAITERS
@@ -180,7 +180,7 @@ class PriorityFutexes:
             raise SysError(errno.EPERM)
         lock = self._locks.get(key)
         if lock is None:
-            if self._futexes.has_waiters(key) or key in self._requeued:
+            if key in self._requeued or self._futexes.has_waiters(task, addr, key):
                 raise SysError(errno.EINVAL)
             while (seen := task.mm.space.cmpxchg32(addr, value, 0)) != value:
                 if seen & f.FUTEX_TID_MASK != task.pid.vnr:
@@ -235,10 +235,10 @@ class PriorityFutexes:
             if not queue:
                 del self._requeued[waiter.key]
 
-    def requeue(self, task: Task, key: Key, target: Key, lock_addr: int, count: int) -> int:
+    def requeue(self, task: Task, addr: int, key: Key, target: Key, lock_addr: int, count: int) -> int:
         """FUTEX_CMP_REQUEUE_PI, the value compared: the first waiter gets the lock if it is free, up to
         `count` others wait for it; how many were moved.  SysError."""
-        if self._futexes.has_waiters(key):
+        if self._futexes.has_waiters(task, addr, key):
             raise SysError(errno.EINVAL)
         waiters = sorted(self._requeued.get(key, ()), key=lambda waiter: urgency(waiter.task))
         if any(waiter.target != target for waiter in waiters[: count + 1]):

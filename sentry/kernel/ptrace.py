@@ -7,7 +7,7 @@ the way goes on by a callback.  Those in the middle of a call (`event`) suspend 
 
 The registers are the task's own (`Task.regs`), made to look as Linux shows them; who traces may change them.
 
-While it is traced all calls of a task come to Python (FORCED_PTRACE), its code is unpatched, and private
+While it is traced all calls of a task come to Python (FORCED_PTRACE), its code is unpatched, and
 futexes of its memory are the kernel's for good: a wake-up must reach those that wait here and those that the
 host lets wait, so they all wait here.
 
@@ -491,7 +491,7 @@ def link(task: Task, tracer: Task, cred: Credentials, seized: bool, options: int
 
 
 def own_memory(task: Task) -> None:
-    """All that the platform does by itself in the memory of `task` ends: patched sites and private futexes.
+    """All that the platform does by itself in the memory of `task` ends: patched sites and futexes.
 
     Every thread that may be at it is stopped first; those that wait in a futex make the call once more, here.
     """

@@ -29,8 +29,10 @@ def leave_futexes(task: Task) -> None:
 
 def _wake_one(task: Task, addr: int) -> None:
     """Whoever waits for a word that was written just now, as for a shared futex."""
-    futexes = task.kernel.futexes
-    futexes.wake(futexes.key(task, addr, private=False, look=False), 1)
+    try:
+        task.kernel.futexes.wake_at(task, addr, False, 1, look=False)
+    except SysError:
+        pass  # nobody can wait for such a word
 
 
 def _walk_robust_list(task: Task) -> None:

@@ -285,6 +285,12 @@ class Task(Bound):
         self.regs.rip -= SYSCALL_INSTRUCTION_SIZE
         return NO_RESULT
 
+    def was_kicked(self) -> bool:
+        """Whether the futex(2) that traps has waited on the platform, until a kick."""
+        begun = self.passing == PASS_ENDED or self.hot.passes == lib.PASS_BEGUN
+        self.hot.passes = 0
+        return begun
+
     def _passed(self, state: int) -> None:
         """A trap: what was passed on has ended with a result, was ended by a kick (`state` PASS_ENDED), or
         has not even begun; then it will come again."""

@@ -100,7 +100,7 @@ class AddressState(GuestAccess):
         self.c = self.tree.c
         #: The patched call sites; None where the platform or the user wants none.
         self.patches: CodePatches | None = None
-        #: Whether private futexes are the kernel's here, even where the platform would host them.
+        #: Whether futexes are the kernel's here, even where the platform would host them.
         self.own_futexes = False
         #: What membarrier(2) was told to be ready for.
         self.membarriers = 0

@@ -145,7 +145,7 @@ class Thread(ABC):
 
     @property
     def blocked(self) -> bool:
-        """Whether a running thread sleeps on the host, where private futexes are the host's."""
+        """Whether a running thread sleeps on the host, where futexes are the host's."""
         return False
 
     def take_idle(self) -> int:
@@ -290,8 +290,8 @@ class Platform(ABC):
     """A running platform: the source of address spaces and of traps."""
 
     name: str
-    #: Whether private futexes (FUTEX_PRIVATE_FLAG) are the host's: the kernel only hears of a wait that a
-    #: kick has ended, or of a forced call, which it has to let pass (Task.pass_on).
+    #: Whether futexes are the host's: the kernel only hears of a wait that a kick has ended, or of a forced
+    #: call, which it has to let pass (Task.pass_on).
     hosts_futexes = False
     #: Where patched call sites jump to; 0: this platform has no use for them.
     patched_entry = 0

@@ -10,7 +10,6 @@ from sentry.abi.capability import CAP_SYS_PTRACE
 from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import TIMESPEC, unpack_timespec
-from sentry.kernel.task import PASS_ENDED
 from sentry.kernel.wait import Interrupted
 from sentry.syscalls.table import ERESTARTSYS, RestartBlock, syscall
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.syscalls.args import Addr, Int, Size, UInt
 
-#: What a platform makes of private futexes by itself.
+#: What a platform makes of futexes by itself.
 HOSTED = (f.WAIT, f.WAKE, f.REQUEUE, f.CMP_REQUEUE, f.WAKE_OP, f.WAIT_BITSET, f.WAKE_BITSET)
 _WAITS = (f.WAIT, f.WAIT_BITSET)
 _TIMED = (f.WAIT, f.LOCK_PI, f.LOCK_PI2, f.WAIT_BITSET, f.WAIT_REQUEUE_PI)
@@ -34,10 +33,12 @@ async def wait(
     if not bitset:
         raise SysError(errno.EINVAL)
     futexes = task.kernel.futexes
+    mm = task.mm
     key = futexes.key(task, addr, private, look=False)
-    if task.mm.read_u32(addr) != value:
-        raise SysError(errno.EAGAIN)
+    held = futexes.begin(mm, private)
     try:
+        if mm.read_u32(addr) != value:
+            raise SysError(errno.EAGAIN)
         woken = await futexes.wait(key, bitset, deadline)
     except Interrupted:
         if relative and deadline is not None:
@@ -46,16 +47,19 @@ async def wait(
                 lambda task: wait(task, addr, private, value, bitset, deadline, True)
             ) from None
         raise
+    finally:
+        if held:
+            futexes.end(mm, private)
     if not woken:
         raise SysError(errno.ETIMEDOUT)
     return 0
 
 
-def _interrupted(task: Task, has_timeout: bool) -> int:
-    """A kick has ended a wait that the platform carries out: for a signal, or for nothing, which is a
-    spurious wake-up (futex(2) allows them)."""
+def _interrupted(task: Task, relative: bool, has_timeout: bool) -> object:
+    """A kick has ended a wait that the platform carries out: for a signal, or for nothing.  Then it waits
+    again, unless it is until a time that the platform alone knows: a spurious wake-up, as futex(2) allows."""
     if not task.signal_pending():
-        return 0
+        return 0 if relative else task.pass_on()
     if has_timeout:
         raise RestartBlock(_spurious)
     raise Interrupted
@@ -110,38 +114,20 @@ def _signed(value: int) -> int:
 
 
 def wake(task: Task, addr: int, private: bool, count: int, bitset: int) -> int:
-    """FUTEX_WAKE_BITSET, of those who wait here and of the host's."""
+    """FUTEX_WAKE_BITSET."""
     if not bitset:
         raise SysError(errno.EINVAL)
-    futexes = task.kernel.futexes
-    woken = futexes.wake(futexes.key(task, addr, private), max(count, 1), bitset)
-    if private and futexes.hosted(task.mm) and woken < max(count, 1):
-        woken += futexes.host(task, addr, f.WAKE_BITSET, max(count, 1) - woken, 0, 0, bitset)
-    return woken
+    return task.kernel.futexes.wake_at(task, addr, private, max(count, 1), bitset)
 
 
 def requeue(
-    task: Task,
-    addr: int,
-    target: int,
-    private: tuple[bool, bool],
-    count: int,
-    limit: int,
+    task: Task, addr: int, target: int, private: tuple[bool, bool], count: int, limit: int,
     expected: int | None,
-) -> int:
+) -> int:  # fmt: skip
     """FUTEX_CMP_REQUEUE (`expected` not None), FUTEX_REQUEUE."""
-    futexes = task.kernel.futexes
     if count < 0 or limit < 0:
         raise SysError(errno.EINVAL)
-    key, other = futexes.key(task, addr, private[0]), futexes.key(task, target, private[1])
-    if expected is not None and task.mm.read_u32(addr) != expected:
-        raise SysError(errno.EAGAIN)
-    woken = futexes.wake(key, count)
-    moved = futexes.requeue(key, other, limit)
-    if all(private) and futexes.hosted(task.mm):
-        rest = (count - woken, limit - moved, target)
-        moved += futexes.host(task, addr, f.REQUEUE, *rest)
-    return woken + moved
+    return task.kernel.futexes.requeue_at(task, addr, target, private, count, limit, expected)
 
 
 async def _priority(
@@ -163,7 +149,7 @@ async def _priority(
         target = futexes.key(task, addr2, private)
         if task.mm.read_u32(addr) != value3:
             raise SysError(errno.EAGAIN)
-        return futexes.pi.requeue(task, key, target, addr2, limit)
+        return futexes.pi.requeue(task, addr, key, target, addr2, limit)
     if command == f.UNLOCK_PI:
         futexes.pi.unlock(task, addr, key)
     elif command == f.TRYLOCK_PI:
@@ -183,9 +169,9 @@ async def futex(
     command = op & ~(f.PRIVATE | f.CLOCK_REALTIME)
     private = bool(op & f.PRIVATE)
     futexes = task.kernel.futexes
-    hosted = private and command in HOSTED and futexes.hosted(task.mm)
+    hosted = command in HOSTED and futexes.hosts_waits(task.mm)
     alone = command in _WAITS or not futexes.holds(task.mm)
-    if hosted and task.forced and task.passing != PASS_ENDED and alone:
+    if hosted and alone and not task.was_kicked():
         return task.pass_on()
     deadline = _deadline(task, command, bool(op & f.CLOCK_REALTIME), timeout)
     if op & f.CLOCK_REALTIME and command not in _WITH_REALTIME:
@@ -193,7 +179,7 @@ async def futex(
     if command in _WAITS:
         bitset = f.MATCH_ANY if command == f.WAIT else value3
         if hosted:
-            return _interrupted(task, bool(timeout))
+            return _interrupted(task, command == f.WAIT and bool(timeout), bool(timeout))
         return await wait(task, addr, private, value, bitset, deadline, command == f.WAIT)
     count, limit = _signed(value), _signed(timeout)
     if command in (f.WAKE, f.WAKE_BITSET):

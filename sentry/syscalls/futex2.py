@@ -1,6 +1,6 @@
 """The futex calls that came after futex(2): futex_waitv(2), futex_wait, futex_wake, futex_requeue.
 
-Their private waiters stand in the Sentry also where private futexes are the host's
+Their waiters stand in the Sentry also where futexes are the host's
 (sentry/kernel/futex.py).
 """
 
@@ -60,14 +60,7 @@ async def futex_wait(
     """futex_wait(2)."""
     private = _is_private(flags, value, mask)
     deadline = _deadline(task, timeout, clock)
-    futexes, mm = task.kernel.futexes, task.mm
-    if private:
-        futexes.begin_private(mm)
-    try:
-        return await futex.wait(task, addr, private, value, mask, deadline, False)
-    finally:
-        if private:
-            futexes.end_private(mm)
+    return await futex.wait(task, addr, private, value, mask, deadline, False)
 
 
 def _read_waiters(task: Task, addr: int, count: int) -> list[tuple[int, int, bool]]:
@@ -98,12 +91,10 @@ async def futex_waitv(task: Task, waiters: Addr, count: UInt, flags: UInt, timeo
         raise SysError(errno.EINVAL)
     deadline = _deadline(task, timeout, clock)
     wanted = _read_waiters(task, waiters, count)
-    private = any(is_private for _, _, is_private in wanted)
     futexes, mm = task.kernel.futexes, task.mm
     queue = WaitQueue()
     entries: list[Waiter] = []
-    if private:
-        futexes.begin_private(mm)
+    held = [kind for kind in {private for _, _, private in wanted} if futexes.begin(mm, kind)]
     try:
         for addr, _, is_private in wanted:
             entries.append(Waiter(futexes.key(task, addr, is_private), f.MATCH_ANY, queue))
@@ -122,5 +113,5 @@ async def futex_waitv(task: Task, waiters: Addr, count: UInt, flags: UInt, timeo
         for entry in entries:
             if not entry.woken:
                 futexes.remove(entry)
-        if private:
-            futexes.end_private(mm)
+        for kind in held:
+            futexes.end(mm, kind)
