@@ -23,6 +23,7 @@ from sentry.abi.mman import (
     VM_SEALED,
     VM_SHARED,
 )
+from sentry.mm.shared import Segment
 from sentry.mm.state import page_up
 from sentry.mm.vma import Vma
 from sentry.platform.base import GUEST_TOP
@@ -113,8 +114,8 @@ async def remap_pages(mm: MemoryManager, start: int, size: int, prot: int, page:
     if prot or size <= 0 or start + size >= 1 << 64 or page + size // PAGE_SIZE >= 1 << 64:
         raise SysError(errno.EINVAL)
     vma = mm.find(start)
-    if vma is None or not vma.flags & VM_SHARED or vma.file is None:
-        raise SysError(errno.EINVAL)
+    if vma is None or not vma.flags & VM_SHARED or vma.file is None or not vma.max_prot & PROT_WRITE:
+        raise SysError(errno.EINVAL)  # of a file that is open for reading only, a mapping is not VM_SHARED
     vma_flags, file, position = vma.flags, vma.file.get(), vma.end
     try:
         for other in mm.tree.overlapping(position, start + size):
@@ -123,12 +124,20 @@ async def remap_pages(mm: MemoryManager, start: int, size: int, prot: int, page:
             position = other.end
         if position < start + size:
             raise SysError(errno.EINVAL)
-        host_fd = await file.host_mapping(True, bool(vma.max_prot & PROT_WRITE))
+        host_fd = await file.host_mapping(True, True)
+        if isinstance(file, Segment) and not file.replace(_whole(mm, start, start + size)):
+            mm.unmap(start, size)
+            raise SysError(errno.EINVAL)
         mm.map_at(start, size, vma_flags, file, page * PAGE_SIZE, host_fd)
     finally:
         file.put()
     if not flags & MAP_NONBLOCK:
         await mm.populate(start, start + size)
+
+
+def _whole(mm: MemoryManager, start: int, end: int) -> int:
+    """How many mappings lie within [start, end)."""
+    return sum(start <= vma.start and vma.end <= end for vma in mm.tree.overlapping(start, end))
 
 
 def _move_all(mm: MemoryManager, addr: int, size: int, new_addr: int) -> int:

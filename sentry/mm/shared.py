@@ -90,7 +90,7 @@ class Segment(SharedAnonymous):
     Its owner has one reference; when it is the only one again, `on_last` is called.
     """
 
-    __slots__ = ("_reopen", "_twin", "inode", "map_name", "on_last", "view")
+    __slots__ = ("_reopen", "_twin", "inode", "map_name", "on_last", "on_replace", "view")
     readable = writable = True
 
     def __init__(
@@ -104,6 +104,8 @@ class Segment(SharedAnonymous):
         #: What identifies a byte to futexes, whichever way it is mapped.
         self.inode: object = object()
         self.on_last: Callable[[], None] | None = None
+        #: Asked before so many mappings are replaced by one: False if the segment ends with them.
+        self.on_replace: Callable[[int], bool] | None = None
         self.view: ReadOnlyView | None = None
         super().__init__(size, commit, who)
         self.view = ReadOnlyView(self)
@@ -111,11 +113,15 @@ class Segment(SharedAnonymous):
     def put(self) -> None:
         super().put()
         if not self.refs:
-            self.view = self.on_last = None
+            self.view = self.on_last = self.on_replace = None
             if self._twin >= 0:
                 os.close(self._twin)
         elif self.refs == 1 and self.on_last is not None:
             self.on_last()
+
+    def replace(self, count: int) -> bool:
+        """`count` mappings are about to be replaced by a new one; False: nothing will be left to map."""
+        return self.on_replace is None or self.on_replace(count)
 
     async def host_mapping(self, shared: bool, writable: bool) -> int | None:
         """As for files in memory: what the guest may never write is mapped by a descriptor that can't."""

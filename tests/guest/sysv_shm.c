@@ -218,6 +218,34 @@ static void futexes(void)
     MUST(shmctl(id, IPC_RMID, NULL));
 }
 
+static void remapping(void)
+{
+    CASE("remap_file_pages");
+    for (int variant = 0; variant < 18; variant++) {
+        int pages = 1 + variant / 6, marked = variant & 1, twice = variant / 2 % 3, reading = twice == 2;
+        say("%d pages%s%s%s", pages, marked ? ", marked" : "", twice ? ", twice" : "", reading ? ", to read" : "");
+        int id = MUST(shmget(IPC_PRIVATE, pages * 4096, 0600));
+        char *a = shmat(id, NULL, reading ? SHM_RDONLY : 0), *b = twice ? shmat(id, NULL, 0) : NULL;
+        NEED(a != (void *)-1 && b != (void *)-1);
+        strcpy((b ? b : a) + (pages - 1) * 4096, "last");
+        if (marked)
+            MUST(shmctl(id, IPC_RMID, NULL));
+        SHOW(remap_file_pages(a, 4096, 0, pages - 1, 0));
+        stat_line("remapped", id);
+        unsigned char present;
+        for (int i = 0; i < pages; i++)
+            SHOW_IF(mincore(a + i * 4096, 4096, &present) == 0 && strcmp(a + i * 4096, "last") == 0);
+        SHOW(shmdt(a));
+        stat_line("detached", id);
+        if (b)
+            SHOW(shmdt(b));
+        munmap(a, pages * 4096);
+        stat_line("at last", id);
+        if (!marked)
+            MUST(shmctl(id, IPC_RMID, NULL));
+    }
+}
+
 int main(void)
 {
     getting();
@@ -227,5 +255,6 @@ int main(void)
     inheriting();
     controlling();
     futexes();
+    remapping();
     return 0;
 }

@@ -60,6 +60,7 @@ class Shm(IpcObject):
             self.pages * PAGE_SIZE, name, commit, task.name, memfd.filesystem.reopen_readonly
         )
         memory.on_last = self._detached
+        memory.on_replace = self._replaced
 
     @property
     def pages(self) -> int:
@@ -92,6 +93,13 @@ class Shm(IpcObject):
         self.dtime = now()
         if not self.deleted and self._doomed:
             self.table.destroy(self)
+
+    def _replaced(self, count: int) -> bool:
+        """remap_file_pages(2) detaches before it attaches again, which may be the end of the segment."""
+        if self._doomed and self.nattch <= count:
+            return False
+        self.atime = self.dtime = now()
+        return True
 
     @property
     def _doomed(self) -> bool:
