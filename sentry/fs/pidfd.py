@@ -134,6 +134,8 @@ class PidFile(File):
             raise SysError(errno.EINVAL)
         wanted = task.mm.read_u64(arg)
         pid, ns = self.pid, task.pid.ns
+        if not pid.nr(ns):
+            raise SysError(errno.EREMOTE)  # since 7.0, and in 6.18.14 and 6.19.10; before, ESRCH
         target = pid.task
         mask, numbers, ids, status = 0, (0, 0, 0), (0,) * 8, 0
         if wanted & INFO_EXIT and pid.status is not None and pid.group is None:
@@ -144,8 +146,6 @@ class PidFile(File):
         else:
             group, cred, space = target.group, target.cred, task.cred.user_ns
             parent = group.parent
-            if not pid.nr(ns):
-                raise SysError(errno.ESRCH)
             numbers = pid.nr(ns), group.pid.nr(ns), 0 if parent is None else parent.pid.nr(ns)
             ids = (
                 space.uid(cred.uid), space.gid(cred.gid), space.uid(cred.euid), space.gid(cred.egid),

@@ -270,6 +270,33 @@ static void info_lines(void)
     close(fd), close(ns);
 }
 
+/* PIDFD_GET_INFO of this process and of one that is gone, by a child that has left their namespace (EREMOTE since
+ * Linux 7.0, 6.19.10 and 6.18.14). */
+static void info_elsewhere(void)
+{
+    CASE("PIDFD_GET_INFO, in another namespace");
+    struct {
+        uint64_t mask, cgroup;
+        uint32_t ids[11];
+        int32_t code;
+    } all = {.mask = 9};
+    pid_t gone = CHILD(_exit(3));
+    int fds[2] = {(int)MUST(open_pid(getpid(), 0)), (int)MUST(open_pid(gone, 0))};
+    reap("gone", gone);
+    struct clone_args args = {.flags = CLONE_NEWUSER | CLONE_NEWPID, .exit_signal = SIGCHLD};
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    if (pid == 0) {
+        SHOW(ioctl(fds[0], _IOWR(0xff, 11, typeof(all)), &all));
+        SHOW(ioctl(fds[1], _IOWR(0xff, 11, typeof(all)), &all));
+        SHOW(ioctl(fds[0], _IOWR(0xff, 11, typeof(all)), NULL));
+        SHOW(ioctl(fds[0], _IOWR(0xff, 11, typeof(all)), BAD));
+        _exit(0);
+    }
+    MUST(pid);
+    reap("elsewhere", pid);
+    close(fds[0]), close(fds[1]);
+}
+
 int main(void)
 {
     opening();
@@ -279,5 +306,6 @@ int main(void)
     by_clone();
     threads();
     info_lines();
+    info_elsewhere();
     return 0;
 }
