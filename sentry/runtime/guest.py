@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sentry.runtime.config import Config
     from sentry.runtime.control import Control
 
-KERNEL_RELEASE = b"6.12.0-sentry"
+KERNEL_RELEASE = b"6.18.14-sentry"
 
 #: Longer than the Gofer takes for most requests.
 SPIN_NS = 150_000
