@@ -70,6 +70,8 @@ uint32_t mm_dead_object(void);
 
 /* Position of the first mapping that ends above `addr`; mm->count if none does. */
 uint32_t mm_index(const struct mm *mm, uint64_t addr);
+/* memory.c: which mappings are larger than `size` bytes, the first `room` of them: their number. */
+uint32_t mm_large(const struct mm *mm, uint64_t size, uint32_t *found, uint32_t room);
 /* Whether [start, end) is unmapped and no stack's guard gap. */
 int mm_is_free(const struct mm *mm, uint64_t start, uint64_t end);
 /* A place for `size` bytes, 0 if there is none: below mmap_base, or else anywhere; or the lowest, or highest, in

@@ -4,6 +4,7 @@
  * EFAULT, as for a system call on Linux) and stop at the first page they cannot reach.
  */
 #include "core.h"
+#include "mm.h"
 #include "stub.h"
 
 #include <errno.h>
@@ -74,4 +75,13 @@ int64_t memory_resident(int pid, uint64_t addr, uint64_t stride, uint64_t count,
         }
     }
     return found;
+}
+
+uint32_t mm_large(const struct mm *mm, uint64_t size, uint32_t *found, uint32_t room)
+{
+    uint32_t i, count = 0;
+    for (i = 0; i < mm->count && count < room; i++)
+        if (mm->vmas[i].end - mm->vmas[i].start > size)
+            found[count++] = i;
+    return count;
 }

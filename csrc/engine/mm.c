@@ -196,30 +196,31 @@ static bool joins(const struct vma *left, const struct vma *right)
            (!left->file || left->offset + left->end - left->start == right->offset);
 }
 
-/* Make mappings i and i+1 one if they can be. */
-static bool join_at(struct mm *mm, uint32_t i)
+static void absorb(struct vma *v, const struct vma *right)
 {
-    struct vma *v = mm->vmas + i;
-    if (i + 1 >= mm->count || !joins(v, v + 1))
-        return false;
-    v->end = v[1].end;
-    v->flags &= v[1].flags;
-    mm_object_put(v[1].file);
-    mm_object_put(v[1].name);
-    mm->count--;
-    memmove(v + 1, v + 2, (mm->count - i - 1) * sizeof *v);
-    return true;
+    v->end = right->end;
+    v->flags &= right->flags;
+    mm_object_put(right->file);
+    mm_object_put(right->name);
 }
 
-/* Merge neighbours at and between the borders `start` and `end`. */
+/* Merge neighbours at and between the borders `start` and `end`: all that follows moves once. */
 static void join(struct mm *mm, uint64_t start, uint64_t end)
 {
-    uint32_t i = mm_index(mm, start);
-    if (i)
-        i--;
-    while (i + 1 < mm->count && mm->vmas[i].end <= end)
-        if (!join_at(mm, i))
-            i++;
+    uint32_t last = mm_index(mm, start), next;
+    if (last)
+        last--;
+    for (next = last + 1; next < mm->count && mm->vmas[last].end <= end; next++) {
+        struct vma *v = mm->vmas + last, *right = mm->vmas + next;
+        if (joins(v, right))
+            absorb(v, right);
+        else
+            mm->vmas[++last] = *right;
+    }
+    if (next == last + 1)
+        return;
+    memmove(mm->vmas + last + 1, mm->vmas + next, (mm->count - next) * sizeof *mm->vmas);
+    mm->count -= next - last - 1;
 }
 
 /* Make `addr` a border if it lies inside a mapping; there is room. */
@@ -365,9 +366,7 @@ static void insert(struct mm *mm, const struct vma *new)
     mm->vmas[i] = *new;
     mm->count++;
     mm_count(mm, new->flags, size_of(new));
-    join_at(mm, i);
-    if (i)
-        join_at(mm, i - 1);
+    join(mm, new->start, new->end);
 }
 
 int mm_insert(struct mm *mm, uint64_t start, uint64_t end, uint32_t flags, uint32_t file, uint64_t offset,

@@ -391,10 +391,11 @@ int trap_stop(struct engine *e, struct guest_thread *g)
     struct thread *t = of_guest(g);
     trap_kick(e, g);
     while (g->state == THREAD_RUNNING) {
-        if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED) {
+        /* A thread that traps only to be let go on again is not at rest: it is kicked as any other. */
+        if (__atomic_load_n(&t->record->state, __ATOMIC_ACQUIRE) == RECORD_TRAPPED)
             take(e, t, false);
-            continue;
-        }
+        if (g->state != THREAD_RUNNING)
+            break;
         if (may_ask(t))
             hear(e);
         check_kicked(e);
@@ -509,10 +510,10 @@ int trap_wait(struct engine *e, int64_t timeout_ns, struct engine_event *events,
             return n;
         if (n > 0 || engine_has_report(e) || timeout_ns == 0)
             break;
-        if (served != e->served)
-            continue; /* by parking_run: what it let go is running */
         if (due && !endless && now_ns() >= deadline)
             break;
+        if (served != e->served)
+            continue; /* by parking_run: what it let go is running */
         if (e->shared->crowded && now >= e->crowded_until) {
             e->shared->crowded = 0;
             place_settle(e);

@@ -9,10 +9,10 @@
 static uint64_t fp_area(const struct engine *e, const struct thread *t)
 {
     const uint64_t fpstate_in_frame = 224;
-    uint64_t frame = t->record->frame - t->record_at, area;
+    uint64_t frame = *(const volatile uint64_t *)&t->record->frame - t->record_at, area;
     if (frame < 0x1000 || frame > RECORD_STACK_TOP - 256 || frame & 7)
         return 0;
-    area = *(uint64_t *)((char *)t->record + frame + fpstate_in_frame) - t->record_at;
+    area = *(const volatile uint64_t *)((char *)t->record + frame + fpstate_in_frame) - t->record_at;
     if (area < 0x1000 || area > RECORD_STACK_TOP - e->fpstate_size || area & 63)
         return 0;
     return area;

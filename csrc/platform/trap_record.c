@@ -98,7 +98,7 @@ void record_drop_process(struct thread *leader)
 /* A child goes on where its parent stands: in the registers, or in a signal frame on the record's stack. */
 void record_copy(struct record *to, const struct record *from, uint64_t address)
 {
-    uint64_t frame = from->frame;
+    uint64_t frame = *(const volatile uint64_t *)&from->frame; /* it may change under us */
     uint64_t start;
     *to = *from;
     to->state = RECORD_BIRTH;

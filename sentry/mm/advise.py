@@ -242,8 +242,12 @@ def seal(mm: MemoryManager, start: int, size: int, flags: int) -> None:
 def _mark(mm: MemoryManager, start: int, end: int, bits: int) -> None:
     """Lock or unlock what is mapped of [start, end); what isn't the program's own can't be (mlock_fixup)."""
     for vma in mm.tree.overlapping(start, end):
-        if not vma.flags & (VM_DONTEXPAND | VM_PFNMAP):
-            mm.set_flags(max(start, vma.start), min(end, vma.end), VM_LOCKED | VM_LOCKONFAULT, bits)
+        if vma.flags & (VM_DONTEXPAND | VM_PFNMAP):
+            if start < vma.start:
+                mm.set_flags(start, vma.start, VM_LOCKED | VM_LOCKONFAULT, bits)
+            start = vma.end
+    if start < end:
+        mm.set_flags(start, end, VM_LOCKED | VM_LOCKONFAULT, bits)
 
 
 def _set_lock(mm: MemoryManager, start: int, end: int, bits: int) -> None:

@@ -8,6 +8,7 @@ it true.
 from __future__ import annotations
 
 import errno
+from _bisect import bisect_left, bisect_right
 
 from sentry.abi.errors import SysError
 from sentry.abi.numa import (
@@ -60,6 +61,10 @@ def make(mode: int, nodes: int) -> Policy:
     return mode | flags, nodes if flags & both else usable
 
 
+def _start_of(entry: tuple[int, int, Policy]) -> int:
+    return entry[0]
+
+
 class Ranges:
     """[start, end) → policy, disjoint and in order."""
 
@@ -72,20 +77,20 @@ class Ranges:
         return Ranges(list(self._ranges))
 
     def at(self, addr: int) -> Policy | None:
-        for start, end, policy in self._ranges:
-            if start <= addr < end:
-                return policy
-        return None
+        i = bisect_right(self._ranges, addr, key=_start_of) - 1
+        return self._ranges[i][2] if i >= 0 and addr < self._ranges[i][1] else None
 
     def forget(self, start: int, end: int) -> None:
         """[start, end) has no policy any more."""
+        first = max(0, bisect_right(self._ranges, start, key=_start_of) - 1)
+        last = bisect_left(self._ranges, end, key=_start_of)
         kept = []
-        for low, high, policy in self._ranges:
+        for low, high, policy in self._ranges[first:last]:
             if low < min(high, start):
                 kept.append((low, min(high, start), policy))
             if max(low, end) < high:
                 kept.append((max(low, end), high, policy))
-        self._ranges = kept
+        self._ranges[first:last] = kept
 
     def put(self, start: int, end: int, policy: Policy) -> None:
         """SysError(ENOMEM) when there are too many."""
@@ -94,8 +99,7 @@ class Ranges:
             return
         if len(self._ranges) >= MAX_RANGES:
             raise SysError(errno.ENOMEM)
-        self._ranges.append((start, end, policy))
-        self._ranges.sort()
+        self._ranges.insert(bisect_left(self._ranges, start, key=_start_of), (start, end, policy))
 
 
 _NAMES = (b"default", b"prefer", b"bind", b"interleave", b"local", b"prefer (many)", b"weighted interleave")

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from sentry.mm.manager import MemoryManager
 
 
+#: How often what is moved may turn out to be several mappings of the host's.
+_MOST_HALVED = 4096
+
+
 async def remap(mm: MemoryManager, addr: int, old_size: int, new_size: int, flags: int, new_addr: int) -> int:
     """Resize or move a mapping: its new address.  SysError(EINVAL, EFAULT, ENOMEM, EAGAIN, EPERM)."""
     if (
@@ -245,12 +249,17 @@ def _move(
 
 def _move_host(mm: MemoryManager, old: int, size: int, new: int, new_size: int) -> None:
     """Move host memory, and let its end grow.  Where one mapping of ours is several of the host's, it says
-    EFAULT: halve."""
-    try:
-        mm.space.remap(old, size, new, new_size)
-    except SysError as error:
-        if error.errno != errno.EFAULT or size == PAGE_SIZE:
-            raise
-        half = (size // 2) & ~PAGE_MASK or PAGE_SIZE
-        _move_host(mm, old, half, new, half)
-        _move_host(mm, old + half, size - half, new + half, new_size - half)
+    EFAULT: halve.  How often, is limited: what the host says comes through the guest's hands."""
+    rest = [(old, size, new, new_size)]
+    failed = 0
+    while rest:
+        old, size, new, new_size = rest.pop()
+        try:
+            mm.space.remap(old, size, new, new_size)
+        except SysError as error:
+            failed += 1
+            if error.errno != errno.EFAULT or size == PAGE_SIZE or failed > _MOST_HALVED:
+                raise
+            half = (size // 2) & ~PAGE_MASK or PAGE_SIZE
+            rest.append((old + half, size - half, new + half, new_size - half))
+            rest.append((old, half, new, half))

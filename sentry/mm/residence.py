@@ -1,7 +1,8 @@
 """What of an address space is in memory, as the host's page tables have it (AddressSpace.resident).
 
-The question costs some 60 ns a page.  So of an address space of more than BUDGET pages only every n-th is
-looked at, and a large mapping without any access, which hardly ever holds anything, not at all.  Where the
+The question costs some 60 ns a page, and some microseconds a mapping.  So of an address space of more than
+BUDGET pages only every n-th is looked at, and of more than MOST small mappings only some; and a large mapping
+without any access, which hardly ever holds anything, not at all.  Where the
 host tells nothing (move_pages(2) may be missing or forbidden) there is a guess: programs touch most of small
 mappings and little of great ones.
 """
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from sentry.mm.manager import MemoryManager
     from sentry.mm.vma import Vma
 
-#: Pages that one measurement looks at.
+#: Pages that one measurement looks at, and mappings: the large ones, and about as many of the others.
 BUDGET = 1 << 16
+MOST = 1024
 _SMALL = 2 << 20
 _GUESS = 256 * 1024
 #: How old a measurement may be for `peak`.
@@ -45,11 +47,10 @@ def kind_of(vma: Vma) -> int:
 
 
 def of_vma(mm: MemoryManager, vma: Vma, step: int = 1) -> int:
-    """Bytes of a mapping that are in memory; only every `step`-th page is looked at."""
+    """Bytes of a mapping that are in memory; only every `step`-th page is looked at, and at most BUDGET."""
     if vma.flags & (VM_PFNMAP | VM_DONTEXPAND) or (not vma.prot and vma.size > _SMALL):
         return 0
-    if vma.size <= _SMALL:
-        step = 1
+    step = max(step, _step(vma.size // PAGE_SIZE, BUDGET))
     count = -(-vma.size // (PAGE_SIZE * step))
     found = mm.space.resident(vma.start, count, PAGE_SIZE * step)
     if found < 0:
@@ -57,15 +58,38 @@ def of_vma(mm: MemoryManager, vma: Vma, step: int = 1) -> int:
     return min(vma.size, found * step * PAGE_SIZE)
 
 
-def measure(mm: MemoryManager) -> tuple[int, int, int]:
+def _step(count: int, most: int) -> int:
+    """Which of `count` things to look at, if no more than `most`: every n-th.  It is odd, so that it doesn't
+    meet the same place of each huge page."""
+    return 1 if count <= most else count // most + 1 | 1
+
+
+def _some(mm: MemoryManager) -> list[tuple[Vma, int]]:
+    """Mappings, and for how many each of them stands."""
+    tree = mm.tree
+    if len(tree) <= MOST:
+        return [(vma, 1) for vma in tree.vmas]
+    large = tree.large(_SMALL, MOST)
+    stride = _step(len(tree), MOST)
+    chosen = set(large)
+    others = [i for i in range(0, len(tree), stride) if i not in chosen]
+    return [(tree.nth(i), 1) for i in large] + [(tree.nth(i), stride) for i in others]
+
+
+def sample(mm: MemoryManager, budget: int = BUDGET) -> list[tuple[Vma, int, int]]:
+    """What to look at: mappings, every how manieth page of each, and for how many such ones it stands."""
+    some = _some(mm)
+    small = sum([vma.size for vma, _ in some if vma.size <= _SMALL]) // PAGE_SIZE
+    large = sum([vma.size for vma, _ in some if vma.prot and vma.size > _SMALL]) // PAGE_SIZE
+    steps = _step(small, budget), _step(small + large, budget)
+    return [(vma, steps[vma.size > _SMALL], times) for vma, times in some]
+
+
+def measure(mm: MemoryManager, budget: int = BUDGET) -> tuple[int, int, int]:
     """Bytes in memory by kind: (anonymous, of files, of shared memory)."""
-    vmas = mm.tree.vmas
-    total = sum([vma.size for vma in vmas if vma.prot or vma.size <= _SMALL]) // PAGE_SIZE
-    # An odd step doesn't meet the same place of each huge page.
-    step = 1 if total <= BUDGET else total // BUDGET + 1 | 1
     sums = [0, 0, 0]
-    for vma in vmas:
-        sums[kind_of(vma)] += of_vma(mm, vma, step)
+    for vma, step, times in sample(mm, budget):
+        sums[kind_of(vma)] += of_vma(mm, vma, step) * times
     mm.measured_ns = monotonic_ns()
     mm.peak_rss = max(mm.peak_rss, sum(sums))
     return sums[0], sums[1], sums[2]

@@ -192,6 +192,15 @@ class VmaTree:
                 return _picture(vma)
         return None
 
+    def nth(self, i: int) -> Vma:
+        return _picture(self.c.vmas[i])
+
+    def large(self, size: int, most: int) -> list[int]:
+        """Which mappings are larger than `size` bytes, the first `most` of them."""
+        found = ffi.new("uint32_t[]", most)
+        count = lib.mm_large(self.c, size, found, most)
+        return list(found[0:count])
+
     def flags_at(self, addr: int) -> int:
         """VM_* of the mapping that contains `addr`, 0 if there is none."""
         c = self.c
@@ -212,6 +221,12 @@ class VmaTree:
         if i < c.count and c.vmas[i].start < addr:
             return _picture(c.vmas[i])
         return _picture(c.vmas[i - 1]) if i else None
+
+    def above(self, addr: int) -> Iterator[Vma]:
+        """Mappings that end above `addr`, in order, as long as the tree stays as it is."""
+        c = self.c
+        for i in range(lib.mm_index(c, addr), c.count):
+            yield _picture(c.vmas[i])
 
     def overlapping(self, start: int, end: int) -> list[Vma]:
         """Mappings that share a byte with [start, end), in order."""

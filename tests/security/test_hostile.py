@@ -132,8 +132,8 @@ def survived(outcome: Outcome, lines: int = 0) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "vmas", "vmas_fork", "fds_dup", "events", "timerfds", "pipes", "memfds", "epolls", "host_files",
-        "ptys", "sockets", "pipe_memory", "epoll_entries", "epoll_deep", "timers", "signals",
+        "address_spaces", "vmas", "vmas_fork", "fds_dup", "events", "timerfds", "pipes", "memfds", "epolls",
+        "host_files", "ptys", "sockets", "pipe_memory", "epoll_entries", "epoll_deep", "timers", "signals",
         "signals_many", "huge_sizes", "deep_dirs", "symlinks", "many_files", "many_names", "xattrs",
         "arguments", "threads", "locks", "zombies", "sessions", "death_chain", "names",
     ],

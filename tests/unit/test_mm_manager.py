@@ -37,6 +37,7 @@ from sentry.mm import Commit, MemoryManager, advise, policy
 from sentry.mm.layout import STACK_GUARD
 from sentry.mm.remap import remap
 from sentry.mm.shared import SharedAnonymous
+from sentry.mm.vma import Vma
 from sentry.platform.base import GUEST_TOP
 
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
@@ -476,3 +477,31 @@ def test_a_library_is_mapped_once(mm):
     run(mm.map(base + 6 * PAGE_SIZE, PAGE_SIZE, 1, fixed, other, 6 * PAGE_SIZE))
     assert len(made) == 5
     consistent(mm)
+
+
+def test_moves_end(mm):
+    """What the host says to a move comes by way of the guest: it may say "several mappings" for ever."""
+    asked = []
+
+    def liar(old, size, new, new_size):
+        asked.append(size)
+        if size > PAGE_SIZE:
+            raise SysError(errno.EFAULT)
+
+    mm.tree.insert(Vma(1 << 45, (1 << 45) + (1 << 36), mman.VM_READ | mman.VM_MAYALL))
+    mm.space.remap = liar
+    wish = MREMAP_MAYMOVE | MREMAP_FIXED
+    with pytest.raises(SysError):
+        run(remap(mm, 1 << 45, 1 << 36, 1 << 36, wish, 1 << 44))
+    assert len(asked) < 10000
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.integers(1, 6), st.integers(0, 3)), max_size=30))
+def test_policy_ranges(steps):
+    ranges, model = policy.Ranges(), {}
+    for start, size, mode in steps:
+        wanted = (mode, 1) if mode else policy.DEFAULT
+        ranges.put(start, start + size, wanted)
+        for page in range(start, start + size):
+            model[page] = wanted if mode else None
+        assert [ranges.at(page) for page in range(24)] == [model.get(page) for page in range(24)]

@@ -15,9 +15,10 @@ from fakespace import FakeSpace, HostFile
 from vfs_support import context, run
 
 from sentry.abi.errors import SysError
+from sentry.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE, PAGE_SIZE, VM_NORESERVE, VM_READ, VM_WRITE
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import opening, setup, walk
-from sentry.fs.proc import kconfig
+from sentry.fs.proc import base, kconfig, sequence
 from sentry.fs.proc.filesystem import ProcFilesystem
 from sentry.fs.sys import SysFilesystem
 from sentry.fs.tmpfs.inode import Tmpfs
@@ -28,8 +29,9 @@ from sentry.kernel.group import ProcessGroup, Session, ThreadGroup
 from sentry.kernel.kernel import Kernel
 from sentry.kernel.signals import SigHand
 from sentry.kernel.task import Task
-from sentry.mm import Commit, MemoryManager
+from sentry.mm import Commit, MemoryManager, residence
 from sentry.mm.elf import load_program, read_image
+from sentry.mm.vma import Vma
 from sentry.platform.base import GUEST_TOP
 
 
@@ -248,6 +250,70 @@ def test_maps(world):
     assert lines[-3].index(b"[stack]") == 73
     assert len(lines) == len(world.task.mm.tree)
     assert world.read(b"/proc/self/smaps").count(b"VmFlags") == len(lines)
+
+
+def test_long_files_come_in_pieces(world, monkeypatch):
+    """However many mappings there are, one read is little work, and what is read is all there is."""
+    mm = world.task.mm
+    # Small pages of every other protection, and more memory than anybody could look through.
+    addr = run(mm.map(0, 5000 * PAGE_SIZE, 0, MAP_PRIVATE | MAP_ANONYMOUS))
+    for page in range(0, 5000, 2):
+        mm.protect(addr + page * PAGE_SIZE, PAGE_SIZE, 1)
+    mm.tree.insert(Vma(1 << 45, 1 << 46, VM_READ | VM_WRITE | VM_NORESERVE))
+    looked = []
+    monkeypatch.setattr(FakeSpace, "resident", lambda self, addr, count, stride: looked.append(count) or 0)
+    turns = []
+
+    async def next_turn():
+        turns.append(1)
+
+    monkeypatch.setattr(sequence, "yield_now", next_turn)
+    for name in (b"maps", b"smaps", b"numa_maps"):
+        file = world.open(b"/proc/self/" + name)
+        pieces = []
+        while True:
+            looked.clear()
+            piece = world.as_task(file.read(1 << 20))
+            assert sum(looked) <= 2 * residence.BUDGET and len(looked) < 3000
+            if not piece:
+                break
+            pieces.append(piece)
+        whole = b"".join(pieces)
+        assert whole.count(b"\n") >= len(mm.tree) and max(map(len, pieces)) < 1 << 18
+        for offset in (0, 1, len(pieces[0]) - 1, len(pieces[0]), len(whole) // 2, len(whole) - 1, len(whole)):
+            piece = world.as_task(file.pread(50, offset))
+            assert whole[offset:].startswith(piece) and bool(piece) == (offset < len(whole))
+        turns.clear()
+        assert world.as_task(file.pread(50, 1 << 62)) == b"" and len(turns) >= len(pieces)
+        file.put()
+    for name in (b"statm", b"stat", b"status", b"smaps_rollup", b"../meminfo"):
+        looked.clear()
+        assert world.read(b"/proc/self/" + name)
+        assert sum(looked) <= 4 * residence.BUDGET and len(looked) <= 4 * residence.MOST, name
+
+
+def test_what_open_files_keep(world, monkeypatch):
+    """Not each what it has to tell, once that is much; who reads on gets it all the same."""
+    monkeypatch.setattr(base, "MOST_KEPT", 1000)
+    files = [world.open(b"/proc/self/maps") for _ in range(10)]
+    whole = world.read(b"/proc/self/maps")
+    assert [world.as_task(file.read(100)) for file in files] == [whole[:100]] * 10
+    assert base._kept_size <= 1000 and sum(file._data is None for file in files) >= 5
+    assert [world.as_task(file.read(100)) for file in files] == [whole[100:200]] * 10
+    for file in files:
+        file.put()
+    assert base._kept_size == 0 and not base._kept
+
+
+def test_numbers_without_end(world):
+    root = world.process(b"root", Credentials(0, 0))
+    for name in (
+        b"vm/max_map_count", b"net/unix/max_dgram_qlen", b"kernel/ns_last_pid", b"kernel/pid_max",
+        b"user/max_user_namespaces", b"kernel/sem", b"kernel/printk", b"fs/pipe-max-size",
+    ):  # fmt: skip
+        file = world.open(b"/proc/sys/" + name, os.O_WRONLY, root)
+        fails(errno.EINVAL, world.as_task, file.write(b"1" * 5000), root)
+        file.put()
 
 
 def test_who_may_look(world):

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 O_NONCREATION = ~0o2001700  # O_CLOEXEC and what only acts at the time of open(2)
 MAX_WRITE = 65536
+#: What generated files keep between the reads of those that have them open, all together.
+MOST_KEPT = 16 << 20
+_kept: dict[GeneratedFile, int] = {}
+_kept_size = 0
 
 
 def current_task() -> Task | None:
@@ -115,6 +119,25 @@ class GeneratedInode(Inode):
             raise SysError(errno.EPERM)
 
 
+def keep(file: GeneratedFile, data: bytes) -> None:
+    """`data` stays with `file` until the next read, or until it is too much: what was kept longest goes, and
+    is made anew when somebody reads on."""
+    global _kept_size
+    forget(file)
+    file._data = data
+    if data:
+        _kept[file] = len(data)
+        _kept_size += len(data)
+    while _kept_size > MOST_KEPT and len(_kept) > 1:
+        forget(next(iter(_kept)))
+
+
+def forget(file: GeneratedFile) -> None:
+    global _kept_size
+    file._data = None
+    _kept_size -= _kept.pop(file, 0)
+
+
 class GeneratedFile(File):
     __slots__ = ("_data",)
 
@@ -127,8 +150,13 @@ class GeneratedFile(File):
 
     def _contents(self, offset: int) -> bytes:
         if self._data is None or offset == 0:
-            self._data = self.inode.make()  # type: ignore[attr-defined]
+            data: bytes = self.inode.make()  # type: ignore[attr-defined]
+            keep(self, data)
+            return data
         return self._data
+
+    def release(self) -> None:
+        forget(self)
 
     async def read(self, size: int) -> bytes:
         piece = self._contents(self.pos)[self.pos : self.pos + size]

@@ -11,7 +11,7 @@ from _struct import Struct
 from sentry.abi import mman
 from sentry.abi.errors import SysError
 from sentry.fs.proc import maps
-from sentry.fs.proc.base import GeneratedFile
+from sentry.fs.proc.sequence import SequenceFile
 from sentry.mm.shared import SHMEM_DEV, SharedAnonymous
 
 TYPE_CHECKING = False
@@ -43,9 +43,7 @@ def _suits(vma: Vma, wanted: int) -> bool:
 
 
 def _find(task: Task, addr: int, wanted: int) -> Vma:
-    for vma in task.mm.tree:
-        if vma.end <= addr:
-            continue
+    for vma in task.mm.tree.above(addr):
         if vma.start > addr and not wanted & OR_NEXT:
             break
         if _suits(vma, wanted):
@@ -55,7 +53,7 @@ def _find(task: Task, addr: int, wanted: int) -> Vma:
     raise SysError(errno.ENOENT)
 
 
-class MapsFile(GeneratedFile):
+class MapsFile(SequenceFile):
     __slots__ = ("task",)
     task: Task
 

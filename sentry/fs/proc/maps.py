@@ -7,14 +7,19 @@ from sentry.fs import walk
 from sentry.fs.proc.base import current_task
 from sentry.mm import policy, residence
 from sentry.mm.shared import SHMEM_DEV, SharedAnonymous
+from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sentry.fs.dentry import FsContext
     from sentry.kernel.task import Task
     from sentry.mm.manager import MemoryManager
     from sentry.mm.vma import Vma
 
+#: What the line of a mapping costs, in pages looked at.
+_LINE = 64
 #: Where names begin.
 _NAME_COLUMN = 73
 _VM_FLAGS = (
@@ -115,30 +120,46 @@ def _head(mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
     return (line.ljust(_NAME_COLUMN) + name if name else line) + b"\n"
 
 
-def maps(task: Task) -> bytes:
+def _piece(
+    task: Task, cursor: int, show: Callable[[Task, MemoryManager, Vma, FsContext], bytes], weight: int
+) -> tuple[bytes, int]:
+    """The text of the next mappings that end above `cursor`, as many as are little work; the cursor behind
+    (sequence.py).  `weight`: what the text of one costs, in pages looked at; 0: no pages are."""
+    mm = task.mm
+    if mm is None:
+        return b"", cursor
+    fs = _reader(task)
+    lines, cost = [], 0
+    for vma in mm.tree.above(cursor):
+        lines.append(show(task, mm, vma, fs))
+        cursor = vma.end
+        cost += _LINE + (weight and weight + min(vma.size // mman.PAGE_SIZE, residence.BUDGET))
+        if cost >= residence.BUDGET:
+            break
+    return b"".join(lines), cursor
+
+
+def _maps_line(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
+    return _head(mm, vma, fs)
+
+
+def maps(task: Task, cursor: int) -> tuple[bytes, int]:
     """proc_pid_maps(5)."""
-    mm = task.mm
-    if mm is None:
-        return b""
-    fs = _reader(task)
-    return b"".join([_head(mm, vma, fs) for vma in mm.tree])
+    return _piece(task, cursor, _maps_line, 0)
 
 
-def smaps(task: Task) -> bytes:
+def _smaps_lines(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
+    return (
+        _head(mm, vma, fs)
+        + (_field(b"Size", vma.size // 1024) + _field(b"KernelPageSize", 4) + _field(b"MMUPageSize", 4))
+        + _amounts(_of_one(mm, vma))
+        + b"THPeligible:           0\nVmFlags: %s \n" % _flags_text(vma)
+    )
+
+
+def smaps(task: Task, cursor: int) -> tuple[bytes, int]:
     """proc_pid_smaps(5); who shares a page, and which are dirty, is a guess by the kind of a mapping."""
-    mm = task.mm
-    if mm is None:
-        return b""
-    fs = _reader(task)
-    lines = []
-    for vma in mm.tree:
-        lines.append(_head(mm, vma, fs))
-        lines.append(
-            _field(b"Size", vma.size // 1024) + _field(b"KernelPageSize", 4) + _field(b"MMUPageSize", 4)
-        )
-        lines.append(_amounts(_of_one(mm, vma)))
-        lines.append(b"THPeligible:           0\nVmFlags: %s \n" % _flags_text(vma))
-    return b"".join(lines)
+    return _piece(task, cursor, _smaps_lines, 4 * _LINE)
 
 
 def _flags_text(vma: Vma) -> bytes:
@@ -149,9 +170,9 @@ def _flags_text(vma: Vma) -> bytes:
     return b" ".join(names)
 
 
-def _of_one(mm: MemoryManager, vma: Vma) -> dict[bytes, int]:
-    """Kilobytes of a mapping by their names in smaps, where they are not 0."""
-    rss = residence.of_vma(mm, vma) // 1024
+def _of_one(mm: MemoryManager, vma: Vma, step: int = 1, times: int = 1) -> dict[bytes, int]:
+    """Kilobytes of a mapping, or of `times` such ones, by their names in smaps, where they are not 0."""
+    rss = residence.of_vma(mm, vma, step) * times // 1024
     kind = residence.kind_of(vma)
     dirty = kind == residence.ANON or (kind == residence.SHMEM and vma.flags & mman.VM_MAYWRITE)
     sharing = b"Shared" if vma.flags & mman.VM_SHARED else b"Private"
@@ -180,44 +201,41 @@ def _amounts(values: dict[bytes, int]) -> bytes:
 
 def smaps_rollup(task: Task) -> bytes:
     mm = task.mm
-    vmas = [] if mm is None else mm.tree.vmas
-    if not vmas:
+    first, last = (None, None) if mm is None else (mm.tree.find(0), mm.tree.before(GUEST_TOP))
+    if first is None or last is None:
         return b""
     sums: dict[bytes, int] = {}
-    for vma in vmas:
+    for vma, step, times in residence.sample(mm):
         kind = (b"Pss_Anon", b"Pss_File", b"Pss_Shmem")[residence.kind_of(vma)]
-        for key, value in _of_one(mm, vma).items():
+        for key, value in _of_one(mm, vma, step, times).items():
             sums[key] = sums.get(key, 0) + value
             if key == b"Pss":
                 sums[kind] = sums.get(kind, 0) + value
-    head = b"%08x-%08x ---p 00000000 00:00 0 " % (vmas[0].start, vmas[-1].end)
+    head = b"%08x-%08x ---p 00000000 00:00 0 " % (first.start, last.end)
     lines = [_field(key, sums.get(key, 0)) for key in _ROLLUP_KEYS]
     return head.ljust(_NAME_COLUMN) + b"[rollup]\n" + b"".join(lines)
 
 
-def numa_maps(task: Task) -> bytes:
+def _numa_line(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
+    of_vma = mm.policies.at(vma.start) if mm.policies is not None else None
+    mode, nodes = of_vma or task.sched.mempolicy
+    name = _name(mm, vma, fs)
+    pages = residence.of_vma(mm, vma) // mman.PAGE_SIZE
+    line = b"%08x %s" % (vma.start, policy.text(mode, nodes))
+    if vma.file is not None:
+        line += b" file=" + name
+    elif name in (b"[heap]", b"[stack]"):
+        line += b" " + name.strip(b"[]")
+    if pages:
+        anonymous = residence.kind_of(vma) == residence.ANON
+        line += (b" anon=%d dirty=%d" if anonymous else b" mapped=%d active=%d") % (pages, pages)
+        line += b" N0=%d kernelpagesize_kB=4" % pages
+    return line + b"\n"
+
+
+def numa_maps(task: Task, cursor: int) -> tuple[bytes, int]:
     """numa_maps(5), with one node."""
-    mm = task.mm
-    if mm is None:
-        return b""
-    fs = _reader(task)
-    lines = []
-    for vma in mm.tree:
-        of_vma = mm.policies.at(vma.start) if mm.policies is not None else None
-        mode, nodes = of_vma or task.sched.mempolicy
-        name = _name(mm, vma, fs)
-        pages = residence.of_vma(mm, vma) // mman.PAGE_SIZE
-        line = b"%08x %s" % (vma.start, policy.text(mode, nodes))
-        if vma.file is not None:
-            line += b" file=" + name
-        elif name in (b"[heap]", b"[stack]"):
-            line += b" " + name.strip(b"[]")
-        if pages:
-            anonymous = residence.kind_of(vma) == residence.ANON
-            line += (b" anon=%d dirty=%d" if anonymous else b" mapped=%d active=%d") % (pages, pages)
-            line += b" N0=%d kernelpagesize_kB=4" % pages
-        lines.append(line + b"\n")
-    return b"".join(lines)
+    return _piece(task, cursor, _numa_line, _LINE)
 
 
 def code_size(mm: MemoryManager) -> int:

@@ -143,10 +143,7 @@ def _dgram_qlen(kernel: Kernel) -> bytes:
 
 
 def _set_dgram_qlen(kernel: Kernel, data: bytes) -> None:
-    text = data.strip()
-    if not text.isdigit() or int(text) > 0x7FFFFFFF:
-        raise SysError(errno.EINVAL)
-    _net(kernel).unix.max_dgram_qlen = int(text)
+    (_net(kernel).unix.max_dgram_qlen,) = limits.numbers(data, 1, 0, INT_MAX)
 
 
 def _last_pid(kernel: Kernel) -> bytes:
@@ -161,9 +158,7 @@ def _set_last_pid(kernel: Kernel, data: bytes) -> None:
     caps = CAP_SYS_ADMIN, CAP_CHECKPOINT_RESTORE
     if task is not None and not any(task.cred.ns_capable(ns.user_ns, cap) for cap in caps):
         raise SysError(errno.EPERM)
-    if not data.strip().isdigit() or int(data) >= PID_MAX:
-        raise SysError(errno.EINVAL)
-    ns.last_pid = int(data)
+    (ns.last_pid,) = limits.numbers(data, 1, 0, PID_MAX - 1)
 
 
 def _namespace_limit(kind: bytes) -> Text:
@@ -178,9 +173,7 @@ def _namespace_limit(kind: bytes) -> Text:
         task = current_task()
         if task is None or not task.cred.own_capable(CAP_SYS_RESOURCE):
             raise SysError(errno.EPERM)
-        if not data.strip().isdigit() or int(data) > INT_MAX:
-            raise SysError(errno.EINVAL)
-        task.cred.user_ns.limits[kind] = int(data)
+        (task.cred.user_ns.limits[kind],) = limits.numbers(data, 1, 0, INT_MAX)
 
     return Text(0o644, make, store, CAP_SYS_RESOURCE)
 
@@ -190,10 +183,7 @@ def _map_count() -> Text:
     value = [MAX_MAP_COUNT]
 
     def store(kernel: Kernel, data: bytes) -> None:
-        words = data.split()
-        if not words or not words[0].isdigit() or int(words[0]) >= 1 << 31:
-            raise SysError(errno.EINVAL)
-        value[0] = int(words[0])
+        value[:] = limits.numbers(data, 1, 0, INT_MAX)
         if kernel.commit is not None:
             # None at all would be no limit in C.
             kernel.commit.max_maps = max(1, value[0])

@@ -6,12 +6,14 @@ from time import monotonic_ns
 
 from sentry.fs.proc.base import current_task
 from sentry.fs.proc.status import TICK_NS
-from sentry.mm.residence import measure
+from sentry.mm.residence import BUDGET, measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
 
+#: Pages looked at to tell of all programs, and of each at least.
+_MOST_PAGES, _LEAST_PAGES = 4 * BUDGET, 1024
 FILESYSTEMS = (
     b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tdevtmpfs\nnodev\tsockfs\nnodev\tpipefs\n"
     b"nodev\tramfs\nnodev\tdevpts\nnodev\toverlay\nnodev\tmqueue\nnodev\t9p\n"
@@ -72,7 +74,8 @@ class Usage:
         commit = kernel.commit
         self.total = kernel.config.memory or kernel.host.memory_total
         spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.mm is not None}
-        sizes = [measure(mm) for mm in spaces.values() if mm.users]
+        budget = min(BUDGET, max(_LEAST_PAGES, _MOST_PAGES // max(1, len(spaces))))
+        sizes = [measure(mm, budget) for mm in spaces.values() if mm.users]
         self.anonymous = min(sum([size[0] for size in sizes]), self.total)
         self.mapped = sum([size[1] for size in sizes])
         self.shared = 0 if commit is None else min(commit.shared, self.total - self.anonymous)

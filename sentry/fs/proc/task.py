@@ -16,6 +16,7 @@ from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import O_NONCREATION, GeneratedDirectory, GeneratedInode, current_task
 from sentry.fs.proc.mapquery import MapsFile
 from sentry.fs.proc.memory import MemInode, PagemapInode
+from sentry.fs.proc.sequence import SequenceFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _constant(text: bytes) -> Callable[[Task], bytes]:
 _IO = b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
 
 #: name → (mode, text of a task, whether opening needs the right to look into the task).
-_TEXTS: dict[bytes, tuple[int, Callable[..., bytes], bool]] = {
+_TEXTS: dict[bytes, tuple[int, Callable[..., Any], bool]] = {
     b"auxv": (0o400, status.auxv, True),
     b"clear_refs": (0o200, _constant(b""), False),
     b"cgroup": (0o444, _constant(b"0::/\n"), False),
@@ -122,6 +123,16 @@ class TaskText(GeneratedInode):
         return await super().open(path, flags, cred)
 
 
+class SequenceText(TaskText):
+    """smaps and numa_maps."""
+
+    __slots__ = ()
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        require_access(self._task, cred)
+        return SequenceFile(self, flags & O_NONCREATION, path)
+
+
 class MapsText(TaskText):
     """maps, of which single mappings can be asked for."""
 
@@ -145,7 +156,10 @@ class MountsText(TaskText):
         return mounts.MountsFile(self, flags & O_NONCREATION, path, self._task.fs.namespace)
 
 
-_KINDS: dict[bytes, type[TaskText]] = {b"maps": MapsText, b"mounts": MountsText, b"mountinfo": MountsText}
+_KINDS: dict[bytes, type[TaskText]] = {
+    b"maps": MapsText, b"mounts": MountsText, b"mountinfo": MountsText,
+    b"numa_maps": SequenceText, b"smaps": SequenceText,
+}  # fmt: skip
 
 
 class TaskDirectory(GeneratedDirectory):
@@ -236,14 +250,14 @@ class TaskDirectory(GeneratedDirectory):
         kind = _KINDS.get(name, TaskText)
         return kind(self.fs, ino, mode, task, make, store, guarded)
 
-    def _alive(self, show: Callable[[Task], bytes]) -> Callable[[], bytes]:
+    def _alive(self, show: Callable[..., Any]) -> Callable[..., Any]:
         """Reading the file of a task that has been waited for is ESRCH."""
         task = self._task
 
-        def make() -> bytes:
+        def make(*cursor: int) -> Any:
             if task.pid.task is not task:
                 raise SysError(errno.ESRCH)
-            return show(task)
+            return show(task, *cursor)
 
         return make
 

@@ -24,6 +24,40 @@ static void vmas(void)
     CHECK(munmap(p, count * 4096) == 0);
 }
 
+/* More to look through than anybody has time for, and more to tell than anybody has room for. */
+static void address_spaces(void)
+{
+    static const char *const files[] = {"smaps", "numa_maps", "maps", "statm", "status", "stat", "smaps_rollup"};
+    static char buffer[1 << 16];
+    const long count = 60000;
+    long i;
+    CHECK(mmap(NULL, 1ul << 45, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED);
+    for (i = 0; i < 7; i++) {
+        char path[64];
+        int fd;
+        snprintf(path, sizeof path, "/proc/self/%s", files[i]);
+        fd = open(path, O_RDONLY);
+        CHECK(fd >= 0);
+        while (read(fd, buffer, sizeof buffer) > 0)
+            ;
+        close(fd);
+    }
+    char *p = mmap(NULL, count * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(p != MAP_FAILED);
+    for (i = 0; i < count; i += 2)
+        CHECK(mprotect(p + i * 4096, 4096, PROT_READ) == 0);
+    for (i = 0; i < 300; i++) {
+        int fd = open(i % 3 ? "/proc/self/smaps" : "/proc/self/maps", O_RDONLY);
+        CHECK(fd >= 0 && read(fd, buffer, 1) == 1);
+    }
+    /* Locked and not, in turn: what differs in nothing any more becomes one, each time. */
+    for (int n = 0; n < 3; n++) {
+        for (i = 0; i < count; i += 2)
+            CHECK(mlock2(p + i * 4096, 4096, MLOCK_ONFAULT) == 0);
+        CHECK(munlockall() == 0 && mprotect(p, count * 4096, PROT_READ) == 0);
+    }
+}
+
 static void vmas_fork(void)
 {
     char *p = mmap(NULL, 20000 * 4096l, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -646,7 +680,7 @@ static void names(void)
 }
 
 static const struct attack attacks[] = {
-    {"vmas", vmas}, {"vmas_fork", vmas_fork}, {"fds_dup", fds_dup}, {"events", events}, {"timerfds", timerfds},
+    {"vmas", vmas}, {"address_spaces", address_spaces}, {"vmas_fork", vmas_fork}, {"fds_dup", fds_dup}, {"events", events}, {"timerfds", timerfds},
     {"pipes", pipes}, {"memfds", memfds}, {"epolls", epolls}, {"host_files", host_files}, {"ptys", ptys},
     {"sockets", sockets}, {"pipe_memory", pipe_memory}, {"epoll_entries", epoll_entries},
     {"epoll_deep", epoll_deep}, {"timers", timers}, {"signals", signals}, {"signals_many", signals_many},

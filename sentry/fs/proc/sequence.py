@@ -1,0 +1,53 @@
+"""Generated files that may be long: made piece by piece, as Linux's seq_file does it.
+
+A read makes as much as is little work, and goes on where the last one ended; what a file keeps meanwhile is
+the rest of one piece.  So nobody waits for all of it, and it lies in no memory.  Reading at any other offset
+goes through all that stands before, piece by piece.
+"""
+
+from __future__ import annotations
+
+from sentry.fs.proc.base import GeneratedFile, keep
+from sentry.kernel.wait import yield_now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sentry.fs.dentry import Path
+    from sentry.fs.proc.base import GeneratedInode
+
+#: What `make` of the inode is: (cursor, 0 at first) → (the text from there on, b"" at its end, and the cursor
+#: behind it).
+Advance = "Callable[[int], tuple[bytes, int]]"
+
+
+class SequenceFile(GeneratedFile):
+    """`_data` begins at `_offset`; what follows it is at `_cursor`."""
+
+    __slots__ = ("_cursor", "_offset")
+
+    def __init__(self, inode: GeneratedInode, flags: int, path: Path | None) -> None:
+        super().__init__(inode, flags, path)
+        self._offset = self._cursor = 0
+
+    async def pread(self, size: int, offset: int) -> bytes:
+        advance: Callable[[int], tuple[bytes, int]] = self.inode.make  # type: ignore[attr-defined]
+        data, at, cursor = self._data, self._offset, self._cursor
+        if data is None or offset != at or offset == 0:
+            data, at, cursor = b"", 0, 0
+        if not data:
+            data, cursor = advance(cursor)
+        while data and offset >= at + len(data):
+            await yield_now()
+            at += len(data)
+            data, cursor = advance(cursor)
+        piece = data[offset - at : offset - at + size] if data else b""
+        self._offset, self._cursor = offset + len(piece), cursor
+        keep(self, data[self._offset - at :])
+        return piece
+
+    async def read(self, size: int) -> bytes:
+        piece = await self.pread(size, self.pos)
+        self.pos += len(piece)
+        return piece
