@@ -26,5 +26,7 @@ REGISTERS = (
 PRPSINFO = Struct("<bcbb4x Q 2I 4i 16s80s")
 SIGINFO_SIZE = 128
 FXSAVE_SIZE = 512
+#: No NT_FILE larger than this is written (kernel.core_file_note_size_limit).
+FILES_MAX = 4 << 20
 #: A limit below this makes no core file (core_dump's min_coredump).
 LEAST = 4096

@@ -8,6 +8,7 @@ they go when the file is written, where Linux ends them first.
 from __future__ import annotations
 
 import errno
+from _struct import Struct
 from time import time
 
 from sentry.abi import core as abi
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from sentry.mm.vma import Vma
 
 CHUNK = 1 << 20
+#: Empty chunks that are skipped in one turn: a mapping without memory may have millions.
+LOOKS = 64
+_RANGE = Struct("<3Q")
 NS = 1_000_000_000
 
 
@@ -120,18 +124,21 @@ def _status(task: Task, signo: int) -> bytes:
 
 
 def _files(task: Task) -> bytes:
-    """NT_FILE: what is mapped from files, by which a debugger finds libraries."""
-    ranges, names = b"", b""
-    count = 0
+    """NT_FILE: what is mapped from files, by which a debugger finds libraries.  None when it is too much."""
+    ranges, names = bytearray(), bytearray()
+    known: dict[File, bytes] = {}
     for vma in task.mm.tree:
         file = vma.file
         if file is None or isinstance(file, SharedAnonymous) or file.path is None:
             continue
-        count += 1
-        for value in (vma.start, vma.end, vma.offset // PAGE_SIZE):
-            ranges += value.to_bytes(8, "little")
-        names += walk.path_bytes(task.fs, file.path) + b"\0"
-    head = count.to_bytes(8, "little") + PAGE_SIZE.to_bytes(8, "little")
+        name = known.get(file)
+        if name is None:
+            name = known[file] = walk.path_bytes(task.fs, file.path) + b"\0"
+        ranges += _RANGE.pack(vma.start, vma.end, vma.offset // PAGE_SIZE)
+        names += name
+        if len(ranges) + len(names) > abi.FILES_MAX:
+            return b""
+    head = (len(ranges) // _RANGE.size).to_bytes(8, "little") + PAGE_SIZE.to_bytes(8, "little")
     return _note(abi.NT_FILE, head + ranges + names)
 
 
@@ -142,13 +149,13 @@ def _notes(task: Task, info: SigInfo) -> bytes:
         0, b"R", 0, 0, 0, task.cred.uid, task.cred.gid, group.pid.nr(task.pid.ns), *_ids(task)[1:], task.name,
         arguments.replace(b"\0", b" "),
     )  # fmt: skip
-    notes = _status(task, info.signo) + _note(abi.NT_PRPSINFO, process)
-    notes += _note(abi.NT_SIGINFO, info.pack().ljust(abi.SIGINFO_SIZE, b"\0")) + _note(abi.NT_AUXV, mm.auxv)
-    notes += _files(task)
+    notes = [_status(task, info.signo), _note(abi.NT_PRPSINFO, process)]
+    notes += [_note(abi.NT_SIGINFO, info.pack().ljust(abi.SIGINFO_SIZE, b"\0")), _note(abi.NT_AUXV, mm.auxv)]
+    notes.append(_files(task))
     for other in group.tasks:
         if other is not task and not other.running and not other.exited and other.regs is not None:
-            notes += _status(other, info.signo)
-    return notes
+            notes.append(_status(other, info.signo))
+    return b"".join(notes)
 
 
 def _dumped(vma: Vma) -> int:
@@ -169,6 +176,8 @@ class _Writer:
         self.file = file
         self.limit = 1 << 62 if limit == RLIM_INFINITY else limit
         self.at = 0
+        #: Chunks that were looked at since others had their turn.
+        self._looks = 0
 
     async def put(self, data: bytes) -> None:
         """SysError(EFBIG) when the limit is reached; what is there by then stays."""
@@ -189,7 +198,7 @@ class _Writer:
             abi.IDENT, abi.ET_CORE, abi.EM_X86_64, 1, 0, abi.EHDR.size, 0, 0, abi.EHDR.size, abi.PHDR.size,
             len(vmas) + 1, 0, 0, 0,
         )  # fmt: skip
-        table = abi.PHDR.pack(abi.PT_NOTE, 0, begin, 0, 0, len(notes), 0, 4)
+        table = bytearray(abi.PHDR.pack(abi.PT_NOTE, 0, begin, 0, 0, len(notes), 0, 4))
         places = []
         for vma in vmas:
             size = _dumped(vma)
@@ -211,14 +220,19 @@ class _Writer:
         mm = task.mm
         for offset in range(0, size, CHUNK):
             step = min(CHUNK, size - offset)
-            if not mm.space.resident(start + offset, step // PAGE_SIZE, PAGE_SIZE):
+            self._looks += 1
+            if mm.space.resident(start + offset, step // PAGE_SIZE, PAGE_SIZE):
+                self._looks += LOOKS
+                try:
+                    data = mm.read(start + offset, step)
+                except SysError:
+                    data = b""
+                if data:
+                    self.at = place + offset
+                    await self.put(data)
+            if self._looks < LOOKS:
                 continue
-            try:
-                data = mm.read(start + offset, step)
-            except SysError:
-                continue
-            self.at = place + offset
-            await self.put(data)
+            self._looks = 0
             await yield_now()
             if task.group.dying:  # SIGKILL ends a dump, too
                 raise SysError(errno.EFBIG)

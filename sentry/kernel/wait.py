@@ -28,6 +28,7 @@ ALL_EVENTS = 0xFFFFFFFF
 #: What one turn of the loop does at most (Scheduler.run).
 MAX_STEPS = 1000
 MAX_TIMERS = 64
+TURN_NS = 2_000_000
 
 
 class Interrupted(Exception):
@@ -139,14 +140,19 @@ class Scheduler:
     def run(self) -> bool:
         """Run what is due or ready, until nothing is; whether anything was.
 
-        At most MAX_STEPS and MAX_TIMERS: for runners that make each other ready for ever, and for timers
-        that are due again as soon as they have expired.  The tasks in their programs get their turn too.
+        At most MAX_STEPS and MAX_TIMERS, and hardly longer than TURN_NS: for runners that make each other or
+        themselves ready for ever, and for timers that are due again as soon as they have expired.  The tasks
+        in their programs get their turn too.
         """
         worked = False
         if not self._ready and not self._timers:
             return worked
-        timers = MAX_TIMERS
-        for _ in range(MAX_STEPS):
+        timers, end = MAX_TIMERS, 0
+        for count in range(MAX_STEPS):
+            if count == 1:
+                end = monotonic_ns() + TURN_NS
+            elif end and monotonic_ns() > end:
+                break
             if timers and self._timers and self._timers[0][0] <= monotonic_ns():
                 timers -= 1
                 timer = heappop(self._timers)[2]
