@@ -15,6 +15,7 @@ from sentry._engine import ffi
 from sentry.abi.capability import (
     CAP_ALL,
     CAP_FS_SET,
+    CAP_KILL,
     CAP_SETUID,
     CAP_SYS_PTRACE,
     VFS_CAP_REVISION_3,
@@ -30,14 +31,42 @@ from sentry.kernel.userns import INITIAL, INVALID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from sentry.kernel.userns import UserNamespace
 
 
+#: Ids in all lists of supplementary groups that there are.
+MAX_GROUPS = 1 << 20
+
+
+class Groups(tuple[int, ...]):
+    """Supplementary groups, sorted.  Sockets keep the credentials of who made them, however many there were,
+    so all lists together have a limit.  SysError(ENOMEM)."""
+
+    total = 0
+    #: uint32_t[], shared by all credentials with this list.
+    c: Any
+
+    def __new__(cls, ids: Iterable[int] = ()) -> Groups:
+        new = super().__new__(cls, ids)
+        if Groups.total + len(new) > MAX_GROUPS:
+            raise SysError(errno.ENOMEM)
+        return new
+
+    def __init__(self, ids: Iterable[int] = ()) -> None:
+        Groups.total += len(self)
+        self.c = ffi.new("uint32_t[]", list(self))
+
+    def __del__(self) -> None:
+        if hasattr(self, "c"):
+            Groups.total -= len(self)
+
+
 class Credentials:
     __slots__ = (
-        "_c", "_c_groups", "_plain", "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid",
+        "_c", "_plain", "ambient", "bounding", "effective", "egid", "euid", "fsgid", "fsuid",
         "gid", "groups", "inheritable", "no_new_privs", "permitted", "securebits", "sgid", "suid", "uid",
         "user_ns",
     )  # fmt: skip
@@ -45,8 +74,7 @@ class Credentials:
     def __init__(self, uid: int, gid: int, groups: tuple[int, ...] = ()) -> None:
         self.uid = self.euid = self.suid = self.fsuid = uid
         self.gid = self.egid = self.sgid = self.fsgid = gid
-        #: Sorted.
-        self.groups = groups
+        self.groups: Groups = Groups(groups)
         all_caps = CAP_ALL if uid == 0 else 0
         self.effective = self.permitted = all_caps
         self.inheritable = self.ambient = 0
@@ -56,7 +84,6 @@ class Credentials:
         #: In which the capabilities count.  The ids are the initial namespace's all the same.
         self.user_ns: UserNamespace = INITIAL
         self._c: Any = None
-        self._c_groups: Any = None
         #: What they become by executing a program without privileges of its own (exec_credentials).
         self._plain: tuple[Credentials, bool] | None = None
 
@@ -71,7 +98,7 @@ class Credentials:
             c = self._c = ffi.new("struct vcred *")
             c.uid, c.gid, c.fsuid, c.fsgid = self.uid, self.gid, self.fsuid, self.fsgid
             c.effective, c.permitted = self.effective, self.permitted
-            self._c_groups = c.groups = ffi.new("uint32_t[]", self.groups)
+            c.groups = self.groups.c
             c.group_count = len(self.groups)
         return c
 
@@ -79,7 +106,7 @@ class Credentials:
         new = Credentials.__new__(Credentials)
         for name in Credentials.__slots__:
             setattr(new, name, getattr(self, name))
-        new._c = new._c_groups = new._plain = None
+        new._c = new._plain = None
         return new
 
     def same(self, other: Credentials) -> bool:
@@ -134,6 +161,14 @@ class Credentials:
     def in_group(self, gid: int) -> bool:
         """Whether `gid` is the file-system group or a supplementary one."""
         return gid == self.fsgid or gid in self.groups
+
+    def may_signal(self, target: Credentials) -> bool:
+        """Whether a task with these may send signals to one that has `target` (kill_ok_by_cred())."""
+        return (
+            self.euid in (target.suid, target.uid)
+            or self.uid in (target.suid, target.uid)
+            or self.ns_capable(target.user_ns, CAP_KILL)
+        )
 
     def may_access(self, target: Credentials, dumpable: int = 1, real: bool = False) -> bool:
         """Whether these let a task look into another process, which has `target` (ptrace(2), "Ptrace

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 FULL_SET = (1 << NSIG) - 1
+#: Real-time signals that wait in the whole sandbox; and POSIX timers in it.
+MAX_QUEUED = 131072
 _new = ffi.new
 
 #: handler, flags, restorer, mask
@@ -109,6 +111,8 @@ class SigPending:
     """Signals that wait for delivery: `bits` is their set."""
 
     __slots__ = ("bits", "queues")
+    #: Real-time ones in all that there are; they are limited, whatever RLIMIT_SIGPENDING says.
+    total = 0
 
     def __init__(self) -> None:
         self.bits = 0
@@ -120,6 +124,8 @@ class SigPending:
             return
         self.bits |= bit(signo)
         self.queues.setdefault(signo, []).append(info)
+        if signo >= SIGRTMIN:
+            SigPending.total += 1
 
     def take(self, mask: int) -> SigInfo | None:
         """Remove and return the first of the lowest signal in `mask`, synchronous ones first."""
@@ -130,6 +136,8 @@ class SigPending:
         signo = (ready & -ready).bit_length()
         queue = self.queues[signo]
         info = queue.pop(0)
+        if signo >= SIGRTMIN:
+            SigPending.total -= 1
         if not queue:
             del self.queues[signo]
             self.bits &= ~bit(signo)
@@ -137,8 +145,13 @@ class SigPending:
 
     def discard(self, mask: int) -> None:
         for signo in [signo for signo in self.queues if bit(signo) & mask]:
-            del self.queues[signo]
+            gone = self.queues.pop(signo)
+            if signo >= SIGRTMIN:
+                SigPending.total -= len(gone)
         self.bits &= ~mask
+
+    def __del__(self) -> None:
+        self.discard(FULL_SET)
 
     def queued(self) -> list[SigInfo]:
         """Everything that waits, each signal's in the order of arrival."""
@@ -252,7 +265,7 @@ class Signals:
         if info.signo < SIGRTMIN:
             return False
         pending = group.pending.count() + sum(task.pending.count() for task in group.tasks)
-        if pending < group.limit(RLIMIT_SIGPENDING):
+        if pending < group.limit(RLIMIT_SIGPENDING) and SigPending.total < MAX_QUEUED:
             return False
         if info.code < 0:
             raise SysError(errno.EAGAIN)

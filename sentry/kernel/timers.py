@@ -124,7 +124,7 @@ def find_clock(task: Task, clock_id: int) -> Clock:
         if owner is not None and owner.group is not task.group:
             owner = None
     else:
-        owner = task.group if pid in (0, task.tid) else task.find_group(pid)
+        owner = task.group if pid in (0, task.pid.vnr) else task.find_group(pid)
     if owner is None:
         raise SysError(errno.EINVAL)
     return Clock(clock_id, owner, kind)
@@ -283,12 +283,15 @@ class PosixTimer(KernelTimer):
     """A timer of timer_create(2).  `target` is the task that SIGEV_THREAD_ID names, else None."""
 
     __slots__ = ("info", "notify", "overrun", "setting", "signo", "target", "timer_id", "value")
+    #: How many there are.
+    total = 0
 
     def __init__(
         self, group: ThreadGroup, clock: Clock, timer_id: int, notify: int, signo: int, value: int,
         target: Task | None = None,
     ) -> None:  # fmt: skip
         super().__init__(group, clock)
+        PosixTimer.total += 1
         self.timer_id = timer_id
         self.notify = notify
         self.signo = signo
@@ -300,6 +303,9 @@ class PosixTimer(KernelTimer):
         self.setting = 0
         #: The signal on its way, if there is one.
         self.info: TimerInfo | None = None
+
+    def __del__(self) -> None:
+        PosixTimer.total -= 1
 
     def arm(self, expiry: int, interval: int = 0) -> None:
         super().arm(expiry, interval)

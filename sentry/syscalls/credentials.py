@@ -23,6 +23,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
 from sentry.kernel.credentials import (
     Credentials,
+    Groups,
     fix_caps_after_setfsuid,
     fix_caps_after_setuid,
     loses_dumpable,
@@ -266,7 +267,7 @@ def setgroups(task: Task, count: Int, list: Addr) -> None:
     space = task.cred.user_ns
     groups = sorted([space.kgid(gid) for gid in memoryview(data).cast("I")])
     new = task.cred.copy()
-    new.groups = tuple(groups)
+    new.groups = Groups(groups)
     task.set_cred(new)
 
 

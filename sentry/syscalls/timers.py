@@ -10,6 +10,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.resource import RLIMIT_SIGPENDING
 from sentry.abi.signal import NSIG, SIGALRM
 from sentry.abi.syscall_nr import SYS
+from sentry.kernel.signals import MAX_QUEUED
 from sentry.kernel.timers import (
     ALARM_CLOCKS,
     MONOTONIC,
@@ -265,7 +266,7 @@ def _find_timer(task: Task, timer_id: int) -> PosixTimer:
 def _new_timer_id(task: Task) -> int:
     """Ids count up, so that a stale one is not somebody else's at once; SysError(EAGAIN)."""
     group = task.group
-    if len(group.posix_timers) >= group.limit(RLIMIT_SIGPENDING):
+    if len(group.posix_timers) >= group.limit(RLIMIT_SIGPENDING) or PosixTimer.total >= MAX_QUEUED:
         raise SysError(errno.EAGAIN)
     timer_id = int(group.extra.get("next_timer_id", 0)) if group.posix_timers else 0
     while timer_id in group.posix_timers:
