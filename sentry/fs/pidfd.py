@@ -15,6 +15,7 @@ from sentry.abi.poll import POLLHUP, POLLIN, POLLRDNORM
 from sentry.fs import nsfs
 from sentry.fs.anon import AnonFilesystem, AnonInode
 from sentry.fs.file import File
+from sentry.fs.proc.access import may_access
 from sentry.kernel.wait import WaitQueue
 
 TYPE_CHECKING = False
@@ -121,7 +122,7 @@ class PidFile(File):
         if arg:
             raise SysError(errno.EINVAL)
         target = self.target(task)
-        if task.group is not target.group and not task.cred.may_access(target.cred, target.group.dumpable):
+        if not may_access(task, task.cred, target):
             raise SysError(errno.EACCES)
         ns = namespace_of(target, _NAMESPACES[number - 1])
         if ns is None:

@@ -282,7 +282,7 @@ def _new_group(task: Task, pid: Pid, args: CloneArgs) -> ThreadGroup:
     group.exit_signal = old.exit_signal if sibling else args.exit_signal
     group.limits, group.packed = dict(old.limits), old.packed
     group.exe = old.exe
-    group.dumpable = old.dumpable
+    group.dumpable, group.dump_ns = old.dumpable, old.dump_ns
     group.oom_score_adj = old.oom_score_adj
     ns = pid.ns
     if ns.init is None:

@@ -23,7 +23,7 @@ from sentry.kernel.bound import FORCED_PROTECTION
 from sentry.kernel.credentials import exec_credentials, parse_file_caps
 from sentry.kernel.robust import leave_futexes
 from sentry.kernel.sched import READ_IMPLIES_EXEC
-from sentry.kernel.wait import block
+from sentry.kernel.wait import Interrupted, block
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
 from sentry.mm.patch import CodePatches
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from sentry.fs.file import File
     from sentry.kernel.task import Task
     from sentry.kernel.templates import Template
+    from sentry.kernel.userns import UserNamespace
     from sentry.platform.base import Thread
 
-MAY_EXEC = 1
+MAY_EXEC, MAY_READ = 1, 4
 ADDR_NO_RANDOMIZE = 0x0040000
 #: READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, MMAP_PAGE_ZERO.
 PER_CLEAR_ON_SETID = 0x0400000 | 0x0040000 | 0x0200000 | 0x0100000
@@ -140,14 +141,13 @@ async def _load(
     kernel = task.kernel
     image = await elf.read_image(file, head)
     inode = path.inode
-    group, trace, tid = task.group, task.trace, task.tid
-    shared = task.fs.users > len(group.tasks)
-    if trace is not None and not trace.cred.ns_capable(task.cred.user_ns, CAP_SYS_PTRACE):
-        shared = True  # a set-id program must not run in the hands of somebody else
+    group, trace, old_pid = task.group, task.trace, task.pid
+    before, unsafe = task.cred, _unsafe(task)
     nosuid = bool(path.mount.flags & MNT_NOSUID)
     value = inode.file_caps
     caps = None if value is None else parse_file_caps(value, task.cred.user_ns)
-    cred, secure = exec_credentials(task.cred, inode.mode, inode.uid, inode.gid, nosuid, shared, caps)
+    privileges = inode.mode, inode.uid, inode.gid, nosuid
+    cred, secure = exec_credentials(before, *privileges, unsafe, caps)
     opened = None
     paths = [path]
     if image.headers.interp is not None:
@@ -178,12 +178,19 @@ async def _load(
     finally:
         if opened is not None:
             opened.put()
+    if task.cred is not before or (_unsafe(task) and not unsafe):
+        # Somebody has begun to trace it meanwhile, or the like: less than the new program was told, maybe.
+        cred, _ = exec_credentials(task.cred, *privileges, _unsafe(task), caps)
+    dump_ns = _dump_ns(task, paths)
     old_thread, old = task.thread, task.mm
     file.claim_text()
     if old is not None:
         leave_futexes(task)
     _replace_memory(task, mm, thread, old_thread, old)
     _reset(task, path, filename, cred, secure)
+    if dump_ns is not None:
+        group.dumpable = 0
+    group.dump_ns = dump_ns or task.cred.user_ns
     regs = task.regs
     for register in _CLEARED:
         setattr(regs, register, 0)
@@ -193,10 +200,32 @@ async def _load(
     if trace is not None:
         if trace.options >> PTRACE_EVENT_EXEC & 1:
             regs.rax = -errno.ENOSYS & U64  # not over yet
-            await trace.event(PTRACE_EVENT_EXEC, tid)
+            await trace.event(PTRACE_EVENT_EXEC, old_pid.nr(trace.tracer.pid.ns))
             regs.rax = 0
         elif not trace.seized:
-            task.send_signal(SIGTRAP, SigInfo(SIGTRAP, SI_USER, group.tgid, task.cred.uid))
+            task.send_signal(SIGTRAP, SigInfo(SIGTRAP, SI_USER, group.pid.vnr, task.cred.shown_ids()[0]))
+
+
+def _unsafe(task: Task) -> bool:
+    """Whether a set-id program must gain nothing: others share what it looks paths up from, or it is in the
+    hands of a tracer who may not do as much (LSM_UNSAFE_…)."""
+    trace = task.trace
+    if trace is not None and not trace.cred.ns_capable(task.cred.user_ns, CAP_SYS_PTRACE):
+        return True
+    return task.fs.users > len(task.group.tasks)
+
+
+def _dump_ns(task: Task, paths: list[Path]) -> UserNamespace | None:
+    """If one of the files may be executed but not read: the namespace whose CAP_SYS_PTRACE it takes to see
+    the program's memory (would_dump())."""
+    found = None
+    for path in paths:
+        inode = path.inode
+        if not walk.allowed(inode, task.cred, MAY_READ):
+            found = found or task.cred.user_ns
+            while found.parent is not None and not found.maps(inode.uid, inode.gid):
+                found = found.parent
+    return found
 
 
 def _new_space(
@@ -242,6 +271,8 @@ def _replace_memory(task: Task, mm: MemoryManager, thread: object, old_thread: o
 async def _leave_other_threads(task: Task) -> None:
     """The program of a process is that of one thread: end the others, and become the leader."""
     group = task.group
+    if task.kill_pending():
+        raise Interrupted  # another thread was first
     if len(group.tasks) > 1 or task is not group.leader:
         group.exec_task = task
         try:

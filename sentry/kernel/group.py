@@ -13,6 +13,7 @@ from sentry.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCONT, SIGHU
 from sentry.kernel.cputime import group_times
 from sentry.kernel.pids import Pid
 from sentry.kernel.signals import SigHand, SigPending
+from sentry.kernel.userns import INITIAL
 from sentry.kernel.wait import WaitQueue
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sentry.fs.dentry import Path
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
+    from sentry.kernel.userns import UserNamespace
 
 
 def cause_of_death(status: int) -> tuple[int, int]:
@@ -83,6 +85,7 @@ class ThreadGroup:
         "dead_stime",
         "dead_utime",
         "did_exec",
+        "dump_ns",
         "dumpable",
         "dumping",
         "dying",
@@ -174,6 +177,8 @@ class ThreadGroup:
         self.exec_task: Task | None = None
         self.did_exec = False
         self.dumpable = 1
+        #: Whose CAP_SYS_PTRACE counts when it is not dumpable (mm_struct.user_ns).
+        self.dump_ns: UserNamespace = INITIAL
         #: Who writes a core file.
         self.dumping: Task | None = None
         self.oom_score_adj = 0

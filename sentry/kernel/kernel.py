@@ -323,8 +323,9 @@ class Kernel:
                 continue
             child.creator = heir
             for member in child.tasks:
-                if member.pdeath_signal:
-                    info = SigInfo(member.pdeath_signal, SI_USER, group.pid.nr(child.pid.ns), task.cred.uid)
+                if member.pdeath_signal and task.cred.may_signal(member.cred):
+                    uid = member.cred.user_ns.uid(task.cred.uid)
+                    info = SigInfo(member.pdeath_signal, SI_USER, group.pid.nr(child.pid.ns), uid)
                     child.send_signal(member.pdeath_signal, info)
 
     def _release_memory(self, task: Task) -> None:
@@ -359,7 +360,8 @@ class Kernel:
             ns.dead = True
             for other in list(ns.groups.values()):
                 if other.zombie and other.parent is group:
-                    self.reap(other)
+                    if not other.undead and other.leader.trace is None:  # else its tracer is waited for
+                        self.reap(other)
                 elif other is not group:
                     self.kill_group(other, SIGKILL)
             if len(ns.groups) > 1:

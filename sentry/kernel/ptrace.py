@@ -139,8 +139,8 @@ class Tracee:
         handler, flags, _, _ = group.sighand.get(SIGCHLD)
         if handler != SIG_IGN and not flags & SA_NOCLDSTOP:
             info = SigInfo(
-                SIGCHLD, code, task.pid.nr(self.tracer.pid.ns), task.cred.uid, status=status, child=True,
-                utime=task.utime_ns // 10_000_000, stime=task.stime_ns // 10_000_000,
+                SIGCHLD, code, task.pid.nr(self.tracer.pid.ns), _shown_uid(task, self.tracer), status=status,
+                child=True, utime=task.utime_ns // 10_000_000, stime=task.stime_ns // 10_000_000,
             )  # fmt: skip
             group.send_signal(SIGCHLD, info)
         group.child_queue.wake()
@@ -157,7 +157,7 @@ class Tracee:
         """SIGKILL ends a stop."""
         if self.stopped:
             self.stopped = False
-            self.task.scheduler.at(0, lambda: _go(self.task, _leave_stop(self.task), 0, None))
+            self.task.scheduler.at(0, self.task.leave_stop)
 
     def _back(self, _signo: int, _info: SigInfo | None) -> None:
         take_registers(self.task)
@@ -269,7 +269,7 @@ class Tracee:
 
         def then(signo: int, info: SigInfo | None) -> None:
             take_registers(task)
-            task.go_on(_as_changed(self.tracer, signo, info) if signo else None)
+            task.go_on(_as_changed(self.tracer, task, signo, info) if signo else None)
 
         self.stop(info.signo, then, info)
         return True
@@ -449,10 +449,6 @@ def _make_call(task: Task) -> None:
         task.run_syscall(number & 0xFFFFFFFF)
 
 
-def _leave_stop(task: Task) -> Then:
-    return lambda _signo, _info: task.return_to_user()
-
-
 def take_registers(task: Task) -> None:
     """Whether the call that is over will be restarted is what the registers say: a debugger changes that by
     orig_rax (arch_do_signal_or_restart)."""
@@ -470,11 +466,15 @@ def send_priv(task: Task, signo: int) -> None:
     task.send_signal(signo, SigInfo(signo, SI_KERNEL))
 
 
-def _as_changed(tracer: Task, signo: int, info: SigInfo | None) -> SigInfo:
+def _as_changed(tracer: Task, task: Task, signo: int, info: SigInfo | None) -> SigInfo:
     """The signal that the tracer lets through (ptrace_signal)."""
     if info is not None and info.signo == signo:
         return info
-    return SigInfo(signo, SI_USER, tracer.group.pid.vnr, tracer.cred.uid)
+    return SigInfo(signo, SI_USER, tracer.pid.nr(task.pid.ns), _shown_uid(tracer, task))
+
+
+def _shown_uid(task: Task, reader: Task) -> int:
+    return reader.cred.user_ns.uid(task.cred.uid)
 
 
 # The beginning and the end
@@ -590,8 +590,10 @@ def exited(task: Task, status: int) -> None:
     code, value = cause_of_death(status)
     group = trace.tracer.group
     info = SigInfo(
-        SIGCHLD, code, task.pid.nr(trace.tracer.pid.ns), task.cred.uid, status=value, child=True,
-        utime=task.utime_ns // 10_000_000, stime=task.stime_ns // 10_000_000,
+        SIGCHLD, code, task.pid.nr(trace.tracer.pid.ns), _shown_uid(task, trace.tracer), status=value,
+        child=True, utime=task.utime_ns // 10_000_000, stime=task.stime_ns // 10_000_000,
     )  # fmt: skip
     group.send_signal(SIGCHLD, info)
     group.child_queue.wake()
+    if group is task.kernel.init:  # it waits for everybody
+        bury(task, trace.tracer, True)

@@ -540,9 +540,10 @@ class Task(Bound):
         """
         if self.parked:
             self.parked = False
-            self.scheduler.at(0, self._go_on)
+            self.scheduler.at(0, self.leave_stop)
 
-    def _go_on(self) -> None:
+    def leave_stop(self) -> None:
+        """On the way out again, behind a stop."""
         try:
             self.return_to_user()
         except Exception as exc:

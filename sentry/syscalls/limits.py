@@ -41,6 +41,8 @@ def _set_limit(task: Task, group: ThreadGroup, resource: int, soft: int, hard: i
     if hard > group.limits[resource][1] and not task.cred.capable(CAP_SYS_RESOURCE):
         raise SysError(errno.EPERM)
     group.set_limit(resource, soft, hard)
+    if group.tgid == 1:
+        return  # the Sentry's own init: it has no memory, and no descriptors
     for member in group.tasks:
         mm = member.mm
         mm.act_for(group)

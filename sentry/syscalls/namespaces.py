@@ -198,7 +198,7 @@ def _of_process(task: Task, file: PidFile, flags: int) -> _Entry:
     target = file.target(task)
     if target.exited:
         raise SysError(errno.ESRCH)
-    if not may_access(task, task.cred, target):
+    if not may_access(task, task.cred, target, real=True):
         raise SysError(errno.EPERM)
     entry = _Entry(task, flags)
     for flag, kind in _ORDER:
@@ -207,6 +207,8 @@ def _of_process(task: Task, file: PidFile, flags: int) -> _Entry:
         if kind == "user":
             ns: Any = target.cred.user_ns
         elif kind == "mnt":
+            if target.fs is None:
+                raise SysError(errno.EPERM)  # the Sentry's own init
             ns = target.fs.namespace
         elif kind == "pid":
             ns = target.pid.ns

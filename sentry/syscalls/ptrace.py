@@ -78,7 +78,9 @@ def _traceme(task: Task) -> int:
     if creator is None or creator.exited or creator.group is not parent:
         assert parent is not None
         creator = next((other for other in parent.tasks if not other.exited), parent.leader)
-    if task.cred.permitted & ~creator.cred.permitted and not creator.cred.capable(CAP_SYS_PTRACE):
+    mine, others = task.cred, creator.cred
+    plain = mine.user_ns is others.user_ns and not mine.permitted & ~others.permitted
+    if not plain and not others.ns_capable(mine.user_ns, CAP_SYS_PTRACE):
         raise SysError(errno.EPERM)
     ptrace.traceme(task, creator)
     return 0
@@ -113,7 +115,16 @@ def _trace(target: Task) -> Tracee:
 # Memory
 
 
+def _check_memory(target: Task) -> None:
+    """SysError(EIO): the tracer may not see the memory of a program that it could not read
+    (ptrace_access_vm())."""
+    group = target.group
+    if group.dumpable != 1 and not _trace(target).cred.ns_capable(group.dump_ns, CAP_SYS_PTRACE):
+        raise SysError(errno.EIO)
+
+
 def _peek(task: Task, target: Task, addr: int, data: int) -> int:
+    _check_memory(target)
     try:
         word = force.read_upto(target.mm, addr, WORD)
     except SysError:
@@ -125,6 +136,7 @@ def _peek(task: Task, target: Task, addr: int, data: int) -> int:
 
 
 def _poke(_task: Task, target: Task, addr: int, data: int) -> int:
+    _check_memory(target)
     try:
         done = force.write_upto(target.mm, addr, data.to_bytes(WORD, "little"))
     except SysError:

@@ -300,7 +300,6 @@ def _mask_size(task: Task) -> int:
 def _chosen(task: Task, which: int, who: int, groups: tuple[int, int, int]) -> list[Task]:
     """The tasks that getpriority(2) or ioprio_get(2) means; `groups` are its names for process, process
     group and user.  SysError(EINVAL) for another one."""
-    kernel = task.kernel
     if which == groups[0]:
         found = task if who == 0 else task.find_task(who)
         return [] if found is None else [found]
@@ -308,8 +307,9 @@ def _chosen(task: Task, which: int, who: int, groups: tuple[int, int, int]) -> l
         pgrp = task.group.pgrp if who == 0 else task.find_pgrp(who)
         return [] if pgrp is None else [member for group in pgrp.members for member in group.tasks]
     if which == groups[2]:
-        uid = who or task.cred.uid
-        return [other for other in kernel.tasks.values() if other.cred.uid == uid and other.group.tgid != 1]
+        uid = task.cred.user_ns.uids.down(who) if who else task.cred.uid
+        seen = task.pid.ns.tasks.values()
+        return [other for other in seen if other.cred.uid == uid and other.group.tgid != 1]
     raise SysError(errno.EINVAL)
 
 

@@ -47,7 +47,7 @@ def _cannot_sync(task: Task) -> int:
             continue
         theirs = other.seccomp
         if not isinstance(theirs, Filter) or not isinstance(mine, Filter) or not mine.descends_from(theirs):
-            return other.tid
+            return other.pid.vnr
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from time import monotonic_ns
 
-from sentry.abi.capability import CAP_KILL
 from sentry.abi.errors import SysError
 from sentry.abi.signal import (
     MINSIGSTKSZ,
@@ -187,16 +186,12 @@ async def rt_sigtimedwait(task: Task, addr: Addr, infop: Addr, timeout: Addr, si
     return info.signo
 
 
-def may_signal(task: Task, group: ThreadGroup, signo: int) -> bool:
+def may_signal(task: Task, target: Task, signo: int) -> bool:
     """kill(2)'s permission rule; threads of one process may always."""
-    if task.group is group:
+    group = target.group
+    if task.group is group or task.cred.may_signal(target.cred):
         return True
-    cred, target = task.cred, group.leader.cred
-    if cred.euid in (target.suid, target.uid) or cred.uid in (target.suid, target.uid):
-        return True
-    if signo == SIGCONT and task.group.session is group.session:
-        return True
-    return cred.ns_capable(target.user_ns, CAP_KILL)
+    return signo == SIGCONT and task.group.session is group.session
 
 
 def user_info(task: Task, signo: int, code: int = SI_USER) -> SigInfo:
@@ -221,7 +216,7 @@ def _as_seen(task: Task, target: Task, info: SigInfo) -> tuple[SigInfo, bool]:
 
 def send_to_group(task: Task, group: ThreadGroup, signo: int, info: SigInfo) -> None:
     """kill(2) of one process; SysError(EPERM)."""
-    if not may_signal(task, group, signo):
+    if not may_signal(task, group.leader, signo):
         raise SysError(errno.EPERM)
     if signo:
         info, outside = _as_seen(task, group.leader, info)
@@ -229,24 +224,23 @@ def send_to_group(task: Task, group: ThreadGroup, signo: int, info: SigInfo) -> 
 
 
 def send_to_pgrp(task: Task, groups: list[ThreadGroup], signo: int, info: SigInfo) -> None:
-    """kill(2) of several: SysError(EPERM) if none may be signalled, SysError(ESRCH) if there is none."""
+    """kill(2) of several: what the last one says if none takes it; SysError(ESRCH) if there is none."""
     if not groups:
         raise SysError(errno.ESRCH)
-    sent = False
+    sent, failed = False, SysError(errno.EPERM)
     for group in groups:
         try:
             send_to_group(task, group, signo, info)
             sent = True
         except SysError as error:
-            if error.errno != errno.EPERM:
-                raise
+            failed = error
     if not sent:
-        raise SysError(errno.EPERM)
+        raise failed
 
 
 def send_to_task(task: Task, target: Task, signo: int, info: SigInfo) -> None:
     """tgkill(2); SysError(EPERM)."""
-    if not may_signal(task, target.group, signo):
+    if not may_signal(task, target, signo):
         raise SysError(errno.EPERM)
     if signo:
         info, outside = _as_seen(task, target, info)
@@ -273,7 +267,11 @@ def kill(task: Task, pid: Int, signo: Signal) -> None:
         targets = [] if pgrp is None else list(pgrp.members)
     if targets:
         check_signal(signo)
-    send_to_pgrp(task, targets, signo, info)
+    try:
+        send_to_pgrp(task, targets, signo, info)
+    except SysError as error:
+        if pid != -1 or error.errno != errno.EPERM:  # of all processes, those count that are one's own
+            raise
 
 
 @syscall(SYS.tgkill)

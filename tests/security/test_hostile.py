@@ -193,6 +193,15 @@ def test_races(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "races"), name))
 
 
+@pytest.mark.parametrize(
+    "name", ["core_empty", "core_mappings", "queued", "group_lists", "first_process", "orphans", "set_id"]
+)
+def test_processes(name: str, runner: Runner, programs: Path) -> None:
+    if not runner.is_root:
+        pytest.skip("takes root")
+    survived(attack(runner, str(programs / "processes"), name))
+
+
 STUB_ATTACKS = {
     "trap_code": ["scribble", "scribble_race", "unmap", "advise", "clocks"],
     "trap_calls": ["unordered", "flood", "bell", "lent", "ends"],

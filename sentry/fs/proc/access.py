@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from sentry.abi.capability import CAP_SYS_PTRACE
 from sentry.abi.errors import SysError
 from sentry.fs.proc.base import current_task
 
@@ -17,7 +18,10 @@ def may_access(task: Task | None, cred: Credentials, target: Task, real: bool = 
     """Whether `task` with `cred` may look into `target`: by its file-system ids, or its `real` ones."""
     if task is not None and task.group is target.group:
         return True
-    return cred.may_access(target.cred, target.group.dumpable, real)
+    group = target.group
+    if group.dumpable != 1 and not cred.ns_capable(group.dump_ns, CAP_SYS_PTRACE):
+        return False
+    return cred.may_access(target.cred, group.dumpable, real)
 
 
 def require_access(target: Task, cred: Credentials | None = None) -> None:

@@ -1,7 +1,8 @@
 """/proc/PID/uid_map, gid_map, projid_map and setgroups (user_namespaces(7)).
 
-A map is written once, by somebody with rights over the namespace; what it may say depends on the rights that
-he has in the parent namespace, too.  Inside the kernel an extent leads to the initial namespace at once.
+A map is written once, by a file that was opened with rights over the namespace; what it may say depends on
+the rights that who opened it has in the parent namespace, too.  Inside the kernel an extent leads to the
+initial namespace at once.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ import errno
 
 from sentry.abi.capability import CAP_SETFCAP, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
-from sentry.fs.proc.base import current_task
+from sentry.fs.proc.base import GeneratedFile, GeneratedInode, current_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
+    from sentry.fs.dentry import Path
+    from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
     from sentry.kernel.userns import IdMap, UserNamespace
 
@@ -71,53 +71,57 @@ def _parse(data: bytes) -> list[tuple[int, int, int]]:
     return extents
 
 
-def _permitted(writer: Task, ns: UserNamespace, name: bytes, extents: list[tuple[int, int, int]]) -> bool:
+def _permitted(
+    opener: Credentials, ns: UserNamespace, name: bytes, extents: list[tuple[int, int, int]]
+) -> bool:
     """new_idmap_permitted()."""
-    cred, parent = writer.cred, ns.parent
+    parent = ns.parent
     assert parent is not None
     field, cap = _KINDS[name]
-    if cap == CAP_SETUID and not _may_map_root(writer, ns, extents):
+    if cap == CAP_SETUID and not _may_map_root(opener, ns, extents):
         return False
-    if len(extents) == 1 and extents[0][2] == 1 and cred.euid == ns.owner:
+    if len(extents) == 1 and extents[0][2] == 1 and opener.euid == ns.owner:
         kernel = getattr(parent, field).down(extents[0][1])
-        if cap == CAP_SETUID and kernel == cred.euid:
+        if cap == CAP_SETUID and kernel == opener.euid:
             return True
-        if cap == CAP_SETGID and kernel == cred.egid and not ns.may_setgroups:
+        if cap == CAP_SETGID and kernel == opener.egid and not ns.may_setgroups:
             return True
-    return not cap or cred.ns_capable(parent, cap)
+    writer = current_task()
+    return not cap or (
+        opener.ns_capable(parent, cap) and (writer is None or writer.cred.ns_capable(parent, cap))
+    )
 
 
-def _may_map_root(writer: Task, ns: UserNamespace, extents: list[tuple[int, int, int]]) -> bool:
-    """Id 0 of the parent needs CAP_SETFCAP, of the writer or, if he is inside, of the creator
+def _may_map_root(opener: Credentials, ns: UserNamespace, extents: list[tuple[int, int, int]]) -> bool:
+    """Id 0 of the parent needs CAP_SETFCAP, of the opener or, if he is inside, of the creator
     (verify_root_map())."""
     if all(outside for _, outside, _ in extents):
         return True
-    if writer.cred.user_ns is ns:
+    if opener.user_ns is ns:
         return ns.setfcap
     assert ns.parent is not None
-    return writer.cred.ns_capable(ns.parent, CAP_SETFCAP)
+    return opener.ns_capable(ns.parent, CAP_SETFCAP)
 
 
-def store(task: Task, name: bytes, data: bytes) -> None:
+def store(task: Task, name: bytes, data: bytes, opener: Credentials) -> None:
     """Write a map; SysError(EPERM, EINVAL)."""
-    writer = current_task() or task
     ns = task.cred.user_ns
     parent = ns.parent
     field, cap = _KINDS[name]
-    if parent is None or writer.cred.user_ns not in (ns, parent):
+    if parent is None or opener.user_ns not in (ns, parent):
         raise SysError(errno.EPERM)
     id_map: IdMap = getattr(ns, field)
-    if id_map.extents or (cap and not writer.cred.ns_capable(ns, CAP_SYS_ADMIN)):
+    if id_map.extents or (cap and not opener.ns_capable(ns, CAP_SYS_ADMIN)):
         raise SysError(errno.EPERM)
     extents = _parse(data)
-    if not _permitted(writer, ns, name, extents):
+    if not _permitted(opener, ns, name, extents):
         raise SysError(errno.EPERM)
     lower: IdMap = getattr(parent, field)
     mapped = tuple((first, lower.down_range(outside, count), count) for first, outside, count in extents)
     if any(kernel == INVALID for _, kernel, _ in mapped):
         raise SysError(errno.EPERM)
     id_map.extents = mapped
-    for other in writer.kernel.tasks.values():
+    for other in task.kernel.tasks.values():
         if other.cred.user_ns is ns and not other.exited:
             other.publish_ids()
 
@@ -126,14 +130,13 @@ def show_setgroups(task: Task) -> bytes:
     return b"allow\n" if task.cred.user_ns.may_setgroups else b"deny\n"
 
 
-def store_setgroups(task: Task, data: bytes) -> None:
+def store_setgroups(task: Task, data: bytes, opener: Credentials) -> None:
     """Deny it for good, before the group map is there; SysError(EPERM, EINVAL)."""
-    writer = current_task() or task
     ns = task.cred.user_ns
     word = data.split(b"\0", 1)[0].rstrip(b" \t\n")
     if len(data) >= 8 or word not in (b"allow", b"deny"):
         raise SysError(errno.EINVAL)
-    if not writer.cred.ns_capable(ns, CAP_SYS_ADMIN):
+    if not opener.ns_capable(ns, CAP_SYS_ADMIN):
         raise SysError(errno.EPERM)
     if word == b"allow":
         if not ns.may_setgroups:
@@ -144,8 +147,21 @@ def store_setgroups(task: Task, data: bytes) -> None:
         ns.may_setgroups = False
 
 
-def storer(task: Any, name: bytes) -> Callable[[bytes], None] | None:
-    """Who takes what is written to the file `name` of `task`; None for other files."""
-    if name == b"setgroups":
-        return lambda data: store_setgroups(task, data)
-    return (lambda data: store(task, name, data)) if name in _KINDS else None
+class IdMapFile(GeneratedFile):
+    """An open map, or setgroups.  It counts who opened it: a set-id program that is made to write to a
+    descriptor must lend its rights to nobody."""
+
+    __slots__ = ("cred", "name", "task")
+
+    def __init__(self, inode: GeneratedInode, flags: int, path: Path, task: Task, cred: Credentials) -> None:
+        super().__init__(inode, flags, path)
+        self.task = task
+        self.name = path.dentry.name
+        self.cred = cred
+
+    async def pwrite(self, data: bytes, offset: int) -> int:
+        if self.name == b"setgroups":
+            store_setgroups(self.task, bytes(data), self.cred)
+        else:
+            store(self.task, self.name, bytes(data), self.cred)
+        return len(data)

@@ -156,9 +156,19 @@ class MountsText(TaskText):
         return mounts.MountsFile(self, flags & O_NONCREATION, path, self._task.fs.namespace)
 
 
+class IdMapText(TaskText):
+    """uid_map and its kin, and setgroups."""
+
+    __slots__ = ()
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        return idmap.IdMapFile(self, flags & O_NONCREATION, path, self._task, cred)
+
+
 _KINDS: dict[bytes, type[TaskText]] = {
     b"maps": MapsText, b"mounts": MountsText, b"mountinfo": MountsText,
-    b"numa_maps": SequenceText, b"smaps": SequenceText,
+    b"numa_maps": SequenceText, b"smaps": SequenceText, b"uid_map": IdMapText,
+    b"gid_map": IdMapText, b"projid_map": IdMapText, b"setgroups": IdMapText,
 }  # fmt: skip
 
 
@@ -229,7 +239,7 @@ class TaskDirectory(GeneratedDirectory):
             make = self._alive(lambda task: show(task, pids))
         else:
             make = self._alive(show)
-        store = idmap.storer(task, name)
+        store: Callable[[bytes], None] | None = None
         if name == b"comm":
             store = self._set_comm
         elif name == b"oom_score_adj":
