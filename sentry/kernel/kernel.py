@@ -257,6 +257,9 @@ class Kernel:
         self.log_debug(f"the host killed task {task.tid} ({name})")
         if task.trace is not None:
             task.trace.exiting = True  # there is nothing to look at any more
+        if task.busy:  # it goes when its call has been given up, as for a SIGKILL
+            self.exit_group(task.group, signal_status(9))
+            return
         self.exit_group(task.group, signal_status(9), by=task)
         self.exit_task(task, task.group.exit_status)
 

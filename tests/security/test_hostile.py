@@ -204,7 +204,7 @@ def test_processes(name: str, runner: Runner, programs: Path) -> None:
 
 STUB_ATTACKS = {
     "trap_code": ["scribble", "scribble_race", "unmap", "advise", "clocks"],
-    "trap_calls": ["unordered", "flood", "bell", "lent", "ends"],
+    "trap_calls": ["unordered", "flood", "bell", "lent", "ends", "ends_asleep"],
     "trap_records": ["forge", "forge_own", "results", "futexes", "frames", "returns", "refused"],
 }
 

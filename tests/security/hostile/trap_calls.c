@@ -1,5 +1,6 @@
 /* Attacks by the calls that the filter leaves to a stub: unordered ones, its descriptors, the ends of threads, memory. */
 #include "trap.h"
+#include <poll.h>
 
 /* What the Sentry has to order first. */
 static void unordered_one(long i)
@@ -198,6 +199,40 @@ static void ends(void)
         alone(ends_one, i);
 }
 
+static void *read_tty(void *fd)
+{
+    char text[64];
+    return (void *)read((int)(long)fd, text, sizeof text);
+}
+
+/* A process ends behind the Sentry's back while a thread of it is asleep in a call: what that waited for is not
+ * taken by the dead one, and its descriptors are closed. */
+static void ends_asleep(void)
+{
+    char text[64], *name;
+    int master = posix_openpt(O_RDWR | O_NOCTTY), pair[2];
+    CHECK(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0 && (name = ptsname(master)));
+    int slave = open(name, O_RDWR | O_NOCTTY);
+    CHECK(slave >= 0 && pipe(pair) == 0);
+    for (int times = 0; times < 5; times++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            pthread_t thread;
+            close(pair[0]);
+            pthread_create(&thread, NULL, read_tty, (void *)(long)slave);
+            usleep(50000);
+            host(SYS_exit_group, 7, 0, 0, 0, 0, 0);
+            _exit(0);
+        }
+        CHECK(pid > 0 && waitpid(pid, NULL, 0) == pid);
+        CHECK(write(master, "line\n", 5) == 5);
+        struct pollfd ready = {slave, POLLIN, 0};
+        CHECK(poll(&ready, 1, 3000) == 1 && read(slave, text, sizeof text) == 5);
+    }
+    close(pair[1]);
+    CHECK(read(pair[0], text, 1) == 0);
+}
+
 /* Memory that the Sentry does not know of: killed for it, or refused (RLIMIT_DATA). */
 static void unknown_memory(void)
 {
@@ -265,6 +300,7 @@ static void refused_memory(void)
 
 static const struct attack attacks[] = {
     {"unordered", unordered}, {"flood", flood}, {"bell", bell}, {"lent", lent}, {"ends", ends},
+    {"ends_asleep", ends_asleep},
     {"unknown_memory", unknown_memory}, {"refused_memory", refused_memory}, {NULL, NULL}};
 
 int main(int argc, char **argv) { return attack_stub(attacks, argc, argv); }
