@@ -260,9 +260,84 @@ static void numa(void)
     fclose(file);
 }
 
+/* The rest of a file in reads of `size` bytes: how many of its lines begin within [start, end). */
+static int count_lines(int fd, size_t size, const char *start, const char *end)
+{
+    static char text[4 << 20];
+    size_t length = 0;
+    ssize_t got;
+    int count = 0;
+    while ((got = MUST(read(fd, text + length, size))) > 0)
+        length += (size_t)got;
+    text[length] = 0;
+    for (char *line = text; line && *line; line = strchr(line, '\n'), line += line != NULL) {
+        unsigned long first, last;
+        if (sscanf(line, "%lx-%lx ", &first, &last) == 2 && first >= (unsigned long)start && first < (unsigned long)end)
+            count++;
+    }
+    return count;
+}
+
+/* Files of the address space are shown a page at a time, and each as it is at that moment. */
+static void pieces(void)
+{
+    CASE("pieces");
+    enum { COUNT = 400 };
+    static const char *const names[] = { "/proc/self/maps", "/proc/self/smaps" };
+    static char buffer[1 << 16], again[1 << 16];
+    char *at = alone(2 * COUNT, PROT_NONE, ANON, -1), *end = at + 2 * COUNT * PAGE;
+    for (size_t i = 0; i < COUNT; i++)
+        MUST(mprotect(at + 2 * i * PAGE, PAGE, PROT_READ));
+    for (int i = 0; i < 2; i++) {
+        int fd = MUST(open(names[i], O_RDONLY));
+        ssize_t got = MUST(read(fd, buffer, sizeof buffer));
+        say("%s: %s, whole lines: %d", names[i], got <= (ssize_t)PAGE ? "a page at most" : "more",
+            buffer[got - 1] == '\n');
+        say("pread: %d", pread(fd, again, 1000, 100) == 1000 && memcmp(again, buffer + 100, 1000) == 0);
+        say("far behind the end: %zd", pread(fd, again, 1000, 1 << 30));
+        MUST(lseek(fd, 0, SEEK_SET));
+        say("all: %d", count_lines(fd, sizeof buffer, at, end));
+        MUST(lseek(fd, 0, SEEK_SET));
+        say("by small reads: %d", count_lines(fd, 100, at, end));
+        MUST(lseek(fd, 0, SEEK_SET));
+        MUST(read(fd, buffer, 1));
+        MUST(mprotect(at + COUNT * PAGE, COUNT * PAGE, PROT_NONE));
+        say("half of them changed: %d", count_lines(fd, sizeof buffer, at, end));
+        for (size_t j = COUNT / 2; j < COUNT; j++)
+            MUST(mprotect(at + 2 * j * PAGE, PAGE, PROT_READ));
+        close(fd);
+    }
+}
+
+/* What is asked of each page would take minutes here. */
+static void vast(void)
+{
+    CASE("vast");
+    static const char *const names[] = { "/proc/self/smaps", "/proc/self/smaps_rollup", "/proc/self/numa_maps" };
+    size_t size = 16ul << 40;
+    char *at = mmap(NULL, size, RW, ANON | MAP_NORESERVE, -1, 0);
+    NEED(at != MAP_FAILED);
+    for (int i = 0; i < 3; i++) {
+        char buffer[8192];
+        ssize_t got = 0, piece;
+        int fd = open(names[i], O_RDONLY);
+        if (fd < 0) {
+            say("%s: none", names[i]);
+            continue;
+        }
+        while ((piece = MUST(read(fd, buffer, sizeof buffer))) > 0)
+            got += piece;
+        say("%s: %d", names[i], got > 0);
+        close(fd);
+    }
+    MUST(munmap(at, size));
+}
+
 int main(void)
 {
     scratch();
+    pieces();
+    vast();
     lines();
     flags();
     special();

@@ -70,6 +70,19 @@ _SMAPS_KEYS = (
 _ROLLUP_KEYS = (*_SMAPS_KEYS[:3], b"Pss_Anon", b"Pss_File", b"Pss_Shmem", *_SMAPS_KEYS[3:])
 
 
+def _form(keys: tuple[bytes, ...]) -> bytes:
+    return b"".join([b"%-16s%%8d kB\n" % (key + b":") for key in keys])
+
+
+_SMAPS = (
+    _form((b"Size", b"KernelPageSize", b"MMUPageSize", *_SMAPS_KEYS))
+    + b"THPeligible:           0\nVmFlags: %s \n"
+)
+_ROLLUP = _form(_ROLLUP_KEYS)
+#: Texts of VmFlags by the flags.
+_flag_texts: dict[int, bytes] = {}
+
+
 def _reader(task: Task) -> FsContext:
     """Whose root names are relative to."""
     current = current_task()
@@ -123,18 +136,23 @@ def _head(mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
 def _piece(
     task: Task, cursor: int, show: Callable[[Task, MemoryManager, Vma, FsContext], bytes], weight: int
 ) -> tuple[bytes, int]:
-    """The text of the next mappings that end above `cursor`, as many as are little work; the cursor behind
-    (sequence.py).  `weight`: what the text of one costs, in pages looked at; 0: no pages are."""
+    """The text of the next mappings that end above `cursor`, and the cursor behind (sequence.py).
+
+    About a page, as on Linux, and no more mappings than are little work.  `weight`: what the text of one
+    costs, in pages looked at; 0: none are.
+    """
     mm = task.mm
     if mm is None:
         return b"", cursor
     fs = _reader(task)
-    lines, cost = [], 0
+    lines, cost, size = [], 0, 0
     for vma in mm.tree.above(cursor):
-        lines.append(show(task, mm, vma, fs))
+        record = show(task, mm, vma, fs)
+        lines.append(record)
+        size += len(record)
         cursor = vma.end
         cost += _LINE + (weight and weight + min(vma.size // mman.PAGE_SIZE, residence.BUDGET))
-        if cost >= residence.BUDGET:
+        if cost >= residence.BUDGET or size + len(record) > mman.PAGE_SIZE:
             break
     return b"".join(lines), cursor
 
@@ -149,12 +167,9 @@ def maps(task: Task, cursor: int) -> tuple[bytes, int]:
 
 
 def _smaps_lines(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
-    return (
-        _head(mm, vma, fs)
-        + (_field(b"Size", vma.size // 1024) + _field(b"KernelPageSize", 4) + _field(b"MMUPageSize", 4))
-        + _amounts(_of_one(mm, vma))
-        + b"THPeligible:           0\nVmFlags: %s \n" % _flags_text(vma)
-    )
+    values = _of_one(mm, vma)
+    amounts = [values.get(key, 0) for key in _SMAPS_KEYS]
+    return _head(mm, vma, fs) + _SMAPS % (vma.size // 1024, 4, 4, *amounts, _flags_text(vma.flags))
 
 
 def smaps(task: Task, cursor: int) -> tuple[bytes, int]:
@@ -162,12 +177,16 @@ def smaps(task: Task, cursor: int) -> tuple[bytes, int]:
     return _piece(task, cursor, _smaps_lines, 4 * _LINE)
 
 
-def _flags_text(vma: Vma) -> bytes:
-    flags = vma.flags
-    names = [name for bit, name in _VM_FLAGS if flags & bit]
-    if flags & mman.VM_SHARED and not flags & mman.VM_MAYWRITE:
-        names.remove(b"sh")  # Linux calls a mapping shared that may be written to
-    return b" ".join(names)
+def _flags_text(flags: int) -> bytes:
+    text = _flag_texts.get(flags)
+    if text is None:
+        names = [name for bit, name in _VM_FLAGS if flags & bit]
+        if flags & mman.VM_SHARED and not flags & mman.VM_MAYWRITE:
+            names.remove(b"sh")  # Linux calls a mapping shared that may be written to
+        text = b" ".join(names)
+        if len(_flag_texts) < 1000:
+            _flag_texts[flags] = text
+    return text
 
 
 def _of_one(mm: MemoryManager, vma: Vma, step: int = 1, times: int = 1) -> dict[bytes, int]:
@@ -191,14 +210,6 @@ def _of_one(mm: MemoryManager, vma: Vma, step: int = 1, times: int = 1) -> dict[
     return values
 
 
-def _field(name: bytes, kilobytes: int) -> bytes:
-    return b"%-16s%8d kB\n" % (name + b":", kilobytes)
-
-
-def _amounts(values: dict[bytes, int]) -> bytes:
-    return b"".join([_field(key, values.get(key, 0)) for key in _SMAPS_KEYS])
-
-
 def smaps_rollup(task: Task) -> bytes:
     mm = task.mm
     first, last = (None, None) if mm is None else (mm.tree.find(0), mm.tree.before(GUEST_TOP))
@@ -212,8 +223,8 @@ def smaps_rollup(task: Task) -> bytes:
             if key == b"Pss":
                 sums[kind] = sums.get(kind, 0) + value
     head = b"%08x-%08x ---p 00000000 00:00 0 " % (first.start, last.end)
-    lines = [_field(key, sums.get(key, 0)) for key in _ROLLUP_KEYS]
-    return head.ljust(_NAME_COLUMN) + b"[rollup]\n" + b"".join(lines)
+    amounts = [sums.get(key, 0) for key in _ROLLUP_KEYS]
+    return head.ljust(_NAME_COLUMN) + b"[rollup]\n" + _ROLLUP % (*amounts,)
 
 
 def _numa_line(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
