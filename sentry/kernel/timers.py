@@ -8,6 +8,7 @@ nobody knows in advance, that is a guess which `_check` refines.
 Invariants: `expiry` is 0 while disarmed; `_handle` is the one entry in the heap, or None.  A timer
 whose signal has not been delivered yet sends no second one: expirations meanwhile are counted
 (timer_getoverrun(2)), and looked at rarely, so that no interval however short can keep the loop busy.
+Nor can it keep the program busy with its handler only: see `hurry`.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ FARTHEST_NS = 1_000_000_000_000_000
 SHORTEST_NS = 50_000
 #: How often to look again at a timer whose signal is still pending.
 PENDING_NS = 10_000_000
+#: At most this power of two times SHORTEST_NS, for a program that comes to nothing but its handler.
+MAX_STREAK = 10
 OVERRUN_MAX = 0x7FFF_FFFF
 
 
@@ -267,22 +270,36 @@ def watch_cpu_limit(group: ThreadGroup) -> None:
 class TimerInfo(SigInfo):
     """The siginfo of a POSIX timer: packing it is its delivery, when the overruns are known."""
 
-    __slots__ = ("setting", "timer")
+    __slots__ = ("hurried", "setting", "timer")
 
     def __init__(self, timer: PosixTimer) -> None:
         super().__init__(timer.signo, SI_TIMER, value=timer.value, timerid=timer.timer_id)
         self.timer = timer
         self.setting = timer.setting
+        #: The program has been nowhere but in a handler since the signal before.
+        self.hurried = False
 
     def pack(self) -> bytes:
         self.timer.delivered(self)
         return super().pack()
 
 
+def hurry(task: Task) -> None:
+    """`task` has ended a handler, and the next signal is there already.
+
+    A handler costs a program much more here than on Linux, and all the more if others run, too.  A timer with
+    a short interval would have its next signal ready whenever the handler ends, and the program would never
+    get on; so the timer waits longer each time."""
+    for pending in (task.pending, task.group.pending):
+        for signo, queue in pending.queues.items():
+            if queue and not task.blocked >> (signo - 1) & 1 and isinstance(queue[0], TimerInfo):
+                queue[0].hurried = True
+
+
 class PosixTimer(KernelTimer):
     """A timer of timer_create(2).  `target` is the task that SIGEV_THREAD_ID names, else None."""
 
-    __slots__ = ("info", "notify", "overrun", "setting", "signo", "target", "timer_id", "value")
+    __slots__ = ("info", "notify", "overrun", "setting", "signo", "streak", "target", "timer_id", "value")
     #: How many there are.
     total = 0
 
@@ -303,6 +320,8 @@ class PosixTimer(KernelTimer):
         self.setting = 0
         #: The signal on its way, if there is one.
         self.info: TimerInfo | None = None
+        #: How often, about, a signal has come right behind the handler of the one before.
+        self.streak = 0
 
     def __del__(self) -> None:
         PosixTimer.total -= 1
@@ -358,4 +377,6 @@ class PosixTimer(KernelTimer):
         self.overrun = 0
         if self.interval and self.expiry:
             self.overrun = info.overrun = min(self._advance(self.clock.now()), OVERRUN_MAX)
-            self._look_at(max(self.clock.deadline(self.expiry), monotonic_ns() + SHORTEST_NS))
+            self.streak = min(self.streak + 1, MAX_STREAK) if info.hurried else self.streak // 2
+            pause = SHORTEST_NS << self.streak
+            self._look_at(max(self.clock.deadline(self.expiry), monotonic_ns() + pause))

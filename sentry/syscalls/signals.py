@@ -33,6 +33,7 @@ from sentry.abi.time import TIMESPEC, unpack_timespec
 from sentry.kernel import frames
 from sentry.kernel.signals import sanitize_mask
 from sentry.kernel.task import NO_RESULT
+from sentry.kernel.timers import hurry
 from sentry.kernel.userns import INITIAL
 from sentry.kernel.wait import Interrupted, block
 from sentry.syscalls.table import EINTR, ERESTARTNOHAND, syscall
@@ -109,6 +110,8 @@ def rt_sigreturn(task: Task) -> object:
         frames.pop(task)
     except SysError:
         task.kernel.signals.force(task, SigInfo(SIGSEGV, 0x80))
+    if task.pending_bits() & ~task.blocked:
+        hurry(task)
     return NO_RESULT
 
 

@@ -298,8 +298,49 @@ static void clocks(void)
     SHOW(syscall(SYS_clock_adjtime, CLOCK_REALTIME, &adjust));
 }
 
+static volatile int handled;
+
+static void count_signal(int signo)
+{
+    (void)signo;
+    handled++;
+}
+
+/* Processes with timers whose interval is short are kept busy, but not from going on behind the handler. */
+static void short_intervals(void)
+{
+    CASE("short intervals");
+    enum { COUNT = 12 };
+    pid_t children[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        children[i] = MUST(fork());
+        if (children[i] == 0) {
+            timer_t timer;
+            struct sigaction action = {.sa_handler = count_signal};
+            struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+            struct itimerspec often = {{0, 60000}, {0, 60000}};
+            MUST(sigaction(SIGRTMIN, &action, NULL));
+            MUST(timer_create(CLOCK_MONOTONIC, &event, &timer));
+            MUST(timer_settime(timer, 0, &often, NULL));
+            for (int turn = 0; turn < 20; turn++) {
+                int before = handled;
+                while (handled == before)
+                    usleep(1000);
+            }
+            MUST(timer_delete(timer));
+            _exit(0);
+        }
+    }
+    for (int i = 0; i < COUNT; i++) {
+        int status;
+        MUST(waitpid(children[i], &status, 0));
+        say("%d: %d", i, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    }
+}
+
 int main(void)
 {
+    short_intervals();
     creation();
     settings();
     expirations();
