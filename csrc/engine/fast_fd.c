@@ -73,6 +73,8 @@ int fast_close(struct call *c)
 {
     struct fd_table *table = c->t->g.files;
     struct vfile *f = call_file(c, c->args[0]);
+    if (!f && table)
+        return call_return(c, -EBADF);
     if (!f || !vfile_close(f, table->owner, 1))
         return FAST_PASS;
     fd_table_take(table, (uint32_t)c->args[0]);

@@ -42,9 +42,12 @@ def _walk_robust_list(task: Task) -> None:
         return
     mm = task.mm
     entry, offset, pending = f.ROBUST_HEAD.unpack(mm.read(head, f.ROBUST_HEAD.size))
+    seen = {head}
     for _ in range(f.ROBUST_LIST_LIMIT):
-        if entry & ~1 == head:
+        # Whoever comes back to an entry other than the head goes in circles, and all is done.
+        if entry & ~1 in seen:
             break
+        seen.add(entry & ~1)
         following = mm.read_u64(entry & ~1)
         if entry & ~1 != pending & ~1:
             _owner_died(task, (entry & ~1) + offset, bool(entry & 1), False)
