@@ -382,8 +382,9 @@ class Kernel:
         group.posix_timers.clear()
         if group.session.leader is group:
             disassociate(group, exiting=True)
-        reaper = self._reaper(group)
         orphans = list(group.children)
+        # Who it is takes a walk over all ancestors.
+        reaper = self._reaper(group) if orphans else self.init
         for child in orphans:
             group.children.discard(child)
             child.parent = reaper
