@@ -28,6 +28,16 @@ _EVENTS = (
 )  # fmt: skip
 
 
+class Limits:
+    """/proc/sys/fs/dir-notify-enable."""
+
+    def __init__(self) -> None:
+        self.enabled = 1
+
+
+limits = Limits()
+
+
 class DirectoryMark:
     """What one process wants to hear by one open directory."""
 

@@ -328,6 +328,8 @@ def _set_lease(task: Task, file: File, arg: int, fd: int) -> int:
 
 
 def _notify(task: Task, file: File, arg: int, fd: int) -> int:
+    if not dnotify.limits.enabled:
+        raise SysError(errno.EINVAL)
     if arg & ~dnotify.DN_MULTISHOT:
         if not file.inode.is_dir:
             raise SysError(errno.ENOTDIR)

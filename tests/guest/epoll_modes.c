@@ -241,7 +241,12 @@ static void signals_of_files(void)
     SHOW(fcntl(p[0], F_SETOWN_EX, &other));
     SHOW(fcntl(p[0], F_SETOWN, 0x3fffffff));
     CASE("F_NOTIFY");
-    int d = MUST(open(".", O_RDONLY));
+    char enabled = '?';
+    int d = MUST(open("/proc/sys/fs/dir-notify-enable", O_RDONLY));
+    SHOW(read(d, &enabled, 1));
+    SHOW_IF(enabled == '1');
+    MUST(close(d));
+    d = MUST(open(".", O_RDONLY));
     SHOW(fcntl(p[0], F_NOTIFY, DN_CREATE));
     SHOW(fcntl(d, F_SETSIG, SIGRTMIN));
     SHOW(fcntl(d, F_NOTIFY, DN_CREATE));

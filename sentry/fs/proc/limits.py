@@ -10,7 +10,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.ipc import IPCMNI
 from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.mqueue import HARD_MSGMAX, HARD_MSGSIZEMAX, MIN_MSGSIZEMAX
-from sentry.fs import aio, inotify, leases, pipe
+from sentry.fs import aio, dnotify, inotify, leases, pipe
 from sentry.fs.proc.base import Text, current_ipc, current_task
 
 TYPE_CHECKING = False
@@ -189,3 +189,15 @@ def make_lease_tree() -> dict[bytes, Any]:
         return Text(0o644, lambda kernel: b"%d\n" % getattr(leases.limits, field), store)
 
     return {b"lease-break-time": text("break_time", INT_MAX), b"leases-enable": text("enabled", INT_MAX)}
+
+
+def _store_dnotify(kernel: Kernel, data: bytes) -> None:
+    check_privilege()
+    (dnotify.limits.enabled,) = numbers(data, 1, 0, INT_MAX)
+
+
+def make_dnotify_tree() -> dict[bytes, Any]:
+    """/proc/sys/fs/dir-notify-enable (F_NOTIFY of fcntl(2))."""
+    return {
+        b"dir-notify-enable": Text(0o644, lambda kernel: b"%d\n" % dnotify.limits.enabled, _store_dnotify)
+    }

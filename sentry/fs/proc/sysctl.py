@@ -214,6 +214,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"dev": {},
         b"fs": {
             **limits.make_aio_tree(),
+            **limits.make_dnotify_tree(),
             b"epoll": {b"max_user_watches": _number(5000000)},
             b"file-max": _line(b"9223372036854775807"),
             b"file-nr": lambda kernel: b"%d\t0\t9223372036854775807\n" % _open_files(kernel),
