@@ -60,6 +60,9 @@ static int64_t perform(const struct job *job)
     case POOL_FSYNC:
         result = fsync(job->fd);
         break;
+    case POOL_CLOSE:
+        result = close(job->fd);
+        break;
     default:
         result = fdatasync(job->fd);
         break;
@@ -122,7 +125,7 @@ int pool_submit(unsigned kind, int fd, char *buffer, size_t size, int64_t offset
 {
     struct job job = {kind, fd, buffer, size, offset, token, 0};
     int result = -EAGAIN;
-    if (bell < 0 || kind > POOL_FDATASYNC || !token)
+    if (bell < 0 || kind > POOL_CLOSE || !token)
         return -EINVAL;
     pthread_mutex_lock(&lock);
     if (room) {

@@ -98,6 +98,9 @@ class MemfdInode(RegularInode):
         if seals & F_SEAL_EXEC:
             self._exec_sealed = True
 
+    def sealed(self) -> bool:
+        return bool(self.seals())
+
     async def setattr(self, changes: dict[str, int]) -> None:
         if self._exec_sealed and (changes.get("mode", self.mode) ^ self.mode) & 0o111:
             raise SysError(errno.EPERM)

@@ -52,9 +52,10 @@ class Pool:
 
     def _on_results(self, _events: int) -> None:
         while token := lib.pool_take(self._result):
-            job = self._jobs.pop(token)
-            job.result = self._result[0]
-            job.queue.wake()
+            job = self._jobs.pop(token, None)
+            if job is not None:  # else a memfd that somebody let go (sentry/fs/tmpfs/regular.py)
+                job.result = self._result[0]
+                job.queue.wake()
             self._room.wake()
 
     async def _run(self, kind: int, fd: int, size: int, offset: int) -> tuple[int, bytearray]:

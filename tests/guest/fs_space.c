@@ -91,9 +91,49 @@ static void full(void)
     close(kept), close(fill), close(empty);
 }
 
+static void show_large(const char *what, int fd)
+{
+    struct stat st;
+    char mark[3] = "";
+    MUST(fstat(fd, &st));
+    MUST(pread(fd, mark, 1, 90 * MIB));
+    MUST(pread(fd, mark + 1, 1, 200 * MIB));
+    say("%s: %ld bytes, %ld blocks, marks %d %d", what, (long)st.st_size, (long)st.st_blocks, mark[0], mark[1]);
+}
+
+/* What takes the host some time to free goes in pieces, of which nobody sees anything in the end. */
+static void large(void)
+{
+    CASE("large");
+    int fd = MUST(memfd_create("large", MFD_ALLOW_SEALING));
+    SHOW(fallocate(fd, 0, 0, 256 * MIB));
+    MUST(pwrite(fd, "a", 1, 90 * MIB));
+    MUST(pwrite(fd, "b", 1, 200 * MIB));
+    show_large("allocated", fd);
+    SHOW(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 91 * MIB + 1, 100 * MIB));
+    show_large("a hole", fd);
+    SHOW(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, MIB, 1024l * MIB));
+    show_large("a hole up to the end", fd);
+    MUST(fallocate(fd, 0, 0, 256 * MIB));
+    MUST(pwrite(fd, "a", 1, 90 * MIB));
+    MUST(pwrite(fd, "b", 1, 200 * MIB));
+    SHOW(ftruncate(fd, 90 * MIB + 1));
+    show_large("cut", fd);
+    MUST(fallocate(fd, 0, 0, 256 * MIB));
+    MUST(pwrite(fd, "b", 1, 200 * MIB));
+    MUST(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
+    SHOW(ftruncate(fd, MIB));
+    show_large("sealed", fd);
+    MUST(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE));
+    SHOW(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 256 * MIB));
+    show_large("sealed more", fd);
+    close(fd);
+}
+
 int main(void)
 {
     scratch();
+    large();
     MUST(mkdir("small", 0700));
     MUST(mount("small", "small", "tmpfs", 0, "size=7m"));
     MUST(chdir("small"));

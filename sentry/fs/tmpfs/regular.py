@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 INLINE_MAX: int = lib.TMPFS_INLINE
 MAX_SIZE = 0x7FFFFFFFFFFFF000
 _ALLOCATE_STEP = 16 << 20
+#: What the host frees in one turn.
+_FREE_STEP = 64 << 20
+#: csrc/abi/pool.h; nobody waits for this token.
+_POOL_CLOSE, _NOBODY = 3, 1 << 63
 _MFD_CLOEXEC = 1
 _MFD_NOEXEC_SEAL = 8
 _memfd_flags = _MFD_CLOEXEC | _MFD_NOEXEC_SEAL
@@ -70,6 +74,13 @@ def new_memfd() -> int:
     return new_memfd()
 
 
+def _let_go(fd: int, pages: int) -> None:
+    """Close a memfd of `pages` pages: a large one in a thread of the pool, if that has room."""
+    large = pages * PAGE_SIZE > _FREE_STEP
+    if not large or lib.pool_submit(_POOL_CLOSE, fd, ffi.NULL, 0, 0, _NOBODY):
+        os.close(fd)
+
+
 class RegularInode(TmpfsInode):
     __slots__ = ("_allocated", "_twin", "data")
 
@@ -88,10 +99,10 @@ class RegularInode(TmpfsInode):
 
     def __del__(self) -> None:
         lib.tmpfs_free(self.data)
-        if self.data.host_fd >= 0:
-            os.close(self.data.host_fd)
         if self._twin >= 0:
             os.close(self._twin)
+        if self.data.host_fd >= 0:
+            _let_go(self.data.host_fd, self.data.pages)
         super().__del__()
 
     @property
@@ -309,6 +320,7 @@ class RegularInode(TmpfsInode):
         if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
             raise SysError(errno.EOPNOTSUPP)
         if mode & FALLOC_FL_PUNCH_HOLE:
+            await self._free(offset, min(offset + size, self.size))
             self._punch(offset, size)
             return
         end = offset + size
@@ -355,11 +367,35 @@ class RegularInode(TmpfsInode):
             self._drop_pages(first, PAGE_SIZE)
         self._recount()
 
+    def sealed(self) -> bool:
+        """Whether there is anything that may not be done to the data any more."""
+        return False
+
+    async def _free(self, offset: int, end: int) -> None:
+        """Make a hole of most of [offset, end), if there is much, and let others run meanwhile."""
+        offset = -(-offset // PAGE_SIZE) * PAGE_SIZE
+        linear = self._allocated and end - offset < _FREE_STEP * 10_000
+        try:
+            while self._fd >= 0 and self.pages * PAGE_SIZE > _FREE_STEP and not self.sealed():
+                if not linear:  # what was allocated and never written to is no data
+                    offset = max(offset, self.seek_data(offset, SEEK_DATA))
+                if end - offset <= _FREE_STEP:
+                    break
+                self._drop_pages(offset, _FREE_STEP)
+                self._recount()
+                offset += _FREE_STEP
+                await yield_now()
+        except SysError:
+            pass  # ENXIO: there is nothing more
+
     def _drop_pages(self, first: int, size: int) -> None:
         """Make a hole of whole pages."""
         # Python has no fallocate(2); MADV_REMOVE on a shared mapping frees the same pages.
-        with mmap.mmap(self._fd, size, mmap.MAP_SHARED, offset=first) as area:
-            area.madvise(mmap.MADV_REMOVE)
+        try:
+            with mmap.mmap(self._fd, size, mmap.MAP_SHARED, offset=first) as area:
+                area.madvise(mmap.MADV_REMOVE)
+        except OSError as error:  # EPERM: what is sealed
+            raise SysError(error.errno or errno.EIO) from None
 
     def _punch(self, offset: int, size: int) -> None:
         size = min(size, self.size - offset)
@@ -411,6 +447,7 @@ class RegularInode(TmpfsInode):
     async def setattr(self, changes: dict[str, int]) -> None:
         size = changes.get("size")
         if size is not None:
+            await self._free(size, self.size)
             self.truncate(size)
         await super().setattr(changes)
 
