@@ -47,7 +47,7 @@ AUDIT_ARCH_X86_64 = 0xC000003E
 NT_PRSTATUS, NT_PRFPREG, NT_X86_XSTATE = 1, 2, 0x202
 
 #: struct user: so many bytes; registers come first, debug registers last.
-USER_SIZE = 912
+USER_SIZE = 928
 USER_REGS_SIZE = 27 * 8
 USER_DEBUGREG = 848
 #: struct user_fpregs_struct.

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sentry.syscalls.args import Addr, Fd, Flags, Int, Size, UInt, ULong
 
 _COPY_PIECE = 1 << 20
+#: Bytes after which others may run on.
+_COPY_TURN = 16 << 20
 #: PIDFD_SELF_THREAD and PIDFD_SELF_THREAD_GROUP.
 _SELF = (-10000, -10001)
 #: What may be advised for another process.
@@ -66,17 +68,17 @@ def _pieces(local: list[tuple[int, int]], remote: list[tuple[int, int]]) -> Iter
             j, skip_remote = j + 1, 0
 
 
-def _memory_of(task: Task, pid: int) -> MemoryManager:
-    """The memory of `pid`, which the task may look into.  SysError(ESRCH, EPERM)."""
+def _owner(task: Task, pid: int) -> Task:
+    """The task `pid`, whose memory `task` may look into.  SysError(ESRCH, EPERM)."""
     target = task.find_task(pid)
     if target is None or target.mm is None:
         raise SysError(errno.ESRCH)
     if not may_access(task, task.cred, target, real=True):
         raise SysError(errno.EPERM)
-    return target.mm
+    return target
 
 
-def _process_vm(
+async def _process_vm(
     task: Task,
     pid: int,
     local_iov: int,
@@ -89,11 +91,14 @@ def _process_vm(
     if flags:
         raise SysError(errno.EINVAL)
     local = _read_iovec(task.mm, local_iov, local_count)
-    remote = _read_iovec(task.mm, remote_iov, remote_count)
     if not any(size for _, size in local):
         return 0
-    there_mm = _memory_of(task, pid)
-    done = 0
+    remote = _read_iovec(task.mm, remote_iov, remote_count)
+    if not any(size for _, size in remote):
+        return 0
+    target = _owner(task, pid)
+    there_mm = target.mm
+    done = turn = 0
     for here, there, size in _pieces(local, remote):
         try:
             if write:
@@ -107,25 +112,31 @@ def _process_vm(
         done += copied
         if copied < size:
             break
+        turn += size
+        if turn >= _COPY_TURN:
+            turn = 0
+            await yield_now()
+            if task.kill_pending() or target.mm is not there_mm:
+                break
     return done
 
 
 @syscall(SYS.process_vm_readv)
-def process_vm_readv(
+async def process_vm_readv(
     task: Task, pid: Int, local_iov: Addr, local_count: ULong, remote_iov: Addr, remote_count: ULong,
     flags: ULong,
 ) -> int:  # fmt: skip
     """process_vm_readv(2)."""
-    return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, False)
+    return await _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, False)
 
 
 @syscall(SYS.process_vm_writev)
-def process_vm_writev(
+async def process_vm_writev(
     task: Task, pid: Int, local_iov: Addr, local_count: ULong, remote_iov: Addr, remote_count: ULong,
     flags: ULong,
 ) -> int:  # fmt: skip
     """process_vm_writev(2)."""
-    return _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, True)
+    return await _process_vm(task, pid, local_iov, local_count, remote_iov, remote_count, flags, True)
 
 
 def _target(task: Task, fd: int) -> Task:
@@ -196,7 +207,7 @@ async def move_pages(
         raise SysError(errno.EINVAL)
     if flags & MPOL_MF_MOVE_ALL and not task.cred.capable(CAP_SYS_NICE):
         raise SysError(errno.EPERM)
-    mm = _memory_of(task, pid) if pid else task.mm
+    mm = _owner(task, pid).mm if pid else task.mm
     done = 0
     while done < count:
         step = min(count - done, _PAGES_STEP)
@@ -218,7 +229,7 @@ def migrate_pages(task: Task, pid: Int, maxnode: ULong, old_nodes: Addr, new_nod
     read_nodes(task, old_nodes, maxnode)
     new = read_nodes(task, new_nodes, maxnode)
     if pid:
-        _memory_of(task, pid)
+        _owner(task, pid)
     if new & ~NODES and not task.cred.capable(CAP_SYS_NICE):
         raise SysError(errno.EPERM)
     if not new & NODES:

@@ -26,6 +26,7 @@ NAMES = (
 REGS = Struct("<27Q")
 U64 = (1 << 64) - 1
 USER_RPL = 3
+DEBUG_REGISTERS = 8
 SELECTORS = frozenset(("cs", "ss", "ds", "es", "fs", "gs"))
 #: CF PF AF ZF SF TF DF OF RF AC: what a tracer may change; NT stays clear.
 FLAG_MASK = 0x50DD5
@@ -73,7 +74,7 @@ def peek_user(task: Task, offset: int) -> int:
     if offset < abi.USER_REGS_SIZE:
         value: int = getattr(task.regs, NAMES[offset // 8])
         return value
-    if offset >= abi.USER_DEBUGREG:
+    if 0 <= offset - abi.USER_DEBUGREG < 8 * DEBUG_REGISTERS:
         trace = task.trace
         debug = DebugRegs() if trace is None or trace.debug is None else trace.debug
         return debug.get((offset - abi.USER_DEBUGREG) // 8)
@@ -86,7 +87,7 @@ def poke_user(task: Task, offset: int, value: int) -> None:
         raise SysError(errno.EIO)
     if offset < abi.USER_REGS_SIZE:
         _put(task, NAMES[offset // 8], value)
-    elif offset < abi.USER_DEBUGREG:
+    elif not 0 <= offset - abi.USER_DEBUGREG < 8 * DEBUG_REGISTERS:
         raise SysError(errno.EIO)
     else:
         trace = task.trace
@@ -103,9 +104,11 @@ def get_fpregs(task: Task) -> bytes:
 
 
 def set_fpregs(task: Task, data: bytes) -> None:
-    """`data` may be shorter: the rest stays.  SysError(EINVAL)."""
+    """All of it.  SysError(EINVAL)."""
+    if len(data) != abi.FPREGS_SIZE:
+        raise SysError(errno.EINVAL)
     state = task.thread.get_fpstate()
-    legacy = data[:FP_SW_OFFSET] + state[len(data) : FP_SW_OFFSET]
+    legacy = data[:FP_SW_OFFSET]
     if int.from_bytes(legacy[MXCSR_OFFSET : MXCSR_OFFSET + 4], "little") & ~MXCSR_MASK:
         raise SysError(errno.EINVAL)
     present = int.from_bytes(state[XSTATE_BV_OFFSET : XSTATE_BV_OFFSET + 8], "little") | XSTATE_LEGACY

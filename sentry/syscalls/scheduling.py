@@ -358,7 +358,7 @@ def ioprio_get(task: Task, which: Int, who: Int) -> int:
 @syscall(SYS.ioprio_set, partial="stored only")
 def ioprio_set(task: Task, which: Int, who: Int, ioprio: Int) -> None:
     """ioprio_set(2)."""
-    kind = ioprio >> 13
+    kind, ioprio = ioprio >> 13 & 7, ioprio & 0xFFFF
     if kind == IOPRIO_RT and not (task.cred.capable(CAP_SYS_ADMIN) or task.cred.capable(CAP_SYS_NICE)):
         raise SysError(errno.EPERM)
     if kind not in range(4) or (kind == IOPRIO_NONE and ioprio & 7):

@@ -324,10 +324,10 @@ def _queued_info(task: Task, target: int, signo: int, addr: int) -> SigInfo:
 def rt_sigqueueinfo(task: Task, tgid: Int, signo: Signal, infop: Addr) -> None:
     """rt_sigqueueinfo(2)."""
     info = _queued_info(task, tgid, signo, infop)
-    check_signal(signo)
     named = task.find_task(tgid)
     if named is None:
         raise SysError(errno.ESRCH)
+    check_signal(signo)
     send_to_group(task, named.group, signo, info)
 
 

@@ -31,6 +31,10 @@ static void everybody(void)
              SHOW(kill(-1, 0));
              SHOW(kill(-1, SIGRTMIN));
              SHOW(kill(-1, 99));
+             siginfo_t info = {.si_code = -1};
+             SHOW(syscall(SYS_rt_sigqueueinfo, 999999, 99, &info));
+             SHOW(syscall(SYS_ioprio_set, 1, 0, 1 << 16 | 2 << 13));
+             SHOW(syscall(SYS_ioprio_get, 1, 0));
          }));
 }
 

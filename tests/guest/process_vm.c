@@ -136,6 +136,21 @@ static void compares(pid_t pid)
     SHOW(syscall(SYS_kcmp, me, me, KCMP_EPOLL_TFD, ends[0], BAD));
 }
 
+static void nothing_to_do(void)
+{
+    char buffer[16];
+    struct iovec some = {buffer, 16};
+    struct iovec none = {buffer, 0};
+    struct iovec negative = {buffer, (size_t)-1};
+    CASE("nothing to copy, or nobody there");
+    SHOW(process_vm_readv(getpid(), &none, 1, BAD, 1, 0));
+    SHOW(process_vm_readv(999999, &some, 1, &none, 1, 0));
+    SHOW(process_vm_readv(999999, &some, 1, &some, 0, 0));
+    SHOW(process_vm_readv(999999, &none, 1, &some, 1, 0));
+    SHOW(process_vm_readv(999999, &some, 1, &negative, 1, 0));
+    SHOW(process_vm_readv(999999, &some, 1, &some, 1, 0));
+}
+
 int main(void)
 {
     struct gate ready = gate_make(), done = gate_make();
@@ -158,5 +173,6 @@ int main(void)
     gate_open(done);
     reap("child", pid);
     forbidden();
+    nothing_to_do();
     return 0;
 }

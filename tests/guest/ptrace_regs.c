@@ -41,6 +41,13 @@ static void regset_sizes(void)
     say("%zu bytes", iov.iov_len);
     iov.iov_len = sizeof huge;
     SHOW(ptrace(PTRACE_GETREGSET, pid, NT_PRFPREG, &iov));
+    SHOW(ptrace(PTRACE_SETREGSET, pid, NT_PRFPREG, &iov));
+    iov.iov_len -= 8;
+    SHOW(ptrace(PTRACE_SETREGSET, pid, NT_PRFPREG, &iov));
+    long word = 1;
+    SHOW(syscall(SYS_ptrace, PTRACE_PEEKUSER, pid, 920, &word));
+    SHOW(syscall(SYS_ptrace, PTRACE_PEEKUSER, pid, 928, &word));
+    SHOW(ptrace(PTRACE_POKEUSER, pid, 920, 0));
     say("%zu bytes", iov.iov_len);
     regs.r12 = 0x123456789abcdef0;
     iov = (struct iovec){&regs, sizeof regs};

@@ -194,8 +194,12 @@ def test_races(name: str, runner: Runner, programs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["core_empty", "core_mappings", "queued", "group_lists", "first_process", "orphans", "set_id"]
-)
+    "name",
+    [
+        "core_empty", "core_mappings", "queued", "group_lists", "first_process", "orphans", "set_id",
+        "copies",
+    ],
+)  # fmt: skip
 def test_processes(name: str, runner: Runner, programs: Path) -> None:
     if not runner.is_root:
         pytest.skip("takes root")

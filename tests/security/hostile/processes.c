@@ -161,6 +161,36 @@ static void orphans(void)
     CHECK(left == 0);
 }
 
+/* While one process copies much, others get on. */
+static void copies(void)
+{
+    enum { PIECES = 256, PIECE = 1 << 20 };
+    static struct iovec here[PIECES], there[PIECES];
+    char *from = mmap(NULL, (size_t)PIECES * PIECE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *to = mmap(NULL, PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    volatile int *phase = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < PIECES; i++) {
+        here[i] = (struct iovec){to, PIECE};
+        there[i] = (struct iovec){from + (size_t)i * PIECE, PIECE};
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        *phase = 1;
+        CHECK(process_vm_readv(getppid(), here, PIECES, there, PIECES, 0) == (ssize_t)PIECES * PIECE);
+        *phase = 2;
+        _exit(0);
+    }
+    int count = 0, status;
+    while (*phase == 0)
+        sched_yield();
+    while (*phase == 1) {
+        CHECK(getsid(getpid()) >= 0); /* the kernel's to answer */
+        count++;
+    }
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    CHECK(count >= 5);
+}
+
 /* A user traces a set-id program of root's at the moment at which it is executed. */
 static void set_id_race(const char *program, long delay)
 {
@@ -220,7 +250,8 @@ static void set_id(void)
 
 static const struct attack attacks[] = {
     {"core_empty", core_empty}, {"core_mappings", core_mappings}, {"queued", queued}, {"group_lists", group_lists},
-    {"first_process", first_process}, {"orphans", orphans}, {"set_id", set_id}, {NULL, NULL}};
+    {"first_process", first_process}, {"orphans", orphans}, {"set_id", set_id},
+    {"copies", copies}, {NULL, NULL}};
 
 int main(int argc, char **argv)
 {
