@@ -7,6 +7,7 @@
 
 #define PAGE 4096u
 #define SPARE_PAGES 32
+#define UNTAKE_MOST (1u << 20) /* slots */
 
 /* Pages that were in use a moment ago: malloc is slower, and their caches are warm. */
 static uint8_t *spare[SPARE_PAGES];
@@ -189,7 +190,9 @@ uint64_t pipe_take(struct pipe *p, uint8_t *buffer, uint64_t size)
 
 int pipe_untake(struct pipe *p, const uint8_t *data, uint64_t size)
 {
-    if (set_room(p, p->count + (uint32_t)((size + PAGE - 1) / PAGE)) < 0)
+    const uint64_t slots = p->count + (size + PAGE - 1) / PAGE;
+    /* Room for max_slots there is always: writers count on it. */
+    if (slots > UNTAKE_MOST || (slots > p->max_slots && set_room(p, (uint32_t)slots) < 0))
         return -ENOMEM;
     while (size) {
         uint32_t piece = size & (PAGE - 1) ? size & (PAGE - 1) : PAGE;

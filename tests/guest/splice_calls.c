@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #ifndef F_CREATED_QUERY
@@ -67,6 +68,30 @@ static void splicing(void)
     MUST(close(p[1]));
     MUST(pipe(q));
     SHOW(splice(p[0], NULL, q[1], NULL, 1, 0));
+}
+
+/* What could not be moved stands in front again, and the pipe takes no less than before. */
+static void put_back(void)
+{
+    CASE("put back");
+    static char page[4096];
+    int p[2], s[2], sum = 0;
+    MUST(pipe(p));
+    MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s));
+    while (write(s[0], page, sizeof page) > 0)
+        ;
+    MUST(write(p[1], "front", 5));
+    SHOW(splice(p[0], NULL, s[0], NULL, 5, SPLICE_F_NONBLOCK));
+    MUST(fcntl(p[1], F_SETFL, O_NONBLOCK));
+    for (int i = 1; i < 40; i++) {
+        memset(page, i, sizeof page);
+        if (write(p[1], page, sizeof page) < 0)
+            break;
+        sum += i;
+    }
+    say("filled: %s", error_name(errno));
+    ssize_t got = read(p[0], buf, sizeof buf);
+    say("%zd '%.5s', %s", got, buf, got > 5 && buf[5] == 1 && buf[got - 1] == 15 && sum == 120 ? "in order" : "mixed");
 }
 
 static void teeing(void)
@@ -233,6 +258,7 @@ int main(void)
 {
     scratch();
     splicing();
+    put_back();
     teeing();
     vmsplicing();
     sending();

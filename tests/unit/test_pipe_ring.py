@@ -16,6 +16,7 @@ STEPS = st.lists(
         st.tuples(st.just("put"), SIZES, st.just(False)),
         st.tuples(st.just("take"), SIZES, st.just(False)),
         st.tuples(st.just("copy"), SIZES, st.just(False)),
+        st.tuples(st.just("untake"), SIZES, st.just(False)),
         st.tuples(st.just("resize"), st.integers(1, 40), st.just(False)),
     ),
     max_size=60,
@@ -53,6 +54,9 @@ class Model:
                 break
         return got
 
+    def untake(self, data):
+        self.slots[:0] = [[data[at : at + PAGE], 0, False] for at in range(0, len(data), PAGE)]
+
     def copy(self, target, size):
         done = 0
         for data, start, packet in self.slots:
@@ -88,6 +92,10 @@ def test_like_the_model(steps, slots):
             assert lib.pipe_copy(c, c_other, size) == model.copy(other, size)
             size = min(size, 5000)
             assert take(c_other, size) == other.take(size)
+        elif what == "untake":
+            data = bytes((number + i) & 0xFF for i in range(size))
+            assert lib.pipe_untake(c, data, size) == 0
+            model.untake(data)
         elif size >= len(model.slots):
             assert lib.pipe_resize(c, size) == 0
             model.max_slots = size
