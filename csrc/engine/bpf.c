@@ -83,7 +83,7 @@ int64_t bpf_run(const struct bpf_instruction *code, uint32_t count, const uint32
             break;
         case BPF_JMP:
             if (BPF_OP(i->code) == BPF_JA)
-                at += i->k;
+                at = i->k < count - at ? at + i->k : count;
             else
                 at += holds(BPF_OP(i->code), a, operand) ? i->jump_true : i->jump_false;
             break;

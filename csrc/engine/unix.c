@@ -54,7 +54,7 @@ static uint32_t up(uint32_t size, uint32_t unit)
 static uint32_t head_size(uint32_t size)
 {
     uint32_t need = up(size, 64) + SHARED_INFO, room = 512;
-    while (room < need)
+    while (room < need && room < 1u << 31)
         room *= 2;
     return room + SKB_OVERHEAD;
 }

@@ -136,6 +136,26 @@ static void times(void)
     close(pair[1]);
 }
 
+/* One message takes as much as a kernel finds in one piece, whatever the socket's own limit is. */
+static void largest(void)
+{
+    static const long sizes[] = {1 << 20, 4263616, 4263617, 64 << 20, 0x7ffff000};
+    int huge = INT32_MAX, pair[2];
+    char *bytes = mmap(NULL, 2ul << 30, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    NEED(bytes != MAP_FAILED);
+    MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+    SHOW(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &huge, sizeof huge));
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        ssize_t sent = send(pair[0], bytes, (size_t)sizes[i], MSG_DONTWAIT);
+        say("%ld bytes: %zd %s", sizes[i], sent, sent < 0 ? error_name(errno) : "");
+        if (sent > 0)
+            MUST(recv(pair[1], bytes, 1, 0));
+    }
+    MUST(munmap(bytes, 2ul << 30));
+    close(pair[0]);
+    close(pair[1]);
+}
+
 static void sizes(void)
 {
     static const int all[] = {0, 1000, 2304, 4608, 10000, 100000, 212992};
@@ -164,6 +184,7 @@ static void sizes(void)
     }
     int large = 100000;
     SHOW(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &large, sizeof large));
+    largest();
     close(pair[0]);
     close(pair[1]);
 }

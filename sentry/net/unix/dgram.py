@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from sentry.net.unix.names import Names
 
 
+#: What Linux finds room for, however much the socket might send: the largest kmalloc, and 17 pages.
+LARGEST = (4 << 20) - 320 + 17 * 4096
+
+
 class PacketSock(UnixSock):
     __slots__ = ()
 
@@ -64,6 +68,8 @@ class PacketSock(UnixSock):
         if size > self.c.sndbuf - 32:
             raise SysError(errno.EMSGSIZE)
         await self.wait_for_room(message.nonblock)
+        if size > LARGEST:
+            raise SysError(errno.ENOBUFS)
         try:
             data = source.take(size)
             other = await self._find_receiver(task, message)
