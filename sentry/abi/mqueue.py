@@ -15,6 +15,9 @@ SIGEVENT = Struct("<Qii")
 SIGEVENT_SIZE = 64
 SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD = 0, 1, 2
 SI_MESGQ = -3
+#: SIGEV_THREAD: what the netlink socket is sent, with one of the codes as the last byte.
+NOTIFY_COOKIE_LEN = 32
+NOTIFY_WOKENUP, NOTIFY_REMOVED = 1, 2
 MQUEUE_MAGIC = 0x19800202
 #: st_size of each queue.
 FILENT_SIZE = 80

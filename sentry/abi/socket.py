@@ -6,7 +6,12 @@ from _struct import Struct
 
 AF_UNSPEC = 0
 AF_UNIX = 1
+AF_NETLINK = 16
 AF_MAX = 46
+
+NETLINK_ROUTE = 0
+#: struct sockaddr_nl: family, port id, groups
+SOCKADDR_NL = Struct("<HxxII")
 
 SOCK_STREAM = 1
 SOCK_DGRAM = 2

@@ -19,6 +19,8 @@ from sentry.abi.mqueue import (
     HARD_MSGSIZEMAX,
     MQ_PRIO_MAX,
     MQUEUE_MAGIC,
+    NOTIFY_REMOVED,
+    NOTIFY_WOKENUP,
     SI_MESGQ,
     SIGEV_SIGNAL,
 )
@@ -63,7 +65,7 @@ class Waiting:
 class Notification:
     """mq_notify(2): whom to tell of the next message in an empty queue, and how."""
 
-    __slots__ = ("files", "group", "kind", "signo", "value")
+    __slots__ = ("cookie", "files", "group", "kind", "room", "signo", "value")
 
     def __init__(self, group: Any, files: int, kind: int, signo: int, value: int) -> None:
         self.group = group
@@ -72,6 +74,13 @@ class Notification:
         self.kind = kind
         self.signo = signo
         self.value = value
+        #: SIGEV_THREAD: where the cookie goes (a sentry.net.netlink.Room), and the cookie but for its code.
+        self.room: Any = None
+        self.cookie = b""
+
+    def write_cookie(self, code: int) -> None:
+        if self.room is not None:
+            self.room.deliver(self.cookie + bytes((code,)))
 
 
 class MqueueInode(TmpfsInode):
@@ -129,6 +138,12 @@ class MqueueInode(TmpfsInode):
         self.notify = note
         self.c.guarded = 1  # closes of it are Python's from now on: one of them ends this
 
+    def untell(self) -> None:
+        """Whoever has registered is not to be told any more."""
+        note, self.notify = self.notify, None
+        if note is not None:
+            note.write_cookie(NOTIFY_REMOVED)
+
     def _put(self, message: bytes, priority: int) -> None:
         self._sequence += 1
         heappush(self._heap, (-priority, self._sequence, message))
@@ -141,6 +156,7 @@ class MqueueInode(TmpfsInode):
         if note is None or self.curmsgs != 1:
             return
         self.notify = None
+        note.write_cookie(NOTIFY_WOKENUP)
         if note.kind == SIGEV_SIGNAL and note.signo:
             cred = sender.leader.cred
             note.group.send_signal(
@@ -219,7 +235,7 @@ class MqueueFile(File):
         super().flush(owner)
         note = self.inode.notify
         if note is not None and note.files == owner:
-            self.inode.notify = None
+            self.inode.untell()
 
 
 class MqueueDirectory(DirectoryInode):

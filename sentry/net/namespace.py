@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class NetNamespace:
     """Also a sentry.kernel.userns.Namespace to those who look."""
 
-    __slots__ = ("charge", "ino", "unix", "user_ns")
+    __slots__ = ("charge", "ino", "netlink_ports", "unix", "user_ns")
     kind = b"net"
 
     def __init__(self) -> None:
@@ -20,3 +20,5 @@ class NetNamespace:
         self.user_ns: Any = None
         self.charge: Any = None
         self.unix = Names()
+        #: Port ids of NETLINK_ROUTE that are in use.
+        self.netlink_ports: set[int] = set()

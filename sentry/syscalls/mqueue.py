@@ -10,6 +10,7 @@ from sentry.abi.fcntl import O_ACCMODE, O_CREAT, O_EXCL, O_NONBLOCK, O_RDWR, O_W
 from sentry.abi.mqueue import (
     MQ_ATTR,
     MQ_PRIO_MAX,
+    NOTIFY_COOKIE_LEN,
     SIGEV_NONE,
     SIGEV_SIGNAL,
     SIGEV_THREAD,
@@ -24,8 +25,10 @@ from sentry.fs import dcache, modify
 from sentry.fs.dentry import Path as FsPath
 from sentry.fs.mqueue import MqueueDirectory, MqueueFile, Notification, Waiting
 from sentry.fs.opening import CREATION_FLAGS
+from sentry.fs.socket import socket_of
 from sentry.fs.walk import MAY_READ, MAY_WRITE, permission
 from sentry.kernel.wait import Interrupted, block
+from sentry.net.netlink import NetlinkSock
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -169,8 +172,8 @@ async def mq_timedreceive(task: Task, fd: Fd, msg: Addr, size: Size, priority: A
     return len(data)
 
 
-@syscall(SYS.mq_notify, partial="SIGEV_THREAD needs a netlink socket, of which there are none")
-def mq_notify(task: Task, fd: Fd, event: Addr) -> None:
+@syscall(SYS.mq_notify)
+async def mq_notify(task: Task, fd: Fd, event: Addr) -> None:
     """mq_notify(2)."""
     value = signo = kind = 0
     if event:
@@ -179,18 +182,22 @@ def mq_notify(task: Task, fd: Fd, event: Addr) -> None:
             raise SysError(errno.EINVAL)
         if kind == SIGEV_SIGNAL and not 0 <= signo <= NSIG:
             raise SysError(errno.EINVAL)
-        if kind == SIGEV_THREAD:
-            task.files.get(signo)
-            raise SysError(errno.ENOTSOCK)
+    note = Notification(task.group, task.files.owner, kind, signo, value)
+    if kind == SIGEV_THREAD:
+        cookie = task.mm.read(value, NOTIFY_COOKIE_LEN)
+        sock = socket_of(task, signo).sock
+        if not isinstance(sock, NetlinkSock):
+            raise SysError(errno.EINVAL)
+        note.room, note.cookie = await sock.reserve(), cookie[:-1]
     queue = _queue(task, fd).inode
     group = task.group
     if not event:
         if queue.notify is not None and queue.notify.group is group:
-            queue.notify = None
+            queue.untell()
     elif queue.notify is not None:
         raise SysError(errno.EBUSY)
     else:
-        queue.tell(Notification(group, task.files.owner, kind, signo, value))
+        queue.tell(note)
 
 
 @syscall(SYS.mq_getsetattr)

@@ -10,6 +10,7 @@ from sentry.abi.resource import RLIMIT_NOFILE
 from sentry.abi.socket import (
     ADDRESS_MAX,
     AF_MAX,
+    AF_NETLINK,
     AF_UNIX,
     MSG_DONTWAIT,
     MSG_INTERNAL,
@@ -20,7 +21,7 @@ from sentry.abi.socket import (
 )
 from sentry.abi.syscall_nr import SYS
 from sentry.fs.socket import SocketFile, socket_of
-from sentry.net import unix
+from sentry.net import netlink, unix
 from sentry.net.socket import Message
 from sentry.syscalls.file_io import check_range
 from sentry.syscalls.guestbytes import GuestSink, GuestSource
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
 
 #: Family → what makes a Sock of it: (namespace, type, protocol).
 FAMILIES: dict[int, Callable[[NetNamespace, int, int], Sock]] = {
-    AF_UNIX: lambda net, type_, protocol: unix.create(net.unix, type_, protocol)
+    AF_UNIX: lambda net, type_, protocol: unix.create(net.unix, type_, protocol),
+    AF_NETLINK: lambda net, type_, protocol: netlink.create(net.netlink_ports, type_, protocol),
 }
-ONE_FAMILY = "AF_UNIX only"
+ONE_FAMILY = "AF_UNIX, and of AF_NETLINK what mq_notify needs"
 
 
 def _split_type(kind: int) -> tuple[int, bool, bool]:

@@ -3,7 +3,10 @@
  * FLAGS: -lrt
  */
 #include "check.h"
+#include <linux/netlink.h>
 #include <mqueue.h>
+#include <semaphore.h>
+#include <sys/socket.h>
 
 #define COMMA ,
 
@@ -280,6 +283,140 @@ static void notifying(void)
     mq_close(q);
 }
 
+static void show_cookie(const char *what, int sock)
+{
+    unsigned char data[40] = {0};
+    struct sockaddr_nl from = {0};
+    socklen_t size = sizeof from;
+    ssize_t got = recvfrom(sock, data, sizeof data, MSG_DONTWAIT, (struct sockaddr *)&from, &size);
+    if (got == -1)
+        say("%s: %s", what, error_name(errno));
+    else
+        say("%s: %zd bytes, %.20s, code %d, from family %d, port %u", what, got, (char *)data, data[31], from.nl_family,
+            from.nl_pid);
+}
+
+/* What the C library makes SIGEV_THREAD of: the kernel sends a cookie to a netlink socket. */
+static void cookies(void)
+{
+    CASE("mq_notify, SIGEV_THREAD");
+    mqd_t q = MUST(mq_open(name, O_RDWR | O_CREAT, 0600, NULL));
+    MUST(mq_unlink(name));
+    int sock = (int)MUST(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0)), pair[2], file = (int)MUST(open("/dev/null", O_RDWR));
+    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    char cookie[32] = "a cookie";
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD, .sigev_signo = sock, .sigev_value.sival_ptr = cookie};
+    SHOW(syscall(SYS_mq_notify, q, &event));
+    SHOW(syscall(SYS_mq_notify, q, &event));
+    struct pollfd p = {sock, POLLIN | POLLOUT, 0};
+    say("poll %d, %#x", poll(&p, 1, 0), p.revents);
+    show_cookie("nothing yet", sock);
+    char text[200] = "";
+    lseek(q, 0, SEEK_SET);
+    MUST(read(q, text, 40));
+    say("%.40s", text);
+    SHOW(mq_send(q, "one", 3, 0));
+    say("poll %d, %#x", poll(&p, 1, 0), p.revents);
+    show_cookie("a message", sock);
+    show_cookie("once", sock);
+    take("drain", q, 8192);
+    SHOW(syscall(SYS_mq_notify, q, &event));
+    SHOW(syscall(SYS_mq_notify, q, NULL));
+    show_cookie("removed", sock);
+    SHOW(syscall(SYS_mq_notify, q, &event));
+    mqd_t other = MUST(dup(q));
+    MUST(close(other));
+    show_cookie("a descriptor closed", sock);
+    reap("child", CHILD(MUST(syscall(SYS_mq_notify, q, &event))));
+    show_cookie("registrant gone", sock);
+    event.sigev_value.sival_ptr = BAD;
+    SHOW(syscall(SYS_mq_notify, q, &event));
+    event.sigev_value.sival_ptr = cookie;
+    event.sigev_signo = -1;
+    SHOW(syscall(SYS_mq_notify, q, &event));
+    event.sigev_signo = file;
+    SHOW(syscall(SYS_mq_notify, q, &event));
+    event.sigev_signo = pair[0];
+    SHOW(syscall(SYS_mq_notify, q, &event));
+    event.sigev_signo = sock;
+    SHOW(syscall(SYS_mq_notify, file, &event));
+    show_cookie("nothing", sock);
+    SHOW(syscall(SYS_mq_notify, q, &event));
+    MUST(close(sock));
+    SHOW(mq_send(q, "to nobody", 9, 0));
+    close(file), close(pair[0]), close(pair[1]);
+    mq_close(q);
+}
+
+static sem_t called;
+
+static void on_thread(union sigval value)
+{
+    say("called with %d", value.sival_int);
+    sem_post(&called);
+}
+
+static void threads(void)
+{
+    CASE("mq_notify by a thread");
+    mqd_t q = MUST(mq_open(name, O_RDWR | O_CREAT, 0600, NULL));
+    MUST(mq_unlink(name));
+    MUST(sem_init(&called, 0, 0));
+    struct sigevent event = {
+        .sigev_notify = SIGEV_THREAD, .sigev_notify_function = on_thread, .sigev_value.sival_int = 7};
+    SHOW(mq_notify(q, &event));
+    SHOW(mq_notify(q, &event));
+    SHOW(mq_notify(q, NULL));
+    for (int i = 0; i < 3; i++) {
+        event.sigev_value.sival_int = i;
+        SHOW(mq_notify(q, &event));
+        SHOW(mq_send(q, "thread", 6, 0));
+        MUST(sem_wait(&called));
+        take("drain", q, 8192);
+    }
+    mq_close(q);
+}
+
+static void show_name(const char *what, int sock)
+{
+    struct sockaddr_nl a = {0};
+    socklen_t size = sizeof a;
+    MUST(getsockname(sock, (struct sockaddr *)&a, &size));
+    say("%s: family %d, %d bytes, port %s", what, a.nl_family, (int)size,
+        !a.nl_pid ? "none" : a.nl_pid == (unsigned)getpid() ? "mine" : a.nl_pid >> 31 ? "negative" : "other");
+}
+
+static void netlink(void)
+{
+    CASE("netlink sockets");
+    SHOW(socket(AF_NETLINK, SOCK_STREAM, 0));
+    SHOW(socket(AF_NETLINK, SOCK_RAW, 99));
+    int a = (int)MUST(socket(AF_NETLINK, SOCK_RAW, 0)), b = (int)MUST(socket(AF_NETLINK, SOCK_DGRAM, 0));
+    show_name("unbound", a);
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK};
+    struct sockaddr *at = (struct sockaddr *)&address;
+    SHOW(bind(a, at, 11));
+    SHOW(bind(a, at, sizeof address));
+    show_name("bound", a);
+    SHOW(bind(a, at, sizeof address));
+    address.nl_pid = (unsigned)getpid();
+    SHOW(bind(a, at, sizeof address));
+    SHOW(bind(b, at, sizeof address));
+    address.nl_pid = 0;
+    SHOW(bind(b, at, sizeof address));
+    show_name("the second", b);
+    address.nl_family = AF_UNIX;
+    SHOW(bind(b, at, sizeof address));
+    SHOW(listen(a, 1));
+    SHOW(accept(a, NULL, NULL));
+    SHOW(shutdown(a, SHUT_RDWR));
+    SHOW(recv(a, &address, 1, MSG_OOB));
+    SHOW(recv(a, &address, 1, MSG_DONTWAIT));
+    int pair[2];
+    SHOW(socketpair(AF_NETLINK, SOCK_RAW, 0, pair));
+    close(a), close(b);
+}
+
 int main(void)
 {
     sprintf(name, "/guest-%d", getpid());
@@ -290,5 +427,8 @@ int main(void)
     messages();
     sleeping();
     notifying();
+    cookies();
+    threads();
+    netlink();
     return 0;
 }
