@@ -26,11 +26,20 @@ IO_EVENT = Struct("<QQqq")
 IOCB = Struct("<QIIHhIQQqQII")
 
 
+#: Requests of all contexts, whatever aio-max-nr says: they are the Sentry's own memory.
+MOST = 1 << 20
+
+
 class Limits:
     """/proc/sys/fs/aio-nr and aio-max-nr: requests of all contexts."""
 
     def __init__(self) -> None:
         self.used, self.most = 0, 65536
+
+    def check(self, count: int) -> None:
+        """SysError(EAGAIN) when `count` more would be too many."""
+        if self.used + count > min(self.most, MOST):
+            raise SysError(errno.EAGAIN)
 
 
 limits = Limits()
@@ -50,14 +59,14 @@ class Poll:
         self._data, self.obj, self._eventfd = data, obj, eventfd
         self._entry = Entry(self._on_event, self._mask)
         self._queue = file.queue
-        context.polls[obj] = self
+        context.polls[self] = None
         self._queue.add(self._entry)
         self._on_event(0)
 
     def _on_event(self, events: int) -> None:
         # Who is woken tells all that there is; who looks by himself keeps to what was asked for.
         ready = self._file.poll()
-        if ready & self._mask and self.obj in self._context.polls:
+        if ready & self._mask and self in self._context.polls:
             self.end()
             self._context.complete(
                 self._data, self.obj, ready if events else ready & self._mask, self._eventfd
@@ -70,7 +79,7 @@ class Poll:
 
     def end(self) -> None:
         self._queue.remove(self._entry)
-        self._context.polls.pop(self.obj, None)
+        self._context.polls.pop(self, None)
         self._file.put()
 
 
@@ -85,14 +94,21 @@ class AioContext:
         self.room = room
         limits.used += room
         self.events: deque[bytes] = deque()
-        #: Address of an iocb → what it waits for.
-        self.polls: dict[int, Poll] = {}
+        #: In order of arrival; several may have the same iocb.
+        self.polls: dict[Poll, None] = {}
         self.queue = WaitQueue()
         self.dead = False
 
     @property
     def full(self) -> bool:
         return len(self.events) + len(self.polls) >= self.room
+
+    def poll_of(self, obj: int) -> Poll:
+        """The poll that was submitted last with the iocb at the address `obj`; SysError(EINVAL)."""
+        for poll in reversed(self.polls):
+            if poll.obj == obj:
+                return poll
+        raise SysError(errno.EINVAL)
 
     def complete(self, data: int, obj: int, result: int, eventfd: EventFile | None) -> None:
         """An operation is done, with a count or a negative errno."""
@@ -105,7 +121,7 @@ class AioContext:
         if not self.dead:
             self.dead = True
             limits.used -= self.room
-            for poll in list(self.polls.values()):
+            for poll in list(self.polls):
                 poll.end()
             self.queue.wake()
 

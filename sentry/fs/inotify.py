@@ -45,13 +45,28 @@ class Limits:
         self.max_queued_events, self.max_user_instances, self.max_user_watches = 16384, 128, 65536
         self.instances: dict[int, int] = {}
         self.watches: dict[int, int] = {}
-        #: Events in all queues.
+        #: What the events in all queues take, in bytes.
         self.queued = 0
 
 
 limits = Limits()
 #: Of all users together: they are the Sentry's own memory.
-MAX_WATCHES = MAX_QUEUED = 1 << 20
+MAX_WATCHES, MAX_QUEUED = 1 << 20, 128 << 20
+#: Bytes of an event besides its name.
+EVENT = 160
+
+
+def _count(counts: dict[int, int], user: int, more: int) -> None:
+    """`more` (maybe negative) of something that `user` has; who has none is not remembered."""
+    left = counts.get(user, 0) + more
+    if left:
+        counts[user] = left
+    else:
+        counts.pop(user, None)
+
+
+def _cost(name: bytes) -> int:
+    return EVENT + len(name)
 
 
 class Watch:
@@ -90,7 +105,7 @@ class InotifyFile(AnonFile):
         count = limits.instances.get(user, 0)
         if count >= limits.max_user_instances:
             raise SysError(errno.EMFILE)
-        limits.instances[user] = count + 1
+        _count(limits.instances, user, 1)
         inode, path = anon_inode(b"inotify")
         super().__init__(inode, flags, path)
         self._user = user
@@ -105,15 +120,12 @@ class InotifyFile(AnonFile):
     def release(self) -> None:
         for watch in self.watches_by_wd.values():
             fsnotify.remove(watch)
-        self._count(-len(self.watches_by_wd))
+        _count(limits.watches, self._user, -len(self.watches_by_wd))
         self.watches_by_wd.clear()
         self._by_inode.clear()
-        limits.instances[self._user] -= 1
-        limits.queued -= len(self._events)
+        _count(limits.instances, self._user, -1)
+        limits.queued -= sum([_cost(event[3]) for event in self._events])
         self._events.clear()
-
-    def _count(self, more: int) -> None:
-        limits.watches[self._user] = limits.watches.get(self._user, 0) + more
 
     def watch(self, path: Path, mask: int) -> int:
         """inotify_add_watch(2): the watch descriptor.  SysError(EEXIST, ENOSPC)."""
@@ -130,7 +142,7 @@ class InotifyFile(AnonFile):
             self._last_wd = self._last_wd % 0x7FFFFFFF + 1
         watch = Watch(self, path, self._last_wd, mask & _KEPT)
         self.watches_by_wd[watch.wd] = self._by_inode[watch.inode] = watch
-        self._count(1)
+        _count(limits.watches, self._user, 1)
         fsnotify.add(watch)
         return watch.wd
 
@@ -146,7 +158,7 @@ class InotifyFile(AnonFile):
         if self.watches_by_wd.pop(watch.wd, None) is None:
             return
         del self._by_inode[watch.inode]
-        self._count(-1)
+        _count(limits.watches, self._user, -1)
         fsnotify.remove(watch)
         self.queue_event(watch.wd, IN_IGNORED, 0, b"")
 
@@ -159,12 +171,12 @@ class InotifyFile(AnonFile):
             last = events[-1]
             if last[0] == wd and last[1] == mask and last[3] == name and not mask & IN_IGNORED:
                 return
-        if len(events) >= limits.max_queued_events or limits.queued >= MAX_QUEUED:
+        if len(events) >= limits.max_queued_events or limits.queued + _cost(name) > MAX_QUEUED:
             if self._overflowed:
                 return
             self._overflowed = True
             wd, mask, cookie, name = -1, IN_Q_OVERFLOW, 0, b""
-        limits.queued += 1
+        limits.queued += _cost(name)
         events.append((wd, mask, cookie, name))
         self.pending += INOTIFY_EVENT.size + len(name)
         self.queue.wake(POLLIN | POLLRDNORM)
@@ -195,7 +207,7 @@ class InotifyFile(AnonFile):
                 break
             size -= needed
             self._events.popleft()
-            limits.queued -= 1
+            limits.queued -= _cost(name)
             self.pending -= needed
             if mask & IN_Q_OVERFLOW:
                 self._overflowed = False

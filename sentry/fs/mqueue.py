@@ -117,6 +117,13 @@ class MqueueInode(TmpfsInode):
             self.fs.charge_user(self._user, -self._bytes, 0)
         super().__del__()
 
+    @staticmethod
+    def charge_sender(size: int) -> None:
+        """`size` bytes (maybe negative) more of a sender that waits for room; SysError(ENOMEM)."""
+        if size > 0 and Mqueue.memory + size > MAX_MEMORY:
+            raise SysError(errno.ENOMEM)
+        Mqueue.memory += size
+
     @property
     def full(self) -> bool:
         return self.curmsgs >= self.maxmsg

@@ -29,6 +29,8 @@ ALL_EVENTS = 0xFFFFFFFF
 MAX_STEPS = 1000
 MAX_TIMERS = 64
 TURN_NS = 2_000_000
+#: So many parts of one call are done in one turn (breathe).
+PARTS = 32
 
 
 class Interrupted(Exception):
@@ -324,3 +326,12 @@ async def yield_now() -> None:
     runner._sleeping = True
     runner.wake(None)
     await _SUSPEND
+
+
+async def breathe(count: int) -> None:
+    """Between two of the many parts of a call, of which `count` are done: let others run now and then, and
+    raise Interrupted when the task has to die."""
+    if not count % PARTS:
+        await yield_now()
+    if current().kill_pending():
+        raise Interrupted

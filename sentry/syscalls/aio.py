@@ -13,7 +13,7 @@ from sentry.abi.time import TIMESPEC, unpack_timespec
 from sentry.fs.aio import IO_EVENT, IOCB, AioContext, AioTable, Poll, limits
 from sentry.fs.eventfd import EventFile
 from sentry.fs.file import APPEND
-from sentry.kernel.wait import Interrupted, block
+from sentry.kernel.wait import Interrupted, block, breathe
 from sentry.syscalls import file_io
 from sentry.syscalls.memory import acting
 from sentry.syscalls.table import EINTR, syscall
@@ -42,10 +42,14 @@ async def io_setup(task: Task, count: UInt, place: Addr) -> None:
     """io_setup(2)."""
     if task.mm.read_u64(place) or not count or count > _MOST:
         raise SysError(errno.EINVAL)
-    if count > limits.most or limits.used + count > limits.most:
-        raise SysError(errno.EAGAIN)
+    limits.check(count)
     mm = acting(task)
     addr = await mm.map(0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
+    try:
+        limits.check(count)  # once more: others may have come meanwhile
+    except SysError:
+        mm.unmap(addr, PAGE_SIZE)
+        raise
     context = AioContext(addr, count)
     try:
         mm.write_u64(place, addr)
@@ -134,6 +138,8 @@ async def io_submit(task: Task, number: ULong, count: Long, iocbs: Addr) -> int:
     done = 0
     while done < min(count, context.room):
         try:
+            if done:
+                await breathe(done)
             await _submit(task, context, task.mm.read_u64(iocbs + 8 * done))
         except (SysError, Interrupted):
             if not done:
@@ -149,10 +155,7 @@ def io_cancel(task: Task, number: ULong, iocb: Addr, result: Addr) -> None:
     if task.mm.read_u32(iocb + 8):
         raise SysError(errno.EINVAL)
     context = _table(task).find(number)
-    poll = context.polls.get(iocb)
-    if poll is None:
-        raise SysError(errno.EINVAL)
-    poll.cancel()
+    context.poll_of(iocb).cancel()
     raise SysError(errno.EINPROGRESS)
 
 

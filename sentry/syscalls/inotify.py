@@ -52,6 +52,14 @@ async def inotify_add_watch(task: Task, fd: Fd, path: Addr, mask: UInt) -> int:
     if mask & IN_MASK_ADD and mask & IN_MASK_CREATE:
         raise SysError(errno.EINVAL)
     instance = _instance(task, fd)
+    instance.get()  # it may be closed during the walk, and must not get a watch then that nobody ends
+    try:
+        return await _add_watch(task, instance, path, mask)
+    finally:
+        instance.put()
+
+
+async def _add_watch(task: Task, instance: InotifyFile, path: int, mask: int) -> int:
     resolver = Resolver(task.fs, task.cred, read_path(task, path))
     place = await resolver.finish(not mask & IN_DONT_FOLLOW, directory=bool(mask & IN_ONLYDIR))
     permission(place.inode, task.cred, MAY_READ)

@@ -137,10 +137,12 @@ async def mq_timedsend(task: Task, fd: Fd, msg: Addr, size: Size, priority: UInt
         return
     if file.flags & O_NONBLOCK:
         raise SysError(errno.EAGAIN)
+    queue.charge_sender(size)
     file.get()
     try:
         await _sleep(Waiting(data, priority), queue.senders, deadline)
     finally:
+        queue.charge_sender(-size)
         file.put()
 
 

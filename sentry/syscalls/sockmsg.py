@@ -14,7 +14,7 @@ from sentry.abi.time import NS, TIMESPEC, unpack_timespec
 from sentry.fs.pidfd import PidFile
 from sentry.fs.socket import socket_of
 from sentry.kernel.userns import INITIAL, OVERFLOW_ID
-from sentry.kernel.wait import Interrupted
+from sentry.kernel.wait import Interrupted, breathe
 from sentry.net.socket import Ancillary, Message
 from sentry.syscalls.file_io import iovecs
 from sentry.syscalls.guestbytes import GuestSink, GuestSource
@@ -169,6 +169,7 @@ async def sendmmsg(task: Task, fd: Fd, headers: Addr, count: UInt, flags: UInt) 
             sent += 1
             if not whole:
                 break
+            await breathe(sent)
     except (SysError, Interrupted):
         if not sent:
             raise
@@ -358,6 +359,7 @@ async def _receive_many(
                 flags |= so.MSG_DONTWAIT
             if out_flags & so.MSG_OOB or (deadline is not None and monotonic_ns() >= deadline):
                 break
+            await breathe(got)  # who only peeks, or is at the end, never runs out of messages
     except (SysError, Interrupted) as error:
         if not got:
             raise

@@ -28,7 +28,7 @@ from sentry.abi.ipc import (
     S_IWUGO,
 )
 from sentry.abi.syscall_nr import SYS
-from sentry.kernel.ipc.msg import Message, MsgQueue, Receiver, Wish
+from sentry.kernel.ipc.msg import HEAD, Message, MsgQueue, Receiver, Wish, memory
 from sentry.kernel.wait import Interrupted, block
 from sentry.syscalls.table import ERESTARTNOHAND, syscall
 
@@ -57,18 +57,28 @@ async def msgsnd(task: Task, msqid: Int, msgp: Addr, size: Long, flags: Flags) -
     kind = _signed(task.mm.read_u64(msgp))
     if not 0 <= size <= table.max or msqid < 0 or kind < 1:
         raise SysError(errno.EINVAL)
-    message = Message(kind, task.mm.read(msgp + 8, size))
-    queue = table.find(msqid, MsgQueue)
+    memory.charge(size + HEAD)
+    try:
+        message = Message(kind, task.mm.read(msgp + 8, size))
+        queue = table.find(msqid, MsgQueue)
+        await _room(task, queue, size, flags)
+    except BaseException:
+        memory.charge(-size - HEAD)
+        raise
+    queue.send(message, task.group.tgid)
+
+
+async def _room(task: Task, queue: MsgQueue, size: int, flags: int) -> None:
+    """Until a message of `size` bytes may be sent; SysError(EACCES, EAGAIN, EIDRM), Interrupted."""
     while True:
         queue.check(task.cred, S_IWUGO)
         if queue.fits(size):
-            break
+            return
         if flags & IPC_NOWAIT:
             raise SysError(errno.EAGAIN)
         await block((queue.senders, 1))
         if queue.deleted:
             raise SysError(errno.EIDRM)
-    queue.send(message, task.group.tgid)
 
 
 async def _receive(task: Task, queue: MsgQueue, wish: Wish, room: int, flags: int) -> Message:

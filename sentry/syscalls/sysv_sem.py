@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from sentry.syscalls.args import Addr, Flags, Int, UInt, ULong
 
 
+#: Of one call, whatever /proc/sys/kernel/sem says: they are tried in one turn.
+MOST_OPERATIONS = 1 << 14
+
+
 @syscall(SYS.semget)
 def semget(task: Task, key: Int, count: Int, flags: Flags) -> int:
     """semget(2)."""
@@ -55,6 +59,8 @@ async def _operate(task: Task, semid: int, addr: int, count: int, timeout: tuple
         raise SysError(errno.E2BIG)
     if count < 1:
         raise SysError(errno.EINVAL)
+    if count > MOST_OPERATIONS:
+        raise SysError(errno.ENOMEM)
     operations = list(SEMBUF.iter_unpack(task.mm.read(addr, count * SEMBUF.size)))
     if semid < 0:
         raise SysError(errno.EINVAL)

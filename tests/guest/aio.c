@@ -148,6 +148,21 @@ static void pipes(void)
     SHOW(syscall(SYS_io_cancel, ctx, &cb, NULL));
     show_events("cancelled", ctx, 1);
     SHOW(syscall(SYS_io_cancel, ctx, &cb, NULL));
+    /* The same iocb twice is two polls. */
+    int q[2];
+    MUST(pipe(q));
+    SHOW(submit(ctx, 1, list));
+    cb.aio_fildes = q[0], cb.aio_data = 4;
+    SHOW(submit(ctx, 1, list));
+    MUST(write(p[1], "x", 1));
+    show_events("first", ctx, 1);
+    MUST(read(p[0], buf, 8));
+    MUST(write(q[1], "x", 1));
+    show_events("second", ctx, 1);
+    MUST(close(q[0]));
+    show_events("no more", ctx, 1);
+    SHOW(write(q[1], "x", 1));
+    MUST(close(q[1]));
     MUST(close(p[1]));
     one("end", ctx, make(IOCB_CMD_PREAD, p[0], buf, 8, 0, 4));
     one("hung up", ctx, make(IOCB_CMD_POLL, p[0], (void *)POLLIN, 0, 0, 5));
@@ -155,6 +170,7 @@ static void pipes(void)
 
 int main(void)
 {
+    signal(SIGPIPE, SIG_IGN);
     scratch();
     contexts();
     files();

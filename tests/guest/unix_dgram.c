@@ -318,6 +318,25 @@ static void packets(void)
     SHOW(peek);
 }
 
+/* However large the buffer is, a message has to be found memory for. */
+static void longest(void)
+{
+    CASE("longest");
+    static const int kinds[] = {SOCK_DGRAM, SOCK_SEQPACKET};
+    size_t most = (4 << 20) - 320 + 17 * 4096;
+    char *data = calloc(1, most + 1);
+    for (int i = 0; i < 2; i++) {
+        int two[2], size = 64 << 20;
+        MUST(socketpair(AF_UNIX, kinds[i], 0, two));
+        SHOW(setsockopt(two[0], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size));
+        SHOW(send(two[0], data, most + 1, MSG_DONTWAIT));
+        SHOW(send(two[0], data, most, MSG_DONTWAIT));
+        SHOW(recv(two[1], data, most, MSG_DONTWAIT));
+        hang_up(two[0]), hang_up(two[1]);
+    }
+    free(data);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -326,5 +345,6 @@ int main(void)
     thrown_away();
     queues();
     packets();
+    longest();
     return 0;
 }

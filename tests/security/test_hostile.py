@@ -144,6 +144,19 @@ def test_resources(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "resources"), name))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "aio_polls", "aio_limit", "aio_long", "peek_long", "rights_chain", "sem_operations", "msg_senders",
+        "mq_senders", "datagrams", "inotify_events", "mounts",
+    ],
+)  # fmt: skip
+def test_ipc(name: str, runner: Runner, programs: Path) -> None:
+    if not runner.is_root:
+        pytest.skip("the same code as for root")
+    survived(attack(runner, str(programs / "ipc"), name))
+
+
 @pytest.mark.parametrize("name, flags", [
     ("fork_bomb", ("--pids", "60")), ("threads", ("--pids", "60")), ("memory_bomb", ("--memory", "200M")),
     ("file_bomb", ("--memory", "200M")), ("shared_bomb", ("--memory", "200M")),

@@ -12,7 +12,6 @@ from time import time_ns
 from sentry.abi.capability import CAP_IPC_OWNER, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.ipc import IPC_CREAT, IPC_EXCL, IPC_PRIVATE, IPCID_SEQ_MAX, IPCMNI, IPCMNI_SHIFT
-from sentry.kernel.userns import INVALID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,8 +81,6 @@ class IpcObject:
     def set_perm(self, cred: Credentials, uid: int, gid: int, mode: int) -> None:
         """IPC_SET by `cred`; SysError(EINVAL) for ids that nobody can have."""
         uid, gid = cred.user_ns.kuid(uid), cred.user_ns.kgid(gid)
-        if INVALID in (uid, gid):
-            raise SysError(errno.EINVAL)
         self.uid, self.gid = uid, gid
         self.mode = self.mode & ~0o777 | mode & 0o777
         self.ctime = now()
@@ -142,10 +139,8 @@ class IpcIds:
         else:
             seq, index = self.next_id >> IPCMNI_SHIFT, self.next_id & IPCMNI - 1
             self.next_id = -1
-            while index in self.by_index:
-                index += 1
-            if index >= IPCMNI:
-                raise SysError(errno.ENOSPC)
+            while index in self.by_index:  # one is free: `check_room`
+                index = (index + 1) % IPCMNI
         thing.id = seq << IPCMNI_SHIFT | index
         self.by_index[index] = thing
         if thing.key != IPC_PRIVATE:

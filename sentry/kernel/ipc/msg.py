@@ -109,7 +109,8 @@ class MsgQueue(IpcObject):
         return size + self.cbytes <= self.limit and 1 + len(self.messages) <= self.limit
 
     def send(self, message: Message, pid: int) -> None:
-        """Give the message to who waits for it, or put it into the queue that has room.  SysError(ENOMEM)."""
+        """Give the message, which counts in `memory`, to who waits for it, or put it into the queue that has
+        room."""
         self.lspid, self.stime = pid, now()
         size = len(message.data)
         for receiver in list(self.receivers):
@@ -121,8 +122,8 @@ class MsgQueue(IpcObject):
                 continue
             self.lrpid, self.rtime = receiver.pid, now()
             receiver.end(message)
+            memory.charge(-size - HEAD)
             return
-        memory.charge(size + HEAD)
         self.messages.append(message)
         self.cbytes += size
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     #: (sem_num, sem_op, sem_flg)
     Operation = tuple[int, int, int]
 
-#: In semaphores, with those that undo lists mirror; a set counts for SET more.
-memory = Memory(4 << 20)
-SET = 64
+#: In semaphores, with those that undo lists mirror; a set counts for SET more, a record of undos for UNDO.
+memory = Memory(1 << 20)
+SET, UNDO = 16, 4
 
 
 class Waiter:
@@ -66,7 +66,7 @@ class UndoList:
         """The record of `sems`, made where there is none; SysError(ENOMEM)."""
         undo = self.undos.get(sems)
         if undo is None:
-            memory.charge(len(sems.values))
+            memory.charge(UNDO + len(sems.values))
             undo = self.undos[sems] = Undo(sems)
             sems.undos[undo] = self
         return undo
@@ -83,7 +83,7 @@ class UndoList:
     def forget(self, undo: Undo) -> None:
         del self.undos[undo.sems]
         del undo.sems.undos[undo]
-        memory.charge(-len(undo.sems.values))
+        memory.charge(-UNDO - len(undo.sems.values))
 
 
 class SemSet(IpcObject):

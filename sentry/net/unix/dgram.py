@@ -71,13 +71,19 @@ class PacketSock(UnixSock):
         if size > LARGEST:
             raise SysError(errno.ENOBUFS)
         try:
-            data = source.take(size)
-            other = await self._find_receiver(task, message)
-            given, message.ancillary = message.ancillary, None
-            skb = self.new_message(task, data, given, other)
-        except (SysError, Interrupted):
+            skb = self.new_message(source.take(size))
+        except SysError:
             self.write_space()
             raise
+        # It counts for the sender from here on, also while he waits for a receiver.
+        try:
+            other = await self._find_receiver(task, message)
+            self.seal(task, skb, message.ancillary, other)
+        except (SysError, Interrupted):
+            self.free_message(skb)
+            self.write_space()
+            raise
+        message.ancillary = None
         other.queue_message(skb)
         return size
 

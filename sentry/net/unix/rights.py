@@ -8,6 +8,7 @@ to by messages, those that no other socket's messages can bring back are taken a
 from __future__ import annotations
 
 import errno
+from _collections import deque
 from time import monotonic_ns
 
 from sentry.abi.capability import CAP_SYS_ADMIN, CAP_SYS_RESOURCE
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 #: Files under way by user id, and how often each Unix socket is.
 _by_user: dict[int, int] = {}
 _sockets: dict[UnixSock, int] = {}
-#: With more sockets under way than this, `collect` runs at most that often.
-MANY, PAUSE_NS = 256, 100_000_000
+#: With more sockets under way than this, or when it takes so long, `collect` runs at most that often.
+MANY, LONG_NS, PAUSE_NS = 256, 5_000_000, 100_000_000
 #: Files under way in the whole sandbox at most: they need no descriptor, so nothing else limits them.
 MOST = 1 << 18
 _total = 0
 _collecting = False
 _next_ns = 0
+#: Files to be let go of.
+_dropped: deque[Any] = deque()
+_dropping = False
 
 
 def attach(task: Task, ancillary: Ancillary) -> None:
@@ -77,6 +81,21 @@ def detach(ancillary: Ancillary) -> list[Any]:
     return files
 
 
+def drop(files: list[Any]) -> None:
+    """Let go of files, one after the other: a socket that is closed by that may have carried others.  These
+    wait for their turn, as those do that Linux closes by delayed work, so that no chain is too long."""
+    global _dropping
+    _dropped.extend(files)
+    if _dropping:
+        return
+    _dropping = True
+    try:
+        while _dropped:
+            _dropped.popleft().put()
+    finally:
+        _dropping = False
+
+
 def _unix(file: Any) -> UnixSock | None:
     """The Unix socket behind a file, if it is one."""
     sock = getattr(file, "sock", None)
@@ -88,14 +107,15 @@ def closed() -> None:
     global _next_ns
     if not _sockets or _collecting:
         return
-    if len(_sockets) > MANY:
-        now = monotonic_ns()
-        if now < _next_ns:
-            return
-        _next_ns = now + PAUSE_NS
+    now = monotonic_ns()
+    if now < _next_ns:
+        return
+    collect()
+    took = monotonic_ns() - now
+    if len(_sockets) > MANY or took > LONG_NS:
+        _next_ns = now + max(PAUSE_NS, 20 * took)
         if wait._current is not None:
             wait._current.scheduler.at(_next_ns, collect)
-    collect()
 
 
 def collect() -> None:
@@ -115,8 +135,7 @@ def collect() -> None:
     files = [file for sock in candidates for file in sock.take_carried()]
     _collecting = True
     try:
-        for file in files:
-            file.put()
+        drop(files)
     finally:
         _collecting = False
 

@@ -88,8 +88,7 @@ def ticket_of(skb: Any) -> Ticket | None:
 def drop_carried(ancillary: Ancillary | None) -> None:
     """Let go of the files of a message that nobody will receive."""
     if ancillary is not None and ancillary.files:
-        for file in rights.detach(ancillary):
-            file.put()
+        rights.drop(rights.detach(ancillary))
 
 
 def bytes_of(skb: Any, start: int, size: int) -> bytes:
@@ -273,21 +272,20 @@ class UnixSock(Sock):
             if self.check_room():
                 return
 
-    def new_message(self, task: Task, data: bytes, ancillary: Ancillary | None, to: UnixSock) -> Any:
-        """A struct skb to be queued at `to`; SysError(ENOBUFS).  `ancillary` passes to it."""
-        if ancillary is not None and ancillary.files:
-            if not to.options.passrights:
-                ancillary.drop()
-                raise SysError(errno.EPERM)
-            try:
-                rights.attach(task, ancillary)
-            except SysError:
-                ancillary.drop()
-                raise
+    def new_message(self, data: bytes) -> Any:
+        """A struct skb that counts for us from now on, for `seal` or `free_message`; SysError(ENOBUFS)."""
         skb = lib.skb_new(self.c, ffi.from_buffer(data), len(data))
         if not skb:
-            drop_carried(ancillary)
             raise SysError(errno.ENOBUFS)
+        return skb
+
+    def seal(self, task: Task, skb: Any, ancillary: Ancillary | None, to: UnixSock) -> None:
+        """Let `ancillary` go with the message, which will be queued at `to`: it passes to it, unless
+        SysError(EPERM, ETOOMANYREFS)."""
+        if ancillary is not None and ancillary.files:
+            if not to.options.passrights:
+                raise SysError(errno.EPERM)
+            rights.attach(task, ancillary)
         stamp = time_ns() if to.options.timestamp else None
         adds = self.passes_creds or to.passes_creds or to.c.odd & ODD_EMBRYO
         if adds and (ancillary is None or ancillary.creds is None):
@@ -295,7 +293,6 @@ class UnixSock(Sock):
             ancillary.creds = (task.group.pid, task.cred.uid, task.cred.gid)
         if ancillary is not None or stamp is not None:
             skb.ticket = _new_ticket(Ticket(ancillary or Ancillary(), stamp))
-        return skb
 
     def write_space(self) -> None:
         """Also when a message was not sent after all, as on Linux."""

@@ -118,7 +118,12 @@ class StreamSock(ConnectedSock):
                 if urgent:
                     raise SysError(errno.EPIPE)
                 self._broken(task, message.flags if first else MSG_NOSIGNAL)
-            skb = self._message(task, data, message, other)
+            skb = self.new_message(data)
+            try:
+                self._seal(task, skb, message, other)
+            except SysError:
+                self.free_message(skb)
+                raise
         except SysError:
             self.write_space()
             raise
@@ -128,13 +133,15 @@ class StreamSock(ConnectedSock):
                 other.file.tell_urgent()
         other.queue_message(skb)
 
-    def _message(self, task: Task, data: bytes, message: Message, other: UnixSock) -> Any:
+    def _seal(self, task: Task, skb: Any, message: Message, other: UnixSock) -> None:
+        """The first piece takes the descriptors along, each of them who has sent it."""
         given, carried = message.ancillary, None
         if given is not None:
             carried = Ancillary()
-            carried.creds = given.creds
-            carried.files, given.files = given.files, []
-        return self.new_message(task, data, carried, other)
+            carried.creds, carried.files = given.creds, given.files
+        self.seal(task, skb, carried, other)
+        if given is not None:
+            given.files = []
 
     # Receiving
 
