@@ -86,8 +86,8 @@ class Mount:
     """A file system's tree, or part of one, at a place of the sandbox's tree."""
 
     __slots__ = (
-        "__weakref__", "c", "flags", "fs", "group", "id", "locked", "master", "mountpoint", "namespace",
-        "parent", "root", "unbindable",
+        "__weakref__", "c", "flags", "fs", "group", "id", "kept", "locked", "master", "mountpoint",
+        "namespace", "parent", "root", "unbindable",
     )  # fmt: skip
     _next_id = 20
     _known: dict[int, ref[Mount]] = {}
@@ -112,9 +112,10 @@ class Mount:
         self.group: PeerGroup | None = None
         self.master: PeerGroup | None = None
         self.unbindable = False
-        #: Came from a more privileged namespace, together with what is around it: it can't be taken off
-        #: alone, nor lose its restrictions.
+        #: Came from a more privileged namespace with what is around it: it can't be taken off alone.
         self.locked = False
+        #: Of `flags`, those that came from there, which no remount takes off (MNT_LOCK_*).
+        self.kept = 0
         self.id = Mount._next_id
         Mount._next_id += 1
         self.c: Any = lib.vmount_new(root.c, self._c_flags(flags), self.id)
@@ -145,7 +146,7 @@ class Mount:
         """A copy that isn't attached anywhere, maybe of the tree from `root` on: a peer of a shared one, else
         private (clone_mnt())."""
         new = Mount(self.fs, root or self.root, self.flags)
-        new.locked = self.locked
+        new.locked, new.kept = self.locked, self.kept
         new.unbindable = self.unbindable
         if self.group is not None:
             new.group = self.group
@@ -168,6 +169,12 @@ def become_slave(mount: Mount) -> None:
             mount.master.slaves.discard(mount)
         mount.master = group
         group.slaves.add(mount)
+        return
+    for follower in list(group.slaves):  # they hear of what the last peer heard of, if of anything
+        follower.master = mount.master
+        if mount.master is not None:
+            mount.master.slaves.add(follower)
+    group.slaves.clear()
 
 
 class Path:
@@ -211,14 +218,20 @@ class MountNamespace:
     """The mounts that a container sees (mount_namespaces(7))."""
 
     kind = b"mnt"
+    _last_seq = 0
 
     def __init__(self, root: Mount, user_ns: Any = None, ino: int = FIRST_MNT_NS) -> None:
         self.root = root
         #: Its identity and owner, as those of sentry.kernel.userns.Namespace.
         self.ino = ino
         self.user_ns = user_ns
+        #: In order of creation.
+        MountNamespace._last_seq += 1
+        self.seq = MountNamespace._last_seq
         self.charge: Any = None
         self.mounts: dict[tuple[int, int], Mount] = {}
+        #: id of a mount → what stands directly on it.
+        self._children: dict[int, dict[Mount, None]] = {}
         #: Counts changes; whoever polls /proc/PID/mounts waits in `queue`.
         self.event = 0
         self.queue = WaitQueue()
@@ -236,6 +249,7 @@ class MountNamespace:
         mount.namespace = ref(self)
         where.dentry.mounted += 1
         self.mounts[id(where.mount), id(where.dentry)] = mount
+        self._children.setdefault(id(where.mount), {})[mount] = None
         lib.vmount_attach(mount.c, where.mount.c, where.dentry.c)
         self._changed()
 
@@ -246,6 +260,10 @@ class MountNamespace:
     def detach(self, mount: Mount) -> None:
         assert mount.parent is not None and mount.mountpoint is not None
         gone = self.mounts.pop((id(mount.parent), id(mount.mountpoint)))
+        siblings = self._children[id(mount.parent)]
+        del siblings[mount]
+        if not siblings:
+            del self._children[id(mount.parent)]
         mount.mountpoint.mounted -= 1
         lib.vmount_detach(gone.c)
         mount.namespace = None
@@ -283,6 +301,7 @@ class MountNamespace:
             new = twins[id(mount)] = mount.twin()
             if less:
                 new.locked = True
+                new.kept |= new.flags
                 if new.group is not None:
                     become_slave(new)
             return new
@@ -290,12 +309,9 @@ class MountNamespace:
         root = twin(self.root)
         root.locked = False
         new = MountNamespace(root, user_ns, ino)
-        for mount in self.all():
-            if mount.parent is None or mount.mountpoint is None:
-                continue
-            parent = twins.get(id(mount.parent))
-            if parent is not None and not (mount.unbindable and less):
-                new.attach(twin(mount), Path(parent, mount.mountpoint))
+        for mount in self.tree(self.root)[1:]:
+            assert mount.mountpoint is not None
+            new.attach(twin(mount), Path(twins[id(mount.parent)], mount.mountpoint))
         if fs is not None:
             fs.root = Path(twins.get(id(fs.root.mount), fs.root.mount), fs.root.dentry)
             fs.cwd = Path(twins.get(id(fs.cwd.mount), fs.cwd.mount), fs.cwd.dentry)
@@ -307,7 +323,14 @@ class MountNamespace:
 
     def children_of(self, mount: Mount) -> list[Mount]:
         """The mounts that stand directly on `mount`."""
-        return [other for other in self.mounts.values() if other.parent is mount]
+        return list(self._children.get(id(mount), ()))
+
+    def tree(self, mount: Mount) -> list[Mount]:
+        """`mount` and all that stands on it, parents first."""
+        tree = [mount]
+        for one in tree:
+            tree += self.children_of(one)
+        return tree
 
     def all(self) -> list[Mount]:
         """Every mount in order of mounting."""

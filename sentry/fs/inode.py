@@ -94,6 +94,8 @@ class Filesystem:
         #: Serialises changes of directories in file systems whose operations may sleep; None: not needed.
         self.lock: Mutex | None = None
         self.source = self.type_name
+        #: The user namespace that it belongs to (s_user_ns); None: the initial one.
+        self.user_ns: Any = None
 
     def options(self) -> bytes:
         """What /proc/mounts shows behind ro or rw, b"" or with a comma in front."""

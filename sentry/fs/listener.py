@@ -168,7 +168,7 @@ class Listener(AnonFile):
             raise SysError(errno.EINVAL)
         if wanted and not flags & ADDFD_SETFD:
             raise SysError(errno.EINVAL)
-        file = task.files.get_any(source)
+        file = task.files.get(source)
         asking = self._sent(number, errno.EINPROGRESS)
         target = asking.task
         cloexec = bool(fd_flags)

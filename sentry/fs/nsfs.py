@@ -43,6 +43,12 @@ class NsInode(AnonInode):
     def __init__(self, ns: Any) -> None:
         super().__init__(NSFS, ns.ino, 0o100444, b"%s:[%d]" % (ns.kind, ns.ino))
         self.ns = ns
+        if ns.kind == b"ipc":  # what is in it stays as long as somebody can enter it
+            ns.get()
+
+    def __del__(self) -> None:
+        if self.ns.kind == b"ipc":
+            self.ns.put()
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         if flags & 3:

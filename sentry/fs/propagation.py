@@ -29,10 +29,7 @@ def namespace_of(mount: Mount) -> MountNamespace | None:
 
 def below(namespace: MountNamespace, mount: Mount) -> list[Mount]:
     """`mount` and all that stands on it, parents first."""
-    tree = [mount]
-    for one in tree:
-        tree += namespace.children_of(one)
-    return tree
+    return namespace.tree(mount)
 
 
 def is_within(dentry: Dentry | None, top: Dentry) -> bool:
@@ -138,27 +135,36 @@ def receivers(mount: Mount) -> Iterator[tuple[Mount, bool]]:
                 groups.append((follower.group, True))
 
 
+def targets_of(
+    namespace: MountNamespace, count: int, where: Path, moved: bool = False
+) -> list[tuple[Mount, MountNamespace, bool]]:
+    """(mount, its namespace, whether as a slave) of all that share with the mount at `where`, each of which
+    gets copies of the `count` mounts that come there; SysError(ENOSPC).  `moved`: from within `namespace`."""
+    targets = []
+    more = {namespace: 0 if moved else count}
+    for mount, slave in receivers(where.mount):
+        space = namespace_of(mount)
+        if space is not None and is_within(where.dentry, mount.root):
+            targets.append((mount, space, slave))
+            more[space] = more.get(space, 0) + count
+    if any(len(space.mounts) + added > MAX_MOUNTS for space, added in more.items()):
+        raise SysError(errno.ENOSPC)
+    Mount.check_room(len(targets) * count)
+    return targets
+
+
 def graft(namespace: MountNamespace, tree: Tree, where: Path) -> None:
     """Attach `tree` at `where` and on all that share with the mount there; SysError(ENOSPC)."""
-    targets = [
-        (mount, slave)
-        for mount, slave in receivers(where.mount)
-        if namespace_of(mount) is not None and is_within(where.dentry, mount.root)
-    ]
-    spaces = [namespace, *(namespace_of(mount) for mount, _ in targets)]
-    if any(space is not None and len(space.mounts) + len(tree.entries) > MAX_MOUNTS for space in spaces):
-        raise SysError(errno.ENOSPC)
-    Mount.check_room(len(targets) * len(tree.entries))
+    targets = targets_of(namespace, len(tree.entries), where)
     if where.mount.group is not None:
         for mount, _, _ in tree.entries:
             share(mount)
-    for mount, slave in targets:
-        space = namespace_of(mount)
-        assert space is not None
+    for mount, space, slave in targets:
         twin = tree.twin(slave, mount.group is not None)
         if space.user_ns is not namespace.user_ns:
             for one, _, _ in twin.entries:
-                one.locked = True
+                one.kept |= one.flags
+                one.locked = one is not twin.root
         twin.attach(space, space.cross(Path(mount, where.dentry)))
     tree.attach(namespace, where)
 

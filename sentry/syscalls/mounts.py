@@ -56,15 +56,18 @@ from sentry.fs.propagation import (
     prune,
     set_type,
     take_tree,
+    targets_of,
 )
 from sentry.fs.registry import MOUNTABLE
 from sentry.fs.walk import Resolver, walk
+from sentry.kernel.userns import INITIAL
 from sentry.syscalls.args import read_path
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
+    from sentry.kernel.userns import UserNamespace
     from sentry.syscalls.args import Addr, Fd, Flags, Path, ULong
 
 _SHOWN = (
@@ -74,8 +77,8 @@ _SHOWN = (
     (MS_NOEXEC, MNT_NOEXEC),
     (MS_NOSYMFOLLOW, MNT_NOSYMFOLLOW),
 )
-#: What may be mounted by whoever has CAP_SYS_ADMIN in a user namespace (FS_USERNS_MOUNT).
-_HARMLESS = (b"devpts", b"mqueue", b"proc", b"ramfs", b"sysfs", b"tmpfs")
+#: What may be mounted by whoever has CAP_SYS_ADMIN in his user namespace (FS_USERNS_MOUNT).
+_HARMLESS = (b"devpts", b"ramfs", b"tmpfs")
 
 
 def _mount_flags(flags: int) -> int:
@@ -96,12 +99,21 @@ def _is_ours(task: Task, mount: Mount) -> bool:
     return namespace_of(mount) is task.fs.namespace
 
 
-def _attach(task: Task, tree: Tree, where: FsPath) -> None:
-    root = tree.root.root.inode
-    if where.dentry.deleted or root is None or isinstance(where.inode, FdLink):  # no place that lasts
+def _mountpoint(task: Task, where: FsPath) -> FsPath:
+    """On top of what others may have mounted at `where` by now (lock_mount()); SysError(ENOENT, EINVAL)."""
+    where = cross(where)
+    if where.dentry.deleted or isinstance(where.inode, FdLink):  # no place that lasts
         raise SysError(errno.ENOENT)
     if not _is_ours(task, where.mount):
         raise SysError(errno.EINVAL)
+    return where
+
+
+def _attach(task: Task, tree: Tree, where: FsPath) -> None:
+    where = _mountpoint(task, where)
+    root = tree.root.root.inode
+    if root is None:
+        raise SysError(errno.ENOENT)
     if root.is_dir != where.inode.is_dir:
         raise SysError(errno.ENOTDIR)
     pin(where.dentry)
@@ -113,26 +125,31 @@ async def _bind(task: Task, source: bytes, where: FsPath, recursive: bool) -> No
     is_ns = isinstance(place.inode, NsInode)
     if not is_ns and not _is_ours(task, place.mount):
         raise SysError(errno.EINVAL)
-    if is_ns and place.inode.ns is task.fs.namespace:  # type: ignore[attr-defined]
-        raise SysError(errno.EINVAL)  # it would hold itself
+    ns = place.inode.ns if is_ns else None  # type: ignore[attr-defined]
+    if isinstance(ns, MountNamespace) and ns.seq <= task.fs.namespace.seq:
+        raise SysError(errno.EINVAL)  # one might come to hold itself (mnt_ns_loop())
     _attach(task, copy_tree(place, recursive), where)
 
 
 async def _move(task: Task, source: bytes, where: FsPath) -> None:
     place = await walk(task.fs, task.cred, source)
+    where = _mountpoint(task, where)
     mount = place.mount
     if not _is_root(place) or mount.parent is None or mount.locked or not _is_ours(task, mount):
         raise SysError(errno.EINVAL)
-    if mount.parent.group is not None or not _is_ours(task, where.mount):
+    if mount.root.inode is None or mount.root.inode.is_dir != where.inode.is_dir:
+        raise SysError(errno.EINVAL)
+    if mount.parent.group is not None:
         raise SysError(errno.EINVAL)
     above: Mount | None = where.mount
     while above is not None:
         if above is mount:
             raise SysError(errno.ELOOP)
         above = above.parent
-    if mount.root.inode is None or mount.root.inode.is_dir != where.inode.is_dir:
-        raise SysError(errno.EINVAL)
-    _attach(task, take_tree(task.fs.namespace, mount), where)
+    namespace = task.fs.namespace
+    # Nothing may fail once it has been taken off.
+    targets_of(namespace, len(below(namespace, mount)), where, moved=True)
+    _attach(task, take_tree(namespace, mount), where)
 
 
 def _remount(task: Task, where: FsPath, flags: int) -> None:
@@ -140,7 +157,9 @@ def _remount(task: Task, where: FsPath, flags: int) -> None:
     if not _is_root(where) or not _is_ours(task, mount):
         raise SysError(errno.EINVAL)
     new = _mount_flags(flags)
-    if mount.locked and mount.flags & ~new:
+    if mount.kept & ~new:
+        raise SysError(errno.EPERM)
+    if not flags & MS_BIND and not task.cred.ns_capable(mount.fs.user_ns or INITIAL, CAP_SYS_ADMIN):
         raise SysError(errno.EPERM)
     mount.remount(new)
 
@@ -155,15 +174,25 @@ def _change_type(task: Task, where: FsPath, flags: int) -> None:
         set_type(mount, kind)
 
 
+def _owner(task: Task, kind: bytes) -> UserNamespace:
+    """The user namespace that what it shows belongs to, in which one needs CAP_SYS_ADMIN to mount it."""
+    owners = {b"mqueue": task.ipc.user_ns, b"proc": task.pid.ns.user_ns, b"sysfs": task.nsproxy.net.user_ns}
+    if kind in owners:
+        return owners[kind] or INITIAL
+    return task.cred.user_ns if kind in _HARMLESS else INITIAL
+
+
 async def _new(task: Task, source: bytes, kind: bytes, data: int, where: FsPath, flags: int) -> None:
     make = MOUNTABLE.get(kind)
     if make is None:
         raise SysError(errno.ENODEV)
-    if kind not in _HARMLESS and not task.cred.capable(CAP_SYS_ADMIN):
+    owner = _owner(task, kind)
+    if not task.cred.ns_capable(owner, CAP_SYS_ADMIN):
         raise SysError(errno.EPERM)
     options = read_path(task, data) if data else b""
     fs = await make(task.kernel, source, options)
     fs.source = source or b"none"
+    fs.user_ns = owner
     root = Dentry(None, b"", fs.root)  # type: ignore[attr-defined]
     _attach(task, Tree(Mount(fs, root, _mount_flags(flags))), where)
 

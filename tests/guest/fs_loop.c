@@ -203,6 +203,10 @@ static void readonly(void)
     show_attribute("ro");
     show_attribute("loop/backing_file");
     SHOW(pwrite(device, block, 1, 0));
+    SHOW(ioctl(device, BLKROSET, &zero));
+    SHOW(ioctl(device, BLKROGET, &one));
+    say("read-only %d", one);
+    SHOW(pwrite(device, block, 1, 0));
     SHOW(ioctl(device, LOOP_CHANGE_FD, other));
     SHOW(ioctl(device, LOOP_CHANGE_FD, same));
     show_attribute("loop/backing_file");

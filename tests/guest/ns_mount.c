@@ -207,6 +207,113 @@ static void propagation(void)
     show_mount("s/m");
 }
 
+/* A mount that is moved goes with everything on it, or not at all. */
+static void moves(void)
+{
+    CASE("moves");
+    MUST(mkdir("m", 0755));
+    MUST(mount("none", "m", "tmpfs", 0, "mode=755"));
+    MUST(mount(NULL, "m", NULL, MS_PRIVATE, NULL));
+    MUST(chdir("m"));
+    MUST(mkdir("first", 0755));
+    MUST(mkdir("second", 0755));
+    MUST(mkdir("gone", 0755));
+    MUST(mount("none", "first", "tmpfs", 0, "mode=755"));
+    put_file("first/file", "text", 0644);
+    put_file("plain", "text", 0644);
+    MUST(chdir("gone"));
+    MUST(rmdir("../gone"));
+    SHOW(mount("../first", ".", NULL, MS_MOVE, NULL));
+    MUST(chdir(".."));
+    SHOW(access("first/file", F_OK));
+    SHOW(mount("first", "plain", NULL, MS_MOVE, NULL));
+    SHOW(mount("first", "first", NULL, MS_MOVE, NULL));
+    SHOW(access("first/file", F_OK));
+    /* Copies know it, too, where what is below is younger. */
+    MUST(mount("none", "second", "tmpfs", 0, "mode=755"));
+    MUST(mkdir("second/below", 0755));
+    SHOW(mount("first", "second/below", NULL, MS_MOVE, NULL));
+    reap("copy", CHILD(MUST(unshare(CLONE_NEWNS)); SHOW(access("second/below/file", F_OK))));
+    MUST(mount(NULL, "second/below", NULL, MS_UNBINDABLE, NULL));
+    reap("copy", CHILD(MUST(unshare(CLONE_NEWUSER | CLONE_NEWNS)); SHOW(access("second/below/file", F_OK))));
+    MUST(chdir(".."));
+    MUST(umount2("m", MNT_DETACH));
+}
+
+/* What a more privileged namespace said of a mount stays. */
+static void kept(void)
+{
+    CASE("kept");
+    MUST(mkdir("k", 0755));
+    MUST(mkdir("other", 0755));
+    MUST(mount("none", "k", "tmpfs", MS_RDONLY | MS_NOSUID, "mode=755"));
+    pid_t pid = CHILD(
+        MUST(unshare(CLONE_NEWUSER | CLONE_NEWNS)); SHOW(mount(NULL, "k", NULL, MS_REMOUNT | MS_BIND, NULL));
+        SHOW(mount(NULL, "k", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID, NULL));
+        SHOW(mount(NULL, "k", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL));
+        SHOW(umount2("k", MNT_DETACH)); SHOW(mount("k", "other", NULL, MS_BIND, NULL));
+        SHOW(mount(NULL, "other", NULL, MS_REMOUNT | MS_BIND, NULL));
+        SHOW(mount(NULL, "other", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL));
+        SHOW(mount(NULL, "other", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID, NULL));
+        SHOW(mkdir("other/x", 0755)); SHOW(umount2("other", 0));
+        SHOW(mount("none", "other", "tmpfs", MS_RDONLY, "")); SHOW(mount(NULL, "other", NULL, MS_REMOUNT, NULL)));
+    reap("less privileged", pid);
+    MUST(umount2("k", 0));
+}
+
+/* File systems that show other namespaces belong to the owners of these. */
+static void owners(void)
+{
+    CASE("owners");
+    MUST(mkdir("o", 0755));
+    SHOW(mount("none", "o", "mqueue", 0, ""));
+    SHOW(mount("none", "o", "proc", 0, ""));
+    SHOW(mount("none", "o", "sysfs", 0, ""));
+    pid_t pid = CHILD(MUST(unshare(CLONE_NEWIPC)); SHOW(mount("none", "o", "mqueue", 0, "")));
+    reap("own queues", pid);
+    umount2("o", MNT_DETACH);
+    put_file("ns", "", 0644);
+    int older = MUST(open("/proc/self/ns/mnt", O_RDONLY));
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", older);
+    SHOW(mount(path, "ns", NULL, MS_BIND, NULL));
+    pid = CHILD(MUST(unshare(CLONE_NEWNS)); SHOW(mount(path, "ns", NULL, MS_BIND, NULL)));
+    reap("older namespace", pid);
+    struct gate made = gate_make(), done = gate_make();
+    pid = CHILD(MUST(unshare(CLONE_NEWNS)); gate_open(made); gate_wait(done));
+    gate_wait(made);
+    snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
+    SHOW(mount(path, "ns", NULL, MS_BIND, NULL));
+    SHOW(umount2("ns", 0));
+    gate_open(done);
+    reap("younger namespace", pid);
+    close(older);
+}
+
+/* Who follows a group that ends follows what that one followed. */
+static void followers(void)
+{
+    CASE("followers");
+    static const char *const names[] = {"f1", "f2", "f3"};
+    MUST(mkdir("f1", 0755)), MUST(mkdir("f2", 0755)), MUST(mkdir("f3", 0755));
+    MUST(mount("none", "f1", "tmpfs", 0, "mode=755"));
+    MUST(mount(NULL, "f1", NULL, MS_SHARED, NULL));
+    MUST(mkdir("f1/x", 0755));
+    for (int i = 0; i < 2; i++) {
+        MUST(mount(names[i], names[i + 1], NULL, MS_BIND, NULL));
+        MUST(mount(NULL, names[i + 1], NULL, MS_SLAVE, NULL));
+        MUST(mount(NULL, names[i + 1], NULL, MS_SHARED, NULL));
+    }
+    MUST(mount(NULL, "f2", NULL, MS_PRIVATE, NULL));
+    for (int i = 0; i < 3; i++)
+        show_mount(names[i]);
+    MUST(mount("none", "f1/x", "tmpfs", 0, "mode=755"));
+    show_mount("f2/x");
+    show_mount("f3/x");
+    for (int i = 0; i < 3; i++)
+        MUST(umount2(names[i], MNT_DETACH));
+}
+
 static void pivot(void)
 {
     CASE("pivot_root");
@@ -250,6 +357,10 @@ int main(void)
     basics();
     isolation();
     propagation();
+    moves();
+    kept();
+    owners();
+    followers();
     pid_t pid = CHILD(pivot());
     reap("pivot", pid);
     chdir("/");

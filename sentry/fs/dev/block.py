@@ -36,8 +36,13 @@ class BlockDevice:
     def __init__(self) -> None:
         self.size = 0
         self.sector_size = SECTOR
-        self.readonly = False
+        #: BLKROSET.
+        self.protected = False
         self.read_ahead = READ_AHEAD
+
+    @property
+    def readonly(self) -> bool:
+        return self.protected
 
     async def read_at(self, size: int, offset: int) -> bytes:
         raise SysError(errno.EIO)
@@ -144,7 +149,7 @@ class BlockFile(File):
             device.read_ahead = (arg & 0xFFFFFFFF) * SECTOR // PAGE_SIZE * (PAGE_SIZE // SECTOR)
         elif request == abi.BLKROSET:
             _privileged(task)
-            device.readonly = mm.read_u32(arg) != 0
+            device.protected = mm.read_u32(arg) != 0
         elif request == abi.BLKBSZSET:
             _privileged(task)
             size = mm.read_u32(arg)

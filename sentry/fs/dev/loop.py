@@ -53,7 +53,12 @@ class Loop(BlockDevice):
         self.name = self.cipher = bytes(64)
         self.init = (0, 0)
         self.sector_size = SECTOR
-        self.readonly = False
+        self.protected = False
+
+    @property
+    def readonly(self) -> bool:
+        """Also where BLKROSET says otherwise (bdev_read_only): the file was not opened for writing."""
+        return self.protected or bool(self.flags & abi.LO_FLAGS_READ_ONLY)
 
     def open(self, inode: Inode, path: Path, flags: int) -> File:
         if self.rundown:
@@ -187,7 +192,6 @@ class Loop(BlockDevice):
         self.flags = flags & _SETTABLE
         if flags & abi.LO_FLAGS_READ_ONLY or not (file.writable and backing.writable):
             self.flags |= abi.LO_FLAGS_READ_ONLY
-            self.readonly = True
         self.sector_size = sector
         self.file = backing.get()
         self.size = await self.measure(backing)
