@@ -129,3 +129,6 @@ IOV_MAX = 1024
 MAX_RW_COUNT = 0x7FFFF000
 NAME_MAX = 255
 PATH_MAX = 4096
+
+#: What open(2) leaves in a File's flags: not the creation flags, nor O_CLOEXEC.
+KEPT_FLAGS = ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from _struct import Struct
 
+#: Device numbers of the devices, and of loop-control among the miscellaneous ones; how many there are.
+LOOP_MAJOR, MISC_MAJOR, LOOP_CTRL_MINOR = 7, 10, 237
+COUNT = 8
+
 LOOP_SET_FD = 0x4C00
 LOOP_CLR_FD = 0x4C01
 LOOP_SET_STATUS = 0x4C02

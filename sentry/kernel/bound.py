@@ -5,7 +5,6 @@ from __future__ import annotations
 from sentry.abi.signal import SS_DISABLE
 from sentry.abi.syscall_nr import SYS
 from sentry.kernel.pids import Pid
-from sentry.kernel.seccomp import ALL_CALLS, words
 from sentry.kernel.signals import SigPending, sanitize_mask
 from sentry.kernel.wait import Runner
 
@@ -33,9 +32,17 @@ FORCED_PROTECTION = 16
 #: futex(2).
 _FUTEX_BIT = 1 << SYS.futex
 
+#: Numbers of calls that a set of them knows, as a bit mask: all of these.
+CALLS = 512
+ALL_CALLS = (1 << CALLS) - 1
 #: Of Thread.hot: all of it is true; and futexes are the kernel's.
 ALL_KNOWN = 0x3FF
 OWN_FUTEXES = 1 << 10
+
+
+def words(bits: int) -> list[int]:
+    """A set of calls as the 64-bit words of guest_hot.allowed."""
+    return [bits >> shift & 0xFFFF_FFFF_FFFF_FFFF for shift in range(0, CALLS, 64)]
 
 
 class Detached:

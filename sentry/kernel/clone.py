@@ -35,10 +35,8 @@ from sentry.abi.sched import (
     SCHED_DEADLINE,
 )
 from sentry.abi.signal import NSIG, SS_AUTODISARM, SS_DISABLE
-from sentry.fs.pidfd import PidFile
 from sentry.kernel.bound import FORCED_FUTEX, FORCED_PROTECTION
 from sentry.kernel.group import ThreadGroup
-from sentry.kernel.ipc.sem import undo_list
 from sentry.kernel.namespaces import create_user_ns, unshare_mounts, unshare_proxy
 from sentry.kernel.pids import new_pid
 from sentry.kernel.sched import READ_IMPLIES_EXEC
@@ -145,6 +143,8 @@ def _give_pidfd(task: Task, pid: Pid, args: CloneArgs) -> int | None:
     if not args.flags & CLONE_PIDFD:
         return None
     flags = O_EXCL if args.flags & CLONE_THREAD else 0
+    from sentry.fs.pidfd import PidFile
+
     fd = task.install(PidFile(pid, flags), cloexec=True)
     try:
         task.mm.write_u32(args.pidfd, fd)
@@ -201,9 +201,11 @@ async def clone(task: Task, args: CloneArgs) -> int:
     child.mm, child.files, child.fs = mm, files, fs
     child.ipc = proxy.ipc if flags & CLONE_NEWIPC else proxy.ipc.get()
     if flags & CLONE_SYSVSEM:
+        from sentry.kernel.ipc.sem import undo_list
+
         child.sysvsem = undo_list(task)
         child.sysvsem.users += 1
-    if not flags & CLONE_VM and task.ipc.shm.by_index:
+    if not flags & CLONE_VM and task.ipc.has_segments:
         task.ipc.shm.forked(task)
     child.set_seccomp(task.seccomp)
     if mm.mdwe or task.sched.personality & READ_IMPLIES_EXEC:

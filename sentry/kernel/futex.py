@@ -18,11 +18,11 @@ from sentry.abi.errors import SysError
 from sentry.abi.mman import USER_END
 from sentry.abi.syscall_nr import SYS
 from sentry.kernel.bound import FORCED_FUTEX
-from sentry.kernel.futex_pi import PriorityFutexes
 from sentry.kernel.wait import WaitQueue, block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sentry.kernel.futex_pi import PriorityFutexes
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
     from sentry.mm.manager import MemoryManager
@@ -49,11 +49,25 @@ class Futexes:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._waiters: dict[Key, list[Waiter]] = {}
-        self.pi = PriorityFutexes(self)
+        self._pi: PriorityFutexes | None = None
         #: Address spaces in which private futexes are waited for here, though the host has them: how many.
         self._held: dict[MemoryManager, int] = {}
         #: How many wait here for shared futexes, though the host has them.
         self._held_shared = 0
+
+    @property
+    def pi(self) -> PriorityFutexes:
+        """Those with owners."""
+        if self._pi is None:
+            from sentry.kernel.futex_pi import PriorityFutexes
+
+            self._pi = PriorityFutexes(self)
+        return self._pi
+
+    def exit_task(self, task: Task) -> None:
+        """Its locks go to those who wait for them."""
+        if self._pi is not None:
+            self._pi.exit_task(task)
 
     def key(self, task: Task, addr: int, private: bool, look: bool = True) -> Key:
         """SysError(EINVAL) for an unaligned address, EFAULT for one that cannot be read (where the caller
@@ -97,7 +111,8 @@ class Futexes:
         woken = 0
         waiters = self._waiters.get(key)
         if waiters is None:
-            self.pi.check_plain(key)
+            if self._pi is not None:
+                self._pi.check_plain(key)
             return 0
         for waiter in list(waiters):
             if woken >= count:

@@ -24,12 +24,11 @@ from sentry.abi.signal import (
 from sentry.abi.syscall_nr import NAMES
 from sentry.abi.wait import signal_status
 from sentry.fs.devpts.job import disassociate
-from sentry.kernel import cputime, ptrace
+from sentry.kernel import cputime
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.futex import Futexes
 from sentry.kernel.group import ProcessGroup, Session, ThreadGroup, cause_of_death
 from sentry.kernel.ipc.namespace import IpcNamespace
-from sentry.kernel.ipc.sem import leave_undo_list
 from sentry.kernel.knobs import Knobs
 from sentry.kernel.namespaces import first_proxy
 from sentry.kernel.pids import PidNamespace
@@ -53,16 +52,17 @@ if TYPE_CHECKING:
 
 
 class Kernel:
-    """`table`, `refused`, `decoder` and `restart_block_type` come from sentry.syscalls, which is above."""
+    """`table`, `late`, `refused`, `decoder` and `restart_block_type` come from sentry.syscalls, above."""
 
     def __init__(
-        self, config: Any, platform: Platform, host: Any, table: dict[int, Any],
+        self, config: Any, platform: Platform, host: Any, table: dict[int, Any], late: dict[int, str],
         refused: dict[int, tuple[int, str]], decoder: Callable[..., Any], restart_block_type: type,
     ) -> None:  # fmt: skip
         self.config = config
         self.platform = platform
         self.host = host
         self.table = table
+        self.late = late
         self.refused = refused
         self.decoder = decoder
         self.restart_block_type = restart_block_type
@@ -116,6 +116,12 @@ class Kernel:
     def log_debug(self, message: str) -> None:
         if self.config.debug:
             self.log(message)
+
+    def late_syscall(self, nr: int) -> Any:
+        """The line of `nr`, which the table has not got: its module is imported now; or None."""
+        if nr in self.late:
+            __import__(self.late.pop(nr))
+        return self.table.get(nr)
 
     def missing_syscall(self, task: Task, nr: int) -> SysError:
         """What a call without a handler answers."""
@@ -275,7 +281,9 @@ class Kernel:
         if trace is not None:
             trace.stopped = False
         if task.tracees:
-            ptrace.exit_tracer(task)
+            from sentry.kernel.ptrace import exit_tracer
+
+            exit_tracer(task)
         task.running = False
         group = task.group
         if task.thread is not None:
@@ -286,8 +294,11 @@ class Kernel:
         if task.seccomp is not None:
             for listener in task.seccomp.listeners:
                 listener.left()
-        leave_undo_list(task)
-        if task.ipc.shm.by_index:
+        if task.sysvsem is not None:
+            from sentry.kernel.ipc.sem import leave_undo_list
+
+            leave_undo_list(task)
+        if task.ipc.has_segments:
             task.ipc.shm.exit_task(task)
         task.ipc.put()
         files = task.files
@@ -307,7 +318,9 @@ class Kernel:
                 self.forget_task(task)
             else:
                 group.undead += 1
-                ptrace.exited(task, group.exit_status if group.dying else status)
+                from sentry.kernel.ptrace import exited
+
+                exited(task, group.exit_status if group.dying else status)
         else:
             task.pid.notify()
         group.task_queue.wake()
@@ -346,7 +359,7 @@ class Kernel:
     def leave_memory(self, task: Task, mm: MemoryManager) -> None:
         """`task` gives `mm` up, by exit or execve: so its segments lose an attachment."""
         cputime.leave_memory(task, mm)
-        if mm.users == 1 and task.ipc.shm.by_index:
+        if mm.users == 1 and task.ipc.has_segments:
             task.ipc.shm.leaving(task, mm)
 
     def end_vfork(self, task: Task) -> None:
@@ -400,7 +413,7 @@ class Kernel:
             self.status = group.exit_status
         group.pid.notify()
         if not group.undead:
-            ptrace.announce(group)
+            self.announce(group)
 
     def _reaper(self, group: ThreadGroup) -> ThreadGroup:
         """Who adopts the children of `group`: the next subreaper of its namespace, or the init there."""
@@ -411,6 +424,15 @@ class Kernel:
                 return parent
             parent = parent.parent
         return self.init if ns.init is None or ns.init is group else ns.init
+
+    def announce(self, group: ThreadGroup) -> None:
+        """The process has ended, and no thread of it keeps it: tell its tracer, or else its parent."""
+        if group.leader.trace is None:
+            self.notify_parent(group)
+        else:
+            from sentry.kernel.ptrace import exited
+
+            exited(group.leader, group.exit_status)
 
     def notify_parent(self, group: ThreadGroup) -> None:
         """SIGCHLD, or the end of the zombie when its parent does not care (wait(2), NOTES)."""

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sentry.kernel.credentials import Credentials
-    from sentry.kernel.group import ThreadGroup
     from sentry.platform.base import Trap
 
     #: What follows a stop: called with the signal that the tracer gives, and the stop's siginfo.
@@ -566,20 +565,12 @@ def bury(task: Task, tracer: Task, waited: bool) -> None:
         kernel.forget_task(task)
         group.undead -= 1
         if not group.undead and group.zombie:
-            announce(group)
+            kernel.announce(group)
     elif group.zombie and not group.undead:
         if waited and group.parent is tracer.group:
             kernel.reap(group, waited)
         elif group.parent is not tracer.group or tracer.group.sighand.ignores_children():
             kernel.notify_parent(group)
-
-
-def announce(group: ThreadGroup) -> None:
-    """The process has ended, and no thread of it keeps it: tell its tracer, or else its parent."""
-    if group.leader.trace is None:
-        group.kernel.notify_parent(group)
-    else:
-        exited(group.leader, group.exit_status)
 
 
 def exited(task: Task, status: int) -> None:

@@ -16,8 +16,7 @@ def leave_futexes(task: Task) -> None:
         _walk_robust_list(task)
     except SysError:
         pass
-    futexes = task.kernel.futexes
-    futexes.pi.exit_task(task)
+    task.kernel.futexes.exit_task(task)
     addr, task.clear_child_tid = task.clear_child_tid, 0
     if addr and task.mm.users > 1:
         try:

@@ -27,6 +27,7 @@ from sentry.abi.seccomp import (
 from sentry.abi.signal import SIGKILL, SIGSYS, SigInfo
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
+from sentry.kernel.bound import ALL_CALLS, CALLS, words
 from sentry.kernel.bpf import converted_length
 
 TYPE_CHECKING = False
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 MAX_ERRNO = 4095
-CALLS = 512
-ALL_CALLS = (1 << CALLS) - 1
 ENOSYS = 38
 _STRICT_CALLS = (SYS.read, SYS.write, SYS.exit, SYS.rt_sigreturn)
 
@@ -140,11 +139,6 @@ async def _ask(task: Task, listener: Listener, nr: int, data: bytes) -> object:
     """What the supervisor answers, or else the call itself."""
     answer = await listener.ask(task, data)
     return answer if answer is not None else await task.handle(nr)
-
-
-def words(bits: int) -> list[int]:
-    """A set of calls as the 64-bit words of guest_hot.allowed."""
-    return [bits >> shift & 0xFFFF_FFFF_FFFF_FFFF for shift in range(0, CALLS, 64)]
 
 
 def _level(value: int) -> int:

@@ -38,7 +38,7 @@ from sentry.abi.signal import (
 )
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
-from sentry.kernel import coredump, frames
+from sentry.kernel import frames
 from sentry.kernel.bound import Bound
 from sentry.kernel.cputime import task_times
 from sentry.kernel.sched import Sched
@@ -237,7 +237,7 @@ class Task(Bound):
         self.nr = nr
         self.restart = 0
         kernel = self.kernel
-        entry = kernel.table.get(nr)
+        entry = kernel.table.get(nr) or kernel.late_syscall(nr)
         if self.passing:
             self._passed(PASS_ENDED if self.hot.passes == lib.PASS_BEGUN else 0)
         if self.passing != PASS_ENDED:
@@ -265,7 +265,7 @@ class Task(Bound):
 
     async def handle(self, nr: int) -> object:
         """What the handler of `nr` gives, for a call that was not made at once."""
-        entry = self.kernel.table.get(nr)
+        entry = self.kernel.table.get(nr) or self.kernel.late_syscall(nr)
         if entry is None:
             raise self.kernel.missing_syscall(self, nr)
         call = entry.call
@@ -455,8 +455,10 @@ class Task(Bound):
         signo, group = info.signo, self.group
         if self.kernel.strace is not None:
             self.kernel.strace.killed(self, signo)
-        if bit(signo) & CORE_SIGNALS and (group.dumping is not None or coredump.wanted(self)):
+        if bit(signo) & CORE_SIGNALS and (group.dumping is not None or self._dumps()):
             if group.dumping is None:
+                from sentry.kernel import coredump
+
                 group.dumping = self
                 self.start(coredump.run(self, info))
             else:
@@ -464,6 +466,11 @@ class Task(Bound):
             return
         self.kernel.exit_group(group, signal_status(signo), by=self)
         self.kernel.exit_task(self, group.exit_status)
+
+    def _dumps(self) -> bool:
+        from sentry.kernel import coredump
+
+        return coredump.wanted(self)
 
     # Signals
 

@@ -307,8 +307,10 @@ def import_kernel(plan: Plan) -> None:
     """Import what the Sentry will ever need."""
     bundle.load_kernel()
     from sentry.runtime import confine, guest
+    from sentry.syscalls.table import LATE
 
     confine.preload()
+    LATE.update(bundle.calls)
     plan.guest_main = guest.main
     plan.make_platform = guest.make_platform
     plan.start_threads = guest.start_threads

@@ -1,10 +1,11 @@
 """The code of all modules in one file: finding, opening and checking 170 of them takes longer than running
 them.
 
-`__pycache__/bundle.cpython-311` beside this module holds marshalled code objects.  The kernel's, which are
-always wanted together, are one blob that `load_kernel` runs through in the order in which they once were
+`__pycache__/bundle.cpython-311` beside this module holds marshalled code objects.  Those of the kernel that
+are always wanted together are one blob that `load_kernel` runs through in the order in which they once were
 imported, without any finder; of the others each is a blob that a finder in front of Python's own finds.
-Nothing is read from files by then: whoever has `install`ed may lose the right to read them.
+Nothing is read from files by then: whoever has `install`ed may lose the right to read them.  So the Sentry
+imports what few programs want, the late modules, when it is wanted.  Without a bundle it has all at once.
 
 Like a .pyc the file counts as long as its sources have the sizes and times of change that they had.  As soon
 as one has not, all are imported as ever, and then the file is written anew when the run is over.  Where it
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FILE = os.path.join(ROOT, "sentry", "runtime", "__pycache__", f"bundle.{sys.implementation.cache_tag}")
 PACKAGES = ("sentry", "gofer")
+#: Where late modules are.
+LATE_PACKAGES = ("abi", "fs", "kernel", "mm", "net", "syscalls")
+#: Modules there that are no part of a kernel.
+TOOLS = ("sentry.syscalls.document", "sentry.syscalls.strace", "sentry.syscalls.strace_values")
 #: What the CLI has not imported when the file is written: the Gofer has, or only some runs do.
 OTHERS = (
     "gofer.main", "sentry.runtime.cgroup", "sentry.runtime.commands.help", "sentry.runtime.watch",
@@ -46,6 +51,8 @@ _kernel_place = (0, 0)
 _pending: dict[str, CodeType] = {}
 #: What the kernel wants of Python's own library.
 _library: list[str] = []
+#: System calls whose handlers are in late modules: number → module.
+calls: dict[int, str] = {}
 #: The file, and where in it the code begins.
 _data: Any = b""
 _base = 0
@@ -125,7 +132,7 @@ def _unmap(data: Any) -> None:
 
 def install() -> bool:
     """Import from the bundle from now on, if there is one that counts: whether there is."""
-    global _sources, _places, _kernel, _kernel_place, _library, _data, _base
+    global _sources, _places, _kernel, _kernel_place, _library, calls, _data, _base
     try:
         from sentry._engine import ffi, lib
 
@@ -138,7 +145,7 @@ def install() -> bool:
         if counts and lib.host_files_are(
             os.fsencode(ROOT), names, ffi.from_buffer("long long[]", marks), len(marks) // 16
         ):
-            _sources, _places, _kernel, _kernel_place, _library = tables
+            _sources, _places, _kernel, _kernel_place, _library, calls = tables
             _data, _base = data, 8 + size
             sys.meta_path.insert(0, Finder)
             return True
@@ -195,8 +202,32 @@ def forget() -> None:
         _unmap(data)
 
 
+def forget_kernel() -> None:
+    """Give the memory back in which the code of the imported kernel is; late modules can be imported on."""
+    global _data
+    if not _data:
+        return
+    from sentry._engine import ffi, lib
+
+    kept = min(_base + _kernel_place[0] + 4095 & ~4095, len(_data))
+    start = ffi.from_buffer(_data)
+    if kept < len(_data):
+        lib.host_unmap(start + kept, len(_data) - kept)
+    _data = ffi.buffer(start, kept)
+
+
+def import_late() -> None:
+    """Import the late modules: what comes from files can't come later."""
+    for package in LATE_PACKAGES:
+        for folder, _, files in os.walk(os.path.join(ROOT, "sentry", package)):
+            where = os.path.relpath(folder, ROOT).replace("/", ".")
+            for name in sorted(files):
+                if name.endswith(".py") and name != "__init__.py" and f"{where}.{name[:-3]}" not in TOOLS:
+                    __import__(f"{where}.{name[:-3]}")
+
+
 def begin_kernel() -> None:
-    """Between this and `end_kernel` the kernel is imported, and nothing else."""
+    """Between this and `end_kernel` the kernel is imported, and nothing else; then its late modules."""
     global _bounds
     _bounds = (len(_order), len(_order))
     _library[:] = sys.modules
@@ -205,6 +236,7 @@ def begin_kernel() -> None:
 def end_kernel() -> None:
     global _bounds
     _bounds = (_bounds[0], len(_order))
+    import_late()
     known = set(_library)
     _library[:] = [n for n in sys.modules if n not in known and n.partition(".")[0] not in PACKAGES]
 
@@ -235,6 +267,8 @@ def _code(name: str) -> CodeType:
 
 def _content(kernel: Iterable[str]) -> list[bytes]:
     """The file in parts: size of the head, head, code."""
+    from sentry.syscalls.table import TABLE
+
     sources: dict[str, Source] = {}
     # Those that were imported before the recorder was there are few, and are never asked for.
     for name in _order:
@@ -252,6 +286,8 @@ def _content(kernel: Iterable[str]) -> list[bytes]:
     sizes = [len(blob) for blob in blobs]
 
     places = [(sum(sizes[:i]), size) for i, size in enumerate(sizes)]
-    tables = (sources, dict(zip(single, places, strict=False)), ordered, places[-1], _library)
+    modules = {nr: line.handler.__module__ for nr, line in TABLE.items()}
+    late = {nr: module for nr, module in modules.items() if module not in kernel}
+    tables = (sources, dict(zip(single, places, strict=False)), ordered, places[-1], _library, late)
     head = marshal.dumps((MAGIC_NUMBER, sum(sizes), names, marks, *tables))
     return [len(head).to_bytes(8, "little"), head, *blobs]

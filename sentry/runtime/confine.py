@@ -16,6 +16,7 @@ import time
 
 from sentry._engine import ffi, lib
 from sentry.abi.prctl import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG
+from sentry.runtime import bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def preload() -> None:
 def tame_python(debug: bool) -> None:
     """Take from the interpreter every habit of opening files: imports, warnings, tracebacks, time zones.
 
-    After this an import that was forgotten is an ImportError that names it, not a SIGSYS.
+    After this an import of what is not in the bundle's memory is an ImportError that names it, not a SIGSYS.
     """
     os.environ["TZ"] = "UTC0"
     time.tzset()
@@ -138,7 +139,7 @@ def tame_python(debug: bool) -> None:
 
     sys.excepthook = on_exception
     sys.unraisablehook = on_unraisable
-    sys.meta_path.clear()
+    sys.meta_path[:] = [finder for finder in sys.meta_path if finder is bundle.Finder]
     sys.path_hooks.clear()
     sys.path.clear()
     sys.path_importer_cache.clear()

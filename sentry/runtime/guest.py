@@ -1,7 +1,7 @@
 """The Sentry's main: from a started platform to the exit status of the guest's program.
 
 `make_platform` runs before lock-down and reads what is wanted of the host; `main` runs after it.
-Importing this module imports everything that the kernel can ever need.
+Importing this module imports what the kernel needs for nearly any program.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sentry.runtime.host import Host
 from sentry.runtime.program import start_program
 from sentry.runtime.tree import Tree
 from sentry.syscalls.args import decoder
-from sentry.syscalls.table import REFUSED, TABLE, RestartBlock
+from sentry.syscalls.table import LATE, REFUSED, TABLE, RestartBlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Guest:
         self.config = config
         self.platform = platform
         self.control = control
-        self.kernel = Kernel(config, platform, _host, TABLE, REFUSED, decoder, RestartBlock)
+        self.kernel = Kernel(config, platform, _host, TABLE, LATE, REFUSED, decoder, RestartBlock)
         self.kernel.commit = storage.commit = Commit(config.memory, _host.memory_total, self._out_of_memory)
         if config.strace:
             from sentry.syscalls.strace import Strace

@@ -170,7 +170,7 @@ def _sentry_process(plan: Plan, control: Control, started: int, emptied: int) ->
         kept = (0, 1, 2, *plan.stdio, plan.control_fd, plan.sentry_sock)
         confine.close_all_but((*kept, plan.stub_fd, plan.procs_fd, started, emptied))
         platform = _start_platform(plan)
-        bundle.forget()
+        bundle.forget_kernel()
         gc.freeze()
         gc.enable()
         os.write(started, b"s")

@@ -1,24 +1,44 @@
 """System calls: the table, argument decoding, and one module a family of handlers.
 
-Importing a family module fills the table; `load()` imports them all (before lock-down).
+Importing a family module fills the table.  `load()` imports those that nearly every program wants, before
+lock-down; `load_all()` the others, too.  Where the code of all is at hand these wait for the first of their
+calls (`table.LATE`): what nobody uses costs no time and no memory.
 """
 
 from __future__ import annotations
 
 
 def load() -> None:
-    """Import every family, so that the table is complete."""
+    """Import the families that any program may want at once."""
     from sentry.syscalls import (  # noqa: F401
-        aio,
-        credentials,
+        arch,
         descriptors,
         events,
         exec,
-        file_copy,
         file_io,
+        futex,
+        memory,
+        misc,
+        open,
+        paths,
+        poll,
+        process,
+        refused,
+        signals,
+        timers,
+        waiting,
+    )
+
+
+def load_all() -> None:
+    """Import every family, so that the table is complete."""
+    load()
+    from sentry.syscalls import (  # noqa: F401
+        aio,
+        credentials,
+        file_copy,
         file_space,
         filesystems,
-        futex,
         futex2,
         handles,
         inotify,
@@ -26,35 +46,23 @@ def load() -> None:
         kernel_log,
         limits,
         membarrier,
-        memory,
-        misc,
         mounts,
         mqueue,
         namespaces,
         numa,
-        open,
-        paths,
+        pages,
         pidfds,
-        poll,
         prctl,
-        process,
         process_vm,
         ptrace,
         scheduling,
         seccomp,
         security,
-        signals,
         sockets,
         sockmsg,
         sockopt,
         sysv_msg,
         sysv_sem,
         sysv_shm,
-        timers,
-        waiting,
         xattr,
     )
-
-    # isort: split
-    # Last: it fills in only what nobody has implemented.
-    from sentry.syscalls import refused  # noqa: F401

@@ -35,7 +35,6 @@ from sentry.fs import fsnotify
 from sentry.fs.file import APPEND
 from sentry.fs.modify import without_set_ids
 from sentry.kernel.wait import Interrupted, block, yield_now
-from sentry.syscalls.guestbytes import GuestSink, GuestSource
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -125,6 +124,8 @@ def _fetch(task: Task, addr: int, size: int) -> bytes:
 async def _read(task: Task, file: File, addr: int, size: int, offset: int | None, nowait: bool) -> int:
     """read(2) or pread(2) (with `offset`) into one buffer."""
     if file.messages:
+        from sentry.syscalls.guestbytes import GuestSink
+
         return await file.receive(task, GuestSink(task, [(addr, size)]), nowait)
     if file.seekable:
         count = await _read_seekable(task, file, addr, size, offset)
@@ -192,6 +193,8 @@ async def readv_file(
     if offset is not None and not file.seekable:
         raise SysError(errno.ESPIPE)
     if file.messages:
+        from sentry.syscalls.guestbytes import GuestSink
+
         return await file.receive(task, GuestSink(task, vectors), nowait)
     check_area(file, offset, sum(size for _, size in vectors))
     done = 0
@@ -372,6 +375,8 @@ async def writev_file(
     if file.messages:
         if offset not in (None, APPEND):
             raise SysError(errno.ESPIPE)
+        from sentry.syscalls.guestbytes import GuestSource
+
         return await file.send(task, GuestSource(task, vectors), nowait) if vectors else 0
     check_area(file, offset, sum(size for _, size in vectors))
     if file.seekable:

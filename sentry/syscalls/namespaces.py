@@ -109,7 +109,7 @@ def unshare(task: Task, flags: ULong) -> None:
 def _set_proxy(task: Task, proxy: NsProxy, fresh: bool = False) -> None:
     """`fresh`: the IPC namespace was made for this task, and has counted it."""
     if proxy.ipc is not task.ipc:
-        if task.ipc.shm.by_index:
+        if task.ipc.has_segments:
             task.ipc.shm.exit_task(task)
         task.ipc.put()
         task.ipc = proxy.ipc if fresh else proxy.ipc.get()

@@ -1,4 +1,4 @@
-"""prctl(2) and arch_prctl(2): one small function an operation.
+"""prctl(2): one small function an operation.
 
 An operation that needs a feature that this kernel is built without gives EINVAL, as Linux does.
 """
@@ -10,7 +10,7 @@ import errno
 from sentry.abi import prctl as pr
 from sentry.abi.capability import CAP_LAST_CAP, CAP_SETPCAP, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
-from sentry.abi.mman import MMAP_MIN_ADDR, PAGE_SIZE
+from sentry.abi.mman import MMAP_MIN_ADDR, PAGE_SIZE, USER_END
 from sentry.abi.seccomp import SECCOMP_MODE_DISABLED, SECCOMP_MODE_FILTER, SECCOMP_MODE_STRICT
 from sentry.abi.signal import NSIG
 from sentry.abi.syscall_nr import SYS
@@ -23,15 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sentry.kernel.task import Task
-    from sentry.syscalls.args import Addr, Int, ULong
+    from sentry.syscalls.args import Int, ULong
 
     Operation = Callable[[Task, int, int, int, int], "int | None"]
 
 COMM_SIZE = 16
-#: The first address that FS and GS bases may not have (TASK_SIZE_MAX with four-level page tables).
-TASK_SIZE_MAX = 0x7FFF_FFFF_F000
-#: x87, SSE and AVX: what a guest's FP state holds without asking.
-XFEATURES = 0x7
 ANON_NAME_SIZE = 80
 #: Bytes of the auxiliary vector that the kernel keeps (AT_VECTOR_SIZE words).
 MAX_AUXV = 8 * 54
@@ -216,7 +212,7 @@ def _set_mm(task: Task, what: int, addr: int, arg4: int, arg5: int) -> None:
         auxv = mm.read(addr, arg4) if arg4 else b""
         mm.auxv = auxv[:-16] + bytes(16) if len(auxv) == MAX_AUXV else auxv
         return
-    _einval_unless(0 < what < len(_MM_FIELDS) and MMAP_MIN_ADDR <= addr < TASK_SIZE_MAX)
+    _einval_unless(0 < what < len(_MM_FIELDS) and MMAP_MIN_ADDR <= addr < USER_END)
     name = _MM_FIELDS[what]
     if name.startswith(("arg_", "env_")) and mm.tree.find(addr) is None:
         raise SysError(errno.EFAULT)
@@ -313,7 +309,7 @@ def _set_vma(task: Task, what: int, addr: int, size: int, name: int) -> None:
         text = task.mm.read_cstring(name, ANON_NAME_SIZE)
         _einval_unless(text is not None and all(0x20 <= c <= 0x7E and c not in b"\\`$[]" for c in text))
     end = addr + (size + PAGE_SIZE - 1 & -PAGE_SIZE)
-    _einval_unless(addr % PAGE_SIZE == 0 and addr <= end <= TASK_SIZE_MAX)
+    _einval_unless(addr % PAGE_SIZE == 0 and addr <= end <= USER_END)
     if addr < end:
         task.mm.set_anon_name(addr, end, b"[anon:%s]" % text if text else b"")
 
@@ -376,31 +372,3 @@ def prctl(task: Task, option: Int, arg2: ULong, arg3: ULong, arg4: ULong, arg5: 
     if operation is None:
         raise SysError(errno.EINVAL)
     return operation(task, arg2, arg3, arg4, arg5) or 0
-
-
-@syscall(SYS.arch_prctl, partial="no shadow stacks, linear address masking, CPUID faulting or AMX")
-def arch_prctl(task: Task, option: Int, addr: Addr) -> int:
-    """arch_prctl(2)."""
-    regs = task.regs
-    if option in (pr.ARCH_SET_FS, pr.ARCH_SET_GS):
-        if addr >= TASK_SIZE_MAX:
-            raise SysError(errno.EPERM)
-        if option == pr.ARCH_SET_FS:
-            regs.fs_base = addr
-        else:
-            regs.gs_base = addr
-    elif option == pr.ARCH_GET_FS:
-        task.mm.write_u64(addr, regs.fs_base)
-    elif option == pr.ARCH_GET_GS:
-        task.mm.write_u64(addr, regs.gs_base)
-    elif option == pr.ARCH_GET_CPUID:
-        return 1
-    elif option == pr.ARCH_SET_CPUID:
-        raise SysError(errno.ENODEV)
-    elif option in (pr.ARCH_GET_XCOMP_SUPP, pr.ARCH_GET_XCOMP_PERM):
-        task.mm.write_u64(addr, XFEATURES)
-    elif option == pr.ARCH_REQ_XCOMP_PERM:
-        raise SysError(errno.EINVAL if addr >= 64 else errno.EOPNOTSUPP)
-    else:
-        raise SysError(errno.EINVAL)
-    return 0

@@ -1,8 +1,7 @@
 """Calls of features that this kernel is built without, each with the errno that Linux gives then.
 
 Programs probe for such features and have a way to go on; so a plain, well-known errno is the best
-answer.  `load()` imports this module last, and a family that implements a call wins over an entry
-here.  Calls that stand neither here nor in the table give ENOSYS too, but are worth a note under
+answer.  Calls that stand neither here nor in the table give ENOSYS too, but are worth a note under
 --debug, since they are gaps and not decisions.
 """
 
@@ -10,14 +9,8 @@ from __future__ import annotations
 
 import errno
 
-from sentry.abi.errors import SysError
 from sentry.abi.syscall_nr import SYS
-from sentry.syscalls.table import REFUSED, TABLE, refuse, syscall
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from sentry.kernel.task import Task
-    from sentry.syscalls.args import Fd
+from sentry.syscalls.table import refuse
 
 #: Never implemented by design, or left for later: reason → numbers.  All give ENOSYS, as COND_SYSCALL does.
 _ABSENT: dict[str, tuple[int, ...]] = {
@@ -65,35 +58,8 @@ _FORBIDDEN: dict[int, str] = {
 }
 
 
-def _refuse_all() -> None:
-    for reason, numbers in _ABSENT.items():
-        for nr in numbers:
-            if nr not in TABLE and nr not in REFUSED:
-                refuse(nr, errno.ENOSYS, reason)
-    for nr, reason in _FORBIDDEN.items():
-        if nr not in TABLE and nr not in REFUSED:
-            refuse(nr, errno.EPERM, reason)
-
-
-def _on_socket(task: Task, fd: Fd) -> None:
-    """Whatever needs a socket: EBADF or ENOTSOCK."""
-    task.files.get(fd)
-    raise SysError(errno.ENOTSOCK)
-
-
-_SOCKET_CALLS = (
-    SYS.connect, SYS.accept, SYS.accept4, SYS.sendto, SYS.recvfrom, SYS.sendmsg, SYS.recvmsg, SYS.sendmmsg,
-    SYS.recvmmsg, SYS.shutdown, SYS.bind, SYS.listen, SYS.getsockname, SYS.getpeername, SYS.setsockopt,
-    SYS.getsockopt,
-)  # fmt: skip
-
-for _nr in _SOCKET_CALLS:
-    if _nr not in TABLE:
-        syscall(_nr, partial="not yet: ENOTSOCK")(_on_socket)
-_refuse_all()
-
-
-def shadowed() -> list[int]:
-    """Entries above that a family has implemented meanwhile, to be removed (a test asks)."""
-    listed = [nr for numbers in _ABSENT.values() for nr in numbers] + list(_FORBIDDEN)
-    return sorted(nr for nr in listed if nr in TABLE)
+for _reason, _numbers in _ABSENT.items():
+    for _nr in _numbers:
+        refuse(_nr, errno.ENOSYS, _reason)
+for _nr, _reason in _FORBIDDEN.items():
+    refuse(_nr, errno.EPERM, _reason)

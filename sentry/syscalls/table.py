@@ -61,6 +61,8 @@ class Syscall:
 
 
 TABLE: dict[int, Syscall] = {}
+#: Whose handlers are in a module that has not been imported: number → module.
+LATE: dict[int, str] = {}
 #: Calls that answer as a kernel does that was built without the feature: number → (errno, reason).
 REFUSED: dict[int, tuple[int, str]] = {}
 

@@ -32,9 +32,7 @@ from sentry.abi.wait import (
     WUNTRACED,
     stop_status,
 )
-from sentry.fs.pidfd import PidFile
 from sentry.kernel.group import cause_of_death
-from sentry.kernel.ptrace import bury
 from sentry.kernel.wait import Interrupted, block
 from sentry.syscalls.limits import pack_rusage
 from sentry.syscalls.table import ERESTARTSYS, syscall
@@ -124,6 +122,8 @@ def _news_of_tracee(tracer: Task, tracee: Task, options: int) -> _News | None:
         if not options & WEXITED or (tracee is group.leader and (not group.zombie or group.undead)):
             return None
         status = group.exit_status if group.dying else trace.exit_status
+        from sentry.kernel.ptrace import bury
+
         return _News(tracee, status, *cause_of_death(status), lambda: bury(tracee, tracer, True))
     code = trace.report()
     if code:
@@ -250,6 +250,8 @@ def _whom(task: Task, kind: int, number: int) -> tuple[Pid | None, bool]:
     if kind == P_PID:
         return _task_pid(task, number), False
     file = task.files.get(number)
+    from sentry.fs.pidfd import PidFile
+
     if not isinstance(file, PidFile):
         raise SysError(errno.EBADF)
     return file.pid, bool(file.flags & O_NONBLOCK)

@@ -19,9 +19,9 @@ from sentry.kernel.task import Task
 from sentry.mm.commit import Commit
 from sentry.mm.manager import MemoryManager
 from sentry.syscalls.args import REGISTERS, decoder
-from sentry.syscalls.table import REFUSED, TABLE, RestartBlock
+from sentry.syscalls.table import LATE, REFUSED, TABLE, RestartBlock
 
-syscalls.load()
+syscalls.load_all()
 
 CONFIG = SimpleNamespace(
     hostname="box", kernel_release="6.1.2-test", memory=64 << 20, pids=0, debug=False, strace=False
@@ -37,7 +37,7 @@ class World:
 
     def __init__(self, uid: int = 0) -> None:
         platform: Any = SimpleNamespace(wait=lambda timeout: [])
-        self.kernel = Kernel(CONFIG, platform, HOST, TABLE, REFUSED, decoder, RestartBlock)
+        self.kernel = Kernel(CONFIG, platform, HOST, TABLE, LATE, REFUSED, decoder, RestartBlock)
         self.kernel.commit = Commit()
         self.task = self.new_process(uid)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +16,8 @@ from sentry.runtime import bundle
 
 STATE = {
     "OTHERS": ("bundled.other",), "_sources": {}, "_places": {}, "_kernel": [], "_kernel_place": (0, 0),
-    "_pending": {},
-    "_library": [], "_data": b"", "_base": 0, "_order": [], "_bounds": (0, 0),
+    "_pending": {}, "calls": {},
+    "_library": [], "_data": b"", "_base": 0, "_order": [], "_bounds": (0, 0), "LATE_PACKAGES": (),
 }  # fmt: skip
 #: In the order in which their imports end: a package that imports its parts itself comes after them.
 KERNEL = ["bundled.part", "bundled"]
@@ -175,6 +177,7 @@ def test_it_holds_no_descriptor(package):
 
 WRITE = """
 import sys
+from pathlib import Path
 sys.dont_write_bytecode = False
 from sentry.runtime import bundle
 bundle.FILE = sys.argv[1]
@@ -187,6 +190,7 @@ bundle.renew()
 """
 READ = """
 import sys
+from pathlib import Path
 from sentry.runtime import bundle
 bundle.FILE = sys.argv[1]
 assert bundle.install()
@@ -222,3 +226,50 @@ def test_a_sentry_reads_no_file(tmp_path, flag):
         )
         assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 100
+
+
+LATE = """
+import os
+from sentry import syscalls
+from sentry.syscalls.table import LATE, TABLE
+syscalls.load()
+first = set(TABLE)
+syscalls.load_all()
+late = {nr: line.handler.__module__ for nr, line in TABLE.items() if nr not in first}
+print(len(first), sorted(late.items()))
+"""
+ONE = """
+import sys
+from pathlib import Path
+from sentry import syscalls
+from sentry.syscalls.table import TABLE
+syscalls.load()
+__import__(sys.argv[1])
+print(sorted(set(TABLE)))
+"""
+
+
+def python(code, *args):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+def test_a_late_module_has_the_calls_that_it_is_asked_for():
+    """`calls` takes a handler's own module for the one that registers it."""
+    count, _, listed = python(LATE).partition(" ")
+    late = dict(ast.literal_eval(listed))
+    assert int(count) > 150 and len(late) > 100
+    for module in sorted(set(late.values())):
+        there = set(ast.literal_eval(python(ONE, module)))
+        assert {nr for nr, name in late.items() if name == module} <= there, module
+
+
+def test_the_late_modules_of_the_kernel_are_all_those_that_are_not_tools():
+    code = "import sys; from sentry.runtime import bundle, guest; bundle.import_late()"
+    there = set(ast.literal_eval(python(f"{code}; print(sorted(sys.modules))")))
+    for package in bundle.LATE_PACKAGES:
+        for path in sorted((Path(bundle.ROOT) / "sentry" / package).rglob("*.py")):
+            name = ".".join(path.relative_to(bundle.ROOT).with_suffix("").parts).removesuffix(".__init__")
+            assert name in there or name in bundle.TOOLS, name

@@ -9,9 +9,8 @@ import pytest
 from misc_support import BASE, SIZE, World
 
 from sentry.abi import prctl as pr
-from sentry.abi.syscall_nr import NAMES, SYS
+from sentry.abi.syscall_nr import SYS
 from sentry.kernel.sched import Sched
-from sentry.syscalls import refused
 from sentry.syscalls.table import REFUSED, TABLE
 
 END = BASE + SIZE
@@ -265,7 +264,6 @@ def test_families_that_are_not_there(world: World) -> None:
 
 
 def test_refused_calls_are_not_implemented_elsewhere() -> None:
-    assert [NAMES[nr] for nr in refused.shadowed()] == []
     assert not REFUSED.keys() & TABLE.keys()
 
 

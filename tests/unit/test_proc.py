@@ -54,7 +54,7 @@ class World:
     """A kernel with one root file system, /proc and /sys, and processes made by hand."""
 
     def __init__(self) -> None:
-        self.kernel = Kernel(Config(), None, Host(), {}, {}, None, RuntimeError)
+        self.kernel = Kernel(Config(), None, Host(), {}, {}, {}, None, RuntimeError)
         self.kernel.commit = Commit(Config.memory)
         self.fs = context(Tmpfs(limit_bytes=1 << 20))
         namespace = self.kernel.mounts = self.fs.namespace

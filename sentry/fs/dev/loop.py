@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from sentry.fs.inode import Inode
     from sentry.kernel.credentials import Credentials
 
-LOOP_MAJOR, MISC_MAJOR, LOOP_CTRL_MINOR = 7, 10, 237
-COUNT = 8
 OFFSET_MAX = (1 << 63) - 1
 _SETTABLE = abi.LO_FLAGS_AUTOCLEAR | abi.LO_FLAGS_PARTSCAN
 _CONFIGURABLE = _SETTABLE | abi.LO_FLAGS_READ_ONLY | abi.LO_FLAGS_DIRECT_IO
@@ -276,18 +274,18 @@ class ControlFile(File):
                     return loop.number
             raise SysError(errno.ENOSPC)
         if request == abi.LOOP_CTL_ADD:
-            raise SysError(errno.EEXIST if arg < COUNT else errno.ENOSPC)
+            raise SysError(errno.EEXIST if arg < abi.COUNT else errno.ENOSPC)
         if request == abi.LOOP_CTL_REMOVE:
-            raise SysError(errno.EBUSY if arg < COUNT else errno.ENODEV)
+            raise SysError(errno.EBUSY if arg < abi.COUNT else errno.ENODEV)
         raise SysError(errno.ENOSYS)
 
 
 class LoopDevices:
     def __init__(self) -> None:
-        self.loops = [Loop(number) for number in range(COUNT)]
+        self.loops = [Loop(number) for number in range(abi.COUNT)]
 
     def open(self, number: int, inode: Inode, path: Path, flags: int) -> File:
-        if number >= COUNT:
+        if number >= abi.COUNT:
             raise SysError(errno.ENXIO)
         return self.loops[number].open(inode, path, flags)
 

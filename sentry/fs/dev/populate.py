@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sentry.abi import loop
 from sentry.abi.stat import S_IFBLK, S_IFCHR
-from sentry.fs.dev import loop
 from sentry.fs.dev.table import makedev
 
 TYPE_CHECKING = False

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
+from sentry.abi.fcntl import KEPT_FLAGS
+from sentry.abi.loop import LOOP_CTRL_MINOR, LOOP_MAJOR, MISC_MAJOR
 from sentry.abi.stat import S_IFBLK, S_IFMT
-from sentry.fs.dev.loop import LOOP_CTRL_MINOR, LOOP_MAJOR, MISC_MAJOR, LoopDevices
 from sentry.fs.dev.memory import FullFile, NullFile, RandomFile, ZeroFile
 from sentry.fs.devpts.filesystem import DevptsFilesystem
 from sentry.fs.devpts.job import current_task
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sentry.fs.dentry import Path
+    from sentry.fs.dev.loop import LoopDevices
     from sentry.fs.file import File
     from sentry.fs.inode import Inode
     from sentry.kernel.credentials import Credentials
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     #: open(inode, path, flags, cred), a plain function.
     Opener = Callable[[Inode, Path, int, Credentials], File]
 
-#: What open(2) leaves in a File's flags: not the creation flags, nor O_CLOEXEC.
-KEPT_FLAGS = ~(0o100 | 0o200 | 0o400 | 0o1000 | 0o2000000)
 #: Unnamed majors of the rest of the table.
 MEM, TTYAUX, PTS = 1, 5, 136
 
@@ -44,7 +44,7 @@ class DeviceTable:
 
     def __init__(self) -> None:
         self.devpts = DevptsFilesystem()
-        self.loops = LoopDevices()
+        self._loops: LoopDevices | None = None
         self.console: object = None
         self._openers: dict[tuple[int, int], Opener] = {
             (MEM, 3): _simple(NullFile),
@@ -55,8 +55,19 @@ class DeviceTable:
             (TTYAUX, 0): self._open_tty,
             (TTYAUX, 1): self._open_console,
             (TTYAUX, 2): self.devpts.open_ptmx,
-            (MISC_MAJOR, LOOP_CTRL_MINOR): self.loops.open_control,
+            (MISC_MAJOR, LOOP_CTRL_MINOR): self._open_loop_control,
         }
+
+    @property
+    def loops(self) -> LoopDevices:
+        if self._loops is None:
+            from sentry.fs.dev.loop import LoopDevices
+
+            self._loops = LoopDevices()
+        return self._loops
+
+    def _open_loop_control(self, inode: Inode, path: Path, flags: int, cred: Credentials) -> File:
+        return self.loops.open_control(inode, path, flags, cred)
 
     def add(self, major: int, minor: int, opener: Opener) -> None:
         """Serve one more device."""

@@ -6,15 +6,15 @@ import errno
 from time import time_ns
 
 from sentry.abi.errors import SysError
-from sentry.abi.fcntl import O_NOCTTY, O_RDWR
+from sentry.abi.fcntl import KEPT_FLAGS, O_NOCTTY, O_RDWR
 from sentry.abi.stat import DT_CHR, S_IFCHR, S_IFDIR
 from sentry.fs.dentry import Dentry, Mount, Path
-from sentry.fs.devpts.pty import KEPT_FLAGS, MasterFile, Pty, SlaveFile
 from sentry.fs.dirfile import SnapshotDirectory
 from sentry.fs.inode import CACHE_NEVER, Filesystem, Inode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sentry.fs.devpts.pty import MasterFile, Pty, SlaveFile
     from sentry.fs.file import File
     from sentry.kernel.credentials import Credentials
 
@@ -104,6 +104,8 @@ class DevptsFilesystem(Filesystem):
             index += 1
         if index >= MAX_PTYS:
             raise SysError(errno.ENOSPC)
+        from sentry.fs.devpts.pty import Pty
+
         pty = Pty(self, index)
         inode = pty.inode = PtsInode(self, index + FIRST_INO, S_IFCHR | 0o620, uid, TTY_GID)
         inode.blksize = 1024
@@ -113,6 +115,8 @@ class DevptsFilesystem(Filesystem):
 
     def open_ptmx(self, inode: Inode, path: Path | None, flags: int, cred: Credentials) -> MasterFile:
         """A new pair: the File of its master; SysError(ENOSPC)."""
+        from sentry.fs.devpts.pty import MasterFile
+
         return MasterFile(self._new(cred.fsuid), inode, flags & KEPT_FLAGS, path)
 
     def open_slave(self, index: int, flags: int, path: Path | None = None) -> SlaveFile:
@@ -124,6 +128,8 @@ class DevptsFilesystem(Filesystem):
 
     def new_pair(self, uid: int = 0) -> tuple[MasterFile, SlaveFile]:
         """A pair for the kernel's own use, its slave unlocked and open."""
+        from sentry.fs.devpts.pty import MasterFile
+
         pty = self._new(uid)
         master = MasterFile(pty, self.ptmx, O_RDWR, Path(self._mount, Dentry(None, b"/dev/ptmx", self.ptmx)))
         pty.locked = False

@@ -12,7 +12,7 @@ from time import monotonic_ns
 
 from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
-from sentry.abi.fcntl import O_NONBLOCK
+from sentry.abi.fcntl import KEPT_FLAGS, O_NONBLOCK
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POLLRDNORM, POLLREADY, POLLWRNORM
 from sentry.abi.signal import SIGTTIN, SIGWINCH
 from sentry.abi.termios import EXTPROC, ICANON, NCCS, TOSTOP, VMIN, VTIME
@@ -37,7 +37,6 @@ WRITABLE = POLLOUT | POLLWRNORM
 WAKEUP_CHARS = 256
 TENTH = 100_000_000
 PTM_MAJOR = 128
-KEPT_FLAGS = ~(0o100 | 0o200 | 0o400 | 0o1000 | 0o2000000)
 
 
 class Pty(Terminal):

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 O_NONCREATION = ~0o2001700  # O_CLOEXEC and what only acts at the time of open(2)
+#: Inode numbers: Pid.serial << 24 | what, with THREAD set below task/.
+TASK_SHIFT = 24
 MAX_WRITE = 65536
 #: What generated files keep between the reads of those that have them open, all together.
 MOST_KEPT = 16 << 20
@@ -235,24 +237,42 @@ class GeneratedDirectory(Inode):
 
 
 class StaticDirectory(GeneratedDirectory):
-    """A directory of a static tree; inodes are made when they are first looked up."""
+    """A directory of a static tree, which may be a function that makes it when somebody looks; inodes are
+    made when they are first looked up."""
 
-    __slots__ = ("_children", "_kernel", "_names", "_tree")
+    __slots__ = ("_children", "_kernel", "_make_tree", "_names", "_tree")
     caching = CACHE_EXACT
     immutable = False
 
-    def __init__(self, fs: Any, tree: dict[bytes, Any], kernel: Kernel, ino: int = 0) -> None:
+    def __init__(
+        self, fs: Any, tree: dict[bytes, Any] | Callable[[Kernel], dict[bytes, Any]], kernel: Kernel,
+        ino: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__(fs, ino or fs.new_ino())
-        self.nlink = 2 + sum(1 for node in tree.values() if isinstance(node, dict))
-        self._tree = tree
-        self._names = list(tree)
         self._kernel = kernel
         self._children: dict[bytes, Inode] = {}
+        self._make_tree = None if isinstance(tree, dict) else tree
+        if isinstance(tree, dict):
+            self._fill(tree)
+
+    def _fill(self, tree: dict[bytes, Any]) -> None:
+        self._tree, self._names = tree, list(tree)
+        self.nlink = 2 + sum(1 for node in tree.values() if isinstance(node, dict))
+
+    def look(self) -> None:
+        """Let what stands here be known."""
+        if self._make_tree is not None:
+            make, self._make_tree = self._make_tree, None
+            self._fill(make(self._kernel))
+
+    async def refresh(self) -> None:
+        self.look()
 
     async def lookup(self, name: bytes) -> Inode:
         return self.child(name)
 
     def child(self, name: bytes) -> Inode:
+        self.look()
         inode = self._children.get(name)
         if inode is None:
             node = self._tree.get(name)
@@ -279,6 +299,7 @@ class StaticDirectory(GeneratedDirectory):
         return GeneratedInode(fs, fs.new_ino(), node.mode, produce, store, privilege=node.privilege)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        self.look()
         first = cursor - 2
         return [
             (self.child(name).ino, first + i + 3, self.child(name).mode >> 12 & 15, name)

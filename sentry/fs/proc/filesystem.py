@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from sentry.fs.inode import Filesystem, Inode
-from sentry.fs.proc import net
 from sentry.fs.proc.base import StaticDirectory
-from sentry.fs.proc.root import RootDirectory, make_tree
+from sentry.fs.proc.root import RootDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ class ProcFilesystem(Filesystem):
         self.pids = pids
         self.relatime_day = False
         self._last_ino = FIRST_INO
-        self.root = RootDirectory(self, make_tree(kernel, pids), kernel, ROOT_INO, pids)
-        self._net = StaticDirectory(self, net.TREE, kernel)
+        self.root = RootDirectory(self, kernel, ROOT_INO, pids)
+        self._net: StaticDirectory | None = None
 
     def new_ino(self) -> int:
         self._last_ino += 1
@@ -40,4 +39,8 @@ class ProcFilesystem(Filesystem):
 
     async def net(self) -> Inode:
         """/proc/PID/net: there is one network namespace."""
+        if self._net is None:
+            from sentry.fs.proc import net
+
+            self._net = StaticDirectory(self, net.TREE, self.kernel)
         return self._net

@@ -49,7 +49,7 @@ def options(kernel: Kernel) -> dict[str, bool]:
     table = dict.fromkeys(HAVE.split(), True)
     table.update(dict.fromkeys(HAVE_NOT.split(), False))
     for option, nr in BY_CALL.items():
-        table[option] = nr in kernel.table
+        table[option] = nr in kernel.table or nr in kernel.late
     return table
 
 

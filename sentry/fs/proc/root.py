@@ -1,4 +1,4 @@
-"""/proc itself: what stands beside the processes, and the processes."""
+"""/proc itself.  What stands in it is imported when somebody looks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import errno
 from sentry.abi.errors import SysError
 from sentry.abi.stat import DT_DIR
 from sentry.fs.inode import CACHE_NEVER, Inode
-from sentry.fs.proc import kconfig, sysctl, system
-from sentry.fs.proc.base import Link, StaticDirectory, current_cred, current_ipc, current_task
-from sentry.fs.proc.task import TASK_SHIFT, TaskDirectory, parse_pid
+from sentry.fs.proc.base import TASK_SHIFT, StaticDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,78 +20,31 @@ if TYPE_CHECKING:
 FIRST_PROCESS = 512
 
 
-def _me(pids: PidNamespace) -> tuple[int, int]:
-    """(process id, thread id) of the reader in a /proc of `pids`; SysError(ENOENT) where it has none."""
-    task = current_task()
-    tid = 0 if task is None else task.pid.nr(pids)
-    if task is None or not tid:
-        raise SysError(errno.ENOENT)
-    return task.group.pid.nr(pids), tid
-
-
-def _locks(kernel: Kernel) -> bytes:
-    return b""
-
-
-def make_tree(kernel: Kernel, pids: PidNamespace) -> dict[bytes, Any]:
-    """What stands in a /proc of `pids`."""
-    return {
-        b"buddyinfo": b"",
-        b"bus": {},
-        b"cgroups": b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n",
-        b"cmdline": b"quiet\n",
-        b"config.gz": kconfig.config_gz,
-        b"consoles": b"",
-        b"cpuinfo": system.cpuinfo,
-        b"crypto": b"",
-        b"devices": system.DEVICES,
-        b"diskstats": b"",
-        b"driver": {},
-        b"filesystems": system.FILESYSTEMS,
-        b"fs": {},
-        b"interrupts": b"",
-        b"loadavg": system.loadavg,
-        b"locks": _locks,
-        b"meminfo": system.meminfo,
-        b"misc": b"237 loop-control\n",
-        b"modules": b"",
-        b"mounts": Link(b"self/mounts"),
-        b"net": Link(b"self/net"),
-        b"partitions": system.partitions,
-        b"self": Link(lambda: b"%d" % _me(pids)[0]),
-        b"stat": system.stat,
-        b"swaps": system.SWAPS,
-        b"sys": sysctl.make_tree(kernel),
-        b"sysvipc": {
-            b"msg": lambda kernel: current_ipc(kernel).msg.listing(current_cred(kernel)),
-            b"sem": lambda kernel: current_ipc(kernel).sem.listing(current_cred(kernel)),
-            b"shm": lambda kernel: current_ipc(kernel).shm.listing(current_cred(kernel)),
-        },
-        b"thread-self": Link(lambda: b"%d/task/%d" % _me(pids)),
-        b"tty": {b"drivers": system.TTY_DRIVERS, b"ldiscs": b"n_tty       0\n"},
-        b"uptime": system.uptime,
-        b"version": system.version,
-        b"vmstat": system.vmstat,
-    }  # fmt: skip
-
-
 class RootDirectory(StaticDirectory):
     __slots__ = ("_pids",)
     caching = CACHE_NEVER
 
-    def __init__(self, fs: Any, tree: dict[bytes, Any], kernel: Kernel, ino: int, pids: PidNamespace) -> None:
-        super().__init__(fs, tree, kernel, ino)
+    def __init__(self, fs: Any, kernel: Kernel, ino: int, pids: PidNamespace) -> None:
+        def make_tree(kernel: Kernel) -> dict[bytes, Any]:
+            from sentry.fs.proc.fixed import make_tree
+
+            return make_tree(kernel, pids)
+
+        super().__init__(fs, make_tree, kernel, ino)
         self._pids = pids
 
     async def lookup(self, name: bytes) -> Inode:
         if not name[:1].isdigit():
             return self.child(name)
+        from sentry.fs.proc.task import TaskDirectory, parse_pid
+
         task = self._pids.tasks.get(parse_pid(name))
         if task is None:
             raise SysError(errno.ENOENT)
         return TaskDirectory(self.fs, task, False)
 
     async def refresh(self) -> None:
+        self.look()
         self.nlink = 9 + len(self._pids.groups)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:

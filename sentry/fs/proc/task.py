@@ -13,7 +13,7 @@ from sentry.abi.stat import DT_DIR, DT_LNK, DT_REG
 from sentry.fs.inode import Inode
 from sentry.fs.proc import idmap, links, mapfiles, maps, mounts, status
 from sentry.fs.proc.access import require_access
-from sentry.fs.proc.base import O_NONCREATION, GeneratedDirectory, GeneratedInode, current_task
+from sentry.fs.proc.base import O_NONCREATION, TASK_SHIFT, GeneratedDirectory, GeneratedInode, current_task
 from sentry.fs.proc.mapquery import MapsFile
 from sentry.fs.proc.memory import MemInode, PagemapInode
 from sentry.fs.proc.sequence import SequenceFile
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
 
-#: Inode numbers: Pid.serial << 24 | what, with THREAD set below task/.
-TASK_SHIFT = 24
 THREAD = 1 << 60
 FD_INODES = 1 << 12
 FDINFO_INODES = 1 << 23

@@ -8,7 +8,6 @@ from sentry.abi import loop as abi
 from sentry.abi.errors import SysError
 from sentry.fs import walk
 from sentry.fs.dev.block import SECTOR
-from sentry.fs.dev.loop import LOOP_MAJOR
 from sentry.fs.inode import CACHE_NEVER, Inode
 from sentry.fs.proc.base import Room, StaticDirectory, current_task
 
@@ -33,7 +32,7 @@ def _backing_file(loop: Loop) -> bytes:
 
 def _tree(loop: Loop) -> dict[bytes, Any]:
     return {
-        b"dev": b"%d:%d\n" % (LOOP_MAJOR, loop.number),
+        b"dev": b"%d:%d\n" % (abi.LOOP_MAJOR, loop.number),
         b"range": b"1\n",
         b"removable": b"0\n",
         b"ro": lambda kernel: b"%d\n" % loop.readonly,
