@@ -207,10 +207,12 @@ async def clone(task: Task, args: CloneArgs) -> int:
         child.sysvsem.users += 1
     if not flags & CLONE_VM and task.ipc.has_segments:
         task.ipc.shm.forked(task)
-    child.set_seccomp(task.seccomp)
+    if task.seccomp is not None:
+        child.set_seccomp(task.seccomp)
     if mm.mdwe or task.sched.personality & READ_IMPLIES_EXEC:
         child.force(FORCED_PROTECTION, True)
-    child.force(FORCED_FUTEX, kernel.futexes.holds(mm))
+    if kernel.futexes.holds(mm):
+        child.force(FORCED_FUTEX, True)
     child.bind(thread)
     child.name = task.name
     child.blocked = task.blocked

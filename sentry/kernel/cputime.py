@@ -42,8 +42,13 @@ def _user(group: ThreadGroup, mm: MemoryManager | None) -> int:
 
 def group_times(group: ThreadGroup) -> tuple[int, int]:
     """(user, system) nanoseconds of all tasks of `group`, dead ones included."""
-    mm = group.tasks[0].mm if group.tasks else None
-    return _user(group, mm), group.dead_stime + sum(task.stime_ns for task in group.tasks)
+    tasks = group.tasks
+    if not tasks:
+        return group.carried_utime + group.dead_utime - group.carried_outside, group.dead_stime
+    stime = group.dead_stime
+    for task in tasks:
+        stime += task.stime_ns
+    return _user(group, tasks[0].mm), stime
 
 
 def task_times(task: Task) -> tuple[int, int]:

@@ -100,15 +100,33 @@ class PidNamespace(Namespace):
 class Pid:
     """What a process id stands for.  `task`, `group` and `pgrp` are who has it now."""
 
-    __slots__ = ("group", "ino", "numbers", "pgrp", "queue", "serial", "spaces", "status", "task")
+    __slots__ = (
+        "group",
+        "ino",
+        "ns",
+        "numbers",
+        "pgrp",
+        "queue",
+        "serial",
+        "spaces",
+        "status",
+        "task",
+        "vnr",
+    )
+    #: The innermost namespace, which is that of the process.
+    ns: PidNamespace
     _last_serial = 0
 
     def __init__(self, numbers: tuple[int, ...], spaces: tuple[PidNamespace, ...] = ()) -> None:
         #: From the outermost namespace to the one it was made in.
         self.numbers = numbers
+        #: The number in the process's own namespace: what it takes itself for.
+        self.vnr = numbers[-1]
         #: Never given twice, as the numbers are.
         self.serial = Pid._last_serial = Pid._last_serial + 1
         self.spaces = spaces
+        if spaces:
+            self.ns = spaces[-1]
         #: None when it is gone altogether (a zombie is still there).
         self.task: Task | None = None
         self.group: ThreadGroup | None = None
@@ -120,11 +138,6 @@ class Pid:
         #: Of pidfds; 0: none was made yet.
         self.ino = 0
 
-    @property
-    def ns(self) -> PidNamespace:
-        """The innermost namespace, which is that of the process."""
-        return self.spaces[-1]
-
     def nr(self, ns: PidNamespace) -> int:
         """The number in `ns`, or 0."""
         level = ns.level
@@ -133,14 +146,10 @@ class Pid:
         spaces = self.spaces
         return self.numbers[level] if level < len(spaces) and spaces[level] is ns else 0
 
-    @property
-    def vnr(self) -> int:
-        """The number in the process's own namespace: what it takes itself for."""
-        return self.numbers[-1]
-
     def retire(self) -> None:
         """Nobody has it any more: let the namespaces go, which may be gone then."""
-        if len(self.numbers) > 1 and self.pgrp is None:
+        if len(self.numbers) > 1 and self.pgrp is None and self.spaces:
+            self.ns = self.spaces[0]
             self.spaces = ()
 
     def notify(self) -> None:

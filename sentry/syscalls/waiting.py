@@ -193,11 +193,15 @@ async def _wait(task: Task, wanted: _Wanted) -> _News | None:
 
 def _take(task: Task, news: _News, options: int, rusage: int) -> None:
     """The caller has heard of it: write `rusage`, and let it not be told again (unless WNOWAIT)."""
-    child = news.task.group
-    utime, stime = child.cpu_times()
-    usage = pack_rusage(
-        utime + child.child_utime, stime + child.child_stime, max(child.max_rss, child.child_max_rss) >> 10
-    )
+    usage = b""
+    if rusage:
+        child = news.task.group
+        utime, stime = child.cpu_times()
+        usage = pack_rusage(
+            utime + child.child_utime,
+            stime + child.child_stime,
+            max(child.max_rss, child.child_max_rss) >> 10,
+        )
     if not options & WNOWAIT:
         news.take()
     if rusage:
