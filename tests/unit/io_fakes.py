@@ -120,10 +120,12 @@ class Kernel:
 
     def run(self, poller=None, until=None, rounds=200):
         """Run what is ready; with a `poller`, wait for the host until `until()` holds."""
-        self.scheduler.run()
+        while self.scheduler.run():
+            pass
         while poller is not None and not until() and rounds:
             poller.wait(0.05)
-            self.scheduler.run()
+            while self.scheduler.run():
+                pass
             rounds -= 1
 
 
@@ -224,7 +226,8 @@ class Task(Runner):
         self.result = self.error = None
         if inspect.iscoroutine(value):
             self.start(value)
-            self.kernel.scheduler.run()
+            while self.kernel.scheduler.run():
+                pass
         else:
             self.result = value
 

@@ -32,7 +32,8 @@ def run(*coros):
     for sleeper, coro in zip(sleepers, coros):
         sleeper.start(coro)
     while any(sleeper.busy for sleeper in sleepers):
-        scheduler.run()
+        while scheduler.run():
+            pass
         if any(sleeper.busy for sleeper in sleepers):
             assert poller.poll.poll(20000), "no result in 20 s"
             poller.callback(1)
