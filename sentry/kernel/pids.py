@@ -82,7 +82,7 @@ class PidNamespace(Namespace):
 
     def claim_number(self, number: int) -> int:
         """clone3's set_tid; SysError(EINVAL, EEXIST)."""
-        if not 0 < number < PID_MAX or (number != 1 and self.init is None):
+        if not 0 < number < self.pid_max or (number != 1 and self.init is None):
             raise SysError(errno.EINVAL)
         if not self._free(number):
             raise SysError(errno.EEXIST)

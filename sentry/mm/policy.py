@@ -93,12 +93,12 @@ class Ranges:
         self._ranges[first:last] = kept
 
     def put(self, start: int, end: int, policy: Policy) -> None:
-        """SysError(ENOMEM) when there are too many."""
+        """SysError(ENOMEM) when there would be too many."""
+        if policy != DEFAULT and len(self._ranges) + 2 > MAX_RANGES:  # one may be cut in two
+            raise SysError(errno.ENOMEM)
         self.forget(start, end)
         if policy == DEFAULT:
             return
-        if len(self._ranges) >= MAX_RANGES:
-            raise SysError(errno.ENOMEM)
         self._ranges.insert(bisect_left(self._ranges, start, key=_start_of), (start, end, policy))
 
 

@@ -176,9 +176,12 @@ def _change_type(task: Task, where: FsPath, flags: int) -> None:
 
 def _owner(task: Task, kind: bytes) -> UserNamespace:
     """The user namespace that what it shows belongs to, in which one needs CAP_SYS_ADMIN to mount it."""
-    owners = {b"mqueue": task.ipc.user_ns, b"proc": task.pid.ns.user_ns, b"sysfs": task.nsproxy.net.user_ns}
-    if kind in owners:
-        return owners[kind] or INITIAL
+    if kind == b"mqueue":
+        return task.ipc.user_ns
+    if kind == b"proc":
+        return task.pid.ns.user_ns
+    if kind == b"sysfs":
+        return task.nsproxy.net.user_ns or INITIAL
     return task.cred.user_ns if kind in _HARMLESS else INITIAL
 
 

@@ -251,7 +251,7 @@ print(sorted(set(TABLE)))
 
 def python(code, *args):
     done = subprocess.run(
-        [sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60, check=True, cwd="/"
     )
     return done.stdout
 

@@ -366,11 +366,11 @@ static void symlinks(void)
 {
     char target[64], name[64], longest[4096];
     for (int i = 0; i < 300; i++) {
-        snprintf(target, sizeof target, "/tmp/s%d", i + 1);
-        snprintf(name, sizeof name, "/tmp/s%d", i);
+        snprintf(target, sizeof target, "/tmp/link%d", i + 1);
+        snprintf(name, sizeof name, "/tmp/link%d", i);
         symlink(target, name);
     }
-    CHECK(open("/tmp/s0", O_RDONLY) == -1 && errno == ELOOP);
+    CHECK(open("/tmp/link0", O_RDONLY) == -1 && errno == ELOOP);
     symlink("loop/loop/loop/loop", "/tmp/loop");
     CHECK(open("/tmp/loop/loop", O_RDONLY) == -1 && errno == ELOOP);
     /* Each doubles the path: exponential work if nobody counts. */
