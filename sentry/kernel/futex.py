@@ -162,6 +162,18 @@ class Futexes:
             woken += self._host(task, addr, private, f.WAKE_BITSET, count - woken, 0, 0, bitset)
         return woken
 
+    def clear_and_wake(self, task: Task, addr: int) -> None:
+        """What a thread's end does to its CLEARTID word: 0, and one of those who wait wakes up.
+
+        SysError(EFAULT, EINVAL)."""
+        if not self._hosts_waiters(task.mm, False) or addr & 3:
+            task.mm.write_u32(addr, 0)
+            self.wake_at(task, addr, False, 1, look=False)
+            return
+        self._host(task, addr, False, f.WAKE_OP, 1, 0, addr, f.SET_ZERO)
+        if self._waiters:
+            self.wake(self.key(task, addr, False, look=False), 1)
+
     def has_waiters(self, task: Task, addr: int, key: Key) -> bool:
         """Whether anybody waits for the futex `key`, which is at `addr` in the memory of `task`."""
         private = key == (id(task.mm), addr)

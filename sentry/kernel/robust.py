@@ -20,8 +20,7 @@ def leave_futexes(task: Task) -> None:
     addr, task.clear_child_tid = task.clear_child_tid, 0
     if addr and task.mm.users > 1:
         try:
-            task.mm.write_u32(addr, 0)
-            _wake_one(task, addr)
+            task.kernel.futexes.clear_and_wake(task, addr)
         except SysError:
             pass
 
