@@ -89,11 +89,13 @@ def iovecs(task: Task, addr: int, count: int) -> list[tuple[int, int]]:
     if count < 0 or count > IOV_MAX:
         raise SysError(errno.EINVAL)
     data = task.mm.read(addr, count * 16) if count else b""
-    vectors = []
-    total = 0
-    for base, size in _IOVEC.iter_unpack(data):
+    pairs = list(_IOVEC.iter_unpack(data))
+    for _, size in pairs:  # all of them before any address (copy_iovec_from_user)
         if size > 0x7FFFFFFFFFFFFFFF:
             raise SysError(errno.EINVAL)
+    vectors = []
+    total = 0
+    for base, size in pairs:
         if count == 1:  # cut before it is looked at, where several are cut behind that (import_iovec)
             size = min(size, MAX_RW_COUNT)
         check_range(base, size)

@@ -72,6 +72,10 @@ int main(void)
     into[0].iov_base = BAD;
     SHOW(preadv(fd, into, 3, 0));
     SHOW(readv(fd, into, -1));
+    struct iovec odd[3] = {{(void *)0xffff800000000000ul, 0}, {text, 2}, {text, (size_t)-1}};
+    SHOW(readv(fd, odd, 3));
+    SHOW(writev(fd, odd, 3));
+    SHOW(readv(fd, odd, 2));
     CASE("across pages");
     memset(big, 'x', sizeof big);
     for (int i = 0; i < 9000; i++)
