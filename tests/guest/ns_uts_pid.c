@@ -1,18 +1,11 @@
 /* UTS and process id namespaces, through a user namespace of our own so that anybody may have them.
  */
-#include "check.h"
+#include "ns_common.h"
 
 #include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
-
-static void put(const char *path, const char *text)
-{
-    int fd = MUST(open(path, O_WRONLY));
-    NEED(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-    close(fd);
-}
 
 /* A user namespace in which the caller is root. */
 static void become_root(void)

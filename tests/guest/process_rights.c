@@ -2,26 +2,12 @@
  * USER: root
  */
 #include "ptrace_common.h"
-#include <grp.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 
 #define USER 4242
-
-static void become(uid_t uid)
-{
-    MUST(setgroups(0, NULL));
-    MUST(setresgid(uid, uid, uid));
-    MUST(setresuid(uid, uid, uid));
-}
-
-static void sleeps(void)
-{
-    for (;;)
-        pause();
-}
 
 static void everybody(void)
 {

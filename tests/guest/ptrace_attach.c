@@ -2,12 +2,6 @@
 #include "ptrace_common.h"
 #include <sys/prctl.h>
 
-static void sleeps(void)
-{
-    for (;;)
-        pause();
-}
-
 static void spins(void)
 {
     static volatile unsigned long count;

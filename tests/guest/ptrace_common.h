@@ -1,6 +1,7 @@
 /* What the programs on ptrace(2) share. */
 #include "check.h"
 #include <elf.h>
+#include <grp.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/user.h>
@@ -72,4 +73,18 @@ UNUSED static void show_proc(pid_t pid, const char *field)
         say("TracerPid: %s", atoi(p + 10) == 0 ? "none" : atoi(p + 10) == getpid() ? "we" : "somebody");
     else
         say("%.*s", (int)strcspn(p, "\n"), p);
+}
+
+/* Another user for good. */
+UNUSED static void become(uid_t uid)
+{
+    MUST(setgroups(0, NULL));
+    MUST(setresgid(uid, uid, uid));
+    MUST(setresuid(uid, uid, uid));
+}
+
+UNUSED static void sleeps(void)
+{
+    for (;;)
+        pause();
 }

@@ -132,12 +132,6 @@ static void seized_fork(void)
     gate_close(gate);
 }
 
-static void sleeps(void)
-{
-    for (;;)
-        pause();
-}
-
 static void killed_exit(void)
 {
     CASE("SIGKILL");

@@ -2,22 +2,8 @@
  * USER: root
  */
 #include "ptrace_common.h"
-#include <grp.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
-
-static void become(uid_t uid)
-{
-    MUST(setgroups(0, NULL));
-    MUST(setresgid(uid, uid, uid));
-    MUST(setresuid(uid, uid, uid));
-}
-
-static void sleeps(void)
-{
-    for (;;)
-        pause();
-}
 
 /* A process with these ids that waits to be killed. */
 static pid_t target(uid_t uid, bool dumpable)

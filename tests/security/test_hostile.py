@@ -157,19 +157,19 @@ def test_ipc(name: str, runner: Runner, programs: Path) -> None:
     survived(attack(runner, str(programs / "ipc"), name))
 
 
-@pytest.mark.parametrize("name, flags", [
-    ("fork_bomb", ("--pids", "60")), ("threads", ("--pids", "60")), ("memory_bomb", ("--memory", "200M")),
-    ("file_bomb", ("--memory", "200M")), ("shared_bomb", ("--memory", "200M")),
-    ("crowd_bomb", ("--memory", "200M")),
+@pytest.mark.parametrize("program, name, flags", [
+    ("bombs", "fork_bomb", ("--pids", "60")), ("resources", "threads", ("--pids", "60")),
+    ("bombs", "memory_bomb", ("--memory", "200M")), ("bombs", "file_bomb", ("--memory", "200M")),
+    ("bombs", "shared_bomb", ("--memory", "200M")), ("bombs", "crowd_bomb", ("--memory", "200M")),
 ])  # fmt: skip
-def test_limits(name: str, flags: tuple[str, str], runner: Runner, programs: Path) -> None:
-    survived(attack(runner, str(programs / "resources"), name, flags=flags), lines=1)
+def test_limits(program: str, name: str, flags: tuple[str, str], runner: Runner, programs: Path) -> None:
+    survived(attack(runner, str(programs / program), name, flags=flags), lines=1)
 
 
 def test_page_tables_count(runner: Runner, programs: Path) -> None:
     """Nothing of it is charged.  Somebody of the guest is killed, most often who did it; but a host that is
     still busy taking down his tables may find that his parent has to go, too."""
-    outcome = attack(runner, str(programs / "resources"), "table_bomb", flags=("--memory", "200M"))
+    outcome = attack(runner, str(programs / "bombs"), "table_bomb", flags=("--memory", "200M"))
     killed = "sentry: memory limit of 200 MiB reached; a process of the guest was killed\n"
     assert outcome.err == killed, outcome
     assert outcome.status == 137 or (outcome.status == 0 and SURVIVED in outcome.out), outcome
