@@ -349,10 +349,11 @@ static void cookies(void)
 }
 
 static sem_t called;
+static int called_with;
 
 static void on_thread(union sigval value)
 {
-    say("called with %d", value.sival_int);
+    called_with = value.sival_int;
     sem_post(&called);
 }
 
@@ -372,6 +373,7 @@ static void threads(void)
         SHOW(mq_notify(q, &event));
         SHOW(mq_send(q, "thread", 6, 0));
         MUST(sem_wait(&called));
+        say("called with %d", called_with);
         take("drain", q, 8192);
     }
     mq_close(q);

@@ -21,7 +21,18 @@ static void many(void)
         pause();
 }
 
-/* A process of several threads, all traced and running. */
+static void until_asleep(pid_t tid)
+{
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", tid);
+    while (state != 'S') {
+        FILE *file = fopen(path, "r");
+        NEED(file && fscanf(file, "%*d (%*[^)]) %c", &state) == 1);
+        fclose(file);
+    }
+}
+
+/* A process of several threads, all traced, running, and in pause(2) by now. */
 static pid_t traced_threads(long options)
 {
     int status;
@@ -36,6 +47,8 @@ static pid_t traced_threads(long options)
         MUST(ptrace(PTRACE_CONT, tids[i], 0, 0));
     }
     MUST(ptrace(PTRACE_CONT, pid, 0, 0));
+    for (int i = 0; i <= THREADS; i++)
+        until_asleep(tids[i]);
     return pid;
 }
 
