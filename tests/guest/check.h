@@ -182,6 +182,42 @@ UNUSED static void gate_close(struct gate gate)
     close(gate.ends[1]);
 }
 
+/* The state of a process or thread as /proc/PID/stat tells it, or 0 where there is none. */
+UNUSED static char task_state(pid_t id)
+{
+    char path[32], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[got < 0 ? 0 : got] = 0;
+    char *name_end = strrchr(text, ')');
+    return name_end ? name_end[2] : 0;
+}
+
+/* Until the process or thread sleeps in a call, or has ended. */
+UNUSED static void until_asleep(pid_t id)
+{
+    for (;;) {
+        char state = task_state(id);
+        if (state == 'S' || state == 'Z' || state == 0)
+            return;
+        sched_yield();
+    }
+}
+
+/* This clock's time in `ms` milliseconds. */
+UNUSED static struct timespec time_in(int clock, long ms)
+{
+    struct timespec t;
+    MUST(clock_gettime(clock, &t));
+    t.tv_nsec += ms * 1000000;
+    t.tv_sec += t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    return t;
+}
+
 UNUSED static void handle_flags(int signo, void (*handler)(int, siginfo_t *, void *), int flags)
 {
     struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | flags};

@@ -13,8 +13,8 @@ static long futex(void *uaddr, int op, uint32_t value, const void *timeout, void
     return syscall(SYS_futex, uaddr, op, value, timeout, uaddr2, value3);
 }
 
-/* How many sleepers: asked by a requeue to the same place, which moves nobody's wait to an end. */
-static void until_asleep(uint32_t *uaddr, int count)
+/* Until so many sleep there: asked by a requeue to the same place, which moves nobody's wait to an end. */
+static void until_queued(uint32_t *uaddr, int count)
 {
     uint32_t hidden = 0;
     for (;;) {
@@ -45,11 +45,11 @@ static void wake(void)
     CASE("wake some of many");
     for (int i = 0; i < 5; i++)
         pthread_create(&threads[i], NULL, sleeper, NULL);
-    until_asleep(&word, 5);
+    until_queued(&word, 5);
     SHOW(futex(&word, FUTEX_WAKE_PRIVATE, 2, NULL, NULL, 0));
-    until_asleep(&word, 3);
+    until_queued(&word, 3);
     SHOW(futex(&word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0));
-    until_asleep(&word, 2);
+    until_queued(&word, 2);
     SHOW(futex(&word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0));
     SHOW(futex(&word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0));
     long sum = 0;
@@ -67,7 +67,7 @@ static void bitset(void)
     CASE("bitset");
     pthread_create(&first, NULL, bit_sleeper, (void *)1);
     pthread_create(&second, NULL, bit_sleeper, (void *)6);
-    until_asleep(&word, 2);
+    until_queued(&word, 2);
     SHOW(futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, NULL, NULL, 8));
     SHOW(futex(&word, FUTEX_WAKE_BITSET_PRIVATE, 10, NULL, NULL, 2));
     pthread_join(second, NULL);
@@ -83,7 +83,7 @@ static void requeue(void)
     CASE("requeue");
     for (int i = 0; i < 4; i++)
         pthread_create(&threads[i], NULL, sleeper, NULL);
-    until_asleep(&word, 4);
+    until_queued(&word, 4);
     SHOW(futex(&word, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)2, &other, 1));
     SHOW(futex(&word, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)2, &other, 0));
     SHOW(futex(&word, FUTEX_WAKE_PRIVATE, 10, NULL, NULL, 0));

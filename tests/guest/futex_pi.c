@@ -28,16 +28,6 @@ static void show_word(const char *what, uint32_t value, uint32_t owner)
         value & FUTEX_WAITERS ? ", waiters" : "", value & FUTEX_OWNER_DIED ? ", owner died" : "");
 }
 
-static struct timespec in(int clock, long ms)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    t.tv_nsec += ms * 1000000;
-    t.tv_sec += t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    return t;
-}
-
 static void alone(int private)
 {
     say("-- alone, %s", private ? "private" : "shared");
@@ -112,7 +102,7 @@ static void contended(void)
     while (stage != 1)
         usleep(1000);
     SHOW(futex(&word, FUTEX_TRYLOCK_PI_PRIVATE, 0, NULL, NULL, 0));
-    struct timespec soon = in(CLOCK_REALTIME, 20), late = in(CLOCK_MONOTONIC, 20), now = in(CLOCK_REALTIME, 20);
+    struct timespec soon = time_in(CLOCK_REALTIME, 20), late = time_in(CLOCK_MONOTONIC, 20), now = time_in(CLOCK_REALTIME, 20);
     SHOW(futex(&word, FUTEX_LOCK_PI_PRIVATE, 0, &soon, NULL, 0));
     SHOW(futex(&word, FUTEX_LOCK_PI2 | FUTEX_PRIVATE_FLAG, 0, &late, NULL, 0));
     SHOW(futex(&word, FUTEX_LOCK_PI2 | FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME, 0, &now, NULL, 0));
@@ -266,7 +256,7 @@ static void requeued(void)
     pthread_t threads[2];
     CASE("requeued to a lock");
     word = other = 0;
-    struct timespec soon = in(CLOCK_MONOTONIC, 20);
+    struct timespec soon = time_in(CLOCK_MONOTONIC, 20);
     SHOW(futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 1, NULL, &other, 0));
     SHOW(futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0, &soon, &other, 0));
     SHOW(futex(&word, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0, &soon, &word, 0));

@@ -34,16 +34,6 @@ static long wait_for(void *addr, unsigned long value, unsigned long mask, unsign
     return syscall(NR_WAIT, addr, value, mask, flags, until, clock);
 }
 
-static struct timespec in(int clock, long ms)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    t.tv_nsec += ms * 1000000;
-    t.tv_sec += t.tv_nsec / 1000000000;
-    t.tv_nsec %= 1000000000;
-    return t;
-}
-
 static void wake_errors(void)
 {
     CASE("futex_wake: errors");
@@ -63,7 +53,7 @@ static void wake_errors(void)
 
 static void wait_errors(void)
 {
-    struct timespec past = {1, 0}, bad = {0, 1000000000}, soon = in(CLOCK_MONOTONIC, 20);
+    struct timespec past = {1, 0}, bad = {0, 1000000000}, soon = time_in(CLOCK_MONOTONIC, 20);
     CASE("futex_wait: errors");
     SHOW(wait_for(words, 1, 1, U32 | PRIVATE, NULL, 0));
     SHOW(wait_for(words, 1, 1, U32, NULL, 0));
@@ -83,7 +73,7 @@ static void wait_errors(void)
 static void waitv_errors(void)
 {
     struct waitv w[129] = {0};
-    struct timespec past = {1, 0}, bad = {-1, 0}, soon = in(CLOCK_REALTIME, 20);
+    struct timespec past = {1, 0}, bad = {-1, 0}, soon = time_in(CLOCK_REALTIME, 20);
     CASE("futex_waitv: errors");
     for (int i = 0; i < 129; i++)
         w[i] = (struct waitv){.addr = (uintptr_t)&words[0], .flags = U32 | PRIVATE};
@@ -271,10 +261,10 @@ static void interrupted(void)
     SHOW(wait_for(words, 0, 1, U32 | PRIVATE, NULL, 0));
     struct sigaction action = {.sa_handler = signalled, .sa_flags = SA_RESTART};
     sigaction(SIGALRM, &action, NULL);
-    struct timespec later = in(CLOCK_MONOTONIC, 100);
+    struct timespec later = time_in(CLOCK_MONOTONIC, 100);
     MUST(setitimer(ITIMER_REAL, &once, NULL));
     SHOW(waitv(&w, 1, 0, &later, CLOCK_MONOTONIC));
-    later = in(CLOCK_MONOTONIC, 100);
+    later = time_in(CLOCK_MONOTONIC, 100);
     MUST(setitimer(ITIMER_REAL, &once, NULL));
     SHOW(wait_for(words, 0, 1, U32, &later, CLOCK_MONOTONIC));
 }

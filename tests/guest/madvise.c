@@ -1,9 +1,6 @@
 /* madvise(2), one advice after the other: what it does, over fork, in /proc/self/smaps, and its errors. */
-#include "check.h"
+#include "mm_common.h"
 
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
@@ -19,13 +16,6 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-static char *anon(size_t pages)
-{
-    char *at = mmap(NULL, pages * PAGE, RW, ANON, -1, 0);
-    NEED(at != MAP_FAILED);
-    return at;
-}
-
 static int file_of(int pages)
 {
     int fd = MUST(memfd_create("advice", 0));
@@ -33,29 +23,6 @@ static int file_of(int pages)
     for (int i = 0; i < pages; i++)
         MUST(pwrite(fd, &(char){'a' + i}, 1, i * PAGE));
     return fd;
-}
-
-static bool readable(const char *page)
-{
-    static int ends[2];
-    char byte;
-    if (!ends[1])
-        MUST(pipe(ends));
-    if (write(ends[1], page, 1) != 1)
-        return false;
-    MUST(read(ends[0], &byte, 1));
-    return true;
-}
-
-static void show_core(const char *what, void *at, int pages)
-{
-    unsigned char vec[64];
-    char text[65];
-    MUST(mincore(at, pages * PAGE, vec));
-    for (int i = 0; i < pages; i++)
-        text[i] = vec[i] & 1 ? '1' : '0';
-    text[pages] = 0;
-    say("%s: %s", what, text);
 }
 
 /* Of the VmFlags of the mapping at `at`, those that stand in `wanted`. */

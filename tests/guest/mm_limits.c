@@ -1,11 +1,8 @@
 /* Where mappings go and when they may not: MAP_32BIT, MAP_GROWSDOWN, hints, RLIMIT_AS, RLIMIT_DATA, overcommit;
  * droppable memory and huge pages; advice for and of other processes. */
-#include "check.h"
+#include "mm_common.h"
 #include <sys/uio.h>
 
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 #define DROPPABLE 0x08
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -16,13 +13,6 @@
 #ifndef SYS_process_mrelease
 #define SYS_process_mrelease 448
 #endif
-
-#define TRY(...)                                                                        \
-    do {                                                                                \
-        errno = 0;                                                                      \
-        void *got_ = (__VA_ARGS__);                                                     \
-        say("%s: %s", #__VA_ARGS__, got_ == MAP_FAILED ? error_name(errno) : "mapped"); \
-    } while (0)
 
 static void places(void)
 {

@@ -1,9 +1,6 @@
 /* Memory policies (numa(7)) as a machine with one node keeps them, and where pages are. */
-#include "check.h"
+#include "mm_common.h"
 
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 enum { DEFAULT, PREFERRED, BIND, INTERLEAVE, LOCAL, PREFERRED_MANY, WEIGHTED, BEYOND };
 #define STATIC (1 << 15)
 #define RELATIVE (1 << 14)

@@ -1,30 +1,5 @@
 /* What is in memory: mincore(2), mlock(2) and its kin, and the numbers that /proc gives. */
-#include "check.h"
-
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
-
-static char *anon(size_t pages, int flags)
-{
-    char *at = mmap(NULL, pages * PAGE, RW, ANON | flags, -1, 0);
-    NEED(at != MAP_FAILED);
-    return at;
-}
-
-static void show_core(const char *what, void *at, int pages)
-{
-    unsigned char vec[64];
-    char text[65];
-    if (mincore(at, pages * PAGE, vec) < 0) {
-        say("%s: %s", what, error_name(errno));
-        return;
-    }
-    for (int i = 0; i < pages; i++)
-        text[i] = vec[i] & 1 ? '1' : '0';
-    text[pages] = 0;
-    say("%s: %s", what, text);
-}
+#include "mm_common.h"
 
 /* A field of a file of "Name: value kB" lines; behind the line that begins with `from`, if there is one. */
 static long field(const char *path, const char *from, const char *name)
@@ -60,7 +35,7 @@ static long of_mapping(const void *at, const char *name)
 static void core(void)
 {
     CASE("mincore");
-    char *at = anon(8, 0);
+    char *at = anon(8);
     show_core("untouched", at, 8);
     at[0] = at[3 * PAGE] = 1;
     show_core("two written", at, 8);
@@ -86,7 +61,7 @@ static void core_errors(void)
 {
     CASE("mincore errors");
     unsigned char vec[8];
-    char *at = anon(4, 0);
+    char *at = anon(4);
     MUST(munmap(at + 2 * PAGE, PAGE));
     SHOW(mincore(at + 1, PAGE, vec));
     SHOW(mincore(at, 4 * PAGE, vec));
@@ -100,7 +75,7 @@ static void core_errors(void)
 static void locking(void)
 {
     CASE("mlock faults pages in");
-    char *at = anon(8, 0);
+    char *at = anon(8);
     SHOW(mlock(at + PAGE, 2 * PAGE - 1));
     show_core("locked", at, 8);
     say("VmLck %ld", status("VmLck"));
@@ -112,9 +87,9 @@ static void locking(void)
     reap("child", CHILD(say("in a child: VmLck %ld", status("VmLck"))));
     SHOW(munlock(at, 8 * PAGE));
     say("VmLck %ld", status("VmLck"));
-    show_core("MAP_LOCKED", anon(4, MAP_LOCKED), 4);
-    show_core("MAP_POPULATE", anon(4, MAP_POPULATE), 4);
-    show_core("MAP_POPULATE|MAP_NONBLOCK", anon(4, MAP_POPULATE | MAP_NONBLOCK), 4);
+    show_core("MAP_LOCKED", anon_with(4, RW, MAP_LOCKED), 4);
+    show_core("MAP_POPULATE", anon_with(4, RW, MAP_POPULATE), 4);
+    show_core("MAP_POPULATE|MAP_NONBLOCK", anon_with(4, RW, MAP_POPULATE | MAP_NONBLOCK), 4);
     SHOW(munlockall());
     say("VmLck %ld", status("VmLck"));
 }
@@ -122,7 +97,7 @@ static void locking(void)
 static void lock_errors(void)
 {
     CASE("mlock errors");
-    char *at = anon(4, 0);
+    char *at = anon(4);
     MUST(munmap(at + 2 * PAGE, PAGE));
     SHOW(mlock(at, 4 * PAGE));
     say("VmLck %ld", status("VmLck"));
@@ -141,7 +116,7 @@ static void lock_future(void)
 {
     CASE("mlockall");
     SHOW(mlockall(MCL_FUTURE));
-    char *at = anon(4, 0);
+    char *at = anon(4);
     show_core("to come", at, 4);
     say("Locked: %ld", of_mapping(at, "Locked"));
     char *start = sbrk(0);
@@ -151,10 +126,10 @@ static void lock_future(void)
     char *moved = mremap(at, 4 * PAGE, 6 * PAGE, MREMAP_MAYMOVE);
     show_core("grown", moved, 6);
     SHOW(mlockall(MCL_FUTURE | MCL_ONFAULT));
-    show_core("on fault", anon(4, 0), 4);
+    show_core("on fault", anon(4), 4);
     SHOW(munlockall());
-    show_core("no more", anon(4, 0), 4);
-    at = anon(4, 0);
+    show_core("no more", anon(4), 4);
+    at = anon(4);
     SHOW(mlockall(MCL_CURRENT));
     show_core("all there is", at, 4);
     SHOW_IF(status("VmLck") > 100);
@@ -168,7 +143,7 @@ static void limited(void)
     MUST(setrlimit(RLIMIT_MEMLOCK, &limit));
     if (geteuid() == 0)
         MUST(setresuid(65534, 65534, 65534));
-    char *at = anon(16, 0);
+    char *at = anon(16);
     SHOW(mlock(at, 8 * PAGE));
     SHOW(mlock(at, 8 * PAGE));
     SHOW(mlock(at + 8 * PAGE, 1));
@@ -191,7 +166,7 @@ static void sizes(void)
 {
     CASE("sizes in /proc");
     long before = status("RssAnon"), size = status("VmSize"), data = status("VmData");
-    char *at = anon(1024, 0);
+    char *at = anon(1024);
     say("VmSize +%ld VmData +%ld", status("VmSize") - size, status("VmData") - data);
     SHOW_IF(status("RssAnon") - before < 256);
     memset(at, 1, 1024 * PAGE);

@@ -1,9 +1,6 @@
 /* mseal(2), remap_file_pages(2), and protection keys as far as every CPU has them. */
-#include "check.h"
+#include "mm_common.h"
 
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 #ifndef SYS_mseal
 #define SYS_mseal 462
 #endif
@@ -13,17 +10,10 @@ static int seal(void *at, size_t size, unsigned long flags)
     return syscall(SYS_mseal, at, size, flags);
 }
 
-static char *anon(size_t pages, int prot)
-{
-    char *at = mmap(NULL, pages * PAGE, prot, ANON, -1, 0);
-    NEED(at != MAP_FAILED);
-    return at;
-}
-
 static void errors(void)
 {
     CASE("mseal errors");
-    char *at = anon(4, RW);
+    char *at = anon(4);
     SHOW(seal(at + 1, PAGE, 0));
     SHOW(seal(at, PAGE, 1));
     SHOW(seal(at, PAGE, 1ul << 63));
@@ -38,7 +28,7 @@ static void errors(void)
 static void sealed(void)
 {
     CASE("sealed memory stays what it is");
-    char *at = anon(4, RW);
+    char *at = anon(4);
     SHOW(seal(at + PAGE, 2 * PAGE - 7, 0));
     SHOW(seal(at + PAGE, PAGE, 0));
     SHOW(munmap(at, 4 * PAGE));
@@ -64,7 +54,7 @@ static void sealed(void)
 static void partly(void)
 {
     CASE("mprotect up to the seal");
-    char *at = anon(4, RW);
+    char *at = anon(4);
     MUST(seal(at + 2 * PAGE, PAGE, 0));
     SHOW(mprotect(at, 4 * PAGE, PROT_NONE));
     char byte = 1;
@@ -78,7 +68,7 @@ static void partly(void)
 static void read_only(void)
 {
     CASE("what is read-only can't be discarded");
-    char *at = anon(2, PROT_READ);
+    char *at = anon_with(2, PROT_READ, 0);
     MUST(seal(at, 2 * PAGE, 0));
     SHOW(madvise(at, PAGE, MADV_DONTNEED));
     SHOW(madvise(at, PAGE, MADV_FREE));
@@ -99,7 +89,7 @@ static void read_only(void)
 static void inherited(void)
 {
     CASE("children inherit seals");
-    char *at = anon(1, RW);
+    char *at = anon(1);
     MUST(seal(at, PAGE, 0));
     reap("child", CHILD(SHOW(munmap(at, PAGE))));
 }
@@ -138,7 +128,7 @@ static void nonlinear(void)
     SHOW(remap_file_pages(at, 5 * PAGE, 0, 0, 0));
     SHOW(remap_file_pages(at, 4 * PAGE, 0, 0, 0));
     SHOW(remap_file_pages(at, -PAGE, 0, 0, 0));
-    SHOW(remap_file_pages(anon(1, RW), PAGE, 0, 0, 0));
+    SHOW(remap_file_pages(anon(1), PAGE, 0, 0, 0));
     SHOW(remap_file_pages(mmap(NULL, PAGE, RW, MAP_PRIVATE, fd, 0), PAGE, 0, 0, 0));
     SHOW(remap_file_pages(BAD, PAGE, 0, 0, 0));
     char *shared = mmap(NULL, 4 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -151,7 +141,7 @@ static void nonlinear(void)
 static void keys(void)
 {
     CASE("protection keys");
-    char *at = anon(2, RW);
+    char *at = anon(2);
     SHOW(syscall(SYS_pkey_alloc, 1, 0));
     SHOW(syscall(SYS_pkey_alloc, 0, 4));
     SHOW(syscall(SYS_pkey_free, 15));

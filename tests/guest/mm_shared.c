@@ -1,9 +1,6 @@
 /* MAP_SHARED between processes, related and not, of files and of nothing; files that shrink under their mappings. */
-#include "check.h"
+#include "mm_common.h"
 #include <setjmp.h>
-
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
 
 static sigjmp_buf jump;
 static int caught_code;

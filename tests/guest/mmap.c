@@ -1,29 +1,5 @@
 /* mmap(2) and munmap(2) of anonymous memory: placement, holes, flags, madvise, and the errors. */
-#include "check.h"
-
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
-
-static char *anon(size_t size)
-{
-    char *at = mmap(NULL, size, RW, ANON, -1, 0);
-    NEED(at != MAP_FAILED);
-    return at;
-}
-
-/* Whether a page can be read: asked by a write of it to a pipe. */
-static bool readable(const char *page)
-{
-    static int ends[2];
-    char byte;
-    if (!ends[1])
-        MUST(pipe(ends));
-    if (write(ends[1], page, 1) != 1)
-        return false;
-    MUST(read(ends[0], &byte, 1));
-    return true;
-}
+#include "mm_common.h"
 
 static void show_pages(const char *what, const char *at, int count)
 {
@@ -42,17 +18,10 @@ static bool is_zero(const char *at, size_t size)
     return true;
 }
 
-#define TRY(...)                                                                            \
-    do {                                                                                    \
-        errno = 0;                                                                          \
-        void *got_ = (__VA_ARGS__);                                                         \
-        say("%s: %s", #__VA_ARGS__, got_ == MAP_FAILED ? error_name(errno) : "mapped");     \
-    } while (0)
-
 static void placement(void)
 {
     CASE("placement");
-    char *at = anon(8 * PAGE);
+    char *at = anon(8);
     SHOW_IF(((uintptr_t)at & (PAGE - 1)) == 0);
     SHOW_IF(is_zero(at, 8 * PAGE));
     memset(at, 7, 8 * PAGE);
@@ -82,7 +51,7 @@ static void placement(void)
 
 static void errors(void)
 {
-    char *at = anon(PAGE);
+    char *at = anon(1);
     CASE("errors");
     TRY(mmap(NULL, 0, RW, ANON, -1, 0));
     TRY(mmap(NULL, PAGE, RW, MAP_ANONYMOUS, -1, 0));
@@ -112,7 +81,7 @@ static void errors(void)
 
 static void advice(void)
 {
-    char *at = anon(4 * PAGE);
+    char *at = anon(4);
     CASE("madvise");
     memset(at, 9, 4 * PAGE);
     SHOW(madvise(at + PAGE, 2 * PAGE, MADV_DONTNEED));
@@ -132,7 +101,7 @@ static void advice(void)
     SHOW(madvise(at, 4 * PAGE, MADV_DONTNEED));
     say("%d %d", at[0], at[3 * PAGE]);
     CASE("not inherited by fork");
-    at = anon(2 * PAGE);
+    at = anon(2);
     at[0] = at[PAGE] = 1;
     SHOW(madvise(at, PAGE, MADV_WIPEONFORK));
     SHOW(madvise(at + PAGE, PAGE, MADV_DONTFORK));
@@ -142,7 +111,7 @@ static void advice(void)
 
 static void over_fork(void)
 {
-    char *private = anon(PAGE);
+    char *private = anon(1);
     char *shared = mmap(NULL, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CASE("fork");
     strcpy(private, "before");
@@ -206,7 +175,7 @@ static void large(void)
     CASE("populate, stack, locked");
     TRY(mmap(NULL, 16 * PAGE, RW, ANON | MAP_POPULATE, -1, 0));
     TRY(mmap(NULL, 16 * PAGE, RW, ANON | MAP_STACK, -1, 0));
-    at = anon(4 * PAGE);
+    at = anon(4);
     SHOW(mlock(at, PAGE));
     SHOW(munlock(at, PAGE));
     unsigned char core[4];

@@ -1,15 +1,5 @@
 /* File mappings: private and shared, their access modes, msync, truncation, memfd. */
-#include "check.h"
-
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-
-#define TRY(...)                                                                        \
-    do {                                                                                \
-        errno = 0;                                                                      \
-        void *got_ = (__VA_ARGS__);                                                     \
-        say("%s: %s", #__VA_ARGS__, got_ == MAP_FAILED ? error_name(errno) : "mapped"); \
-    } while (0)
+#include "mm_common.h"
 
 static char *map(int prot, int flags, int fd, off_t offset)
 {

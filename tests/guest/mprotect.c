@@ -1,10 +1,7 @@
 /* mprotect(2): what each protection allows, splitting and merging, executing written code. */
-#include "check.h"
+#include "mm_common.h"
 
 #include <setjmp.h>
-
-#define PAGE 4096ul
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
 static sigjmp_buf back;
 

@@ -159,11 +159,7 @@ static void messages(void)
     a.mq_flags = 0;
     MUST(mq_setattr(q, &a, NULL));
     SHOW(mq_timedreceive(q, text, 20, NULL, &past));
-    struct timespec soon;
-    clock_gettime(CLOCK_REALTIME, &soon);
-    soon.tv_nsec += 20000000;
-    if (soon.tv_nsec >= 1000000000)
-        soon.tv_sec++, soon.tv_nsec -= 1000000000;
+    struct timespec soon = time_in(CLOCK_REALTIME, 20);
     SHOW(mq_timedreceive(q, text, 20, NULL, &soon));
     for (int i = 0; i < 4; i++)
         MUST(mq_send(q, "fill", 4, 0));

@@ -1,21 +1,10 @@
 /* mremap(2): growing in place, moving, shrinking, MREMAP_FIXED and DONTUNMAP, and its errors. */
-#include "check.h"
+#include "mm_common.h"
 
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
-
-#define TRY(...)                                                                        \
-    do {                                                                                \
-        errno = 0;                                                                      \
-        void *got_ = (__VA_ARGS__);                                                     \
-        say("%s: %s", #__VA_ARGS__, got_ == MAP_FAILED ? error_name(errno) : "mapped"); \
-    } while (0)
-
-static char *anon(size_t pages)
+/* Pages that hold 'a', 'b' and so on. */
+static char *lettered(size_t pages)
 {
-    char *at = mmap(NULL, pages * PAGE, RW, ANON, -1, 0);
-    NEED(at != MAP_FAILED);
+    char *at = anon(pages);
     for (size_t i = 0; i < pages; i++)
         at[i * PAGE] = 'a' + i;
     return at;
@@ -30,7 +19,7 @@ static bool mapped(char *at)
 int main(void)
 {
     CASE("shrink");
-    char *at = anon(8);
+    char *at = lettered(8);
     SHOW_IF(mremap(at, 8 * PAGE, 3 * PAGE, 0) == at);
     say("%c %c %d", at[0], at[2 * PAGE], mapped(at + 3 * PAGE));
     CASE("grow in place");
@@ -46,23 +35,23 @@ int main(void)
     SHOW_IF(!mapped(at));
     SHOW_IF(mremap(moved, 9 * PAGE, 9 * PAGE, 0) == moved);
     CASE("a part of a mapping");
-    at = anon(8);
+    at = lettered(8);
     NEED((moved = mremap(at + 2 * PAGE, 2 * PAGE, 4 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED);
     say("%c %c %d, left %c, hole %d, right %c", moved[0], moved[PAGE], moved[2 * PAGE], at[PAGE],
         mapped(at + 2 * PAGE), at[4 * PAGE]);
     CASE("fixed");
-    at = anon(2);
-    char *target = anon(4);
+    at = lettered(2);
+    char *target = lettered(4);
     SHOW_IF(mremap(at, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target + PAGE) == target + PAGE);
     say("%c %c %c %c", target[0], target[PAGE], target[2 * PAGE], target[3 * PAGE]);
     SHOW_IF(!mapped(at));
     CASE("dontunmap");
-    at = anon(2);
+    at = lettered(2);
     moved = (char *)syscall(SYS_mremap, at, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
     NEED(moved != MAP_FAILED);
     say("%c %d", moved[PAGE], at[PAGE]);
     CASE("protection goes along");
-    at = anon(2);
+    at = lettered(2);
     MUST(mprotect(at, 2 * PAGE, PROT_READ));
     NEED((moved = mremap(at, 2 * PAGE, 64 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED);
     int ends[2];
@@ -83,7 +72,7 @@ int main(void)
     NEED((moved = mremap(at, PAGE, 3 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED);
     say("%s", moved + PAGE);
     CASE("errors");
-    at = anon(4);
+    at = lettered(4);
     TRY(mremap(at + 1, PAGE, 2 * PAGE, MREMAP_MAYMOVE));
     TRY(mremap(at, PAGE, 0, MREMAP_MAYMOVE));
     TRY(mremap(at, 0, PAGE, MREMAP_MAYMOVE));

@@ -1,9 +1,6 @@
 /* mremap(2) beyond what mremap.c has: several mappings at once, kinds of memory, flags that go along, limits. */
-#include "check.h"
+#include "mm_common.h"
 
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif

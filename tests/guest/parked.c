@@ -1,64 +1,10 @@
 /* Calls that sleep on pipes and event counters: who wakes them, what interrupts them, and what ends under
  * them. */
-#include "check.h"
+#include "parked.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
-
-static volatile sig_atomic_t signals;
-
-static void on_signal(int signo)
-{
-    (void)signo;
-    signals++;
-}
-
-static void handle(int flags)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
-    sigaction(SIGUSR1, &action, NULL);
-    signals = 0;
-}
-
-/* Until the thread sleeps in a call. */
-static void until_asleep(pid_t tid)
-{
-    char path[64], line[512], *end;
-    for (;;) {
-        FILE *file;
-        snprintf(path, sizeof path, "/proc/%d/task/%d/stat", getpid(), tid);
-        file = fopen(path, "r");
-        if (!file)
-            return;
-        if (!fgets(line, sizeof line, file))
-            line[0] = 0;
-        fclose(file);
-        end = strrchr(line, ')');
-        if (end && end[2] == 'S')
-            return;
-        sched_yield();
-    }
-}
-
-static void until_child_asleep(pid_t pid)
-{
-    char path[64], line[512], *end;
-    for (;;) {
-        FILE *file;
-        snprintf(path, sizeof path, "/proc/%d/stat", pid);
-        file = fopen(path, "r");
-        if (!file || !fgets(line, sizeof line, file))
-            line[0] = 0;
-        if (file)
-            fclose(file);
-        end = strrchr(line, ')');
-        if (end && end[2] == 'S')
-            return;
-        sched_yield();
-    }
-}
 
 struct job {
     pthread_t thread;
@@ -103,12 +49,8 @@ static void *vector_writer(void *argument)
 static void start(struct job *job, int fd, void *(*body)(void *))
 {
     job->fd = fd;
-    job->tid = 0;
     memset(job->data, 0, sizeof job->data);
-    pthread_create(&job->thread, NULL, body, job);
-    while (!job->tid)
-        sched_yield();
-    until_asleep(job->tid);
+    job->thread = start_parked(body, job, &job->tid);
 }
 
 static void finish(const char *what, struct job *job)
@@ -339,7 +281,7 @@ static void ends_with_parked_threads(void)
         ssize_t n = read(fds[0], &byte, 1);
         _exit(n < 0);
     }
-    until_child_asleep(child);
+    until_asleep(child);
     kill(child, SIGKILL);
     NEED(waitpid(child, &status, 0) == child);
     say("killed: %x", status);
@@ -368,7 +310,7 @@ static void stopped(void)
         NEED(read(fds[0], &byte, 1) == 1);
         _exit(byte);
     }
-    until_child_asleep(child);
+    until_asleep(child);
     kill(child, SIGSTOP);
     NEED(waitpid(child, &status, WUNTRACED) == child);
     say("stopped: %x", status);

@@ -1,45 +1,10 @@
 /* poll and epoll_wait that sleep, on pipes and event counters and together with other files. */
-#include "check.h"
+#include "parked.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
-
-static volatile sig_atomic_t signals;
-
-static void on_signal(int signo)
-{
-    (void)signo;
-    signals++;
-}
-
-static void handle(int flags)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
-    sigaction(SIGUSR1, &action, NULL);
-    signals = 0;
-}
-
-static void until_asleep(pid_t tid)
-{
-    char path[64], line[512], *end;
-    for (;;) {
-        FILE *file;
-        snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-        file = fopen(path, "r");
-        if (!file)
-            return;
-        if (!fgets(line, sizeof line, file))
-            line[0] = 0;
-        fclose(file);
-        end = strrchr(line, ')');
-        if (end && end[2] == 'S')
-            return;
-        sched_yield();
-    }
-}
 
 struct job {
     pthread_t thread;
@@ -71,11 +36,7 @@ static void *epoller(void *argument)
 
 static void start(struct job *job, void *(*body)(void *))
 {
-    job->tid = 0;
-    pthread_create(&job->thread, NULL, body, job);
-    while (!job->tid)
-        sched_yield();
-    until_asleep(job->tid);
+    job->thread = start_parked(body, job, &job->tid);
 }
 
 static void polled(const char *what, struct job *job)

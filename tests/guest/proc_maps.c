@@ -1,9 +1,5 @@
 /* /proc/PID/{maps,smaps,statm,stat,pagemap,clear_refs,numa_maps,mem}: what they say of mappings made for it. */
-#include "check.h"
-
-#define PAGE 4096ul
-#define RW (PROT_READ | PROT_WRITE)
-#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+#include "mm_common.h"
 
 static char *map(size_t pages, int prot, int flags, int fd)
 {

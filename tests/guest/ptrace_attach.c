@@ -20,15 +20,8 @@ static void reads(void)
 
 static void settle(pid_t pid, char state)
 {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
     for (int i = 0; i < 5000; i++) {
-        int fd = MUST(open(path, O_RDONLY));
-        ssize_t got = read(fd, text, sizeof text - 1);
-        close(fd);
-        text[got < 0 ? 0 : got] = 0;
-        char *p = strrchr(text, ')');
-        if (p && p[2] == state)
+        if (task_state(pid) == state)
             return;
         usleep(1000);
     }

@@ -21,17 +21,6 @@ static void many(void)
         pause();
 }
 
-static void until_asleep(pid_t tid)
-{
-    char path[64], state = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", tid);
-    while (state != 'S') {
-        FILE *file = fopen(path, "r");
-        NEED(file && fscanf(file, "%*d (%*[^)]) %c", &state) == 1);
-        fclose(file);
-    }
-}
-
 /* A process of several threads, all traced, running, and in pause(2) by now. */
 static pid_t traced_threads(long options)
 {

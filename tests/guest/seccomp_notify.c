@@ -1,8 +1,6 @@
 /* seccomp_unotify(2): a supervisor answers, lets go on, and gives descriptors. */
-#include "check.h"
+#include "seccomp_common.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -11,18 +9,6 @@
 #ifndef SECCOMP_IOCTL_NOTIF_ADDFD
 #error headers are too old
 #endif
-
-static long install(unsigned flags, int call, unsigned value)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, value),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {4, code};
-    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-}
 
 static int pair[2], out[2]; /* what the target prints is told when it has ended */
 

@@ -247,20 +247,12 @@ static void states(void)
 {
     pthread_t thread;
     volatile int tid = 0;
-    char path[64], text[512];
     int sleeping = 0;
     CASE("who waits for a private futex sleeps");
     pthread_create(&thread, NULL, sleeps_on_futex, (void *)&tid);
     for (int i = 0; i < 2000 && !sleeping; i++) {
         usleep(1000);
-        snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-        int fd = open(path, O_RDONLY);
-        if (fd < 0)
-            continue;
-        ssize_t got = MUST(read(fd, text, sizeof text - 1));
-        close(fd);
-        text[got] = 0;
-        sleeping = strrchr(text, ')')[2] == 'S';
+        sleeping = tid && task_state(tid) == 'S';
     }
     SHOW(sleeping);
     while (syscall(SYS_futex, &word, 129, 1, NULL, NULL, 0) == 0)

@@ -141,18 +141,7 @@ static void errors(void)
 /* Lets the child get to sleep: it has nothing else to do. */
 static void settle(pid_t child)
 {
-    char path[64], text[512];
-    for (int i = 0; i < 1000; i++) {
-        sprintf(path, "/proc/%d/stat", child);
-        int fd = open(path, O_RDONLY);
-        ssize_t got = read(fd, text, sizeof text - 1);
-        close(fd);
-        text[got < 0 ? 0 : got] = 0;
-        char *p = strrchr(text, ')');
-        if (p && p[2] == 'S')
-            break;
-        usleep(1000);
-    }
+    until_asleep(child);
     usleep(5000);
 }
 

@@ -120,12 +120,8 @@ static void cancelled(void)
 
 static void timed(void)
 {
-    struct timespec until;
     CASE("timed waits");
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 20000000;
-    if (until.tv_nsec >= 1000000000)
-        until.tv_sec++, until.tv_nsec -= 1000000000;
+    struct timespec until = time_in(CLOCK_REALTIME, 20);
     pthread_mutex_lock(&lock);
     say("cond %s", error_name(pthread_cond_timedwait(&changed, &lock, &until)));
     pthread_mutex_unlock(&lock);

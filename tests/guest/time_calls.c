@@ -70,10 +70,7 @@ static void sleeping(void)
     SHOW(nanosleep(&request, &rest));
     SHOW_IF(seconds(CLOCK_MONOTONIC) - before >= 0.02);
     say("%ld %ld", (long)rest.tv_sec, rest.tv_nsec);
-    MUST(clock_gettime(CLOCK_MONOTONIC, &request));
-    request.tv_nsec += 10000000;
-    if (request.tv_nsec >= 1000000000)
-        request.tv_sec++, request.tv_nsec -= 1000000000;
+    request = time_in(CLOCK_MONOTONIC, 10);
     SHOW(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &request, NULL));
     SHOW(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &request, NULL));
     request = (struct timespec){1, 0};

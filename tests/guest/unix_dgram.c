@@ -260,6 +260,33 @@ static void queues(void)
     close(ep);
 }
 
+static int peek_offset(int s)
+{
+    int offset;
+    socklen_t size = sizeof offset;
+    MUST(getsockopt(s, SOL_SOCKET, SO_PEEK_OFF, &offset, &size));
+    return offset;
+}
+
+/* SO_PEEK_OFF moves on with each peek, and back with what is received. */
+static void peeks(int pair[2])
+{
+    char text[16];
+    struct iovec iov = {text, 4};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    int start = 2;
+    MUST(setsockopt(pair[1], SOL_SOCKET, SO_PEEK_OFF, &start, sizeof start));
+    MUST(send(pair[0], "abcdef", 6, 0));
+    MUST(send(pair[0], "ghi", 3, 0));
+    for (int k = 0; k < 5; k++) {
+        memset(text, 0, sizeof text);
+        SHOW(recvmsg(pair[1], &msg, MSG_PEEK | MSG_DONTWAIT));
+        say("'%s' offset %d", text, peek_offset(pair[1]));
+    }
+    SHOW(recvmsg(pair[1], &msg, 0));
+    SHOW(peek_offset(pair[1]));
+}
+
 static void packets(void)
 {
     int pair[2];
@@ -282,40 +309,12 @@ static void packets(void)
         SHOW(write(pair[0], "", 0));
         SHOW(recvmsg(pair[1], &msg, MSG_DONTWAIT));
         say("flags %#x", msg.msg_flags);
-        int peek = 2;
-        MUST(setsockopt(pair[1], SOL_SOCKET, SO_PEEK_OFF, &peek, sizeof peek));
-        MUST(send(pair[0], "abcdef", 6, 0));
-        MUST(send(pair[0], "ghi", 3, 0));
-        for (int k = 0; k < 5; k++) {
-            memset(text, 0, sizeof text);
-            SHOW(recvmsg(pair[1], &msg, MSG_PEEK | MSG_DONTWAIT));
-            socklen_t size = sizeof peek;
-            MUST(getsockopt(pair[1], SOL_SOCKET, SO_PEEK_OFF, &peek, &size));
-            say("'%s' offset %d", text, peek);
-        }
-        SHOW(recvmsg(pair[1], &msg, 0));
-        socklen_t size = sizeof peek;
-        MUST(getsockopt(pair[1], SOL_SOCKET, SO_PEEK_OFF, &peek, &size));
-        SHOW(peek);
+        peeks(pair);
         close(pair[0]);
         close(pair[1]);
     }
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
-    int peek = 2;
-    MUST(setsockopt(pair[1], SOL_SOCKET, SO_PEEK_OFF, &peek, sizeof peek));
-    MUST(send(pair[0], "abcdef", 6, 0));
-    MUST(send(pair[0], "ghi", 3, 0));
-    for (int k = 0; k < 5; k++) {
-        memset(text, 0, sizeof text);
-        SHOW(recvmsg(pair[1], &msg, MSG_PEEK | MSG_DONTWAIT));
-        socklen_t size = sizeof peek;
-        MUST(getsockopt(pair[1], SOL_SOCKET, SO_PEEK_OFF, &peek, &size));
-        say("'%s' offset %d", text, peek);
-    }
-    SHOW(recvmsg(pair[1], &msg, 0));
-    socklen_t size = sizeof peek;
-    MUST(getsockopt(pair[1], SOL_SOCKET, SO_PEEK_OFF, &peek, &size));
-    SHOW(peek);
+    peeks(pair);
 }
 
 /* However large the buffer is, a message has to be found memory for. */

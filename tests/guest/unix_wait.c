@@ -1,7 +1,6 @@
 /* Calls on Unix sockets that sleep: who wakes them, time limits, signals, what is closed under them, SIGIO. */
-#include "check.h"
+#include "parked.h"
 
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
@@ -10,21 +9,6 @@
 #include <sys/un.h>
 
 static int pair[2];
-static volatile sig_atomic_t signals;
-
-static void on_signal(int signo)
-{
-    (void)signo;
-    signals++;
-}
-
-static void handle(int flags)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
-    MUST(sigaction(SIGUSR1, &action, NULL));
-    signals = 0;
-}
-
 static void fresh(int kind)
 {
     close(pair[0]);

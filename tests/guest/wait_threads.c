@@ -30,13 +30,7 @@ static void leader_first(void)
     }
     usleep(20000);
     SHOW(waitpid(pid, &status, WNOHANG));
-    char path[64], state[64] = "";
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "r");
-    if (f && fscanf(f, "%*d (%*[^)]) %1s", state) == 1)
-        say("state %s", state);
-    if (f)
-        fclose(f);
+    say("state %c", task_state(pid));
     SHOW(kill(pid, 0));
     gate_open(one);
     reap("process", pid);
