@@ -11,8 +11,7 @@
 
 #define POOL_PREAD 0
 #define POOL_FSYNC 1
-#define POOL_FDATASYNC 2
-#define POOL_CLOSE 3 /* of a file nobody else has: freeing gigabytes takes time, too */
+#define POOL_CLOSE 2 /* of a file nobody else has: freeing gigabytes takes time, too */
 
 /* cdef begin */
 /* Start `threads` threads (at most 8; once).  An eventfd that is readable while a result waits for

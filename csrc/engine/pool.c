@@ -60,11 +60,8 @@ static int64_t perform(const struct job *job)
     case POOL_FSYNC:
         result = fsync(job->fd);
         break;
-    case POOL_CLOSE:
+    default: /* POOL_CLOSE */
         result = close(job->fd);
-        break;
-    default:
-        result = fdatasync(job->fd);
         break;
     }
     return result < 0 ? -errno : result;

@@ -62,8 +62,3 @@ def major(dev: int) -> int:
 
 def minor(dev: int) -> int:
     return dev & 0xFF | dev >> 12 & 0xFFF00
-
-
-def dirent_type(mode: int) -> int:
-    """The DT_ number of a file mode."""
-    return mode >> 12 & 15

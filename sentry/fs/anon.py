@@ -7,6 +7,7 @@ no namespace holds, so that whoever follows such a link arrives at the inode.
 from __future__ import annotations
 
 import errno
+from time import time_ns
 
 from sentry.abi.errors import SysError
 from sentry.fs.dentry import Dentry, Mount, Path
@@ -49,6 +50,20 @@ class AnonInode(Inode):
 
     async def setattr(self, changes: dict[str, int]) -> None:
         raise SysError(errno.EOPNOTSUPP)
+
+
+class OwnInode(AnonInode):
+    """An inode of a pipe's or a socket's own: its mode and owner can be changed."""
+
+    __slots__ = ()
+
+    async def setattr(self, changes: dict[str, int]) -> None:
+        for name in ("uid", "gid", "atime", "mtime"):
+            if name in changes:
+                setattr(self, name, changes[name])
+        if "mode" in changes:
+            self.mode = self.mode & ~0o7777 | changes["mode"] & 0o7777
+        self.ctime = time_ns()
 
 
 class AnonFile(File):

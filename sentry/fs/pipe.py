@@ -18,7 +18,7 @@ from sentry.abi.fcntl import O_ACCMODE, O_DIRECT, O_NONBLOCK
 from sentry.abi.ioctl import FIONREAD
 from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM
-from sentry.fs.anon import PIPEFS, AnonInode
+from sentry.fs.anon import PIPEFS, OwnInode
 from sentry.fs.file import File
 from sentry.kernel.wait import block
 from sentry.platform.queue import SharedQueue
@@ -280,7 +280,7 @@ class PipeFile(File):
         raise SysError(errno.ENOTTY)
 
 
-class PipeInode(AnonInode):
+class PipeInode(OwnInode):
     """The inode of a pipe(2); opened again through /proc/PID/fd it behaves as a FIFO."""
 
     __slots__ = ()
@@ -291,14 +291,6 @@ class PipeInode(AnonInode):
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         return await open_fifo(self, flags, path)
-
-    async def setattr(self, changes: dict[str, int]) -> None:
-        for name in ("uid", "gid", "atime", "mtime"):
-            if name in changes:
-                setattr(self, name, changes[name])
-        if "mode" in changes:
-            self.mode = self.mode & ~0o7777 | changes["mode"] & 0o7777
-        self.ctime = time_ns()
 
 
 def open_pipe(flags: int, cred: Credentials) -> tuple[PipeFile, PipeFile]:

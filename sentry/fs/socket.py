@@ -6,7 +6,6 @@ What a program reads and writes is passed on to the Sock (sentry/net/socket.py),
 from __future__ import annotations
 
 import errno
-from time import time_ns
 
 from sentry._engine import lib
 from sentry.abi.errors import SysError
@@ -15,7 +14,7 @@ from sentry.abi.signal import SIGURG
 from sentry.abi.socket import MSG_DONTWAIT, MSG_EOR, MSG_NOSIGNAL, SOCK_SEQPACKET
 from sentry.abi.stat import S_IFSOCK
 from sentry.fs import modify
-from sentry.fs.anon import AnonFilesystem, AnonInode
+from sentry.fs.anon import AnonFilesystem, OwnInode
 from sentry.fs.dentry import Path
 from sentry.fs.file import File, PathFile
 from sentry.fs.walk import MAY_WRITE, permission, walk, walk_parent
@@ -36,22 +35,14 @@ SOCKFS_MAGIC = 0x534F434B
 SOCKFS = AnonFilesystem(b"sockfs", SOCKFS_MAGIC)
 
 
-class SocketInode(AnonInode):
-    """Its mode and owner can be changed, and bind(2) gives them to the name that it makes."""
+class SocketInode(OwnInode):
+    """bind(2) gives its mode and owner to the name that it makes."""
 
     __slots__ = ()
 
     def __init__(self, uid: int, gid: int) -> None:
         ino = SOCKFS.new_ino()
         super().__init__(SOCKFS, ino, 0o140777, b"socket:[%d]" % ino, uid, gid)
-
-    async def setattr(self, changes: dict[str, int]) -> None:
-        for name in ("uid", "gid", "atime", "mtime"):
-            if name in changes:
-                setattr(self, name, changes[name])
-        if "mode" in changes:
-            self.mode = self.mode & ~0o7777 | changes["mode"] & 0o7777
-        self.ctime = time_ns()
 
 
 class SocketFile(File):

@@ -37,7 +37,6 @@ from sentry.fs import dcache
 from sentry.fs.dcache import lookup
 from sentry.fs.dentry import (
     MNT_NODEV,
-    MNT_NOEXEC,
     MNT_NOSYMFOLLOW,
     MNT_READONLY,
     Dentry,
@@ -427,16 +426,8 @@ def may_open(path: Path, cred: Credentials, flags: int) -> None:
         raise SysError(errno.EPERM)
 
 
-def may_execute(path: Path, cred: Credentials) -> None:
-    """Whether execve(2) may run what is there; SysError(EACCES)."""
-    inode = path.inode
-    if inode.mode & S_IFMT != S_IFREG or path.mount.flags & MNT_NOEXEC:
-        raise SysError(errno.EACCES)
-    permission(inode, cred, MAY_EXEC)
-
-
 async def open_path(fs: FsContext, cred: Credentials, path: Path, flags: int) -> File:
-    """Open what is at `path`; permissions have been checked (may_open, may_execute), O_TRUNC done."""
+    """Open what is at `path`; permissions have been checked (`may_open`), O_TRUNC done."""
     if flags & O_PATH:
         return PathFile(path.inode, flags, path)
     return await path.inode.open(path, flags, cred)

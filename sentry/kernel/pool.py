@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sentry.platform.base import Platform
 
 THREADS = 2
-PREAD, FSYNC, FDATASYNC = 0, 1, 2
 
 
 def start() -> int:
@@ -78,9 +77,9 @@ class Pool:
 
     async def pread(self, fd: int, size: int, offset: int) -> bytes:
         """pread(2)."""
-        count, buffer = await self._run(PREAD, fd, size, offset)
+        count, buffer = await self._run(lib.POOL_PREAD, fd, size, offset)
         return bytes(memoryview(buffer)[:count])
 
     async def fsync(self, fd: int) -> None:
         """fsync(2)."""
-        await self._run(FSYNC, fd, 0, 0)
+        await self._run(lib.POOL_FSYNC, fd, 0, 0)

@@ -76,15 +76,19 @@ _DISCARDS = (
 )
 
 
+def _end_of(start: int, size: int) -> int:
+    """The end of the pages from `start` on that `size` bytes reach into; SysError(EINVAL)."""
+    end = start + page_up(size)
+    if start & PAGE_MASK or end >= _U64 or (size and not page_up(size)):
+        raise SysError(errno.EINVAL)
+    return end
+
+
 def advise(mm: MemoryManager, start: int, size: int, advice: int) -> None:
     """madvise(2).  Unmapped parts are skipped, and make it end with ENOMEM."""
     if advice not in _FLAGS and advice not in _IGNORED and advice not in _HOST:
         raise SysError(errno.EINVAL)
-    if start & PAGE_MASK:
-        raise SysError(errno.EINVAL)
-    end = start + page_up(size)
-    if end >= _U64 or (size and not page_up(size)):
-        raise SysError(errno.EINVAL)
+    end = _end_of(start, size)
     if end == start:
         return
     position, hole = start, False
@@ -226,11 +230,9 @@ def unlock(mm: MemoryManager, start: int, size: int) -> None:
 
 def seal(mm: MemoryManager, start: int, size: int, flags: int) -> None:
     """mseal(2): all of [start, start+size), or nothing."""
-    if flags or start & PAGE_MASK:
+    if flags:
         raise SysError(errno.EINVAL)
-    end = start + page_up(size)
-    if end >= _U64 or (size and not page_up(size)):
-        raise SysError(errno.EINVAL)
+    end = _end_of(start, size)
     if end == start:
         return
     if not mm.tree.covers(start, end):

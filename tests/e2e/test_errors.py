@@ -122,16 +122,25 @@ def namespaced(pid: int) -> bool:
     return len(line.split()) > 2
 
 
-def test_gofer_dies(runner: Runner) -> None:
+def sandbox_up(runner: Runner, script: str) -> subprocess.Popen[bytes]:
+    """A sandbox whose shell has said "up", the first thing that `script` does."""
     process = subprocess.Popen(
-        runner.argv("sh", "-c", "echo up; read line; cat /etc/passwd"),
+        runner.argv("sh", "-c", script),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd="/",
     )
+    assert process.stdout is not None
+    if process.stdout.readline() != b"up\n":
+        process.kill()
+        pytest.fail(f"the shell did not come up: {process.communicate()[1]!r}")
+    return process
+
+
+def test_gofer_dies(runner: Runner) -> None:
+    process = sandbox_up(runner, "echo up; read line; cat /etc/passwd")
     try:
-        assert process.stdout is not None and process.stdout.readline() == b"up\n"
         gofers = [pid for pid in children(process.pid) if not namespaced(pid)]
         assert len(gofers) == 1
         os.kill(gofers[0], signal.SIGKILL)
@@ -149,15 +158,8 @@ def test_gofer_dies(runner: Runner) -> None:
 
 def test_sentry_dies(runner: Runner) -> None:
     """Whatever inside dies first, the command line ends, too, and says so."""
-    process = subprocess.Popen(
-        runner.argv("sh", "-c", "echo up; read line"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd="/",
-    )
+    process = sandbox_up(runner, "echo up; read line")
     try:
-        assert process.stdout is not None and process.stdout.readline() == b"up\n"
         inside = [pid for pid in children(process.pid) if namespaced(pid)]
         assert len(inside) == 1
         os.kill(inside[0], signal.SIGKILL)

@@ -6,6 +6,7 @@ import inspect
 import select
 
 from sentry.abi.errors import SysError
+from sentry.fs.pipe import open_pipe
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.fdtable import FDTable
 from sentry.kernel.group import ProcessGroup, Session
@@ -251,4 +252,10 @@ class Task(Runner):
         return 0
 
 
-__all__ = ["Group", "Interrupted", "Kernel", "Memory", "Poller", "Task"]
+def pipe(task):
+    """The descriptors of a new pipe: to read from, and to write to."""
+    reader, writer = open_pipe(0, task.cred)
+    return task.install(reader), task.install(writer)
+
+
+__all__ = ["Group", "Interrupted", "Kernel", "Memory", "Poller", "Task", "pipe"]

@@ -7,7 +7,7 @@ import struct
 import time
 
 import pytest
-from io_fakes import Kernel
+from io_fakes import Kernel, pipe
 
 from sentry.abi import fcntl as f
 from sentry.abi import ioctl as io
@@ -15,7 +15,6 @@ from sentry.abi.epoll import SIGNALFD_SIGINFO
 from sentry.abi.poll import POLLIN, POLLOUT
 from sentry.abi.signal import SIGIO, SigInfo
 from sentry.abi.time import ITIMERSPEC
-from sentry.fs.pipe import open_pipe
 from sentry.syscalls import descriptors as calls
 from sentry.syscalls import events
 
@@ -25,11 +24,6 @@ ARG, ARG2 = 4096, 8192
 @pytest.fixture
 def task():
     return Kernel().process()
-
-
-def pipe(task):
-    reader, writer = open_pipe(0, task.cred)
-    return task.install(reader), task.install(writer)
 
 
 def test_dup(task):

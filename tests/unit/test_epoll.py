@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from io_fakes import Interrupted, Kernel
+from io_fakes import Interrupted, Kernel, pipe
 
 from sentry.abi.epoll import (
     EPOLL_CTL_ADD,
@@ -38,11 +38,6 @@ EVENT = 65536
 @pytest.fixture
 def task():
     return Kernel().process()
-
-
-def pipe(task):
-    reader, writer = open_pipe(0, task.cred)
-    return task.install(reader), task.install(writer)
 
 
 def ctl(task, epfd, op, fd, events=0, data=None):

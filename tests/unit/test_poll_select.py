@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 
 import pytest
-from io_fakes import Interrupted, Kernel
+from io_fakes import Interrupted, Kernel, pipe
 
 from sentry.abi.poll import POLLERR, POLLFD, POLLHUP, POLLIN, POLLNVAL, POLLOUT
 from sentry.abi.time import TIMESPEC
-from sentry.fs.pipe import open_pipe
 from sentry.syscalls import poll as calls
 from sentry.syscalls.table import RestartBlock
 
@@ -19,11 +18,6 @@ FDS, TIME, R, W, X, MASK = 4096, 8192, 12288, 16384, 20480, 24576
 @pytest.fixture
 def task():
     return Kernel().process()
-
-
-def pipe(task):
-    reader, writer = open_pipe(0, task.cred)
-    return task.install(reader), task.install(writer)
 
 
 def store(task, *entries):

@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from sentry.fs.dentry import Path
     from sentry.fs.proc.base import GeneratedInode
 
-#: What `make` of the inode is: (cursor, 0 at first) → (the text from there on, b"" at its end, and the cursor
-#: behind it).
-Advance = "Callable[[int], tuple[bytes, int]]"
-
 
 class SequenceFile(GeneratedFile):
-    """`_data` begins at `_offset`; what follows it is at `_cursor`."""
+    """`make` of its inode gives, for a cursor (0 at first), the text from there on (b"" at its end) and the
+    cursor behind it.  `_data` begins at `_offset`; what follows it is at `_cursor`."""
 
     __slots__ = ("_cursor", "_offset")
 

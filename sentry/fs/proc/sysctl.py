@@ -251,9 +251,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"panic": _number(0),
             b"perf_event_paranoid": _number(4),
             b"pid_max": _knob("pid_max", 301, PID_MAX, "pid_ns"),
-            b"printk": Text(
-                0o644, lambda kernel: b"%d\t%d\t%d\t%d\n" % tuple(kernel.printk.levels), _set_printk
-            ),
+            b"printk": Text(0o644, _printk, _set_printk),
             b"pty": {b"max": _number(4096), b"nr": b"0\n", b"reserve": _number(1024)},
             b"random": random,
             b"randomize_va_space": _number(2),

@@ -49,8 +49,8 @@ MAX_SIZE = 0x7FFFFFFFFFFFF000
 _ALLOCATE_STEP = 16 << 20
 #: What the host frees in one turn.
 _FREE_STEP = 64 << 20
-#: csrc/abi/pool.h; nobody waits for this token.
-_POOL_CLOSE, _NOBODY = 3, 1 << 63
+#: Nobody waits for this token of the pool's.
+_NOBODY = 1 << 63
 _MFD_CLOEXEC = 1
 _MFD_NOEXEC_SEAL = 8
 _memfd_flags = _MFD_CLOEXEC | _MFD_NOEXEC_SEAL
@@ -77,7 +77,7 @@ def new_memfd() -> int:
 def _let_go(fd: int, pages: int) -> None:
     """Close a memfd of `pages` pages: a large one in a thread of the pool, if that has room."""
     large = pages * PAGE_SIZE > _FREE_STEP
-    if not large or lib.pool_submit(_POOL_CLOSE, fd, ffi.NULL, 0, 0, _NOBODY):
+    if not large or lib.pool_submit(lib.POOL_CLOSE, fd, ffi.NULL, 0, 0, _NOBODY):
         os.close(fd)
 
 

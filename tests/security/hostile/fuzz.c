@@ -3,26 +3,12 @@
  * Each child makes CALLS calls from a stream of its own, so `fuzz SEED 1 CALLS` replays the first one.
  * With NUMBERs only those calls are made.  A child is ended by its parent when it takes too long.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "hostile.h"
+
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/timerfd.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #define LAST_NUMBER 470
 #define PATIENCE_MS 400
@@ -43,19 +29,6 @@ static uint64_t random64(void)
 }
 
 static uint64_t below(uint64_t n) { return random64() % n; }
-
-static long raw(long n, long a, long b, long c, long d, long e, long f)
-{
-    long r;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    register long r9 __asm__("r9") = f;
-    __asm__ volatile("syscall"
-                     : "=a"(r)
-                     : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return r;
-}
 
 static const char *const paths[] = {
     "/", ".", "..", "", "/tmp", "/tmp/a", "/tmp/b", "/tmp/d", "/tmp/d/e", "/tmp/l", "/etc/passwd", "/proc/self/fd",
@@ -222,11 +195,11 @@ static void child(uint64_t seed, long calls)
             if (n == SYS_clone3 && below(2))
                 a[1] = 88;
         }
-        raw(n, (long)a[0], (long)a[1], (long)a[2], (long)a[3], (long)a[4], (long)a[5]);
-        if (raw(SYS_gettid, 0, 0, 0, 0, 0, 0) != tid)
-            raw(SYS_exit, 0, 0, 0, 0, 0, 0);
+        raw6(n, (long)a[0], (long)a[1], (long)a[2], (long)a[3], (long)a[4], (long)a[5]);
+        if (raw6(SYS_gettid, 0, 0, 0, 0, 0, 0) != tid)
+            raw6(SYS_exit, 0, 0, 0, 0, 0, 0);
     }
-    raw(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+    raw6(SYS_exit_group, 0, 0, 0, 0, 0, 0);
 }
 
 static long now_ms(void)
