@@ -77,7 +77,7 @@ def allowed(inode: Inode, cred: Credentials, mask: int) -> bool:
     if mode & S_IFMT == S_IFDIR:
         if not mask & MAY_WRITE and cred.capable_over(uid, gid, CAP_DAC_READ_SEARCH):
             return True
-        return cred.capable_over(uid, gid, CAP_DAC_OVERRIDE)
+        return cred.capable_over(uid, gid, CAP_DAC_OVERRIDE) or inode.grants(cred, mask)
     if mask == MAY_READ and cred.capable_over(uid, gid, CAP_DAC_READ_SEARCH):
         return True
     if (not mask & MAY_EXEC or mode & 0o111) and cred.capable_over(uid, gid, CAP_DAC_OVERRIDE):

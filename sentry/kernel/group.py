@@ -101,6 +101,7 @@ class ThreadGroup:
         "limits",
         "max_rss",
         "oom_score_adj",
+        "oom_score_adj_min",
         "packed",
         "parent",
         "pending",
@@ -182,6 +183,8 @@ class ThreadGroup:
         #: Who writes a core file.
         self.dumping: Task | None = None
         self.oom_score_adj = 0
+        #: Below this it needs CAP_SYS_RESOURCE.
+        self.oom_score_adj_min: int = 0 if parent is None else parent.oom_score_adj_min
         #: Bytes: no task had more resident (an upper bound: what was mapped when it ended).
         self.max_rss = 0
         #: The largest among the children that were waited for, and theirs.

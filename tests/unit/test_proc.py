@@ -175,7 +175,9 @@ def test_every_file_reads(world):
                     data = world.read(path)
                     assert data == b"" or data[-1:] in b"\n\0" or len(data) < 4000, path
                 except SysError as error:
-                    assert error.errno in (errno.EIO, errno.EINVAL), path
+                    # Process 1 has no memory to tell of.
+                    gone = (errno.ESRCH,) if path.startswith(b"/proc/1/") else ()
+                    assert error.errno in (errno.EIO, errno.EINVAL, *gone), path
     assert seen > 300
 
 

@@ -141,10 +141,13 @@ def forget(file: GeneratedFile) -> None:
 
 
 class GeneratedFile(File):
-    __slots__ = ("_data",)
+    """`make` is its inode's, or what stands for what was there when the file was opened."""
+
+    __slots__ = ("_data", "make")
 
     def __init__(self, inode: GeneratedInode, flags: int, path: Path | None) -> None:
         super().__init__(inode, flags, path)
+        self.make: Callable[..., Any] = inode.make
         self._data: bytes | None = None
 
     pollable = False
@@ -152,7 +155,7 @@ class GeneratedFile(File):
 
     def _contents(self, offset: int) -> bytes:
         if self._data is None or offset == 0:
-            data: bytes = self.inode.make()  # type: ignore[attr-defined]
+            data: bytes = self.make()
             keep(self, data)
             return data
         return self._data

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.dentry import Path
     from sentry.kernel.credentials import Credentials
+    from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
     from sentry.kernel.userns import IdMap, UserNamespace
 
@@ -32,13 +33,9 @@ _KINDS = {
 }
 
 
-def show(task: Task, name: bytes) -> bytes:
-    """Each extent: first inside, first as the reader's namespace sees it, count."""
-    ns = task.cred.user_ns
-    reader = current_task()
-    lower = None if ns.parent is None else ns.parent
-    if reader is not None and reader.cred.user_ns is not ns:
-        lower = reader.cred.user_ns
+def show(ns: UserNamespace, name: bytes, opener: Credentials) -> bytes:
+    """Each extent: first inside, first as the opener's namespace sees it, count."""
+    lower = ns.parent if opener.user_ns is ns else opener.user_ns
     field = _KINDS[name][0]
     lines = []
     for first, kernel, count in getattr(ns, field).extents:
@@ -103,9 +100,8 @@ def _may_map_root(opener: Credentials, ns: UserNamespace, extents: list[tuple[in
     return opener.ns_capable(ns.parent, CAP_SETFCAP)
 
 
-def store(task: Task, name: bytes, data: bytes, opener: Credentials) -> None:
+def store(kernel: Kernel, ns: UserNamespace, name: bytes, data: bytes, opener: Credentials) -> None:
     """Write a map; SysError(EPERM, EINVAL)."""
-    ns = task.cred.user_ns
     parent = ns.parent
     field, cap = _KINDS[name]
     if parent is None or opener.user_ns not in (ns, parent):
@@ -121,18 +117,13 @@ def store(task: Task, name: bytes, data: bytes, opener: Credentials) -> None:
     if any(kernel == INVALID for _, kernel, _ in mapped):
         raise SysError(errno.EPERM)
     id_map.extents = mapped
-    for other in task.kernel.tasks.values():
+    for other in kernel.tasks.values():
         if other.cred.user_ns is ns and not other.exited:
             other.publish_ids()
 
 
-def show_setgroups(task: Task) -> bytes:
-    return b"allow\n" if task.cred.user_ns.may_setgroups else b"deny\n"
-
-
-def store_setgroups(task: Task, data: bytes, opener: Credentials) -> None:
+def store_setgroups(ns: UserNamespace, data: bytes, opener: Credentials) -> None:
     """Deny it for good, before the group map is there; SysError(EPERM, EINVAL)."""
-    ns = task.cred.user_ns
     word = data.split(b"\0", 1)[0].rstrip(b" \t\n")
     if len(data) >= 8 or word not in (b"allow", b"deny"):
         raise SysError(errno.EINVAL)
@@ -148,20 +139,27 @@ def store_setgroups(task: Task, data: bytes, opener: Credentials) -> None:
 
 
 class IdMapFile(GeneratedFile):
-    """An open map, or setgroups.  It counts who opened it: a set-id program that is made to write to a
-    descriptor must lend its rights to nobody."""
+    """An open map, or setgroups, of the namespace that the task was in then.  It counts who opened it: a
+    set-id program that is made to write to a descriptor must lend its rights to nobody."""
 
-    __slots__ = ("cred", "name", "task")
+    __slots__ = ("cred", "kernel", "name", "ns")
 
     def __init__(self, inode: GeneratedInode, flags: int, path: Path, task: Task, cred: Credentials) -> None:
         super().__init__(inode, flags, path)
-        self.task = task
+        self.kernel = task.kernel
+        self.ns = task.cred.user_ns
         self.name = path.dentry.name
         self.cred = cred
+        self.make = self._show
+
+    def _show(self) -> bytes:
+        if self.name == b"setgroups":
+            return b"allow\n" if self.ns.may_setgroups else b"deny\n"
+        return show(self.ns, self.name, self.cred)
 
     async def pwrite(self, data: bytes, offset: int) -> int:
         if self.name == b"setgroups":
-            store_setgroups(self.task, bytes(data), self.cred)
+            store_setgroups(self.ns, bytes(data), self.cred)
         else:
-            store(self.task, self.name, bytes(data), self.cred)
+            store(self.kernel, self.ns, self.name, bytes(data), self.cred)
         return len(data)

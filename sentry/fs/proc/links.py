@@ -110,6 +110,13 @@ class FdLink(Inode):
         return path
 
 
+def of_own_process(task: Task) -> bool:
+    """A process may look at its own descriptors and mappings even where the files are root's, since it can't
+    be dumped (proc_fd_permission)."""
+    current = current_task()
+    return current is not None and current.group is task.group
+
+
 class FdDirectory(GeneratedDirectory):
     """fd/ and fdinfo/: one entry a descriptor; cursors are descriptor numbers."""
 
@@ -120,10 +127,15 @@ class FdDirectory(GeneratedDirectory):
         self._task = task
         self._info = info
 
+    def grants(self, cred: Credentials, mask: int) -> bool:
+        return of_own_process(self._task)
+
     def _ino(self, fd: int) -> int:
         return self.ino + 1 + fd * 2
 
     async def lookup(self, name: bytes) -> Inode:
+        if self._info:
+            require_access(self._task)
         files = self._task.files
         if files is None or not name.isdigit() or (name[:1] == b"0" and name != b"0") or len(name) > 10:
             raise SysError(errno.ENOENT)
@@ -136,7 +148,7 @@ class FdDirectory(GeneratedDirectory):
             return FdLink(self.fs, self._ino(fd), self._task, fd, file, self.uid, self.gid)
         task = self._task
         return GeneratedInode(
-            self.fs, self._ino(fd), 0o400, lambda: fdinfo(task, fd), None, self.uid, self.gid
+            self.fs, self._ino(fd), 0o444, lambda: fdinfo(task, fd), None, self.uid, self.gid
         )  # fmt: skip
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:

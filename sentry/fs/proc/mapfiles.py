@@ -11,11 +11,13 @@ from sentry.fs import walk
 from sentry.fs.inode import Inode
 from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import GeneratedDirectory, current_task
+from sentry.fs.proc.links import of_own_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.dentry import Path
     from sentry.fs.inode import Filesystem
+    from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
     from sentry.mm.vma import Vma
 
@@ -86,6 +88,9 @@ class MapDirectory(GeneratedDirectory):
     def __init__(self, fs: Filesystem, ino: int, task: Task, uid: int, gid: int) -> None:
         super().__init__(fs, ino, 0o500, uid, gid)
         self._task = task
+
+    def grants(self, cred: Credentials, mask: int) -> bool:
+        return of_own_process(self._task)
 
     async def lookup(self, name: bytes) -> Inode:
         require_access(self._task)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sentry.kernel.task import Task
+    from sentry.mm.manager import MemoryManager
     from sentry.mm.vma import Vma
 
 PROCMAP_QUERY = 0xC0686611
@@ -42,8 +43,8 @@ def _suits(vma: Vma, wanted: int) -> bool:
     return _flags(vma) & needed == needed and not (wanted & FILE_BACKED and vma.file is None)
 
 
-def _find(task: Task, addr: int, wanted: int) -> Vma:
-    for vma in task.mm.tree.above(addr):
+def _find(mm: MemoryManager, addr: int, wanted: int) -> Vma:
+    for vma in mm.tree.above(addr):
         if vma.start > addr and not wanted & OR_NEXT:
             break
         if _suits(vma, wanted):
@@ -54,7 +55,9 @@ def _find(task: Task, addr: int, wanted: int) -> Vma:
 
 
 class MapsFile(SequenceFile):
-    __slots__ = ("task",)
+    __slots__ = ("mm", "task")
+    #: Of `task`, when the file was opened.
+    mm: MemoryManager | None
     task: Task
 
     async def ioctl(self, task: Any, request: int, arg: int) -> int:
@@ -77,17 +80,17 @@ class MapsFile(SequenceFile):
         name_room, id_room, name_addr, id_addr = query[11:]
         if wanted >= FILE_BACKED << 1 or bool(name_room) != bool(name_addr) or bool(id_room) != bool(id_addr):
             raise SysError(errno.EINVAL)
-        mm = self.task.mm
-        if mm is None:
+        mm = self.mm
+        if mm is None or not mm.users:
             raise SysError(errno.ESRCH)
-        vma = _find(self.task, addr, wanted)
+        vma = _find(mm, addr, wanted)
         device = ino = offset = 0
         file = vma.file
         if isinstance(file, SharedAnonymous):
             device, ino, offset = SHMEM_DEV, file.ino, vma.offset
         elif file is not None:
             device, ino, offset = file.inode.fs.dev, file.inode.ino, vma.offset
-        name = maps.name_of(self.task, vma)
+        name = maps.name_of(self.task, mm, vma)
         name = name + b"\0" if name and name_room else b""
         if len(name) > name_room:
             raise SysError(errno.ENAMETOOLONG)

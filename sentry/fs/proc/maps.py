@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
 from sentry.abi import mman
+from sentry.abi.errors import SysError
 from sentry.fs import walk
 from sentry.fs.proc.base import current_task
 from sentry.mm import policy, residence
@@ -104,9 +107,9 @@ def _name(mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
     return b""
 
 
-def name_of(task: Task, vma: Vma) -> bytes:
+def name_of(task: Task, mm: MemoryManager, vma: Vma) -> bytes:
     """What the line of a mapping of `task` ends with."""
-    return _name(task.mm, vma, _reader(task))
+    return _name(mm, vma, _reader(task))
 
 
 def _head(mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
@@ -134,15 +137,15 @@ def _head(mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
 
 
 def _piece(
-    task: Task, cursor: int, show: Callable[[Task, MemoryManager, Vma, FsContext], bytes], weight: int
-) -> tuple[bytes, int]:
+    task: Task, mm: MemoryManager | None, cursor: int,
+    show: Callable[[Task, MemoryManager, Vma, FsContext], bytes], weight: int,
+) -> tuple[bytes, int]:  # fmt: skip
     """The text of the next mappings that end above `cursor`, and the cursor behind (sequence.py).
 
     About a page, as on Linux, and no more mappings than are little work.  `weight`: what the text of one
     costs, in pages looked at; 0: none are.
     """
-    mm = task.mm
-    if mm is None:
+    if mm is None or not mm.users:
         return b"", cursor
     fs = _reader(task)
     lines, cost, size = [], 0, 0
@@ -161,9 +164,9 @@ def _maps_line(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
     return _head(mm, vma, fs)
 
 
-def maps(task: Task, cursor: int) -> tuple[bytes, int]:
+def maps(task: Task, mm: MemoryManager | None, cursor: int) -> tuple[bytes, int]:
     """proc_pid_maps(5)."""
-    return _piece(task, cursor, _maps_line, 0)
+    return _piece(task, mm, cursor, _maps_line, 0)
 
 
 def _smaps_lines(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
@@ -172,9 +175,9 @@ def _smaps_lines(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> byte
     return _head(mm, vma, fs) + _SMAPS % (vma.size // 1024, 4, 4, *amounts, _flags_text(vma.flags))
 
 
-def smaps(task: Task, cursor: int) -> tuple[bytes, int]:
+def smaps(task: Task, mm: MemoryManager | None, cursor: int) -> tuple[bytes, int]:
     """proc_pid_smaps(5); who shares a page, and which are dirty, is a guess by the kind of a mapping."""
-    return _piece(task, cursor, _smaps_lines, 4 * _LINE)
+    return _piece(task, mm, cursor, _smaps_lines, 4 * _LINE)
 
 
 def _flags_text(flags: int) -> bytes:
@@ -210,9 +213,10 @@ def _of_one(mm: MemoryManager, vma: Vma, step: int = 1, times: int = 1) -> dict[
     return values
 
 
-def smaps_rollup(task: Task) -> bytes:
-    mm = task.mm
-    first, last = (None, None) if mm is None else (mm.tree.find(0), mm.tree.before(GUEST_TOP))
+def smaps_rollup(task: Task, mm: MemoryManager) -> bytes:
+    if not mm.users:
+        raise SysError(errno.ESRCH)
+    first, last = mm.tree.find(0), mm.tree.before(GUEST_TOP)
     if first is None or last is None:
         return b""
     sums: dict[bytes, int] = {}
@@ -244,9 +248,9 @@ def _numa_line(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> bytes:
     return line + b"\n"
 
 
-def numa_maps(task: Task, cursor: int) -> tuple[bytes, int]:
+def numa_maps(task: Task, mm: MemoryManager | None, cursor: int) -> tuple[bytes, int]:
     """numa_maps(5), with one node."""
-    return _piece(task, cursor, _numa_line, _LINE)
+    return _piece(task, mm, cursor, _numa_line, _LINE)
 
 
 def code_size(mm: MemoryManager) -> int:

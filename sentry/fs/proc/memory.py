@@ -29,6 +29,14 @@ _PRESENT, _SHARED = 0x80, 0x20
 _U64 = (1 << 64) - 1
 
 
+def memory_of(task: Task, cred: Credentials) -> MemoryManager:
+    """The address space of `task`, for who may look into it; SysError(EACCES, ESRCH)."""
+    require_access(task, cred)
+    if task.mm is None:
+        raise SysError(errno.ESRCH)
+    return task.mm
+
+
 class MemInode(Inode):
     __slots__ = ("_task",)
 
@@ -37,8 +45,7 @@ class MemInode(Inode):
         self._task = task
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
-        require_access(self._task, cred)
-        return MemFile(self, flags & O_NONCREATION, path, self._task.mm)
+        return MemFile(self, flags & O_NONCREATION, path, memory_of(self._task, cred))
 
     async def setattr(self, changes: dict[str, int]) -> None:
         if set(changes) - {"size", "atime", "mtime"}:
@@ -53,8 +60,7 @@ class PagemapInode(MemInode):
         self.mode = S_IFREG | 0o400
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
-        require_access(self._task, cred)
-        return PagemapFile(self, flags & O_NONCREATION, path, self._task.mm)
+        return PagemapFile(self, flags & O_NONCREATION, path, memory_of(self._task, cred))
 
 
 class MemFile(File):
@@ -63,7 +69,7 @@ class MemFile(File):
 
     __slots__ = ("_mm",)
 
-    def __init__(self, inode: Inode, flags: int, path: Path | None, mm: MemoryManager | None) -> None:
+    def __init__(self, inode: Inode, flags: int, path: Path | None, mm: MemoryManager) -> None:
         super().__init__(inode, flags, path)
         self._mm = mm
 
@@ -82,7 +88,7 @@ class MemFile(File):
 
     async def pread(self, size: int, offset: int) -> bytes:
         mm = self._mm
-        if mm is None or not mm.users or not size:
+        if not mm.users or not size:
             return b""
         try:
             return force.read_upto(mm, offset, min(size, _LARGEST))
@@ -96,7 +102,7 @@ class MemFile(File):
 
     async def pwrite(self, data: bytes, offset: int) -> int:
         mm = self._mm
-        if mm is None or not mm.users or not data:
+        if not mm.users or not data:
             return 0
         try:
             return force.write_upto(mm, offset, data)
@@ -119,11 +125,13 @@ class PagemapFile(MemFile):
 
     async def pread(self, size: int, offset: int) -> bytes:
         mm = self._mm
+        if not mm.users:
+            return b""
         if offset % _ENTRY or size % _ENTRY:
             raise SysError(errno.EINVAL)
         first = offset // _ENTRY
         count = min(size // _ENTRY, _MOST_PAGES, USER_END // PAGE_SIZE - first)
-        if mm is None or not mm.users or count <= 0:
+        if count <= 0:
             return b""
         result = bytearray(count * _ENTRY)
         start, end = first * PAGE_SIZE, (first + count) * PAGE_SIZE

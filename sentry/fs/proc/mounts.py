@@ -9,7 +9,9 @@ from sentry.fs.proc.base import GeneratedFile, GeneratedInode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sentry.fs.dentry import FsContext, Mount, MountNamespace
+    from collections.abc import Callable
+
+    from sentry.fs.dentry import FsContext, Mount
 
 
 class MountsFile(GeneratedFile):
@@ -17,11 +19,15 @@ class MountsFile(GeneratedFile):
 
     __slots__ = ("_event", "_namespace")
 
-    def __init__(self, inode: GeneratedInode, flags: int, path: Path, namespace: MountNamespace) -> None:
+    def __init__(
+        self, inode: GeneratedInode, flags: int, path: Path, fs: FsContext, show: Callable[[FsContext], bytes]
+    ) -> None:
+        """`fs`: nobody else's."""
         super().__init__(inode, flags, path)
-        self._namespace = namespace
-        self._event = namespace.event
-        self.queue = namespace.queue
+        self.make = lambda: show(fs)
+        self._namespace = fs.namespace
+        self._event = fs.namespace.event
+        self.queue = fs.namespace.queue
 
     pollable = True
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SequenceFile(GeneratedFile):
-    """`make` of its inode gives, for a cursor (0 at first), the text from there on (b"" at its end) and the
+    """`make` gives, for a cursor (0 at first), the text from there on (b"" at its end) and the
     cursor behind it.  `_data` begins at `_offset`; what follows it is at `_cursor`."""
 
     __slots__ = ("_cursor", "_offset")
@@ -29,7 +29,7 @@ class SequenceFile(GeneratedFile):
         self._offset = self._cursor = 0
 
     async def pread(self, size: int, offset: int) -> bytes:
-        advance: Callable[[int], tuple[bytes, int]] = self.inode.make  # type: ignore[attr-defined]
+        advance: Callable[[int], tuple[bytes, int]] = self.make
         data, at, cursor = self._data, self._offset, self._cursor
         if data is None or offset != at or offset == 0:
             data, at, cursor = b"", 0, 0

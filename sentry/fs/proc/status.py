@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from sentry.abi.capability import CAP_SYS_RESOURCE
+from sentry.abi.capability import CAP_SYS_NICE, CAP_SYS_RESOURCE
 from sentry.abi.errors import SysError
+from sentry.fs.proc.access import may_access
 from sentry.fs.proc.base import current_task
 from sentry.fs.proc.maps import code_size
 from sentry.mm import residence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
     from sentry.kernel.pids import Pid, PidNamespace
     from sentry.kernel.task import Task
+    from sentry.mm.manager import MemoryManager
 
 TICK_NS = 10_000_000
 _U64 = (1 << 64) - 1
@@ -93,12 +95,13 @@ def stat(task: Task, pids: PidNamespace, alone: bool = False) -> bytes:
     tty, foreground = _tty(task, pids)
     sched = task.sched
     priority = -1 - sched.priority if sched.priority else 20 + sched.nice
-    if mm is None:
-        memory = (0, 0)
-        code = (0, 0, 0)
-        data = (0,) * 7
-    else:
-        memory = (mm.total_vm, residence.resident(mm) // 4096)
+    reader = current_task()
+    permitted = reader is None or may_access(reader, reader.cred, task)
+    memory = (0, 0) if mm is None else (mm.total_vm, residence.resident(mm) // 4096)
+    code = (0, 0, 0) if mm is None else (1, 1, 0)
+    data = (0,) * 7
+    if mm is not None and permitted:
+        # Where things are is for those who could look anyway.
         code = (mm.start_code, mm.end_code, mm.start_stack)
         data = (mm.start_data, mm.end_data, mm.start_brk, mm.arg_start, mm.arg_end, mm.env_start, mm.env_end)
     fields = (
@@ -109,7 +112,7 @@ def stat(task: Task, pids: PidNamespace, alone: bool = False) -> bytes:
         min(group.limits[5][0], _U64), *code, 0, 0, task.pending.bits & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF,
         ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF, 0, 0, 0, group.exit_signal, 0, sched.priority,
         sched.policy, 0, 0, 0, *data,
-        group.exit_status if group.zombie else 0,
+        group.exit_status if group.zombie and permitted else 0,
     )  # fmt: skip
     numbers = b" ".join([b"%d" % field for field in fields])
     return b"%d (%s) %s %d %s\n" % (task.pid.nr(pids), task.name, _state(task), _ppid(task, pids), numbers)
@@ -221,10 +224,9 @@ def limits(task: Task) -> bytes:
     return b"".join(lines)
 
 
-def _bytes_of(task: Task, start: int, end: int) -> bytes:
+def _bytes_of(mm: MemoryManager, start: int, end: int) -> bytes:
     """Guest memory, as much of it as can be read."""
-    mm = task.mm
-    if mm is None or end <= start:
+    if not mm.users or end <= start:
         return b""
     try:
         return mm.space.read_upto(start, min(end - start, 8 << 20))
@@ -238,20 +240,19 @@ def cmdline(task: Task) -> bytes:
     mm = task.mm
     if mm is None:
         return b""
-    data = _bytes_of(task, mm.arg_start, mm.arg_end)
+    data = _bytes_of(mm, mm.arg_start, mm.arg_end)
     if data and data[-1] and len(data) == mm.arg_end - mm.arg_start:
-        data += _bytes_of(task, mm.env_start, mm.env_end)
+        data += _bytes_of(mm, mm.env_start, mm.env_end)
         return data[: data.find(0) + 1] if 0 in data else data
     return data
 
 
-def environ(task: Task) -> bytes:
-    mm = task.mm
-    return b"" if mm is None else _bytes_of(task, mm.env_start, mm.env_end)
+def environ(task: Task, mm: MemoryManager) -> bytes:
+    return _bytes_of(mm, mm.env_start, mm.env_end)
 
 
-def auxv(task: Task) -> bytes:
-    return task.mm.auxv if task.mm is not None else b""
+def auxv(task: Task, mm: MemoryManager) -> bytes:
+    return mm.auxv
 
 
 def set_comm(task: Task, data: bytes) -> None:
@@ -264,27 +265,41 @@ def oom_score(task: Task) -> bytes:
     return b"%d\n" % max(0, (666 + adj * 2 // 3) if adj else 666)
 
 
+#: What is looked at of a longer write (PROC_NUMBUF).
+_MOST_DIGITS = 12
+
+
+def _integer(text: bytes) -> int:
+    """A number as kstrtoint() takes it, octal and hexadecimal too; SysError(EINVAL)."""
+    digits = text[text[:1] in (b"-", b"+") :].lower()
+    base = 10
+    if digits[:2] == b"0x":
+        digits, base = digits[2:], 16
+    elif digits[:1] == b"0":
+        base = 8
+    if not digits or digits.strip(b"0123456789abcdef"[:base]):
+        raise SysError(errno.EINVAL)
+    return -int(digits, base) if text[:1] == b"-" else int(digits, base)
+
+
 def set_oom_score_adj(task: Task, current: Task | None, data: bytes) -> None:
-    """Lowering it needs CAP_SYS_RESOURCE."""
-    try:
-        value = int(data.strip() or b"x")
-    except ValueError:
-        raise SysError(errno.EINVAL) from None
+    """Going below what somebody with CAP_SYS_RESOURCE has set (0 at first) needs that capability."""
+    value = _integer(data[:_MOST_DIGITS].split(b"\0", 1)[0].strip())
     if not -1000 <= value <= 1000:
         raise SysError(errno.EINVAL)
-    if (
-        value < task.group.oom_score_adj
-        and current is not None
-        and not current.cred.capable(CAP_SYS_RESOURCE)
-    ):
+    group = task.group
+    privileged = current is None or current.cred.capable(CAP_SYS_RESOURCE)
+    if value < group.oom_score_adj_min and not privileged:
         raise SysError(errno.EACCES)
-    task.group.oom_score_adj = value
+    group.oom_score_adj = value
+    if privileged:
+        group.oom_score_adj_min = value
 
 
 def system_call(task: Task) -> bytes:
     """proc_pid_syscall(5): the call that a task sleeps in, its arguments, stack and instruction pointer."""
     if task.thread is None or task.exited:
-        return b""
+        return b"-1 0x0 0x0\n"
     if task.running and task.thread.asleep:
         task.thread.kick()  # only a call that comes to the kernel has all its registers
     elif task.running:
@@ -312,6 +327,18 @@ def clear_refs(task: Task, data: bytes) -> None:
         task.mm.peak_rss = 0
 
 
+def _require_nice(task: Task) -> None:
+    """The slack of others is nobody's affair; SysError(EPERM)."""
+    current = current_task()
+    if current not in (None, task) and not current.cred.ns_capable(task.cred.user_ns, CAP_SYS_NICE):
+        raise SysError(errno.EPERM)
+
+
+def timerslack(task: Task) -> bytes:
+    _require_nice(task)
+    return b"%d\n" % task.sched.slack_ns
+
+
 def set_timerslack(task: Task, data: bytes) -> None:
     try:
         value = int(data)
@@ -319,6 +346,7 @@ def set_timerslack(task: Task, data: bytes) -> None:
         raise SysError(errno.EINVAL) from None
     if not 0 <= value < 1 << 64:
         raise SysError(errno.EINVAL)
+    _require_nice(task)
     sched = task.sched
     sched.slack_ns = value or sched.default_slack_ns
 

@@ -12,10 +12,17 @@ from sentry.abi.errors import SysError
 from sentry.abi.stat import DT_DIR, DT_LNK, DT_REG
 from sentry.fs.inode import Inode
 from sentry.fs.proc import idmap, links, mapfiles, maps, mounts, status
-from sentry.fs.proc.access import require_access
-from sentry.fs.proc.base import O_NONCREATION, TASK_SHIFT, GeneratedDirectory, GeneratedInode, current_task
+from sentry.fs.proc.access import may_access, require_access
+from sentry.fs.proc.base import (
+    O_NONCREATION,
+    TASK_SHIFT,
+    GeneratedDirectory,
+    GeneratedFile,
+    GeneratedInode,
+    current_task,
+)
 from sentry.fs.proc.mapquery import MapsFile
-from sentry.fs.proc.memory import MemInode, PagemapInode
+from sentry.fs.proc.memory import MemInode, PagemapInode, memory_of
 from sentry.fs.proc.sequence import SequenceFile
 
 TYPE_CHECKING = False
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from sentry.fs.inode import Filesystem
     from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
+    from sentry.mm.manager import MemoryManager
 
 THREAD = 1 << 60
 FD_INODES = 1 << 12
@@ -50,6 +58,8 @@ def _constant(text: bytes) -> Callable[[Task], bytes]:
     return lambda task: text
 
 
+#: The file's kind (_KINDS) knows its contents.
+_OF_KIND = _constant(b"")
 _IO = b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
 
 #: name → (mode, text of a task, whether opening needs the right to look into the task).
@@ -62,31 +72,31 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., Any], bool]] = {
     b"coredump_filter": (0o644, _constant(b"00000033\n"), False),
     b"cpuset": (0o444, _constant(b"/\n"), False),
     b"environ": (0o400, status.environ, True),
-    b"gid_map": (0o644, lambda task: idmap.show(task, b"gid_map"), False),
+    b"gid_map": (0o644, _OF_KIND, False),
     b"io": (0o400, _constant(_IO), True),
     b"limits": (0o444, status.limits, False),
     b"loginuid": (0o644, _constant(b"4294967295"), False),
     b"maps": (0o444, maps.maps, True),
-    b"mountinfo": (0o444, _of_fs(mounts.mountinfo), False),
-    b"mounts": (0o444, _of_fs(mounts.mounts), False),
+    b"mountinfo": (0o444, _OF_KIND, False),
+    b"mounts": (0o444, _OF_KIND, False),
     b"mountstats": (0o400, _of_fs(mounts.mountstats), True),
     b"numa_maps": (0o444, maps.numa_maps, True),
     b"oom_score": (0o444, status.oom_score, False),
     b"oom_score_adj": (0o644, lambda task: b"%d\n" % task.group.oom_score_adj, False),
     b"personality": (0o400, lambda task: b"%08x\n" % task.sched.personality, True),
-    b"projid_map": (0o644, lambda task: idmap.show(task, b"projid_map"), False),
+    b"projid_map": (0o644, _OF_KIND, False),
     b"sched": (0o644, status.sched_text, False),
     b"schedstat": (0o444, lambda task: b"%d 0 0\n" % sum(task.cpu_times()), False),
     b"sessionid": (0o444, _constant(b"4294967295"), False),
-    b"setgroups": (0o644, idmap.show_setgroups, False),
+    b"setgroups": (0o644, _OF_KIND, False),
     b"smaps": (0o444, maps.smaps, True),
     b"smaps_rollup": (0o444, maps.smaps_rollup, True),
     b"stat": (0o444, status.stat, False),
     b"statm": (0o444, maps.statm, False),
     b"status": (0o444, status.status, False),
     b"syscall": (0o400, status.system_call, True),
-    b"timerslack_ns": (0o666, lambda task: b"%d\n" % task.sched.slack_ns, False),
-    b"uid_map": (0o644, lambda task: idmap.show(task, b"uid_map"), False),
+    b"timerslack_ns": (0o666, status.timerslack, False),
+    b"uid_map": (0o644, _OF_KIND, False),
     b"wchan": (0o444, _constant(b"0"), False),
 }
 #: Those that depend on the process id namespace that the /proc shows.
@@ -121,37 +131,58 @@ class TaskText(GeneratedInode):
         return await super().open(path, flags, cred)
 
 
+class MemoryText(TaskText):
+    """environ, auxv and smaps_rollup.  An open file tells of the memory that the task had then: it may
+    execute a program that whoever opened it may not look into."""
+
+    __slots__ = ()
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        make: Callable[..., bytes] = self.make
+        mm = memory_of(self._task, cred)
+        file = GeneratedFile(self, flags & O_NONCREATION, path)
+        file.make = lambda: make(mm)
+        return file
+
+
 class SequenceText(TaskText):
-    """smaps and numa_maps."""
+    """smaps and numa_maps: as MemoryText, but what has no memory can be opened."""
 
     __slots__ = ()
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         require_access(self._task, cred)
-        return SequenceFile(self, flags & O_NONCREATION, path)
+        make: Callable[..., Any] = self.make
+        mm = self._task.mm
+        file = self._file(flags & O_NONCREATION, path)
+        file.make = lambda cursor: make(mm, cursor)
+        return file
+
+    def _file(self, flags: int, path: Path) -> SequenceFile:
+        return SequenceFile(self, flags, path)
 
 
-class MapsText(TaskText):
+class MapsText(SequenceText):
     """maps, of which single mappings can be asked for."""
 
     __slots__ = ()
 
-    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
-        require_access(self._task, cred)
-        file = MapsFile(self, flags & O_NONCREATION, path)
-        file.task = self._task
+    def _file(self, flags: int, path: Path) -> SequenceFile:
+        file = MapsFile(self, flags, path)
+        file.task, file.mm = self._task, self._task.mm
         return file
 
 
 class MountsText(TaskText):
-    """mounts and mountinfo."""
+    """mounts and mountinfo, of the root and the namespace that the task had when the file was opened."""
 
     __slots__ = ()
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         if self._task.fs is None or self._task.exited:
             raise SysError(errno.EINVAL)
-        return mounts.MountsFile(self, flags & O_NONCREATION, path, self._task.fs.namespace)
+        show = mounts.mounts if path.dentry.name == b"mounts" else mounts.mountinfo
+        return mounts.MountsFile(self, flags & O_NONCREATION, path, self._task.fs.copy(), show)
 
 
 class IdMapText(TaskText):
@@ -160,14 +191,41 @@ class IdMapText(TaskText):
     __slots__ = ()
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        if self._task.pid.task is not self._task:
+            raise SysError(errno.EINVAL)
         return idmap.IdMapFile(self, flags & O_NONCREATION, path, self._task, cred)
 
 
+class SecretText(TaskText):
+    """io, personality and syscall, which anybody may open whom the mode lets: it is reading that takes the
+    right to look into the task, as it is then."""
+
+    __slots__ = ()
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        task, make = self._task, self.make
+        error = errno.EACCES if path.dentry.name == b"io" else errno.EPERM
+
+        def guarded() -> bytes:
+            data = make()
+            current = current_task()
+            if current is not None and not may_access(current, current.cred, task):
+                raise SysError(error)
+            return data
+
+        file = GeneratedFile(self, flags & O_NONCREATION, path)
+        file.make = guarded
+        return file
+
+
 _KINDS: dict[bytes, type[TaskText]] = {
-    b"maps": MapsText, b"mounts": MountsText, b"mountinfo": MountsText,
-    b"numa_maps": SequenceText, b"smaps": SequenceText, b"uid_map": IdMapText,
+    b"auxv": MemoryText, b"environ": MemoryText, b"io": SecretText, b"maps": MapsText, b"mounts": MountsText,
+    b"mountinfo": MountsText, b"numa_maps": SequenceText, b"personality": SecretText,
+    b"smaps": SequenceText, b"smaps_rollup": MemoryText, b"syscall": SecretText, b"uid_map": IdMapText,
     b"gid_map": IdMapText, b"projid_map": IdMapText, b"setgroups": IdMapText,
 }  # fmt: skip
+#: What an open file tells as long as it is open, whatever has become of the task.
+_LASTING = (b"auxv", b"environ")
 
 
 class TaskDirectory(GeneratedDirectory):
@@ -235,6 +293,11 @@ class TaskDirectory(GeneratedDirectory):
             make = self._alive(lambda task: status.stat(task, pids, alone=self._thread))
         elif name in _NUMBERED:
             make = self._alive(lambda task: show(task, pids))
+        elif name in _LASTING:
+
+            def make(mm: MemoryManager) -> bytes:
+                return show(task, mm)  # type: ignore[no-any-return]
+
         else:
             make = self._alive(show)
         store: Callable[[bytes], None] | None = None
@@ -262,10 +325,10 @@ class TaskDirectory(GeneratedDirectory):
         """Reading the file of a task that has been waited for is ESRCH."""
         task = self._task
 
-        def make(*cursor: int) -> Any:
+        def make(*rest: Any) -> Any:
             if task.pid.task is not task:
                 raise SysError(errno.ESRCH)
-            return show(task, *cursor)
+            return show(task, *rest)
 
         return make
 
