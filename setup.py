@@ -1,4 +1,4 @@
-"""Build: one cffi extension, two freestanding programs, and the compiled seccomp filters.
+"""Build: two cffi extensions, two freestanding programs, and the compiled seccomp filters.
 
 Metadata stands in pyproject.toml.  `python setup.py build_ext --inplace` builds a source tree
 in place; `pip install .` builds a wheel with the same parts.

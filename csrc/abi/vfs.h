@@ -24,7 +24,7 @@ struct vnode {
     uint32_t flags; /* VNODE_* */
     uint32_t guarded; /* flock(2) locks, or somebody who waits for a lock of either kind: all of it is Python's */
     uint32_t ours; /* attributes need only be written here: there is no other file system to be told */
-    uint32_t watched; /* inotify watches of it: what happens to it, or right below it, is Python's */
+    uint32_t watched; /* marks on it (sentry/fs/fsnotify.py): what happens to it, or right below it, is Python's */
     struct record_locks *locks; /* NULL: there are none */
 };
 
@@ -84,7 +84,7 @@ struct vfile {
 #define SPARE_LAST 3 /* likewise, and it must not be kept again: Python closes it */
 #define SPARE_MAPPED 4 /* it was closed, but there are mappings of it: not to be opened until they are gone */
 
-/* How many inotify watches the sandbox has. */
+/* How many marks the sandbox has. */
 extern uint32_t watch_count;
 
 /* Of all tables of the sandbox together, where RLIMIT_NOFILE limits one: each costs the Sentry's memory. */

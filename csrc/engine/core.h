@@ -5,7 +5,7 @@
  *   e->ready     from its stop until engine_wait has reported it,
  *   e->free      while it is THREAD_FREE,
  *   parking.c's  while it is THREAD_PARKED and its call is to be tried again.
- * Every wait4 of the program goes through ptrace_collect, which writes down a stop for whoever
+ * On ptrace every wait4 goes through ptrace_collect, which writes down a stop for whoever
  * waits for it: there is no order in which stops of different threads have to arrive.
  */
 #pragma once

@@ -1,8 +1,8 @@
 /* The engine: table of host threads, and the one place where the Sentry sleeps.
  *
- * engine_wait sleeps in epoll_pwait2 with SIGCHLD let through only there: a tracee's stop interrupts
- * it, a ready descriptor ends it, and no wake-up can fall between the look and the sleep.  An idle
- * sandbox sleeps without a timeout.
+ * engine_wait sleeps in epoll_pwait2 with SIGCHLD let through only there: a tracee's stop, or a stub's end, interrupts
+ * it, a ready descriptor ends it, and no wake-up can fall between the look and the sleep.  On trap it goes by the loop
+ * in platform/trap.c, which looks at the records before it sleeps.  An idle sandbox sleeps without a timeout.
  */
 #include "core.h"
 #include "mman.h"

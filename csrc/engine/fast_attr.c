@@ -2,7 +2,7 @@
  * that needs no file system: fsync, posix_fadvise, some ioctls.
  *
  * The twins are in sentry/syscalls/paths.py, file_space.py and descriptors.py, with the rules of sentry/fs/modify.py.
- * Only a file that is VNODE_OURS is changed here; who may not do it, and what would touch a set-id bit, is Python's. */
+ * Only a file whose attributes are nobody else's (vnode.ours) is changed here; who may not do it, and what would touch a set-id bit, is Python's. */
 #include "fast.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* Whether somebody watches a file by inotify: then Python gets the call, and tells of it (sentry/fs/fsnotify.py). */
+/* Whether somebody watches a file (inotify, F_NOTIFY, a lease): then Python gets the call, and tells of it
+ * (sentry/fs/fsnotify.py). */
 #pragma once
 #include "dcache.h"
 #include "vfs.h"

@@ -6,7 +6,8 @@ Whoever changes or uses a file calls a hook below, if `watching` says that anybo
         fsnotify.happened(file.path, IN_MODIFY)
 
 The engine looks at the same number, and at `watched` of the inodes, before it answers a call by itself
-(csrc/engine/watched.h).  Marks belong to inotify instances (inotify.py), which get `mark.event`.
+(csrc/engine/watched.h).  Marks are inotify's watches (inotify.py), F_NOTIFY's
+(dnotify.py) and leases (leases.py); they get `mark.event`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ does.  So the recipe for sleeping needs no lock and cannot lose a wake-up:
 more: both may have happened), and raises Interrupted when the sleeper has a signal to handle.
 
 A `Runner` carries one coroutine at a time; a task is one, a kernel job (`Scheduler.spawn`) is
-another.  The `Scheduler` owns what is ready to run and the timers; kernel/loop.py turns it.
+another.  The `Scheduler` owns what is ready to run and the timers; kernel/kernel.py turns it.
 """
 
 from __future__ import annotations
