@@ -23,6 +23,7 @@ from sentry.abi.fcntl import (
     O_TRUNC,
     O_VALID,
     O_WRONLY,
+    PATH_MAX,
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
     RESOLVE_VALID,
@@ -310,6 +311,8 @@ def getcwd(task: Task, buf: Addr, size: Size) -> int:
     name, reachable = locate(task.fs, cwd)
     if not reachable:
         name = b"(unreachable)" + name
+    if len(name) >= PATH_MAX:
+        raise SysError(errno.ENAMETOOLONG)
     if len(name) + 1 > size:
         raise SysError(errno.ERANGE)
     task.mm.write(buf, name + b"\0")

@@ -136,6 +136,27 @@ static void oom_score_adj(void)
          }));
 }
 
+/* A directory that no path leads to. */
+static void long_path(void)
+{
+    static char name[251], text[100000];
+    CASE("a path longer than a page");
+    memset(name, 'd', 250);
+    scratch();
+    for (int i = 0; i < 20; i++)
+        MUST(mkdir(name, 0700) == 0 ? chdir(name) : -1);
+    SHOW(readlink("/proc/self/cwd", text, sizeof text));
+    SHOW(readlink("/proc/self/cwd", text, 10));
+    SHOW(syscall(SYS_getcwd, text, sizeof text));
+    SHOW(syscall(SYS_getcwd, text, 10));
+    int fd = MUST(open(".", O_RDONLY));
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    SHOW(readlink(path, text, sizeof text));
+    for (int i = 0; i < 20; i++)
+        MUST(chdir("..") == 0 ? rmdir(name) : -1);
+}
+
 static const char *const lasting[] = {
     "auxv", "cgroup", "cmdline", "comm", "environ", "fdinfo/1", "io", "limits", "maps", "mem", "mountinfo", "mounts",
     "numa_maps", "oom_score_adj", "pagemap", "personality", "sched", "schedstat", "setgroups", "smaps", "smaps_rollup",
@@ -200,6 +221,7 @@ int main(int argc, char **argv)
     of_others();
     not_dumpable();
     oom_score_adj();
+    long_path();
     kept_open(argv[0]);
     return 0;
 }

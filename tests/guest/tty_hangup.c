@@ -133,6 +133,18 @@ static void master_closed(void)
     reap("shell", shell);
 }
 
+static void numbers(void)
+{
+    int number, next;
+    fresh("a number is in use as long as a slave is open");
+    MUST(ioctl(master, TIOCGPTN, &number));
+    close(master);
+    SHOW(access(slave_name, F_OK));
+    master = MUST(posix_openpt(O_RDWR | O_NOCTTY));
+    MUST(ioctl(master, TIOCGPTN, &next));
+    SHOW_IF(next == number);
+}
+
 static void sessions(void)
 {
     /* Between the shell and its jobs. */
@@ -311,6 +323,7 @@ int main(void)
     reap("all", CHILD({
              MUST(setsid());
              master_closed();
+             numbers();
              sessions();
              masters_view();
              by_force();

@@ -150,6 +150,12 @@ static void tcflow_cases(void)
     screen("disabled");
     SHOW(tcflow(slave, 4));
     SHOW(tcflow(slave, -1));
+    begin("TCIOFF that nobody reads");
+    int calls = 0;
+    for (int i = 0; i < 20000; i++)
+        calls += tcflow(slave, TCIOFF) == 0;
+    SHOW(calls);
+    SHOW_IF(pending(master) < 20000);
     begin("on the master");
     SHOW(tcflow(master, TCIOFF));
     SHOW(tcflow(master, TCION));

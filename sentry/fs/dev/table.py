@@ -9,7 +9,7 @@ from sentry.abi.fcntl import KEPT_FLAGS
 from sentry.abi.loop import LOOP_CTRL_MINOR, LOOP_MAJOR, MISC_MAJOR
 from sentry.abi.stat import S_IFBLK, S_IFMT
 from sentry.fs.dev.memory import FullFile, NullFile, RandomFile, ZeroFile
-from sentry.fs.devpts.filesystem import DevptsFilesystem
+from sentry.fs.devpts.filesystem import MAX_PTYS, DevptsFilesystem
 from sentry.fs.devpts.job import current_task
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ class DeviceTable:
     terminal behind /dev/console, if there is one.  The only block devices are `loops`."""
 
     def __init__(self) -> None:
-        self.devpts = DevptsFilesystem()
+        self.devpts = DevptsFilesystem(MAX_PTYS)
         self._loops: LoopDevices | None = None
         self.console: object = None
         self._openers: dict[tuple[int, int], Opener] = {

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
 
 DEVPTS_MAGIC = 0x1CD1
+#: In all instances together, and how many of them only the first instance gets (kernel.pty.max and reserve).
 MAX_PTYS = 4096
+RESERVED = 1024
+MAX_DIGITS = 4
 TTY_GID = 5
 PTMX_INO = 2
 FIRST_INO = 3
@@ -64,10 +67,10 @@ class PtsDirectory(Inode):
     async def lookup(self, name: bytes) -> Inode:
         if name == b"ptmx":
             return self.fs.ptmx
-        for index, pty in self.fs.ptys.items():
-            if name == b"%d" % index:
-                return pty.inode
-        raise SysError(errno.ENOENT)
+        pty = self.fs.ptys.get(int(name)) if name.isdigit() and len(name) <= MAX_DIGITS else None
+        if pty is None or name != b"%d" % pty.index:
+            raise SysError(errno.ENOENT)
+        return pty.inode
 
     async def snapshot(self) -> list[tuple[int, int, bytes]]:
         """(ino, DT_ type, name) of each entry."""
@@ -81,9 +84,14 @@ class PtsDirectory(Inode):
 class DevptsFilesystem(Filesystem):
     type_name = b"devpts"
     magic = DEVPTS_MAGIC
+    #: Pairs of which somebody has a side open, in all instances.
+    count = 0
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_PTYS - RESERVED) -> None:
         super().__init__()
+        self._most = most
+        #: The numbers in use: also of those whose master is closed already, as long as a slave is open.
+        self._indices: set[int] = set()
         self.root = PtsDirectory(self, 1, S_IFDIR | 0o755)
         self.root.nlink = 2
         self.ptmx = PtsInode(self, PTMX_INO, S_IFCHR | 0o666)
@@ -99,14 +107,16 @@ class DevptsFilesystem(Filesystem):
         return Path(self._mount, Dentry(None, b"/dev/pts/%d" % pty.index, pty.inode))
 
     def _new(self, uid: int) -> Pty:
-        index = 0
-        while index in self.ptys:
-            index += 1
-        if index >= MAX_PTYS:
+        if DevptsFilesystem.count >= self._most:
             raise SysError(errno.ENOSPC)
+        index = 0
+        while index in self._indices:
+            index += 1
         from sentry.fs.devpts.pty import Pty
 
         pty = Pty(self, index)
+        self._indices.add(index)
+        DevptsFilesystem.count += 1
         inode = pty.inode = PtsInode(self, index + FIRST_INO, S_IFCHR | 0o620, uid, TTY_GID)
         inode.blksize = 1024
         inode.rdev = pts_rdev(index)
@@ -136,6 +146,11 @@ class DevptsFilesystem(Filesystem):
         return master, pty.open(O_RDWR | O_NOCTTY)
 
     def forget(self, pty: Pty) -> None:
-        """The master was closed."""
+        """The master was closed: the slave has no name any more."""
         if self.ptys.get(pty.index) is pty:
             del self.ptys[pty.index]
+
+    def free(self, pty: Pty) -> None:
+        """Both sides were closed."""
+        self._indices.discard(pty.index)
+        DevptsFilesystem.count -= 1

@@ -101,6 +101,13 @@ class LineDiscipline(OutputSide):
         self._lnext = False
         self._push = False
 
+    def clear(self) -> None:
+        """Forget all bytes, on both sides."""
+        self._reset_input()
+        self.pending.clear()
+        self.output.clear()
+        self._echoes.clear()
+
     @property
     def _head(self) -> int:
         return self._tail + len(self._buffer)

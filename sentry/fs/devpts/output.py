@@ -194,9 +194,10 @@ class OutputSide:
         return data
 
     def send(self, c: int) -> None:
-        """A character past all queues (TCIOFF, TCION)."""
-        self.output.append(c)
-        self.on_output()
+        """A character past all queues (TCIOFF, TCION); lost where there is no room at all."""
+        if len(self.output) < OUTPUT:
+            self.output.append(c)
+            self.on_output()
 
     def stop(self) -> None:
         if not self.stopped:

@@ -56,6 +56,7 @@ class Pty(Terminal):
         self.locks = Termios(0, 0, 0, 0, cc=bytes(NCCS))
         self.winsize = (0, 0, 0, 0)
         self.slaves = 0
+        self.master_closed = False
         #: The last slave was closed, and none opened since.
         self.slave_gone = False
         self.master_queue = WaitQueue()
@@ -91,6 +92,16 @@ class Pty(Terminal):
         """The last file of the slave is gone: the master reads what is left, then EIO."""
         self.slave_gone = True
         self.master_queue.wake(READABLE | POLLHUP)
+        if self.master_closed:
+            self.fs.free(self)
+
+    def close_master(self) -> None:
+        """Nobody will read or write what is on its way."""
+        self.master_closed = True
+        self.hang_up()
+        self.ldisc.clear()
+        if not self.slaves:
+            self.fs.free(self)
 
     def hang_up(self) -> None:
         """The master is gone."""
@@ -137,7 +148,7 @@ class MasterFile(File):
         return self.pty
 
     def release(self) -> None:
-        self.pty.hang_up()
+        self.pty.close_master()
 
     def poll(self) -> int:
         pty = self.pty

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
-from sentry.abi.fcntl import O_CLOEXEC, O_NONBLOCK, O_PATH
+from sentry.abi.fcntl import O_CLOEXEC, O_NONBLOCK, O_PATH, PATH_MAX
 from sentry.abi.stat import DT_LNK, DT_REG, S_IFLNK
 from sentry.fs import nsfs, walk
 from sentry.fs.file import File
@@ -46,6 +46,15 @@ def root_path(task: Task) -> Path | None:
     return None if task.exited or task.fs is None else task.fs.root
 
 
+def text_of(path: Path, task: Task) -> bytes:
+    """What readlink(2) of a link of `task` to `path` gives; SysError(ENAMETOOLONG) beyond a page."""
+    current = current_task() or task
+    text = walk.path_bytes(current.fs, path)
+    if len(text) >= PATH_MAX:
+        raise SysError(errno.ENAMETOOLONG)
+    return text
+
+
 class MagicLink(Inode):
     """A link to a place that `find(task)` gives."""
 
@@ -66,8 +75,7 @@ class MagicLink(Inode):
         return path
 
     async def readlink(self) -> bytes:
-        current = current_task() or self._task
-        return walk.path_bytes(current.fs, self._place())
+        return text_of(self._place(), self._task)
 
     async def follow(self) -> Path | None:
         return self._place()
@@ -100,8 +108,7 @@ class FdLink(Inode):
         text = getattr(file.inode, "link_text", b"")
         if text or file.path is None:
             return text or b"anon_inode:[unknown]"
-        current = current_task() or self._task
-        return walk.path_bytes(current.fs, file.path)
+        return text_of(file.path, self._task)
 
     async def follow(self) -> Path | None:
         path = self._file().path

@@ -7,11 +7,10 @@ import errno
 from sentry.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.stat import DT_LNK, S_IFLNK
-from sentry.fs import walk
 from sentry.fs.inode import Inode
 from sentry.fs.proc.access import require_access
 from sentry.fs.proc.base import GeneratedDirectory, current_task
-from sentry.fs.proc.links import of_own_process
+from sentry.fs.proc.links import of_own_process, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ class MapLink(Inode):
         if file.path is None:
             text: bytes = getattr(file, "map_name", b"")
             return text
-        current = current_task() or self._task
-        return walk.path_bytes(current.fs, file.path)
+        return text_of(file.path, self._task)
 
     async def follow(self) -> Path | None:
         """Only for those who may see all of the system: the link leads past all directories."""

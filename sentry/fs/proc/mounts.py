@@ -1,30 +1,40 @@
-"""/proc/PID/mounts and mountinfo: the mounts that a task's root can see; poll(2) tells of changes."""
+"""/proc/PID/mounts, mountinfo and mountstats: the mounts that a task's root can see; poll(2) tells of
+changes."""
 
 from __future__ import annotations
 
+from sentry.abi.mman import PAGE_SIZE
 from sentry.abi.poll import POLLERR, POLLIN, POLLPRI, POLLRDNORM
 from sentry.fs import propagation, walk
 from sentry.fs.dentry import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_NOSYMFOLLOW, MNT_READONLY, Path
-from sentry.fs.proc.base import GeneratedFile, GeneratedInode
+from sentry.fs.proc.sequence import SequenceFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sentry.fs.dentry import FsContext, Mount
+    from sentry.fs.proc.base import GeneratedInode
 
 
-class MountsFile(GeneratedFile):
+class MountstatsFile(SequenceFile):
+    """What `fs` sees, which is nobody else's."""
+
+    __slots__ = ()
+
+    def __init__(self, inode: GeneratedInode, flags: int, path: Path, fs: FsContext) -> None:
+        super().__init__(inode, flags, path)
+        show = _LINES[path.dentry.name]
+        self.make = lambda cursor: _piece(fs, cursor, show)
+
+
+class MountsFile(MountstatsFile):
     """Ready for POLLPRI, once, after each change of the namespace (proc_pid_mounts(5))."""
 
     __slots__ = ("_event", "_namespace")
 
-    def __init__(
-        self, inode: GeneratedInode, flags: int, path: Path, fs: FsContext, show: Callable[[FsContext], bytes]
-    ) -> None:
-        """`fs`: nobody else's."""
-        super().__init__(inode, flags, path)
-        self.make = lambda: show(fs)
+    def __init__(self, inode: GeneratedInode, flags: int, path: Path, fs: FsContext) -> None:
+        super().__init__(inode, flags, path, fs)
         self._namespace = fs.namespace
         self._event = fs.namespace.event
         self.queue = fs.namespace.queue
@@ -47,14 +57,23 @@ def escape(name: bytes) -> bytes:
     return name
 
 
-def _visible(fs: FsContext) -> list[tuple[Mount, bytes]]:
-    """Mounts with their places, as `fs` sees them; those outside its root are left out."""
-    result = []
+def _piece(fs: FsContext, cursor: int, show: Callable[[Mount, bytes], bytes]) -> tuple[bytes, int]:
+    """The lines of the next mounts, by their ids (sequence.py), as `fs` sees them: those outside its root are
+    left out.  A page or so: the name of a place may be long, and all names together no bounds."""
+    lines, size = [], 0
     for mount in fs.namespace.all():
+        if mount.id < cursor:
+            continue
+        cursor = mount.id + 1
         name, reached = walk.locate(fs, Path(mount, mount.root))
+        size += len(name)
         if reached and name.startswith(b"/"):
-            result.append((mount, name))
-    return result
+            line = show(mount, name)
+            size += len(line)
+            lines.append(line)
+        if size > PAGE_SIZE:
+            break
+    return b"".join(lines), cursor
 
 
 def _mount_options(mount: Mount) -> bytes:
@@ -66,42 +85,30 @@ def _mount_options(mount: Mount) -> bytes:
     return options + (b",relatime,nosymfollow" if flags & MNT_NOSYMFOLLOW else b",relatime")
 
 
-def mounts(fs: FsContext) -> bytes:
+def _mounts_line(mount: Mount, name: bytes) -> bytes:
     """As fstab(5) has it."""
-    lines = []
-    for mount, name in _visible(fs):
-        options = _mount_options(mount)
-        if mount.fs.readonly:
-            options = b"ro" + options[2:]
-        fields = (escape(mount.fs.source), escape(name), mount.fs.type_name, options + mount.fs.options())
-        lines.append(b" ".join(fields) + b" 0 0\n")
-    return b"".join(lines)
+    options = _mount_options(mount)
+    if mount.fs.readonly:
+        options = b"ro" + options[2:]
+    fields = (escape(mount.fs.source), escape(name), mount.fs.type_name, options + mount.fs.options())
+    return b" ".join(fields) + b" 0 0\n"
 
 
-def mountinfo(fs: FsContext) -> bytes:
+def _mountinfo_line(mount: Mount, name: bytes) -> bytes:
     """proc_pid_mountinfo(5)."""
-    lines = []
-    for mount, name in _visible(fs):
-        device = mount.fs.dev
-        parent = mount.parent.id if mount.parent is not None else mount.id - 1
-        super_options = (b"ro" if mount.fs.readonly else b"rw") + mount.fs.options()
-        lines.append(
-            b"%d %d %d:%d %s %s %s - %s %s %s\n"
-            % (
-                mount.id, parent, device >> 8 & 0xFFF, device & 0xFF, escape(_root_in_fs(mount)),
-                escape(name), _mount_options(mount) + propagation.fields(mount), mount.fs.type_name,
-                escape(mount.fs.source), super_options,
-            )
-        )  # fmt: skip
-    return b"".join(lines)
+    device = mount.fs.dev
+    parent = mount.parent.id if mount.parent is not None else mount.id - 1
+    super_options = (b"ro" if mount.fs.readonly else b"rw") + mount.fs.options()
+    return b"%d %d %d:%d %s %s %s - %s %s %s\n" % (
+        mount.id, parent, device >> 8 & 0xFFF, device & 0xFF, escape(_root_in_fs(mount)), escape(name),
+        _mount_options(mount) + propagation.fields(mount), mount.fs.type_name, escape(mount.fs.source),
+        super_options,
+    )  # fmt: skip
 
 
-def mountstats(fs: FsContext) -> bytes:
-    return b"".join(
-        b"device %s mounted on %s with fstype %s\n"
-        % (escape(mount.fs.source), escape(name), mount.fs.type_name)
-        for mount, name in _visible(fs)
-    )
+def _mountstats_line(mount: Mount, name: bytes) -> bytes:
+    fields = (escape(mount.fs.source), escape(name), mount.fs.type_name)
+    return b"device %s mounted on %s with fstype %s\n" % fields
 
 
 def _root_in_fs(mount: Mount) -> bytes:
@@ -112,3 +119,6 @@ def _root_in_fs(mount: Mount) -> bytes:
         names.append(dentry.name)
         dentry = dentry.parent
     return b"/" + b"/".join(reversed(names))
+
+
+_LINES = {b"mountinfo": _mountinfo_line, b"mounts": _mounts_line, b"mountstats": _mountstats_line}

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 class SequenceFile(GeneratedFile):
-    """`make` gives, for a cursor (0 at first), the text from there on (b"" at its end) and the
-    cursor behind it.  `_data` begins at `_offset`; what follows it is at `_cursor`."""
+    """`make` gives, for a cursor (0 at first), the text from there on and the cursor behind it: the same
+    cursor at the end, another one where there was much to skip.  `_data` begins at `_offset`; what follows it
+    is at `_cursor`."""
 
     __slots__ = ("_cursor", "_offset")
 
@@ -29,20 +30,28 @@ class SequenceFile(GeneratedFile):
         self._offset = self._cursor = 0
 
     async def pread(self, size: int, offset: int) -> bytes:
-        advance: Callable[[int], tuple[bytes, int]] = self.make
         data, at, cursor = self._data, self._offset, self._cursor
         if data is None or offset != at or offset == 0:
             data, at, cursor = b"", 0, 0
         if not data:
-            data, cursor = advance(cursor)
+            data, cursor = await self._advance(cursor)
         while data and offset >= at + len(data):
             await yield_now()
             at += len(data)
-            data, cursor = advance(cursor)
+            data, cursor = await self._advance(cursor)
         piece = data[offset - at : offset - at + size] if data else b""
         self._offset, self._cursor = offset + len(piece), cursor
         keep(self, data[self._offset - at :])
         return piece
+
+    async def _advance(self, cursor: int) -> tuple[bytes, int]:
+        make: Callable[[int], tuple[bytes, int]] = self.make
+        data, after = make(cursor)
+        while not data and after != cursor:
+            await yield_now()
+            cursor = after
+            data, after = make(cursor)
+        return data, after
 
     async def read(self, size: int) -> bytes:
         piece = await self.pread(size, self.pos)

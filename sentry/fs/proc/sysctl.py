@@ -9,6 +9,7 @@ from sentry.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_LAST_CAP, CAP_SYS_
 from sentry.abi.errors import SysError
 from sentry.abi.limits import PID_MAX
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
+from sentry.fs.devpts import filesystem as devpts
 from sentry.fs.proc import limits
 from sentry.fs.proc.base import Text, current_task
 from sentry.fs.walk import Hardening
@@ -252,7 +253,11 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"perf_event_paranoid": _number(4),
             b"pid_max": _knob("pid_max", 301, PID_MAX, "pid_ns"),
             b"printk": Text(0o644, _printk, _set_printk),
-            b"pty": {b"max": _number(4096), b"nr": b"0\n", b"reserve": _number(1024)},
+            b"pty": {
+                b"max": _number(devpts.MAX_PTYS),
+                b"nr": lambda kernel: b"%d\n" % devpts.DevptsFilesystem.count,
+                b"reserve": _number(devpts.RESERVED),
+            },
             b"random": random,
             b"randomize_va_space": _number(2),
             b"sched_autogroup_enabled": _number(0),

@@ -43,17 +43,6 @@ FDINFO_INODES = 1 << 23
 PID_MAX_DIGITS = 8
 
 
-def _of_fs(show: Callable[[Any], bytes]) -> Callable[[Task], bytes]:
-    """A text about the mounts that a task sees."""
-
-    def make(task: Task) -> bytes:
-        if task.fs is None or task.exited:
-            raise SysError(errno.EINVAL)
-        return show(task.fs)
-
-    return make
-
-
 def _constant(text: bytes) -> Callable[[Task], bytes]:
     return lambda task: text
 
@@ -79,7 +68,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., Any], bool]] = {
     b"maps": (0o444, maps.maps, True),
     b"mountinfo": (0o444, _OF_KIND, False),
     b"mounts": (0o444, _OF_KIND, False),
-    b"mountstats": (0o400, _of_fs(mounts.mountstats), True),
+    b"mountstats": (0o400, _OF_KIND, False),
     b"numa_maps": (0o444, maps.numa_maps, True),
     b"oom_score": (0o444, status.oom_score, False),
     b"oom_score_adj": (0o644, lambda task: b"%d\n" % task.group.oom_score_adj, False),
@@ -174,15 +163,15 @@ class MapsText(SequenceText):
 
 
 class MountsText(TaskText):
-    """mounts and mountinfo, of the root and the namespace that the task had when the file was opened."""
+    """mounts and its kin, of the root and the namespace that the task had when the file was opened."""
 
     __slots__ = ()
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         if self._task.fs is None or self._task.exited:
             raise SysError(errno.EINVAL)
-        show = mounts.mounts if path.dentry.name == b"mounts" else mounts.mountinfo
-        return mounts.MountsFile(self, flags & O_NONCREATION, path, self._task.fs.copy(), show)
+        kind = mounts.MountstatsFile if path.dentry.name == b"mountstats" else mounts.MountsFile
+        return kind(self, flags & O_NONCREATION, path, self._task.fs.copy())
 
 
 class IdMapText(TaskText):
@@ -219,10 +208,10 @@ class SecretText(TaskText):
 
 
 _KINDS: dict[bytes, type[TaskText]] = {
-    b"auxv": MemoryText, b"environ": MemoryText, b"io": SecretText, b"maps": MapsText, b"mounts": MountsText,
-    b"mountinfo": MountsText, b"numa_maps": SequenceText, b"personality": SecretText,
-    b"smaps": SequenceText, b"smaps_rollup": MemoryText, b"syscall": SecretText, b"uid_map": IdMapText,
-    b"gid_map": IdMapText, b"projid_map": IdMapText, b"setgroups": IdMapText,
+    b"auxv": MemoryText, b"environ": MemoryText, b"gid_map": IdMapText, b"io": SecretText, b"maps": MapsText,
+    b"mountinfo": MountsText, b"mounts": MountsText, b"mountstats": MountsText, b"numa_maps": SequenceText,
+    b"personality": SecretText, b"projid_map": IdMapText, b"setgroups": IdMapText, b"smaps": SequenceText,
+    b"smaps_rollup": MemoryText, b"syscall": SecretText, b"uid_map": IdMapText,
 }  # fmt: skip
 #: What an open file tells as long as it is open, whatever has become of the task.
 _LASTING = (b"auxv", b"environ")

@@ -6,6 +6,7 @@
 #include <mqueue.h>
 #include <poll.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mount.h>
 #include <sys/msg.h>
@@ -259,10 +260,66 @@ static void mounts(void)
     CHECK(umount2("/tmp/tree", MNT_DETACH) == 0);
 }
 
+/* Many mounts at a place with a long name: the text of all of them would fill any memory. */
+static void mount_names(void)
+{
+    static char name[256], buffer[1 << 20];
+    int count = 0;
+    long size = 0, got;
+    memset(name, 'd', 250);
+    CHECK(unshare(CLONE_NEWNS) == 0);
+    mkdir("/tmp/deep", 0700);
+    CHECK(mount("none", "/tmp/deep", "tmpfs", 0, "") == 0 && chdir("/tmp/deep") == 0);
+    for (int i = 0; i < 4000; i++)
+        CHECK(mkdir(name, 0700) == 0 && chdir(name) == 0);
+    while (count < 900 && mount("none", ".", "tmpfs", 0, "") == 0)
+        count++;
+    CHECK(count > 500);
+    int fd = open("/proc/self/mountinfo", O_RDONLY);
+    while ((got = read(fd, buffer, sizeof buffer)) > 0)
+        size += got;
+    printf("%d mounts, %ld MiB of text\n", count, size >> 20);
+    CHECK(got == 0 && size > count * 1000000l);
+    /* Those that the root does not see cost as much, and say nothing. */
+    CHECK(chroot("/proc") == 0);
+    lseek(fd = open("/self/mounts", O_RDONLY), 0, SEEK_SET);
+    for (size = 0; (got = read(fd, buffer, sizeof buffer)) > 0;)
+        size += got;
+    CHECK(got == 0 && size < 10000);
+}
+
+/* Each instance of devpts counts, and so does a slave whose master has gone. */
+static void terminals(void)
+{
+    char path[64];
+    int masters = 0, slaves = 0, fd;
+    raise_limit(RLIMIT_NOFILE);
+    CHECK(unshare(CLONE_NEWNS) == 0);
+    for (int i = 0; i < 4; i++) {
+        sprintf(path, "/tmp/pts%d", i);
+        mkdir(path, 0700);
+        CHECK(mount("none", path, "devpts", 0, "newinstance,ptmxmode=0666") == 0);
+        strcat(path, "/ptmx");
+        for (int n = 0; n < 1500 && open(path, O_RDWR | O_NOCTTY) >= 0; n++)
+            masters++;
+    }
+    printf("%d masters, errno %d\n", masters, errno);
+    CHECK(masters <= 4096 && errno == ENOSPC);
+    while ((fd = open("/dev/ptmx", O_RDWR | O_NOCTTY)) >= 0) {
+        int unlocked = 0;
+        CHECK(ioctl(fd, TIOCSPTLCK, &unlocked) == 0 && ioctl(fd, TIOCGPTPEER, O_RDWR | O_NOCTTY) >= 0);
+        close(fd);
+        slaves++;
+        CHECK(slaves <= 4096);
+    }
+    printf("%d slaves, errno %d\n", slaves, errno);
+    CHECK(slaves > 500 && errno == ENOSPC);
+}
+
 static const struct attack attacks[] = {
     {"aio_polls", aio_polls}, {"aio_limit", aio_limit}, {"aio_long", aio_long}, {"peek_long", peek_long},
     {"rights_chain", rights_chain}, {"sem_operations", sem_operations}, {"msg_senders", msg_senders},
     {"mq_senders", mq_senders}, {"datagrams", datagrams}, {"inotify_events", inotify_events}, {"mounts", mounts},
-    {NULL, NULL}};
+    {"mount_names", mount_names}, {"terminals", terminals}, {NULL, NULL}};
 
 int main(int argc, char **argv) { return run_attack(attacks, argc, argv); }
