@@ -184,7 +184,8 @@ void directory_close(struct vfile *f);
 
 /* engine/locks.c: POSIX locks and OFD locks (sentry/fs/locks.py).  `owner`: fd_table.owner, or the address of the
  * vfile; a range includes both ends. */
-#define LOCKS_MOST 4096 /* of one file: a guest could let the list grow without end */
+#define LOCKS_MOST 4096 /* of one file: a guest could let the list grow without end, */
+#define LOCKS_ALL_MOST 262144 /* and of all files */
 #define LOCK_SHARED 0  /* F_RDLCK */
 #define LOCK_EXCLUSIVE 1 /* F_WRLCK */
 #define LOCK_CLEAR 2  /* F_UNLCK */

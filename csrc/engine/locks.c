@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+static uint32_t total; /* locks of all files */
+
 static bool overlaps(const struct record_lock *a, const struct record_lock *b)
 {
     return a->start <= b->end && b->start <= a->end;
@@ -72,7 +74,7 @@ static bool make_room(struct vnode *node)
     return true;
 }
 
-/* How many locks there would be: LOCKS_MOST may not be exceeded by adding one. */
+/* How many locks there would be: neither LOCKS_MOST nor LOCKS_ALL_MOST may be exceeded by adding one. */
 static uint32_t count_after(const struct record_locks *locks, const struct record_lock *wanted)
 {
     uint32_t count = wanted->kind != LOCK_CLEAR, i;
@@ -136,17 +138,21 @@ static void replace(struct record_locks *locks, struct record_lock new)
 
 int locks_set(struct vnode *node, const struct record_lock *wanted)
 {
-    uint32_t count;
+    uint32_t count, before;
     if (wanted->kind == LOCK_CLEAR && !node->locks)
         return 0;
     if (!make_room(node)) {
         tidy(node);
         return -ENOLCK;
     }
+    before = node->locks->count;
     count = count_after(node->locks, wanted);
-    if (count > LOCKS_MOST && count > node->locks->count)
+    if (count > before && (count > LOCKS_MOST || total + (count - before) > LOCKS_ALL_MOST)) {
+        tidy(node);
         return -ENOLCK;
+    }
     replace(node->locks, *wanted);
+    total += node->locks->count - before;
     tidy(node);
     return 0;
 }
@@ -162,6 +168,7 @@ uint32_t locks_release(struct vnode *node, uint64_t owner)
             locks->lock[kept++] = locks->lock[i];
     dropped = locks->count - kept;
     locks->count = kept;
+    total -= dropped;
     tidy(node);
     return dropped;
 }

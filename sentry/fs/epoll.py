@@ -47,8 +47,8 @@ MAX_WATCHERS = 1000
 #: How many ways of each length may lead from a file to epoll files that nobody watches: a wake-up goes
 #: all of them (path_limits).
 MAX_PATHS = (1000, 500, 100, 50, 10)
-#: /proc/sys/fs/epoll/max_user_watches, for one epoll file.
-MAX_ITEMS = 1 << 20
+#: Registrations of all epoll files together: as many as there can be sockets.
+MAX_ITEMS = 1 << 18
 READY = EPOLLIN | EPOLLRDNORM
 
 
@@ -121,6 +121,8 @@ class EpollFile(AnonFile):
     """`set` is a struct epoll (csrc/abi/queue.h), which has the ready list and the queue."""
 
     __slots__ = ("_by_c", "_items", "set")
+    #: How many registrations all of them have.
+    registered = 0
 
     def __init__(self) -> None:
         inode, path = anon_inode(b"[eventpoll]")
@@ -187,12 +189,13 @@ class EpollFile(AnonFile):
         """EPOLL_CTL_ADD; SysError(EEXIST, ENOSPC, EINVAL)."""
         if (fd, file) in self._items:
             raise SysError(errno.EEXIST)
-        if len(self._items) >= MAX_ITEMS:
+        if EpollFile.registered >= MAX_ITEMS:
             raise SysError(errno.ENOSPC)
         if file.watches is not None and len(file.watches) >= MAX_WATCHERS:
             raise SysError(errno.EINVAL)
         item = Item(self, fd, file, _with_always(events), data)
         self._items[fd, file] = item
+        EpollFile.registered += 1
         self._by_c[item.c] = item
         if (self.watches or isinstance(file, EpollFile)) and not _few_paths(file):
             item.detach()
@@ -220,7 +223,8 @@ class EpollFile(AnonFile):
         return item
 
     def forget(self, item: Item) -> None:
-        self._items.pop((item.fd, item.file), None)
+        if self._items.pop((item.fd, item.file), None) is not None:
+            EpollFile.registered -= 1
         self._by_c.pop(item.c, None)
 
     def mark_ready(self, item: Item) -> None:

@@ -132,16 +132,28 @@ def survived(outcome: Outcome, lines: int = 0) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "address_spaces", "vmas", "vmas_fork", "fds_dup", "events", "timerfds", "pipes", "memfds", "epolls",
-        "host_files", "ptys", "sockets", "pipe_memory", "epoll_entries", "epoll_deep", "timers", "signals",
-        "signals_many", "huge_sizes", "deep_dirs", "symlinks", "many_files", "many_names", "xattrs",
-        "arguments", "threads", "locks", "zombies", "sessions", "death_chain", "names",
+        "address_spaces", "vmas", "vmas_fork", "timers", "signals", "signals_many", "huge_sizes", "deep_dirs",
+        "symlinks", "many_files", "many_names", "xattrs", "arguments", "threads", "locks", "locks_in_all",
+        "zombies", "sessions", "death_chain", "names",
     ],
 )  # fmt: skip
 def test_resources(name: str, runner: Runner, programs: Path) -> None:
     if not runner.is_root:
         pytest.skip("the same code as for root")
     survived(attack(runner, str(programs / "resources"), name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fds_dup", "events", "timerfds", "pipes", "memfds", "epolls", "host_files", "ptys", "sockets",
+        "pipe_memory", "epoll_entries", "epoll_deep", "epoll_in_all",
+    ],
+)  # fmt: skip
+def test_descriptors(name: str, runner: Runner, programs: Path) -> None:
+    if not runner.is_root:
+        pytest.skip("the same code as for root")
+    survived(attack(runner, str(programs / "descriptors"), name))
 
 
 @pytest.mark.parametrize(
