@@ -84,6 +84,10 @@ void skb_unlink(struct unix_sock *s, struct skb *skb);
 void skb_consume(struct unix_sock *s, struct skb *skb, uint32_t size);
 /* It is over: its sender may have room now.  As skb_queue. */
 int skb_free(struct skb *skb);
+/* All messages of `s`, which has none then. */
+struct skb *skb_take_all(struct unix_sock *s);
+/* Free the first of a chain, up to `most` and up to one with a ticket.  The rest of the chain. */
+struct skb *skb_free_plain(struct skb *first, uint32_t most);
 /* Charged for all messages of the sandbox. */
 uint64_t unix_total(void);
 /* cdef end */

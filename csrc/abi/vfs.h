@@ -146,6 +146,15 @@ struct fd_table {
 uint32_t fd_table_free(struct fd_table *table, uint32_t from);
 /* The next open number from `from` on, with FD_CLOEXEC if `cloexec`; -1: no more. */
 int64_t fd_table_next(const struct fd_table *table, uint32_t from, int cloexec);
+/* The highest open number; -1: none is. */
+int64_t fd_table_last(const struct fd_table *table);
+/* Close the open numbers from `first` to `last`, or those with FD_CLOEXEC, as long as that is all and up to `most`.
+ * The next one, which is still open; -1: no more. */
+int64_t fd_table_shed(struct fd_table *table, uint32_t first, uint32_t last, int cloexec, uint32_t most);
+/* Set FD_CLOEXEC of the open numbers from `first` to `last`. */
+void fd_table_mark(struct fd_table *table, uint32_t first, uint32_t last);
+/* The first open number from `from` on that refers to `node`; -1: there is none. */
+int64_t fd_table_find(const struct fd_table *table, uint32_t from, const struct vnode *node);
 /* Let `f`, a reference to which passes, be at the free number `fd`. */
 void fd_table_put(struct fd_table *table, uint32_t fd, struct vfile *f, int cloexec);
 /* Free the open number `fd`: its file, a reference to which passes. */

@@ -32,6 +32,23 @@ int64_t fd_table_next(const struct fd_table *table, uint32_t from, int cloexec)
     return -1;
 }
 
+int64_t fd_table_last(const struct fd_table *table)
+{
+    uint32_t end = table->highest < table->size ? table->highest + 1 : table->size;
+    while (end && !table->files[end - 1])
+        end--;
+    return (int64_t)end - 1;
+}
+
+int64_t fd_table_find(const struct fd_table *table, uint32_t from, const struct vnode *node)
+{
+    uint32_t fd, end = table->highest < table->size ? table->highest + 1 : table->size;
+    for (fd = from; fd < end; fd++)
+        if (table->files[fd] && table->files[fd]->node == node)
+            return fd;
+    return -1;
+}
+
 void fd_table_put(struct fd_table *table, uint32_t fd, struct vfile *f, int cloexec)
 {
     table->files[fd] = f;
@@ -107,6 +124,27 @@ int vfile_close(struct vfile *f, uint64_t owner, int later)
         first_closed = f;
     last_closed = f;
     return 1;
+}
+
+int64_t fd_table_shed(struct fd_table *table, uint32_t first, uint32_t last, int cloexec, uint32_t most)
+{
+    int64_t fd;
+    for (;;) {
+        fd = fd_table_next(table, first, cloexec);
+        if (fd < 0 || fd > last)
+            return -1;
+        if (!most-- || !vfile_close(table->files[fd], table->owner, 0))
+            return fd;
+        fd_table_take(table, fd);
+        first = fd + 1;
+    }
+}
+
+void fd_table_mark(struct fd_table *table, uint32_t first, uint32_t last)
+{
+    int64_t fd = fd_table_next(table, first, 0);
+    for (; fd >= 0 && fd <= last; fd = fd_table_next(table, fd + 1, 0))
+        table->cloexec[fd] = 1;
 }
 
 struct vfile *vfile_take_closed(void)

@@ -155,6 +155,25 @@ int skb_free(struct skb *skb)
     return queue_pending();
 }
 
+struct skb *skb_take_all(struct unix_sock *s)
+{
+    struct skb *first = s->first;
+    s->first = s->last = NULL;
+    s->count = 0;
+    s->size = 0;
+    return first;
+}
+
+struct skb *skb_free_plain(struct skb *first, uint32_t most)
+{
+    while (first && !first->ticket && most--) {
+        struct skb *next = first->next;
+        skb_free(first);
+        first = next;
+    }
+    return first;
+}
+
 uint64_t unix_total(void)
 {
     return total;

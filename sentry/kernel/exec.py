@@ -23,7 +23,7 @@ from sentry.kernel.bound import FORCED_PROTECTION
 from sentry.kernel.credentials import exec_credentials, parse_file_caps
 from sentry.kernel.robust import leave_futexes
 from sentry.kernel.sched import READ_IMPLIES_EXEC
-from sentry.kernel.wait import Interrupted, block
+from sentry.kernel.wait import Interrupted, block, each
 from sentry.mm import elf
 from sentry.mm.manager import MemoryManager
 from sentry.mm.patch import CodePatches
@@ -187,6 +187,7 @@ async def _load(
     if old is not None:
         leave_futexes(task)
     _replace_memory(task, mm, thread, old_thread, old)
+    await _close_on_exec(task)
     _reset(task, path, filename, cred, secure)
     if dump_ns is not None:
         group.dumpable = 0
@@ -297,13 +298,16 @@ async def _leave_other_threads(task: Task) -> None:
         group.leader = task
 
 
-def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) -> None:
-    """What execve(2) says is not preserved."""
-    group = task.group
+async def _close_on_exec(task: Task) -> None:
     if task.files.users > 1:
         task.files.users -= 1
         task.set_files(task.files.copy())
-    task.files.close_on_exec()
+    await each(task.files.closing(cloexec=True))
+
+
+def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) -> None:
+    """What execve(2) says is not preserved."""
+    group = task.group
     if group.sighand.users > 1:
         group.sighand.users -= 1
         group.sighand = group.sighand.copy()

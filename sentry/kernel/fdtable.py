@@ -16,9 +16,11 @@ from sentry.fs.file import file_of, installed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from sentry.fs.file import File
+    from sentry.fs.inode import Inode
 
 #: Of all tables of the sandbox together, where RLIMIT_NOFILE limits one: each costs the Sentry's memory.
 MAX_DESCRIPTORS: int = lib.MAX_DESCRIPTORS
@@ -27,6 +29,8 @@ _new = ffi.new
 _TABLE = ffi.typeof("struct fd_table *")
 _FILES, _BYTES = ffi.typeof("struct vfile *[]"), ffi.typeof("uint8_t[]")
 NULL = ffi.NULL
+#: More descriptors than this are not closed in one turn; in one step, so many whose files have others.
+MANY, CHEAP = 128, 4096
 #: Numbers that the arrays of a new table have room for.
 SMALL = 32
 
@@ -159,14 +163,27 @@ class FDTable:
             raise SysError(errno.EBADF)
         self._cloexec[fd] = on
 
-    def numbers(self, cloexec: bool = False) -> list[int]:
-        """The open numbers, or those with FD_CLOEXEC, in order."""
-        found = []
-        fd: int = lib.fd_table_next(self.c, 0, cloexec)
-        while fd >= 0:
+    def numbers(self, first: int = 0, count: int = -1) -> list[int]:
+        """The open numbers from `first` on, at most `count`, in order."""
+        found: list[int] = []
+        fd: int = lib.fd_table_next(self.c, first, False)
+        while fd >= 0 and len(found) != count:
             found.append(fd)
-            fd = lib.fd_table_next(self.c, fd + 1, cloexec)
+            fd = lib.fd_table_next(self.c, fd + 1, False)
         return found
+
+    @property
+    def last(self) -> int:
+        """The highest open number, -1 when none is."""
+        last: int = lib.fd_table_last(self.c)
+        return last
+
+    def meet(self, inode: Inode) -> None:
+        """Let the files of `inode` that only the engine knows be known."""
+        fd: int = lib.fd_table_find(self.c, 0, inode.c)
+        while fd >= 0:
+            self.get_any(fd)
+            fd = lib.fd_table_find(self.c, fd + 1, inode.c)
 
     def items(self) -> list[tuple[int, File]]:
         return [(fd, self.get_any(fd)) for fd in self.numbers()]
@@ -184,15 +201,31 @@ class FDTable:
         """SysError(ENFILE) when the sandbox has no room for a copy, SysError(EMFILE) when there are numbers
         that fs.nr_open, which is `limit`, forbids now."""
         room = (limit + 63) & ~63
-        if self.c.used and self.c.highest >= room and self.items()[-1][0] >= room:
+        if self.c.used and self.c.highest >= room and self.last >= room:
             raise SysError(errno.EMFILE)
         if lib.descriptor_count + self.c.used > MAX_DESCRIPTORS:
             raise SysError(errno.ENFILE)
 
-    def close_on_exec(self) -> None:
-        for fd in self.numbers(cloexec=True):
+    def closing(self, first: int = 0, last: int = 0xFFFF_FFFF, cloexec: bool = False) -> Iterator[None]:
+        """Close the open numbers from `first` to `last`, or those with FD_CLOEXEC; a step is little work."""
+        while True:
+            fd: int = lib.fd_table_shed(self.c, first, last, cloexec, CHEAP)
+            if fd < 0:
+                return
             self.close(fd)
+            yield
+            first = fd + 1
+
+    def mark_range(self, first: int, last: int) -> None:
+        """Set FD_CLOEXEC of the open numbers from `first` to `last`."""
+        lib.fd_table_mark(self.c, first, last)
 
     def close_all(self) -> None:
-        for fd in self.numbers():
-            self.close(fd)
+        for _ in self.closing():
+            pass
+
+    @property
+    def many(self) -> bool:
+        """Whether closing them all is more than little work."""
+        used: int = self.c.used
+        return used > MANY

@@ -39,7 +39,7 @@ from sentry.kernel.signals import SigHand, Signals
 from sentry.kernel.task import Task
 from sentry.kernel.templates import Templates
 from sentry.kernel.userns import FIRST_INO
-from sentry.kernel.wait import Scheduler
+from sentry.kernel.wait import Scheduler, each
 from sentry.net.namespace import NetNamespace
 
 TYPE_CHECKING = False
@@ -277,6 +277,9 @@ class Kernel:
         trace = task.trace
         if task.exited or (trace is not None and trace.exit_stop(status)):
             return
+        if task.files.users == 1 and task.files.many and not task.busy:
+            task.start(self._close_many(task, status))
+            return
         task.exited = True
         if trace is not None:
             trace.stopped = False
@@ -328,6 +331,11 @@ class Kernel:
             if not group.dying:
                 group.exit_status = status
             self._end_group(group)
+
+    async def _close_many(self, task: Task, status: int) -> None:
+        """The end of a task that has very many descriptors: others run meanwhile."""
+        await each(task.files.closing())
+        self.exit_task(task, status)
 
     def _leave_children(self, task: Task) -> None:
         """The children that `task` made belong to another thread now, and may want to hear of it (prctl(2),

@@ -303,7 +303,7 @@ class Task(Bound):
 
     def finished(self, result: Any, error: BaseException | None) -> None:
         """The handler came to its end: turn that into rax, and go back to the program."""
-        if self.exited:
+        if self.exited or self._coro is not None:  # Kernel.exit_task has begun
             return
         if self.group.dumping is self:  # no handler has ended, but coredump.run
             self.return_to_user()

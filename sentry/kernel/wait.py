@@ -21,7 +21,7 @@ from time import monotonic_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator, Iterable
     from typing import Any
 
 ALL_EVENTS = 0xFFFFFFFF
@@ -110,6 +110,8 @@ class Scheduler:
         self._ready: deque[tuple[Runner, object, BaseException | None]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._sequence = 0
+        #: How often `run` was called.
+        self.turns = 0
         #: So many timers that some may be dead.
         self._crowded = 1024
 
@@ -147,6 +149,7 @@ class Scheduler:
         in their programs get their turn too.
         """
         worked = False
+        self.turns += 1
         if not self._ready and not self._timers:
             return worked
         timers, end = MAX_TIMERS, 0
@@ -326,6 +329,16 @@ async def yield_now() -> None:
     runner._sleeping = True
     runner.wake(None)
     await _SUSPEND
+
+
+async def each(steps: Iterable[object]) -> None:
+    """Do all `steps`, each little work, and let others run now and then."""
+    left = PARTS
+    for _ in steps:
+        left -= 1
+        if not left:
+            left = PARTS
+            await yield_now()
 
 
 async def breathe(count: int) -> None:

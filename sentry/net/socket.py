@@ -20,9 +20,11 @@ from sentry.abi.errors import SysError
 from sentry.abi.poll import POLLERR, POLLHUP
 from sentry.abi.socket import MSG_DONTWAIT
 from sentry.kernel.wait import Interrupted, WaitQueue, block
+from sentry.net.disposal import carry_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from sentry.kernel.credentials import Credentials
@@ -98,6 +100,12 @@ class BytesSink(Sink):
         return b"".join(self.pieces)
 
 
+def _putting(files: list[Any]) -> Iterator[None]:
+    for file in files:
+        file.put()
+        yield
+
+
 class Ancillary:
     """What a message carries beside its bytes (struct scm_cookie).  A family decides what it takes."""
 
@@ -113,9 +121,9 @@ class Ancillary:
 
     def drop(self) -> None:
         """Let go of the files."""
-        files, self.files = self.files, []
-        for file in files:
-            file.put()
+        if self.files:
+            files, self.files = self.files, []
+            carry_out(_putting(files))
 
 
 class Message:

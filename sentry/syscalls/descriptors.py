@@ -65,6 +65,7 @@ from sentry.fs.memfd import MemfdFile
 from sentry.fs.owner import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, owner_of
 from sentry.fs.pipe import PipeFile
 from sentry.fs.walk import owner_or_capable
+from sentry.kernel.wait import each
 from sentry.syscalls import file_flags
 from sentry.syscalls.table import syscall
 
@@ -94,7 +95,7 @@ def close(task: Task, fd: Fd) -> None:
 
 
 @syscall(SYS.close_range)
-def close_range(task: Task, first: UInt, last: UInt, flags: UInt) -> None:
+async def close_range(task: Task, first: UInt, last: UInt, flags: UInt) -> None:
     """close_range(2)."""
     if flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) or first > last:
         raise SysError(errno.EINVAL)
@@ -103,12 +104,10 @@ def close_range(task: Task, first: UInt, last: UInt, flags: UInt) -> None:
         copy = task.files.copy()
         task.files.users -= 1
         task.set_files(copy)
-    for fd in task.files.numbers():
-        if first <= fd <= last:
-            if flags & CLOSE_RANGE_CLOEXEC:
-                task.files.set_cloexec(fd, True)
-            else:
-                task.files.close(fd)
+    if flags & CLOSE_RANGE_CLOEXEC:
+        task.files.mark_range(first, last)
+    else:
+        await each(task.files.closing(first, last))
 
 
 @syscall(SYS.dup)
@@ -316,9 +315,8 @@ def _set_lease(task: Task, file: File, arg: int, fd: int) -> int:
     if inode.kind != S_IFREG or kind not in (F_RDLCK, F_WRLCK, F_UNLCK):
         raise SysError(errno.EINVAL)
     if kind != F_UNLCK:
-        for other in task.kernel.tasks.values():  # so that the files that only the engine knows are known
-            if other.files is not None:
-                other.files.items()
+        for table in {other.files for other in task.kernel.tasks.values() if other.files is not None}:
+            table.meet(inode)
     leases.set_lease(file, fd, kind)
     if kind != F_UNLCK:
         owner_of(file).kernel = task.kernel

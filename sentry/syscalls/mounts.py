@@ -61,15 +61,19 @@ from sentry.fs.propagation import (
 from sentry.fs.registry import MOUNTABLE
 from sentry.fs.walk import Resolver, walk
 from sentry.kernel.userns import INITIAL
+from sentry.kernel.wait import yield_now
 from sentry.syscalls.args import read_path
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sentry.kernel.fdtable import FDTable
     from sentry.kernel.task import Task
     from sentry.kernel.userns import UserNamespace
     from sentry.syscalls.args import Addr, Fd, Flags, Path, ULong
 
+#: So many descriptors are looked at in one turn.
+PIECE = 1024
 _SHOWN = (
     (MS_RDONLY, MNT_READONLY),
     (MS_NOSUID, MNT_NOSUID),
@@ -224,18 +228,27 @@ async def mount(task: Task, source: Addr, target: Path, fstype: Addr, flags: ULo
         await _new(task, name, read_path(task, fstype), data, where, flags)
 
 
-def _busy(task: Task, mount: Mount, namespace: MountNamespace) -> bool:
+async def _busy(task: Task, mount: Mount, namespace: MountNamespace) -> bool:
     """Whether a mount on it, an open file or a working directory keeps `mount` in use."""
     if namespace.children_of(mount):
         return True
+    tables: dict[FDTable, None] = {}
     for other in task.kernel.tasks.values():
         fs, files = other.fs, other.files
         if fs is not None and mount in (fs.cwd.mount, fs.root.mount):
             return True
         if files is not None:
-            for _, file in files.items():
-                if file.path is not None and file.path.mount is mount:
+            tables[files] = None
+    for table in tables:
+        first = 0
+        while numbers := table.numbers(first, PIECE):
+            if first:
+                await yield_now()
+            for fd in numbers:
+                path = table.get_any(fd).path
+                if path is not None and path.mount is mount:
                     return True
+            first = numbers[-1] + 1
     return False
 
 
@@ -253,8 +266,11 @@ async def umount2(task: Task, target: Path, flags: Flags) -> None:
         raise SysError(errno.EINVAL)
     if flags & MNT_EXPIRE and flags & (MNT_FORCE | MNT_DETACH):
         raise SysError(errno.EINVAL)
-    if not flags & MNT_DETACH and _busy(task, mount, namespace):
-        raise SysError(errno.EBUSY)
+    if not flags & MNT_DETACH:
+        if await _busy(task, mount, namespace):
+            raise SysError(errno.EBUSY)
+        if not _is_ours(task, mount):  # somebody was faster
+            raise SysError(errno.EINVAL)
     prune(namespace, mount)
     if fsnotify.watching and not any(other.fs is mount.fs for other in namespace.all()):
         fsnotify.unmounted(mount.fs)

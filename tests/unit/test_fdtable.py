@@ -92,12 +92,20 @@ def test_numbers(task):
     assert table.install(file.get(), 1000) == 0 and table.install(file.get(), 1000) == 2
     assert table.numbers() == [0, 1, 2, 5, 6, 40] and table.c.used == 6
     table.replace(6, file.get(), True)
-    assert table.numbers(cloexec=True) == [6] and file.refs == 7
+    assert file.refs == 7 and [fd for fd in table.numbers() if table.cloexec(fd)] == [6]
+    assert table.numbers(5) == [5, 6, 40] and table.numbers(1, 2) == [1, 2] and table.last == 40
     copy = table.copy()
     assert copy.numbers() == table.numbers() and copy.cloexec(6) and file.refs == 13
     assert copy.install(file.get(), 1000) == 3
-    table.close_on_exec()
+    table.mark_range(1, 5)
+    for _ in table.closing(cloexec=True):
+        pass
+    assert table.numbers() == [0, 40]
+    for _ in table.closing(1, 39):
+        pass
+    assert table.numbers() == [0, 40]
     table.close_all()
+    assert table.last == -1
     copy.close_all()
     assert file.refs == 1
     file.put()

@@ -168,8 +168,7 @@ class FdDirectory(GeneratedDirectory):
         if files is None:
             return []
         kind = DT_REG if self._info else DT_LNK
-        numbers = [fd for fd, _ in files.items() if fd >= cursor - 2]
-        return [(self._ino(fd), fd + 3, kind, b"%d" % fd) for fd in numbers[:count]]
+        return [(self._ino(fd), fd + 3, kind, b"%d" % fd) for fd in files.numbers(cursor - 2, count)]
 
 
 def fdinfo(task: Task, fd: int) -> bytes:

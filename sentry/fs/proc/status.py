@@ -174,7 +174,7 @@ def status(task: Task, pids: PidNamespace) -> bytes:
     """proc_pid_status(5)."""
     group, cred, files = task.group, task.cred, task.files
     ignored, caught = _signal_sets(task)
-    highest = files.items()[-1][0] + 1 if files is not None and files.items() else 0
+    highest = files.last + 1 if files is not None else 0
     fd_size = 64
     while fd_size < highest:
         fd_size *= 2

@@ -171,7 +171,7 @@ class PacketSock(UnixSock):
         if message.flags & MSG_PEEK:
             if options.peek_off >= 0:
                 options.peek_off += size
-            ancillary.files = [file.get() for file in carried]
+            ancillary.files = [] if ticket is None else rights.peek(ticket.ancillary)
         else:
             if options.peek_off >= 0:
                 options.peek_off = max(0, options.peek_off - skb.size)

@@ -32,6 +32,8 @@ from sentry.abi.socket import (
     TCP_LISTEN,
 )
 from sentry.kernel.wait import ALL_EVENTS, WaitQueue
+from sentry.net import disposal
+from sentry.net.disposal import carry_out
 from sentry.net.socket import WMEM_DEFAULT, Ancillary, Sock
 from sentry.net.unix import names, rights
 from sentry.platform.queue import SharedQueue, drain
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from sentry.net.unix.names import Names
 
 NULL = ffi.NULL
+#: So many messages that are bytes and nothing else are freed in one step.
+PLAIN = 1024
 UNNAMED = AF_UNIX.to_bytes(2, "little")
 WRITABLE = POLLOUT | POLLWRNORM | POLLWRBAND
 ODD_CREDS: int = lib.UNIX_ODD_CREDS
@@ -88,7 +92,18 @@ def ticket_of(skb: Any) -> Ticket | None:
 def drop_carried(ancillary: Ancillary | None) -> None:
     """Let go of the files of a message that nobody will receive."""
     if ancillary is not None and ancillary.files:
-        rights.drop(rights.detach(ancillary))
+        carry_out(rights.dropping(ancillary))
+
+
+def _freeing(skb: Any) -> Iterator[None]:
+    """The end of a chain of messages, for `carry_out`."""
+    while skb:
+        if skb.ticket:
+            ancillary, skb.ticket = tickets.pop(skb.ticket).ancillary, 0
+            yield from rights.dropping(ancillary)
+        skb = lib.skb_free_plain(skb, PLAIN)
+        drain()
+        yield
 
 
 def bytes_of(skb: Any, start: int, size: int) -> bytes:
@@ -292,6 +307,7 @@ class UnixSock(Sock):
             ancillary = ancillary or Ancillary()
             ancillary.creds = (task.group.pid, task.cred.uid, task.cred.gid)
         if ancillary is not None or stamp is not None:
+            disposal.scheduler = task.scheduler
             skb.ticket = _new_ticket(Ticket(ancillary or Ancillary(), stamp))
 
     def write_space(self) -> None:
@@ -330,26 +346,23 @@ class UnixSock(Sock):
         for embryo in self.row:
             yield from embryo.carried()
 
-    def take_carried(self) -> list[Any]:
-        """The same files, whose references pass: nobody will receive them."""
-        files: list[Any] = []
+    def carrying(self) -> list[Ancillary]:
+        """What the same files came with."""
+        found: list[Ancillary] = []
         skb = self.c.first
         while skb:
             ticket = ticket_of(skb)
-            if ticket is not None:
-                files += rights.detach(ticket.ancillary)
+            if ticket is not None and ticket.ancillary.files:
+                found.append(ticket.ancillary)
             skb = skb.next
         for embryo in self.row:
-            files += embryo.take_carried()
-        return files
+            found += embryo.carrying()
+        return found
 
     def purge(self) -> None:
-        """Throw away what has arrived."""
-        c = self.c
-        while c.first:
-            skb = c.first
-            lib.skb_unlink(c, skb)
-            self.free_message(skb)
+        """Throw away what has arrived; of very much, the rest when others have had their turn."""
+        if self.c.first:
+            carry_out(_freeing(lib.skb_take_all(self.c)))
 
     def tell(self, message: Message, skb: Any) -> None:
         """Note for the receiver what came along with `skb`, but for files."""

@@ -334,7 +334,7 @@ class _Reading:
         ticket = ticket_of(skb)
         if ticket is None or not ticket.ancillary.files:
             return True
-        self._give([file.get() for file in ticket.ancillary.files])
+        self._give(rights.peek(ticket.ancillary))
         return False
 
     def _take_files(self, skb: Any) -> bool:
