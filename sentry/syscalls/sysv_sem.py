@@ -71,9 +71,9 @@ async def _operate(task: Task, semid: int, addr: int, count: int, timeout: tuple
         undo = undo_list(task).find(sems)
     if max(number for number, _change, _flags in operations) >= len(sems.values):
         raise SysError(errno.EFBIG)
-    alters = any(change for _number, change, _flags in operations)
-    sems.check(task.cred, S_IWUGO if alters else S_IRUGO)
-    await sems.operate(Waiter(operations, task.group.tgid, undo), deadline)
+    waiter = Waiter(operations, task.group.tgid, undo)
+    sems.check(task.cred, S_IWUGO if waiter.alters else S_IRUGO)
+    await sems.operate(waiter, deadline)
 
 
 @syscall(SYS.semop, on_signal=EINTR)
@@ -89,8 +89,15 @@ async def semtimedop(task: Task, semid: Int, sops: Addr, count: UInt, timeout: A
     await _operate(task, semid, sops, count, limit)
 
 
+async def _find(task: Task, semid: int) -> SemSet:
+    sems = task.ipc.sem.find(semid, SemSet)
+    if sems.busy:
+        await sems.settle()
+    return sems
+
+
 @syscall(SYS.semctl)
-def semctl(task: Task, semid: Int, number: Int, command: Int, arg: ULong) -> int:
+async def semctl(task: Task, semid: Int, number: Int, command: Int, arg: ULong) -> int:
     """semctl(2)."""
     if semid < 0:
         raise SysError(errno.EINVAL)
@@ -112,16 +119,16 @@ def semctl(task: Task, semid: Int, number: Int, command: Int, arg: ULong) -> int
         task.mm.write(arg, sems.pack(task.cred))
         return 0 if command == IPC_STAT else sems.id
     if command in (GETALL, GETVAL, GETPID, GETNCNT, GETZCNT):
-        return _get(task, semid, number, command, arg)
+        return _get(task, await _find(task, semid), number, command, arg)
     if command in (SETVAL, SETALL):
-        _set(task, semid, number, command, arg)
+        await _set(task, semid, number, command, arg)
     elif command == IPC_SET:
         _, uid, gid, _, _, mode, *_ = SEMID_DS.unpack(task.mm.read(arg, SEMID_DS.size))
         sems = table.find(semid, SemSet)
         sems.check_owner(task.cred)
         sems.set_perm(task.cred, uid, gid, mode)
     elif command == IPC_RMID:
-        sems = table.find(semid, SemSet)
+        sems = await _find(task, semid)
         sems.check_owner(task.cred)
         table.destroy(sems)
     else:
@@ -129,8 +136,7 @@ def semctl(task: Task, semid: Int, number: Int, command: Int, arg: ULong) -> int
     return 0
 
 
-def _get(task: Task, semid: int, number: int, command: int, arg: int) -> int:
-    sems = task.ipc.sem.find(semid, SemSet)
+def _get(task: Task, sems: SemSet, number: int, command: int, arg: int) -> int:
     sems.check(task.cred, S_IRUGO)
     if command == GETALL:
         task.mm.write(arg, b"".join([value.to_bytes(2, "little") for value in sems.values]))
@@ -144,11 +150,11 @@ def _get(task: Task, semid: int, number: int, command: int, arg: int) -> int:
     return sems.sleepers(number, command == GETZCNT)
 
 
-def _set(task: Task, semid: int, number: int, command: int, arg: int) -> None:
+async def _set(task: Task, semid: int, number: int, command: int, arg: int) -> None:
     value = (arg & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
     if command == SETVAL and not 0 <= value <= SEMVMX:
         raise SysError(errno.ERANGE)
-    sems = task.ipc.sem.find(semid, SemSet)
+    sems = await _find(task, semid)
     count = len(sems.values)
     if command == SETVAL:
         if not 0 <= number < count:
