@@ -33,7 +33,7 @@
 /* engine_event.what */
 #define EVENT_TRAP 1
 #define EVENT_FD 2
-#define EVENT_WOKEN 3 /* queue_take and vfile_take have something */
+#define EVENT_WOKEN 3 /* queue_take, vfile_take or vfile_take_closed has something */
 
 /* The layout of Linux's user_regs_struct. */
 struct guest_regs {
@@ -44,7 +44,7 @@ struct guest_regs {
 /* What the program's own address space may know of its task, so that a platform can answer calls there.  On
  * `trap` it lies in memory that the guest can write. */
 struct guest_hot {
-    uint32_t forced;  /* every call has to be seen by the Sentry: reasons (FORCED_* in sentry/kernel/task.py) */
+    uint32_t forced;  /* every call has to be seen by the Sentry: reasons (FORCED_* in sentry/kernel/bound.py) */
     uint32_t known;   /* which are true: bits by HOT_*; HOT_SIGMASK: the mask may be changed there */
     uint32_t ids[8];  /* by HOT_* */
     uint64_t sigmask;

@@ -76,7 +76,7 @@ struct vfile {
 
 /* vfile.closing */
 #define CLOSE_AT_ONCE 0 /* Python has to see it when it happens: it wakes, tells or ends something */
-#define CLOSE_LATER 1   /* nobody notices before Python runs next (vfile_take) */
+#define CLOSE_LATER 1   /* nobody notices before Python runs next (vfile_take_closed) */
 
 /* vfile.spare */
 #define SPARE_IDLE 1 /* nobody has it open */

@@ -214,7 +214,7 @@ void regs_sanitize(struct guest_regs *out, const struct guest_regs *in);
 /* platform/inject.c */
 struct injection {
     struct guest_regs regs; /* loaded before, read back after the int3 */
-    uint64_t entry;         /* offset in the stub page */
+    uint64_t entry;         /* offset in the stub */
     int child;              /* pid that a clone reported, 0 if none */
 };
 void inject_syscall_regs(struct injection *in, uint64_t number, const uint64_t args[6]);

@@ -1,6 +1,6 @@
 /* Host system calls made by a stopped stub thread on the Sentry's order.
  *
- * The thread's registers are replaced, it runs from an entry of the stub page to the int3 behind
+ * The thread's registers are replaced, it runs from an entry of the stub to the int3 behind
  * it, and its registers are read back.  The guest's own registers are in guest_thread.regs and come
  * back with the next resume, so nothing is restored here.  This is the only time at which a stub
  * makes host calls, and its seccomp filter sees each of them.

@@ -3,7 +3,7 @@
  * A forked child executes the stub file; the Sentry has seized it before, so that the stub belongs
  * to the tracer from its first instruction.  By injected calls it then drops its descriptors, moves vvar
  * and vDSO below the stub page, installs the seccomp filter, and unmaps everything else.  What is
- * left has one page of code, the vDSO, and no way to call the host but the filter's.
+ * left has the stub's code, the vDSO, and no way to call the host but the filter's.
  * All of this happens before the Sentry locks itself down.
  *
  * The `trap` platform's zygote gets its record, its signal handlers and the page that it shares with the engine
