@@ -70,6 +70,11 @@ uint32_t mm_dead_object(void);
 
 /* Position of the first mapping that ends above `addr`; mm->count if none does. */
 uint32_t mm_index(const struct mm *mm, uint64_t addr);
+/* Where the first hole of [start, end) begins; `end`: there is none. */
+uint64_t mm_hole(const struct mm *mm, uint64_t start, uint64_t end);
+/* The index of the first mapping that shares a byte with [start, end) and has one of `flags`; `count`: there is none.
+ */
+uint32_t mm_flagged(const struct mm *mm, uint64_t start, uint64_t end, uint64_t flags);
 /* memory.c: which mappings are larger than `size` bytes, the first `room` of them: their number. */
 uint32_t mm_large(const struct mm *mm, uint64_t size, uint32_t *found, uint32_t room);
 /* Whether [start, end) is unmapped and no stack's guard gap. */

@@ -183,6 +183,23 @@ uint32_t mm_index(const struct mm *mm, uint64_t addr)
     return low;
 }
 
+uint64_t mm_hole(const struct mm *mm, uint64_t start, uint64_t end)
+{
+    uint32_t i = mm_index(mm, start);
+    for (; start < end && i < mm->count && mm->vmas[i].start <= start; i++)
+        start = mm->vmas[i].end;
+    return start < end ? start : end;
+}
+
+uint32_t mm_flagged(const struct mm *mm, uint64_t start, uint64_t end, uint64_t flags)
+{
+    uint32_t i = mm_index(mm, start);
+    for (; i < mm->count && mm->vmas[i].start < end; i++)
+        if (mm->vmas[i].flags & flags)
+            return i;
+    return mm->count;
+}
+
 static int64_t size_of(const struct vma *v)
 {
     return (int64_t)(v->end - v->start);

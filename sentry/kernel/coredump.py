@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from _struct import Struct
+from itertools import islice
 from time import time
 
 from sentry.abi import core as abi
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 #: Empty chunks that are skipped in one turn: a mapping without memory may have millions.
 LOOKS = 64
+#: Mappings that are written down in one turn.
+PIECE = 256
 _RANGE = Struct("<3Q")
 NS = 1_000_000_000
 
@@ -123,11 +126,24 @@ def _status(task: Task, signo: int) -> bytes:
     return _note(abi.NT_PRSTATUS, data) + _note(abi.NT_FPREGSET, fpregs)
 
 
-def _files(task: Task) -> bytes:
+async def _mappings(task: Task) -> list[Vma]:
+    """Pictures of them, as many as a core file can have."""
+    found: list[Vma] = []
+    above, most = 0, abi.PN_XNUM - 2
+    while piece := list(islice(task.mm.tree.above(above), min(PIECE, most - len(found)))):
+        found += piece
+        above = piece[-1].end
+        await yield_now()
+    return found
+
+
+async def _files(task: Task, vmas: list[Vma]) -> bytes:
     """NT_FILE: what is mapped from files, by which a debugger finds libraries.  None when it is too much."""
     ranges, names = bytearray(), bytearray()
     known: dict[File, bytes] = {}
-    for vma in task.mm.tree:
+    for count, vma in enumerate(vmas, 1):
+        if not count % PIECE:
+            await yield_now()
         file = vma.file
         if file is None or isinstance(file, SharedAnonymous) or file.path is None:
             continue
@@ -142,7 +158,7 @@ def _files(task: Task) -> bytes:
     return _note(abi.NT_FILE, head + ranges + names)
 
 
-def _notes(task: Task, info: SigInfo) -> bytes:
+async def _notes(task: Task, info: SigInfo, vmas: list[Vma]) -> bytes:
     group, mm = task.group, task.mm
     arguments = mm.read(mm.arg_start, min(80, mm.arg_end - mm.arg_start)) if mm.arg_start else b""
     process = abi.PRPSINFO.pack(
@@ -151,7 +167,7 @@ def _notes(task: Task, info: SigInfo) -> bytes:
     )  # fmt: skip
     notes = [_status(task, info.signo), _note(abi.NT_PRPSINFO, process)]
     notes += [_note(abi.NT_SIGINFO, info.pack().ljust(abi.SIGINFO_SIZE, b"\0")), _note(abi.NT_AUXV, mm.auxv)]
-    notes.append(_files(task))
+    notes.append(await _files(task, vmas))
     for other in group.tasks:
         if other is not task and not other.running and not other.exited and other.regs is not None:
             notes.append(_status(other, info.signo))
@@ -190,8 +206,8 @@ class _Writer:
             data = data[count:]
 
     async def write_all(self, task: Task, info: SigInfo) -> None:
-        vmas = list(task.mm.tree)[: abi.PN_XNUM - 2]
-        notes = _notes(task, info)
+        vmas = await _mappings(task)
+        notes = await _notes(task, info, vmas)
         begin = abi.EHDR.size + abi.PHDR.size * (len(vmas) + 1)
         data = -(-(begin + len(notes)) // PAGE_SIZE) * PAGE_SIZE
         head = abi.EHDR.pack(
@@ -200,7 +216,9 @@ class _Writer:
         )  # fmt: skip
         table = bytearray(abi.PHDR.pack(abi.PT_NOTE, 0, begin, 0, 0, len(notes), 0, 4))
         places = []
-        for vma in vmas:
+        for count, vma in enumerate(vmas, 1):
+            if not count % PIECE:
+                await yield_now()
             size = _dumped(vma)
             places.append((data, vma.start, size))
             flags = sum(1 << 2 - bit for bit in range(3) if vma.flags & (mman.VM_READ << bit))

@@ -21,6 +21,7 @@ from sentry.abi.mman import (
     VM_WRITE,
 )
 from sentry.abi.resource import RLIMIT_MEMLOCK
+from sentry.kernel.wait import yield_now
 from sentry.mm.residence import in_core
 from sentry.mm.state import page_up
 from sentry.platform.base import GUEST_TOP
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 _U64 = 1 << 64
 #: Pages that mincore(2) looks at before others may run on.
 RESIDENT_STEP = 1 << 16
+#: Mappings that msync(2) looks at before others may run on.
+SYNC_STEP = 256
 #: Advice that only sets flags of ours: advice → (bits cleared, bits set).
 _FLAGS = {
     mman.MADV_NORMAL: (mman.VM_SEQ_READ | mman.VM_RAND_READ, 0),
@@ -164,8 +167,17 @@ async def sync(mm: MemoryManager, start: int, size: int, flags: int) -> None:
     end = start + page_up(size)
     if end >= _U64:
         raise SysError(errno.ENOMEM)
-    hole = not mm.tree.covers(start, end) and end > start
-    for vma in mm.tree.overlapping(start, end) if end > start else []:
+    hole, count = False, 0
+    while start < end:
+        vma = mm.tree.find(start)
+        if vma is None or vma.start >= end:
+            hole = True
+            break
+        hole |= vma.start > start
+        start = vma.end
+        count += 1
+        if not count % SYNC_STEP:
+            await yield_now()
         if flags & mman.MS_INVALIDATE and vma.flags & VM_LOCKED:
             raise SysError(errno.EBUSY)
         if flags & mman.MS_SYNC and vma.file is not None and vma.flags & VM_SHARED:
@@ -243,11 +255,10 @@ def seal(mm: MemoryManager, start: int, size: int, flags: int) -> None:
 
 def _mark(mm: MemoryManager, start: int, end: int, bits: int) -> None:
     """Lock or unlock what is mapped of [start, end); what isn't the program's own can't be (mlock_fixup)."""
-    for vma in mm.tree.overlapping(start, end):
-        if vma.flags & (VM_DONTEXPAND | VM_PFNMAP):
-            if start < vma.start:
-                mm.set_flags(start, vma.start, VM_LOCKED | VM_LOCKONFAULT, bits)
-            start = vma.end
+    while (others := mm.tree.flagged(start, end, VM_DONTEXPAND | VM_PFNMAP)) is not None:
+        if start < others[0]:
+            mm.set_flags(start, others[0], VM_LOCKED | VM_LOCKONFAULT, bits)
+        start = others[1]
     if start < end:
         mm.set_flags(start, end, VM_LOCKED | VM_LOCKONFAULT, bits)
 
@@ -256,11 +267,7 @@ def _set_lock(mm: MemoryManager, start: int, end: int, bits: int) -> None:
     """Up to the first hole, which is an error."""
     if end <= start:
         return
-    done = start
-    for vma in mm.tree.overlapping(start, end):
-        if vma.start > done:
-            break
-        done = min(vma.end, end)
+    done: int = lib.mm_hole(mm.c, start, end)
     if done > start:
         _mark(mm, start, done, bits)
     if done < end:

@@ -157,11 +157,11 @@ class MemoryManager(Growth):
 
     def _unsealed_part(self, start: int, end: int, prot: int) -> int:
         """`end`; but where something of [start, end) is sealed, mprotect gets that far only (mseal(2))."""
-        for vma in self.tree.overlapping(start, end):
-            if vma.flags & VM_SEALED:
-                if vma.start > start:
-                    self.protect(start, vma.start - start, prot)
-                raise SysError(errno.EPERM)
+        sealed = self.tree.flagged(start, end, VM_SEALED)
+        if sealed is not None:
+            if sealed[0] > start:
+                self.protect(start, sealed[0] - start, prot)
+            raise SysError(errno.EPERM)
         return end
 
     def set_flags(self, start: int, end: int, clear: int, put: int) -> None:

@@ -50,7 +50,7 @@ from sentry.abi.mman import (
     VM_WRITE,
 )
 from sentry.abi.resource import RLIMIT_MEMLOCK
-from sentry.kernel.wait import yield_now
+from sentry.kernel.wait import PARTS, yield_now
 from sentry.mm.layout import LOW_BEGIN, LOW_END
 from sentry.mm.shared import SharedAnonymous
 from sentry.mm.state import AddressState, page_up
@@ -270,7 +270,7 @@ class Mapping(AddressState):
     async def populate(self, start: int, end: int) -> bool:
         """Fault in what is mapped of [start, end) and not only to be locked when it is touched (mm_populate):
         whether all of it is there now."""
-        whole = True
+        whole, left = True, PARTS
         while start < end:
             vma = self.tree.find(start)
             if vma is None or vma.start >= end:
@@ -281,7 +281,9 @@ class Mapping(AddressState):
             if not vma.flags & (VM_LOCKONFAULT | VM_PFNMAP) and not self.fault_in(start, piece, vma.flags):
                 whole = False
             start += piece
-            if start < end and piece == _POPULATE_STEP:
+            left -= 1
+            if start < end and (piece == _POPULATE_STEP or not left):
+                left = PARTS
                 await yield_now()
         return whole
 
@@ -297,9 +299,7 @@ class Mapping(AddressState):
 
     def check_seal(self, start: int, end: int) -> None:
         """SysError(EPERM) if some of [start, end) is sealed (mseal(2))."""
-        if self.c.state & lib.MM_SEALED and any(
-            vma.flags & VM_SEALED for vma in self.tree.overlapping(start, end)
-        ):
+        if self.c.state & lib.MM_SEALED and self.tree.flagged(start, end, VM_SEALED) is not None:
             raise SysError(errno.EPERM)
 
     def unmap(self, addr: int, size: int) -> None:

@@ -241,11 +241,13 @@ class VmaTree:
 
     def covers(self, start: int, end: int) -> bool:
         """Whether every page of [start, end) is mapped."""
-        for vma in self.overlapping(start, end):
-            if vma.start > start:
-                return False
-            start = vma.end
-        return start >= end
+        return bool(lib.mm_hole(self.c, start, end) == end) if start < end else True
+
+    def flagged(self, start: int, end: int, flags: int) -> tuple[int, int] | None:
+        """Start and end of the first mapping that shares a byte with [start, end) and has one of `flags`."""
+        c = self.c
+        i = lib.mm_flagged(c, start, end, flags)
+        return (c.vmas[i].start, c.vmas[i].end) if i < c.count else None
 
     def insert(self, vma: Vma) -> None:
         """Add a mapping where nothing is; nothing is charged.  SysError(ENOMEM)."""

@@ -8,7 +8,7 @@ from sentry.abi.capability import CAP_SYS_ADMIN
 from sentry.abi.errors import SysError
 from sentry.abi.mman import MADV_HWPOISON, MADV_SOFT_OFFLINE
 from sentry.abi.syscall_nr import SYS
-from sentry.kernel.wait import yield_now
+from sentry.kernel.wait import PARTS, yield_now
 from sentry.mm import advise
 from sentry.mm.remap import remap, remap_pages
 from sentry.syscalls.memory import acting
@@ -46,10 +46,10 @@ async def msync(task: Task, addr: Addr, length: Size, flags: Flags) -> None:
 @syscall(SYS.mincore, partial="all pages of a file of the host's count as resident")
 async def mincore(task: Task, addr: Addr, length: Size, vec: Addr) -> None:
     """mincore(2)."""
-    for piece in advise.resident(task.mm, addr, length):
+    for count, piece in enumerate(advise.resident(task.mm, addr, length), 1):
         task.mm.write(vec, piece)
         vec += len(piece)
-        if len(piece) >= advise.RESIDENT_STEP:
+        if len(piece) >= advise.RESIDENT_STEP or not count % PARTS:
             await yield_now()
 
 

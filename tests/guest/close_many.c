@@ -168,6 +168,33 @@ static void in_circles(void)
     close(kept);
 }
 
+/* A long /proc/net/unix, in order or not, has each of them once; read by small pieces, and from the middle. */
+static void listed(void)
+{
+    static char text[1 << 20];
+    int fds[MANY], seen = 0, half = 0;
+    size_t size = 0;
+    for (int i = 0; i < MANY; i++)
+        fds[i] = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+    int fd = MUST(open("/proc/net/unix", O_RDONLY));
+    for (long got; size < sizeof text - 1 && (got = read(fd, text + size, 500)) > 0;)
+        size += got;
+    for (int i = 0; i < MANY; i++) {
+        struct stat st;
+        char wanted[32];
+        MUST(fstat(fds[i], &st));
+        snprintf(wanted, sizeof wanted, " %lu\n", st.st_ino);
+        char *at = strstr(text, wanted);
+        seen += at != NULL;
+        half += at != NULL && strstr(at + 1, wanted) == NULL;
+        close(fds[i]);
+    }
+    say("seen %d, once %d, heading %d", seen, half, strncmp(text, "Num ", 4) == 0);
+    say("pread = %d", pread(fd, text, 4, 0) == 4 && memcmp(text, "Num ", 4) == 0);
+    say("at the end: %zd", pread(fd, text, 100, 1 << 30));
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) {
@@ -187,5 +214,6 @@ int main(int argc, char **argv)
     by_exec(argv[0]);
     in_messages();
     in_circles();
+    listed();
     return 0;
 }

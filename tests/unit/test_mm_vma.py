@@ -95,6 +95,8 @@ def test_against_pages(operations):
                     model[page] = (flags, *model[page][1:])
         check(tree, model, files)
         assert tree.covers(start, end) == all(page in model for page in pages)
+        flagged = [vma for vma in tree.overlapping(start, end) if vma.flags & 2]
+        assert tree.flagged(start, end, 2) == ((flagged[0].start, flagged[0].end) if flagged else None)
         assert tree.c.total_vm == len(model) * PAGE
     tree.clear()
     assert not any(file.refs for file in files) and commit.used == 0

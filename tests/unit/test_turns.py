@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
+sys.path.insert(0, os.path.dirname(__file__))
+
+from fakespace import FakeSpace, run
+
+from sentry.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE, MS_ASYNC
 from sentry.kernel.wait import PARTS, Scheduler, each, yield_now
+from sentry.mm import Commit, MemoryManager, advise
+from sentry.mm.vma import VmaTree
 from sentry.net import disposal
+from sentry.net.unix.names import Names
 
 
 @pytest.fixture
@@ -62,6 +73,41 @@ def test_little_is_let_go_of_at_once_and_much_by_a_job(scheduler):
     done.clear()
     disposal.carry_out(counted(done, 100))
     assert len(done) == 100
+
+
+def test_calls_over_many_mappings_let_others_run(scheduler, monkeypatch):
+    size, count = 4096, 1000
+    space = FakeSpace()
+    mm = MemoryManager(space, Commit())
+    base = run(mm.map(0, 2 * count * size, 0, MAP_PRIVATE | MAP_ANONYMOUS, None, 0))
+    for i in range(count):
+        mm.protect(base + 2 * i * size, size, 3)
+    assert len(mm.tree) == 2 * count
+    populated, looked = [], []
+    space.advise = lambda *args: populated.append(args)
+    scheduler.spawn(advise.lock(mm, base, 2 * count * size, 0))
+    assert most_between(scheduler, populated, 2 * count) <= PARTS
+    find = VmaTree.find
+    monkeypatch.setattr(VmaTree, "find", lambda tree, addr: looked.append(addr) or find(tree, addr))
+    scheduler.spawn(advise.sync(mm, base, 2 * count * size, MS_ASYNC))
+    assert most_between(scheduler, looked, 2 * count) <= advise.SYNC_STEP
+
+
+def test_a_long_list_of_sockets_in_pieces():
+    names = Names()
+    sockets = [SimpleNamespace(type=1) for _ in range(700)]
+    for sock in sockets:
+        names.enter(sock)
+    first = sockets[0].number
+    found = names.after(0, 256)
+    assert found == sockets[:256]
+    for sock in sockets[100:300]:
+        names.forget(sock, b"")
+    assert names.after(found[-1].number, 256) == sockets[300:556], "whoever goes makes nobody be missed"
+    assert names.after(first, 2) == sockets[1:3] and names.after(sockets[-1].number, 256) == []
+    for sock in sockets:
+        names.forget(sock, b"")
+    assert not names.sockets
 
 
 def test_a_long_chain_is_no_deep_one(scheduler):

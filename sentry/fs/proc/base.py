@@ -86,7 +86,7 @@ class Link:
 
 
 class Room:
-    """A directory of a kind of its own."""
+    """A directory, or a file, of a kind of its own."""
 
     __slots__ = ("make",)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from sentry.abi.socket import SUN_PATH, TCP_ESTABLISHED, TCP_LISTEN
-from sentry.fs.proc.base import current_task
+from sentry.fs.proc.base import Room, current_task
+from sentry.fs.proc.sequence import SequenceInode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from sentry.fs.proc.filesystem import ProcFilesystem
     from sentry.kernel.kernel import Kernel
     from sentry.net.namespace import NetNamespace
     from sentry.net.unix.sock import UnixSock
@@ -35,6 +39,8 @@ _DEV = (
     b"       0          0\n"
 )
 _ROUTE = b"Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
+#: Sockets whose lines are made in one turn.
+PIECE = 256
 #: The states and flags of /proc/net/unix (linux/net.h).
 _UNCONNECTED, _CONNECTING, _CONNECTED, _ACCEPTS = 1, 2, 3, 1 << 16
 
@@ -59,13 +65,22 @@ def _net(kernel: Kernel) -> NetNamespace:
     return kernel.net if task is None else task.nsproxy.net
 
 
-def _unix(kernel: Kernel) -> bytes:
-    heading = b"Num       RefCount Protocol Flags    Type St Inode Path\n"
-    return heading + b"".join([_unix_line(sock) for sock in _net(kernel).unix.sockets])
+def _unix(kernel: Kernel, cursor: int) -> tuple[bytes, int]:
+    """The next lines behind socket number `cursor` - 1; see sequence.py."""
+    lines = [] if cursor else [b"Num       RefCount Protocol Flags    Type St Inode Path\n"]
+    for sock in _net(kernel).unix.after(cursor - 1, PIECE):
+        lines.append(_unix_line(sock))
+        cursor = sock.number + 1
+    return b"".join(lines), max(cursor, 1)
+
+
+def _unix_file(fs: ProcFilesystem, kernel: Kernel) -> SequenceInode:
+    make: Any = lambda cursor: _unix(kernel, cursor)  # noqa: E731
+    return SequenceInode(fs, fs.new_ino(), 0o444, make)
 
 
 def _sockstat(kernel: Kernel) -> bytes:
-    used = sum(1 for sock in _net(kernel).unix.sockets if sock.file is not None)
+    used = sum(1 for sock in _net(kernel).unix.sockets.values() if sock.file is not None)
     return (
         b"sockets: used %d\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\nRAW: inuse 0\n"
         % used
@@ -92,6 +107,6 @@ TREE = {
     b"tcp6": _TCP6,
     b"udp": _UDP,
     b"udp6": _UDP6,
-    b"unix": _unix,
+    b"unix": Room(_unix_file),
     b"wireless": b"",
 }

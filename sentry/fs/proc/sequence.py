@@ -7,7 +7,7 @@ goes through all that stands before, piece by piece.
 
 from __future__ import annotations
 
-from sentry.fs.proc.base import GeneratedFile, keep
+from sentry.fs.proc.base import O_NONCREATION, GeneratedFile, GeneratedInode, keep
 from sentry.kernel.wait import yield_now
 
 TYPE_CHECKING = False
@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sentry.fs.dentry import Path
-    from sentry.fs.proc.base import GeneratedInode
+    from sentry.fs.file import File
+    from sentry.kernel.credentials import Credentials
+
+
+class SequenceInode(GeneratedInode):
+    """Like any that is generated, but for what its `make` is."""
+
+    __slots__ = ()
+
+    async def open(self, path: Path, flags: int, cred: Credentials) -> File:
+        return SequenceFile(self, flags & O_NONCREATION, path)
 
 
 class SequenceFile(GeneratedFile):

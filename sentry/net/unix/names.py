@@ -8,6 +8,7 @@ there, and how to get at inodes is `paths`, which sentry/fs/socket.py sets.
 from __future__ import annotations
 
 import errno
+from _bisect import bisect_right
 from os import urandom
 
 from sentry.abi.errors import SysError
@@ -54,11 +55,14 @@ class Names:
 
     __slots__ = ("abstract", "max_dgram_qlen", "sockets")
     total = 0
+    #: Of the last one that there was.
+    number = 0
 
     def __init__(self) -> None:
         #: By address and type: sockets of different types may have the same name.
         self.abstract: dict[tuple[bytes, int], UnixSock] = {}
-        self.sockets: dict[UnixSock, None] = {}
+        #: By their numbers, which grow.
+        self.sockets: dict[int, UnixSock] = {}
         #: net.unix.max_dgram_qlen: how many messages may wait for one that has no peer.
         self.max_dgram_qlen = 10
 
@@ -67,7 +71,15 @@ class Names:
         if Names.total >= MOST_SOCKETS:
             raise SysError(errno.ENFILE)
         Names.total += 1
-        self.sockets[sock] = None
+        Names.number += 1
+        sock.number = Names.number
+        self.sockets[sock.number] = sock
+
+    def after(self, number: int, count: int) -> list[UnixSock]:
+        """The first `count` whose numbers are greater than `number`."""
+        numbers = list(self.sockets)
+        first = bisect_right(numbers, number)
+        return [self.sockets[found] for found in numbers[first : first + count]]
 
     def autobind(self, sock: UnixSock) -> bytes:
         """A free abstract name of five hexadecimal digits; SysError(ENOSPC)."""
@@ -87,8 +99,7 @@ class Names:
 
     def forget(self, sock: UnixSock, address: bytes) -> None:
         """`sock` was closed."""
-        if sock in self.sockets:
-            del self.sockets[sock]
+        if self.sockets.pop(sock.number, None) is not None:
             Names.total -= 1
         if self.abstract.get((address, sock.type)) is sock:
             del self.abstract[address, sock.type]

@@ -126,7 +126,7 @@ def _set_state(sock: UnixSock, value: int) -> None:
 
 
 class UnixSock(Sock):
-    __slots__ = ("backlog", "c", "names", "peer", "peer_queue", "place", "rcvbuf", "relays", "row")
+    __slots__ = ("backlog", "c", "names", "number", "peer", "peer_queue", "place", "rcvbuf", "relays", "row")
     family = AF_UNIX
     proto_name = b"UNIX"
     sndbuf = property(attrgetter("c.sndbuf"), _set_sndbuf)
@@ -142,6 +142,8 @@ class UnixSock(Sock):
         #: The socket that it is connected to.
         self.peer: UnixSock | None = None
         self.names = namespace
+        #: Among all sockets, in order of creation (Names.enter).
+        self.number = 0
         #: Where it is bound in the file system, or what it was accepted from is (names.Paths).
         self.place: Any = None
         #: How many messages, or connections, wait here at most (one more, in fact).
