@@ -17,6 +17,9 @@ from sentry.fs.inode import Filesystem, Inode
 ANON_MAGIC = 0x09041934
 PIPE_MAGIC = 0x50495045
 
+#: How many entries of a file /proc/PID/fdinfo tells of at once.
+FDINFO_PIECE = 256
+
 
 class AnonFilesystem(Filesystem):
     """A file system nobody can mount; `mount` is the kernel's own."""

@@ -11,6 +11,7 @@ The registration holds no reference: when a file's last reference goes, `File.pu
 from __future__ import annotations
 
 import errno
+from itertools import islice
 
 from sentry._engine import ffi, lib
 from sentry.abi.epoll import (
@@ -30,7 +31,7 @@ from sentry.abi.epoll import (
 )
 from sentry.abi.errors import SysError
 from sentry.abi.stat import major, minor
-from sentry.fs.anon import AnonFile, anon_inode
+from sentry.fs.anon import FDINFO_PIECE, AnonFile, anon_inode
 from sentry.kernel.wait import Entry
 from sentry.platform.queue import SharedQueue, drain
 
@@ -145,17 +146,16 @@ class EpollFile(AnonFile):
         """The registrations in order of arrival (for /proc/PID/fdinfo)."""
         return list(self._items.values())
 
-    def fdinfo(self) -> bytes:
-        """/proc/PID/fdinfo: the registrations."""
-        return b"".join(
-            [
-                b"tfd: %8d events: %8x data: %16x  pos:%d ino:%x sdev:%x\n" % (
-                    item.fd, item.events, item.data, item.file.pos, item.file.inode.ino,
-                    major(item.file.inode.fs.dev) << 20 | minor(item.file.inode.fs.dev),
-                )
-                for item in self._items.values()
-            ]
-        )  # fmt: skip
+    def fdinfo_from(self, first: int) -> tuple[bytes, int]:
+        """/proc/PID/fdinfo: registrations from the one of that number on, and how many."""
+        lines = [
+            b"tfd: %8d events: %8x data: %16x  pos:%d ino:%x sdev:%x\n" % (
+                item.fd, item.events, item.data, item.file.pos, item.file.inode.ino,
+                major(item.file.inode.fs.dev) << 20 | minor(item.file.inode.fs.dev),
+            )
+            for item in islice(self._items.values(), first, first + FDINFO_PIECE)
+        ]  # fmt: skip
+        return b"".join(lines), len(lines)
 
     def _ready(self) -> list[Item]:
         """The items to look at, in order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from _collections import deque
+from itertools import islice
 
 from sentry.abi.errors import SysError
 from sentry.abi.inotify import (
@@ -21,7 +22,7 @@ from sentry.abi.ioctl import FIONREAD
 from sentry.abi.poll import POLLIN, POLLRDNORM
 from sentry.abi.stat import major, minor
 from sentry.fs import fsnotify
-from sentry.fs.anon import AnonFile, anon_inode
+from sentry.fs.anon import FDINFO_PIECE, AnonFile, anon_inode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,16 +182,16 @@ class InotifyFile(AnonFile):
         self.pending += INOTIFY_EVENT.size + len(name)
         self.queue.wake(POLLIN | POLLRDNORM)
 
-    def fdinfo(self) -> bytes:
-        """/proc/PID/fdinfo: the watches, the latest first."""
+    def fdinfo_from(self, first: int) -> tuple[bytes, int]:
+        """/proc/PID/fdinfo: watches, the latest first, from the one of that number on, and how many."""
         lines = []
-        for watch in reversed(self.watches_by_wd.values()):
+        for watch in islice(reversed(self.watches_by_wd.values()), first, first + FDINFO_PIECE):
             dev = watch.inode.fs.dev
             lines.append(
                 b"inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:0 \n"
                 % (watch.wd, watch.inode.ino, major(dev) << 20 | minor(dev), watch.mask & ~IN_UNMOUNT)
             )
-        return b"".join(lines)
+        return b"".join(lines), len(lines)
 
     def poll(self) -> int:
         return POLLIN | POLLRDNORM if self._events else 0

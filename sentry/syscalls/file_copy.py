@@ -14,9 +14,10 @@ from sentry.abi.fileattr import FS_IMMUTABLE_FL
 from sentry.abi.inotify import IN_ACCESS, IN_MODIFY
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM
 from sentry.abi.signal import SIGPIPE
-from sentry.abi.stat import S_IFIFO, S_IFREG
+from sentry.abi.stat import S_IFIFO, S_IFREG, S_IFSOCK
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import fsnotify
+from sentry.fs.anon import ANON_INODEFS
 from sentry.fs.pipe import PipeFile
 from sentry.kernel.wait import Interrupted, block, yield_now
 from sentry.syscalls.file_io import Waiter, allowed_size, iovecs, readv_file, write_bytes
@@ -69,10 +70,11 @@ async def _give(task: Task, file: File, data: bytes, offset: int | None, nowait:
 
 async def _copy(
     task: Task, source: File, at: int | None, target: File, to: int | None, size: int, nowait: bool = False,
-    once: bool = False,
+    once: bool = False, single: bool = False,
 ) -> int:  # fmt: skip
     """Copy up to `size` bytes from `source` (at its position, or offset `at`) to `target`; `once`: what
-    stops it is not tried again, so that a limit that is met on the way sends no signal."""
+    stops it is not tried again, so that a limit that is met on the way sends no signal; `single`: no more
+    than one read gives."""
     done = 0
     # What comes from a socket can't go back, so it is written even if that takes a while.
     give_up = nowait and (source.seekable or isinstance(source, PipeFile))
@@ -99,6 +101,8 @@ async def _copy(
                 _put_back(source, at, pos + count, data[count:])
                 if once or not count:
                     break
+            elif single:
+                break
             await yield_now()
     except (SysError, Interrupted):
         if not done:
@@ -188,6 +192,8 @@ async def splice(
         raise SysError(errno.ESPIPE)
     if not _is_pipe(source) and not _is_pipe(target):
         raise SysError(errno.EINVAL)
+    if ANON_INODEFS in (source.inode.fs, target.inode.fs):  # counters, timers, epoll sets
+        raise SysError(errno.EINVAL)
     if source.inode is target.inode or (target.flags & O_APPEND and not _is_pipe(target)):
         raise SysError(errno.EINVAL)
     if (in_offset and not source.seekable) or (out_offset and not target.seekable):
@@ -205,8 +211,10 @@ async def splice(
         finally:
             source.put()
             target.put()
-    # One step: what is there now, as a pipe's read would give it.
-    done = await _copy(task, source, at, target, to, min(size, STEP), nowait)
+    # One step: what is there now, as a pipe's read would give it.  Of a terminal that is a line, and its end
+    # of file is left for the next one.
+    single = not source.seekable and source.inode.kind not in (S_IFIFO, S_IFSOCK)
+    done = await _copy(task, source, at, target, to, min(size, STEP), nowait, single=single)
     if at is not None:
         task.mm.write_u64(in_offset, at + done)
     if to is not None:

@@ -174,6 +174,39 @@ static void show_held(const char *when, const int *fds)
     }
 }
 
+/* Somebody lists processes while they end. */
+static void directories(void)
+{
+    static const char *const names[] = {"", "fd", "fdinfo", "map_files", "ns", "task"};
+    static const char *const below[] = {"stat", "1", "1", NULL, "uts", NULL};
+    enum { COUNT = sizeof names / sizeof *names };
+    int fds[COUNT];
+    CASE("directories that are kept open");
+    pid_t pid = CHILD(sleeps());
+    for (int i = 0; i < COUNT; i++)
+        fds[i] = MUST(open(path_of(pid, names[i]), O_RDONLY));
+    SHOW(lseek(fds[1], 1 << 30, SEEK_SET));
+    SHOW(syscall(SYS_getdents64, fds[1], text, 4096));
+    for (int round = 0; round < 3; round++) {
+        siginfo_t info;
+        if (round == 1) {
+            MUST(kill(pid, SIGKILL));
+            MUST(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT));
+        } else if (round == 2) {
+            reap("target", pid);
+        }
+        for (int i = 0; i < COUNT; i++) {
+            MUST(lseek(fds[i], 0, SEEK_SET));
+            ssize_t got = syscall(SYS_getdents64, fds[i], text, 4096);
+            say("'%s' lists %s", names[i], outcome(got));
+            if (below[i])
+                SHOW_OK(openat(fds[i], below[i], O_PATH | O_NOFOLLOW));
+        }
+    }
+    for (int i = 0; i < COUNT; i++)
+        close(fds[i]);
+}
+
 /* An open file tells of the memory that was there when it was opened. */
 static void kept_open(char *program)
 {
@@ -222,6 +255,7 @@ int main(int argc, char **argv)
     not_dumpable();
     oom_score_adj();
     long_path();
+    directories();
     kept_open(argv[0]);
     return 0;
 }

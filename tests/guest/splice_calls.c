@@ -1,6 +1,7 @@
 /* splice, tee, vmsplice, sendfile, copy_file_range; sizes and packets of pipes; FIFO files. */
 #include "check.h"
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -71,6 +72,35 @@ static void splicing(void)
 }
 
 /* What could not be moved stands in front again, and the pipe takes no less than before. */
+/* What has no position gives what one read gives: a line of a terminal. */
+static void one_read(void)
+{
+    CASE("one read");
+    int p[2], master = MUST(posix_openpt(O_RDWR | O_NOCTTY));
+    MUST(pipe(p));
+    MUST(grantpt(master));
+    MUST(unlockpt(master));
+    int slave = MUST(open(ptsname(master), O_RDWR | O_NOCTTY));
+    struct pollfd pfd = {slave, POLLIN, 0};
+    MUST(write(master, "one\ntwo\n\4three\n", 15));
+    MUST(poll(&pfd, 1, -1));
+    usleep(50000);
+    SHOW(splice(slave, NULL, p[1], NULL, 100, 0));
+    SHOW(splice(slave, NULL, p[1], NULL, 100, 0));
+    SHOW(splice(slave, NULL, p[1], NULL, 100, 0));
+    SHOW(splice(slave, NULL, p[1], NULL, 100, 0));
+    drain("lines", p[0]);
+    int counter = MUST(eventfd(5, EFD_SEMAPHORE | EFD_NONBLOCK));
+    SHOW(splice(counter, NULL, p[1], NULL, 64, 0));
+    MUST(write(p[1], buf, 8));
+    SHOW(splice(p[0], NULL, counter, NULL, 8, 0));
+    close(slave);
+    close(master);
+    close(counter);
+    close(p[0]);
+    close(p[1]);
+}
+
 static void put_back(void)
 {
     CASE("put back");
@@ -258,6 +288,7 @@ int main(void)
 {
     scratch();
     splicing();
+    one_read();
     put_back();
     teeing();
     vmsplicing();

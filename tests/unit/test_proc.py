@@ -418,7 +418,7 @@ def test_a_process_that_ends(world):
         world.as_task(file.read(100))
     assert caught.value.errno == errno.ESRCH
     fails(errno.ENOENT, world.read, b"/proc/%d/stat" % task.tid)
-    fails(errno.ENOENT, world.as_task, directory.inode.lookup(b"stat"))
+    fails(errno.ESRCH, world.as_task, directory.inode.lookup(b"stat"))
 
 
 def test_system_files(world):

@@ -61,6 +61,12 @@ def current_cred(kernel: Kernel) -> Credentials:
     return (current_task() or kernel.init.leader).cred
 
 
+def require_alive(task: Task, error: int = errno.ENOENT) -> None:
+    """SysError(error) when `task` has been waited for: who has its directory open finds it empty."""
+    if task.pid.task is not task:
+        raise SysError(error)
+
+
 class Text:
     """A generated file: `make(kernel)` gives its contents, `store(kernel, data)` takes a write."""
 

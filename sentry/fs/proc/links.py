@@ -16,7 +16,8 @@ from sentry.fs.file import File
 from sentry.fs.inode import Inode
 from sentry.fs.pidfd import PidFile, namespace_of
 from sentry.fs.proc.access import require_access
-from sentry.fs.proc.base import GeneratedDirectory, GeneratedInode, current_task
+from sentry.fs.proc.base import GeneratedDirectory, current_task, require_alive
+from sentry.fs.proc.sequence import SequenceInode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class FdDirectory(GeneratedDirectory):
 
     async def lookup(self, name: bytes) -> Inode:
         if self._info:
+            require_alive(self._task, errno.ESRCH)
             require_access(self._task)
         files = self._task.files
         if files is None or not name.isdigit() or (name[:1] == b"0" and name != b"0") or len(name) > 10:
@@ -154,9 +156,8 @@ class FdDirectory(GeneratedDirectory):
         if not self._info:
             return FdLink(self.fs, self._ino(fd), self._task, fd, file, self.uid, self.gid)
         task = self._task
-        return GeneratedInode(
-            self.fs, self._ino(fd), 0o444, lambda: fdinfo(task, fd), None, self.uid, self.gid
-        )  # fmt: skip
+        make: Any = lambda cursor: fdinfo(task, fd, cursor)  # noqa: E731
+        return SequenceInode(self.fs, self._ino(fd), 0o444, make, None, self.uid, self.gid)
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
         if self._info:
@@ -164,15 +165,19 @@ class FdDirectory(GeneratedDirectory):
         return await super().open(path, flags, cred)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        require_alive(self._task)
         files = self._task.files
         if files is None:
             return []
         kind = DT_REG if self._info else DT_LNK
+        if cursor - 2 >= files.c.size:
+            return []
         return [(self._ino(fd), fd + 3, kind, b"%d" % fd) for fd in files.numbers(cursor - 2, count)]
 
 
-def fdinfo(task: Task, fd: int) -> bytes:
-    """proc_pid_fdinfo(5); a File may add lines of its kind by a method `fdinfo`."""
+def fdinfo(task: Task, fd: int, cursor: int) -> tuple[bytes, int]:
+    """proc_pid_fdinfo(5), piece by piece (sequence.py).  A File may add lines of its kind by a method
+    `fdinfo`, or, where there may be many, `fdinfo_from(first)`, which gives some and how many those are."""
     files = task.files
     if files is None:
         raise SysError(errno.ENOENT)
@@ -180,15 +185,19 @@ def fdinfo(task: Task, fd: int) -> bytes:
         file = files.get_any(fd)
     except SysError:
         raise SysError(errno.ENOENT) from None
+    if cursor:
+        entries = getattr(file, "fdinfo_from", None)
+        text, count = (b"", 0) if entries is None else entries(cursor - 1)
+        return text, cursor + count
     flags = file.flags | (O_CLOEXEC if files.cloexec(fd) else 0)
     if not flags & (O_PATH | O_NONBLOCK) and file.inode.kind == 0o100000:
         flags |= 0o100000  # O_LARGEFILE
     mount = file.path.mount.id if file.path is not None else 0
     text = b"pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n" % (file.pos, flags, mount, file.inode.ino)
     if isinstance(file, PidFile):
-        return text + file.fdinfo(current_task())
+        return text + file.fdinfo(current_task()), 1
     more = getattr(file, "fdinfo", None)
-    return text + (more() if more is not None else b"")
+    return text + (more() if more is not None else b""), 1
 
 
 class NsLink(Inode):
@@ -225,12 +234,14 @@ class NsDirectory(GeneratedDirectory):
         self._task = task
 
     async def lookup(self, name: bytes) -> Inode:
+        require_alive(self._task)
         if name not in NAMESPACES:
             raise SysError(errno.ENOENT)
         ino = self.ino + 1 + NAMESPACES.index(name)
         return NsLink(self.fs, ino, self._task, name, self.uid, self.gid)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        require_alive(self._task)
         first = cursor - 2
         return [
             (self.ino + 1 + index, index + 3, DT_LNK, NAMESPACES[index])

@@ -9,7 +9,7 @@ from sentry.abi.errors import SysError
 from sentry.abi.stat import DT_LNK, S_IFLNK
 from sentry.fs.inode import Inode
 from sentry.fs.proc.access import require_access
-from sentry.fs.proc.base import GeneratedDirectory, current_task
+from sentry.fs.proc.base import GeneratedDirectory, current_task, require_alive
 from sentry.fs.proc.links import of_own_process, text_of
 
 TYPE_CHECKING = False
@@ -95,6 +95,7 @@ class MapDirectory(GeneratedDirectory):
         return MapLink(self.fs, self._task, find(self._task, name), self.uid, self.gid)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        require_alive(self._task)
         require_access(self._task)
         mm = self._task.mm
         vmas = [] if mm is None else [vma for vma in mm.tree if vma.file is not None]

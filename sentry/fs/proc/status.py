@@ -174,10 +174,6 @@ def status(task: Task, pids: PidNamespace) -> bytes:
     """proc_pid_status(5)."""
     group, cred, files = task.group, task.cred, task.files
     ignored, caught = _signal_sets(task)
-    highest = files.last + 1 if files is not None else 0
-    fd_size = 64
-    while fd_size < highest:
-        fd_size *= 2
     umask = b"Umask:\t%04o\n" % task.fs.umask if task.fs is not None and not task.exited else b""
     pending = task.pending.count() + group.pending.count()
     seccomp = task.seccomp
@@ -194,7 +190,7 @@ def status(task: Task, pids: PidNamespace) -> bytes:
             b"Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n"
             % (group.pid.nr(pids), task.pid.nr(pids), _ppid(task, pids), _tracer(task, pids)),
             _id_lines(cred),
-            b"FDSize:\t%d\n" % fd_size,
+            b"FDSize:\t%d\n" % (0 if files is None else files.size),
             _groups_line(cred),
             _ns_line(b"NStgid:", group.pid, pids),
             _ns_line(b"NSpid:", task.pid, pids),

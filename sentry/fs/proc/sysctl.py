@@ -303,4 +303,4 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
 
 def _open_files(kernel: Kernel) -> int:
     tables = {id(task.files): task.files for task in kernel.tasks.values() if task.files is not None}
-    return sum(len(table.items()) for table in tables.values())
+    return sum(table.c.used for table in tables.values())

@@ -20,6 +20,7 @@ from sentry.fs.proc.base import (
     GeneratedFile,
     GeneratedInode,
     current_task,
+    require_alive,
 )
 from sentry.fs.proc.mapquery import MapsFile
 from sentry.fs.proc.memory import MemInode, PagemapInode, memory_of
@@ -248,7 +249,8 @@ class TaskDirectory(GeneratedDirectory):
         return base + 16 + 16 * self._names.index(name)
 
     async def lookup(self, name: bytes) -> Inode:
-        if name not in self._names or self._task.pid.task is not self._task:
+        require_alive(self._task, errno.ENOENT if self._thread else errno.ESRCH)
+        if name not in self._names:
             raise SysError(errno.ENOENT)
         task, fs, ino = self._task, self.fs, self._ino(name)
         if name in _TEXTS:
@@ -328,6 +330,7 @@ class TaskDirectory(GeneratedDirectory):
         status.set_comm(self._task, data)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        require_alive(self._task)
         result = []
         for index in range(cursor - 2, min(cursor - 2 + count, len(self._names))):
             name = self._names[index]
@@ -366,6 +369,7 @@ class ThreadsDirectory(GeneratedDirectory):
         raise SysError(errno.ENOENT)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
+        require_alive(self._task)
         pids = self.fs.pids  # type: ignore[attr-defined]
         tasks = [(task.pid.nr(pids), task.pid.serial) for task in self._tasks()]
         found = sorted(pair for pair in tasks if pair[0] >= cursor - 2)[:count]
