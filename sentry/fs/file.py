@@ -88,6 +88,9 @@ class File:
     #: Whether its bytes stand in memory that the Sentry holds, as those of a tmpfs do.
     in_memory = False
 
+    #: Whether seals forbid new shared mappings that can be written (F_SEAL_WRITE, fcntl(2)).
+    write_sealed = False
+
     def __init__(self, inode: Inode, flags: int, path: Path | None = None, c: Any = None) -> None:
         #: struct vfile (csrc/abi/vfs.h): what the engine's fast paths need; `inode` stands there too.
         if c is None:

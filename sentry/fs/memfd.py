@@ -117,14 +117,16 @@ class MemfdFile(RegularFile):
     def seals(self) -> int:
         return self.inode.seals()
 
+    @property
+    def write_sealed(self) -> bool:  # type: ignore[override]
+        return self.seals() & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0
+
     def add_seals(self, seals: int) -> None:
         if not self.writable:
             raise SysError(errno.EPERM)
         self.inode.add_seals(seals)
 
     async def host_mapping(self, shared: bool, writable: bool) -> int | None:
-        if shared and writable and self.seals() & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
-            raise SysError(errno.EPERM)
         if shared and self.flags & O_ACCMODE == O_RDWR:
             # The guest may turn a read-only mapping into a writable one by mprotect, as natively.
             return await self.inode.host_mapping(True, True)

@@ -166,6 +166,10 @@ class Mapping(AddressState):
             vm_flags &= ~VM_MAYEXEC
         if flags & MAP_HUGETLB or vm_flags & VM_GROWSDOWN:
             raise SysError(errno.EINVAL)
+        if vm_flags & VM_SHARED and file.write_sealed:
+            if prot & PROT_WRITE:
+                raise SysError(errno.EPERM)
+            vm_flags &= ~VM_MAYWRITE
         return vm_flags
 
     def _place(self, addr: int, size: int, flags: int) -> int:

@@ -43,8 +43,10 @@ O_NOTIFICATION_PIPE = 0o200
 
 
 def _pipe(task: Task, addr: int, flags: int) -> None:
-    if flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT):
-        raise SysError(errno.ENOPKG if flags & O_NOTIFICATION_PIPE else errno.EINVAL)
+    if flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT | O_NOTIFICATION_PIPE):
+        raise SysError(errno.EINVAL)
+    if flags & O_NOTIFICATION_PIPE:
+        raise SysError(errno.ENOPKG)
     cloexec = bool(flags & O_CLOEXEC)
     reader, writer = open_pipe(flags, task.cred)
     try:

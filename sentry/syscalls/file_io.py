@@ -275,7 +275,10 @@ async def preadv(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lon
     """preadv(2)."""
     if low < 0:
         raise SysError(errno.EINVAL)
-    _check_readable(task.files.get(fd))
+    file = task.files.get(fd)
+    if not file.seekable:
+        raise SysError(errno.ESPIPE)
+    _check_readable(file)
     return await _with_file(task, fd, readv_file, iovecs(task, iov, count), low)
 
 
@@ -287,6 +290,8 @@ async def preadv2(task: Task, fd: Fd, iov: Addr, count: Int, low: Long, high: Lo
     if low < -1:
         raise SysError(errno.EINVAL)
     file = task.files.get(fd)
+    if low != -1 and not file.seekable:
+        raise SysError(errno.ESPIPE)
     _check_readable(file)
     if flags & RWF_NOWAIT and not file.nowait:
         raise SysError(errno.EOPNOTSUPP)

@@ -117,6 +117,13 @@ int main(void)
     SHOW(ftruncate(memory, 0));
     SHOW(ftruncate(memory, 2 * PAGE));
     TRY(mmap(NULL, PAGE, RW, MAP_SHARED, memory, 0));
+    at = map(PROT_READ, MAP_SHARED, memory, 0);
+    say("%s", at);
+    SHOW(mprotect(at, PAGE, RW));
+    at = map(RW, MAP_PRIVATE, memory, 0);
+    strcpy(at, "private");
+    SHOW(pread(memory, text, 10, 0));
+    say("%s, %s", at, text);
     SHOW(fcntl(memory, F_ADD_SEALS, F_SEAL_SEAL));
     SHOW(fcntl(memory, F_ADD_SEALS, F_SEAL_GROW));
     SHOW(memfd_create("name", 0x8000));

@@ -69,6 +69,22 @@ int main(void)
     signal(SIGPIPE, SIG_DFL);
     reap("default", CHILD(_exit(write(ends[1], "x", 1) == 1)));
     close(ends[1]);
+    CASE("offsets");
+    struct iovec vector = {text, 1};
+    MUST(pipe(ends));
+    for (int i = 0; i < 2; i++) {
+        SHOW(pread(ends[i], text, 1, 0));
+        SHOW(pwrite(ends[i], text, 1, 0));
+        SHOW(preadv(ends[i], &vector, 1, 0));
+        SHOW(pwritev(ends[i], &vector, 1, 0));
+        SHOW(preadv2(ends[i], &vector, 1, 0, 0));
+        SHOW(pwritev2(ends[i], &vector, 1, 0, 0));
+        close(ends[i]);
+    }
+    SHOW(preadv2(-1, &vector, 1, 0, 0));
+    CASE("flags");
+    SHOW(pipe2(ends, 0xdead));
+    SHOW(pipe2(ends, O_EXCL | O_APPEND));
     CASE("O_NONBLOCK");
     SHOW(pipe2(ends, O_NONBLOCK | O_CLOEXEC));
     say("%d %#x %#x", fcntl(ends[0], F_GETFD), fcntl(ends[0], F_GETFL), fcntl(ends[1], F_GETFL));
