@@ -227,9 +227,9 @@ class ThreadGroup:
         """(user, system) nanoseconds of all tasks, dead ones included."""
         return group_times(self)
 
-    def send_signal(self, signo: int, info: SigInfo | None = None) -> None:
+    def send_signal(self, signo: int, info: SigInfo | None = None, chosen: Task | None = None) -> None:
         """Queue a signal for the process (kill(2)); any task that doesn't block it may take it."""
-        self.kernel.signals.send_group(self, signo, info)
+        self.kernel.signals.send_group(self, signo, info, chosen=chosen)
 
     def enter(self, pgrp: ProcessGroup) -> None:
         """Move into `pgrp`, leaving the old process group."""

@@ -327,6 +327,8 @@ class Kernel:
         else:
             task.pid.notify()
         group.task_queue.wake()
+        if group.pending.bits and not group.dying:
+            self.signals.retarget(group)
         if not group.tasks:
             if not group.dying:
                 group.exit_status = status

@@ -186,9 +186,11 @@ class Signals:
         return not self._overflows(group, group.pending if task is None else task.pending, info)
 
     def send_group(
-        self, group: ThreadGroup, signo: int, info: SigInfo | None = None, force: bool = False
-    ) -> None:
-        """kill(2) without its permission check."""
+        self, group: ThreadGroup, signo: int, info: SigInfo | None = None, force: bool = False,
+        chosen: Task | None = None,
+    ) -> None:  # fmt: skip
+        """kill(2) without its permission check.  `chosen` takes the signal, unless the first thread happens to
+        come by before it."""
         if group.zombie or group.tgid == 1:
             return
         info = info or SigInfo(signo, 0x80)
@@ -197,10 +199,18 @@ class Signals:
         group.pending.add(info)
         for task in group.tasks:
             task.publish_pending()
-        target = self._pick(group, signo)
+        if chosen is not None:
+            chosen.chosen |= bit(signo)
+        target = chosen or self._pick(group, signo)
         if target is not None:
             target.notify_signal()
         group.signal_queue.wake()
+
+    def retarget(self, group: ThreadGroup) -> None:
+        """A task of `group` is gone that may have been picked for a signal (retarget_shared_pending)."""
+        for task in group.tasks:
+            if group.pending.bits & ~task.blocked and task.signal_pending():
+                task.notify_signal()
 
     def send_task(self, task: Task, signo: int, info: SigInfo | None = None, force: bool = False) -> None:
         """tgkill(2) without its permission check."""

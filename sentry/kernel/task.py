@@ -75,6 +75,7 @@ class Task(Bound):
     __slots__ = (
         "affinity",
         "awaited",
+        "chosen",
         "cpu_base",
         "fault_addr",
         "fault_error",
@@ -90,6 +91,7 @@ class Task(Bound):
         "running",
         "saved_mask",
         "sched",
+        "signalled_ns",
         "start_ns",
         "stime_ns",
         "sysvsem",
@@ -108,6 +110,8 @@ class Task(Bound):
         self.name = b""
         #: What sigtimedwait waits for: such signals are queued even if ignored.
         self.awaited = 0
+        #: Signals of the group that this task was chosen for, and when a CPU timer last chose it (`utime_ns`).
+        self.chosen = self.signalled_ns = 0
         self.saved_mask: int | None = None
         self.pdeath_signal = 0
         #: Number of the call under way, and how it is restarted if a signal ended it.
@@ -489,12 +493,12 @@ class Task(Bound):
         return info if info is not None else self.group.pending.take(mask)
 
     def _shared(self) -> int:
-        """The signals of the group that this task may take: not those that its first thread was chosen for
-        (complete_signal)."""
+        """The signals of the group that this task may take: not those that another was chosen for, which is
+        the first thread where that can take them (complete_signal)."""
         leader = self.group.leader
         if leader is self or leader.exited or (leader.trace is not None and leader.trace.stopped):
             return -1
-        return leader.blocked
+        return leader.blocked | self.chosen
 
     def _deliverable(self) -> int:
         return (self.pending.bits | self.group.pending.bits & self._shared()) & ~self.blocked
@@ -502,7 +506,11 @@ class Task(Bound):
     def _take_deliverable(self) -> SigInfo | None:
         mask = ~self.blocked
         info = self.pending.take(mask)
-        return info if info is not None else self.group.pending.take(mask & self._shared())
+        if info is None:
+            info = self.group.pending.take(mask & self._shared())
+            if info is not None and self.chosen:
+                self.chosen &= ~bit(info.signo)
+        return info
 
     def pending_bits(self) -> int:
         return self.pending.bits | self.group.pending.bits

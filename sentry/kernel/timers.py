@@ -44,7 +44,7 @@ from sentry.abi.time import (
     SIGEV_THREAD_ID,
     TICK_NS,
 )
-from sentry.kernel.cputime import group_times, task_times
+from sentry.kernel.cputime import group_times, outside, task_times
 from sentry.kernel.group import ThreadGroup
 
 TYPE_CHECKING = False
@@ -190,6 +190,25 @@ class KernelTimer:
         self.expiry += (skipped + 1) * self.interval
         return skipped
 
+    def _chosen(self, signo: int) -> Task | None:
+        """Who is to take the signal of a CPU timer of the process; None: whoever would take any.
+
+        On Linux it is the thread that runs when the time is up; here the one that has been in its program for
+        longest since it was chosen before."""
+        tasks = self.group.tasks
+        if self.clock.owner is not self.group or len(tasks) == 1:
+            return None
+        best, most = None, -1
+        for task in tasks:
+            if not task.running or task.blocked >> (signo - 1) & 1 or task.thread.asleep or task.thread.blocked:
+                continue
+            used = outside(task) - task.signalled_ns
+            if used > most:
+                best, most = task, used
+        if best is not None:
+            best.signalled_ns = outside(best)
+        return best
+
     def expired(self, now: int) -> None:
         raise NotImplementedError
 
@@ -210,7 +229,7 @@ class IntervalTimer(KernelTimer):
     def expired(self, now: int) -> None:
         pending = bool(self.group.pending.bits >> (self.signo - 1) & 1)
         if not pending:
-            self.group.send_signal(self.signo, SigInfo(self.signo, SI_KERNEL))
+            self.group.send_signal(self.signo, SigInfo(self.signo, SI_KERNEL), self._chosen(self.signo))
         if not self.interval:
             self.expiry = 0
             return
@@ -352,7 +371,7 @@ class PosixTimer(KernelTimer):
         self.info = TimerInfo(self)
         try:
             if self.target is None:
-                self.group.send_signal(self.signo, self.info)
+                self.group.send_signal(self.signo, self.info, self._chosen(self.signo))
             else:
                 self.target.send_signal(self.signo, self.info)
         except SysError:

@@ -35,6 +35,7 @@ class SharedAnonymous:
     path = None
     inode: object = None
     in_memory = True
+    write_sealed = False
 
     def __init__(self, size: int, commit: Commit, who: bytes = b"") -> None:
         """`size` bytes of zeroes, charged to `commit` at once, MAP_NORESERVE or not.  SysError(ENOMEM)."""
