@@ -112,6 +112,9 @@ class SigInfo:
         "syscall", "timerid", "uid", "utime", "value",
     )  # fmt: skip
 
+    #: Whether it waits although one of its number does (a POSIX timer's own).
+    preallocated = False
+
     def __init__(
         self, signo: int, code: int = SI_USER, pid: int = 0, uid: int = 0, *, addr: int = 0, value: int = 0,
         status: int = 0, utime: int = 0, stime: int = 0, timerid: int = 0, overrun: int = 0, syscall: int = 0,

@@ -20,7 +20,7 @@ from sentry.abi.stat import S_IFREG
 from sentry.fs import fsnotify, walk
 from sentry.fs.dentry import MNT_NOEXEC, MNT_NOSUID
 from sentry.kernel.bound import FORCED_PROTECTION
-from sentry.kernel.credentials import exec_credentials, parse_file_caps
+from sentry.kernel.credentials import exec_credentials, loses_dumpable, parse_file_caps
 from sentry.kernel.robust import leave_futexes
 from sentry.kernel.sched import READ_IMPLIES_EXEC
 from sentry.kernel.wait import Interrupted, block, each
@@ -33,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.fs.dentry import Path
     from sentry.fs.file import File
+    from sentry.kernel.credentials import Credentials
     from sentry.kernel.task import Task
     from sentry.kernel.templates import Template
     from sentry.kernel.userns import UserNamespace
@@ -305,9 +306,9 @@ async def _close_on_exec(task: Task) -> None:
     await each(task.files.closing(cloexec=True))
 
 
-def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) -> None:
+def _reset(task: Task, path: Path, filename: bytes, cred: Credentials, secure: bool) -> None:
     """What execve(2) says is not preserved."""
-    group = task.group
+    group, old = task.group, task.cred
     if group.sighand.users > 1:
         group.sighand.users -= 1
         group.sighand = group.sighand.copy()
@@ -318,13 +319,15 @@ def _reset(task: Task, path: Path, filename: bytes, cred: object, secure: bool) 
         task.pdeath_signal = 0
         task.sched.personality &= ~PER_CLEAR_ON_SETID
     task.force(FORCED_PROTECTION, bool(task.sched.personality & READ_IMPLIES_EXEC))
-    task.set_cred(cred)  # type: ignore[arg-type]  # tells the thread of the new handlers, too
+    task.set_cred(cred)  # tells the thread of the new handlers, too
     task.publish_actions()
     task.name = filename.rsplit(b"/", 1)[-1][:NAME_SIZE]
     group.exe = path
     group.exit_signal = 17
     group.did_exec = True
-    group.dumpable = 0 if secure else 1
+    # Not what AT_SECURE says: a program that was refused its rights may be dumped.
+    mixed = old.euid != old.uid or old.egid != old.gid
+    group.dumpable = 0 if mixed or loses_dumpable(cred, old) else 1
     for timer in group.posix_timers.values():
         timer.cancel()
     group.posix_timers.clear()

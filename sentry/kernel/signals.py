@@ -120,7 +120,7 @@ class SigPending:
 
     def add(self, info: SigInfo) -> None:
         signo = info.signo
-        if self.bits & bit(signo) and signo < SIGRTMIN:
+        if self.bits & bit(signo) and signo < SIGRTMIN and not info.preallocated:
             return
         self.bits |= bit(signo)
         self.queues.setdefault(signo, []).append(info)
@@ -263,11 +263,9 @@ class Signals:
         """Whether an ignored signal is not even queued (it is while blocked: it may be wanted later)."""
         if not group.sighand.ignores(signo):
             return False
-        if (group.leader if task is None else task).trace is not None:
-            return False
-        if task is not None:
-            return not (task.blocked | task.awaited) & bit(signo)
-        return not any((member.blocked | member.awaited) & bit(signo) for member in group.tasks)
+        if task is None:
+            task = group.leader
+        return task.trace is None and not task.blocked & bit(signo)
 
     def _overflows(self, group: ThreadGroup, queue: SigPending, info: SigInfo) -> bool:
         """Whether a real-time signal finds its queue full: SysError(EAGAIN) for a sender that is told, else

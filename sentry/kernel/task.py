@@ -74,7 +74,6 @@ run_coroutine = Runner.step
 class Task(Bound):
     __slots__ = (
         "affinity",
-        "awaited",
         "chosen",
         "cpu_base",
         "fault_addr",
@@ -108,8 +107,6 @@ class Task(Bound):
     ) -> None:
         super().__init__(kernel, tid, group, cred, pid)
         self.name = b""
-        #: What sigtimedwait waits for: such signals are queued even if ignored.
-        self.awaited = 0
         #: Signals of the group that this task was chosen for, and when a CPU timer last chose it (`utime_ns`).
         self.chosen = self.signalled_ns = 0
         self.saved_mask: int | None = None

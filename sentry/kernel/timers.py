@@ -290,6 +290,7 @@ class TimerInfo(SigInfo):
     """The siginfo of a POSIX timer: packing it is its delivery, when the overruns are known."""
 
     __slots__ = ("hurried", "setting", "timer")
+    preallocated = True
 
     def __init__(self, timer: PosixTimer) -> None:
         super().__init__(timer.signo, SI_TIMER, value=timer.value, timerid=timer.timer_id)

@@ -20,7 +20,7 @@ from sentry.fs import fsnotify
 from sentry.fs.anon import ANON_INODEFS
 from sentry.fs.pipe import PipeFile
 from sentry.kernel.wait import Interrupted, block, yield_now
-from sentry.syscalls.file_io import Waiter, allowed_size, iovecs, readv_file, write_bytes
+from sentry.syscalls.file_io import Waiter, allowed_size, check_area, iovecs, readv_file, write_bytes
 from sentry.syscalls.table import syscall
 
 TYPE_CHECKING = False
@@ -132,9 +132,10 @@ async def sendfile(task: Task, out_fd: Fd, in_fd: Fd, offset: Addr, count: Size)
         raise SysError(errno.ESPIPE)
     if not source.seekable or source.inode.is_dir or target.flags & O_APPEND:
         raise SysError(errno.EINVAL)
-    done = await _copy(
-        task, source, at, target, None, min(count, MAX_RW_COUNT), bool(target.flags & O_NONBLOCK)
-    )
+    check_area(source, at, count)
+    count = min(count, MAX_RW_COUNT)
+    check_area(target, None, count)
+    done = await _copy(task, source, at, target, None, count, bool(target.flags & O_NONBLOCK))
     if at is not None:
         task.mm.write_u64(offset, at + done)
     return done
@@ -199,6 +200,10 @@ async def splice(
     if (in_offset and not source.seekable) or (out_offset and not target.seekable):
         raise SysError(errno.EINVAL)
     at, to = _read_offset(task, in_offset), _read_offset(task, out_offset)
+    if not _is_pipe(source):
+        check_area(source, at, size)
+    elif not _is_pipe(target):
+        check_area(target, to, size)
     nowait = bool(flags & SPLICE_F_NONBLOCK or (source.flags | target.flags) & O_NONBLOCK)
     if isinstance(target, PipeFile):
         source.get()

@@ -79,7 +79,9 @@ def check_range(addr: int, size: int) -> None:
 
 
 def check_area(file: File, offset: int | None, size: int) -> None:
-    """SysError(EINVAL) for bytes beyond what an offset can express (rw_verify_area)."""
+    """SysError(EINVAL) for bytes beyond what a size or an offset can express (rw_verify_area)."""
+    if size > 0x7FFFFFFFFFFFFFFF:
+        raise SysError(errno.EINVAL)
     if file.seekable and (file.pos if offset is None else offset) + size > 0x7FFFFFFFFFFFFFFF:
         raise SysError(errno.EINVAL)
 

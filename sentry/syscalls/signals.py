@@ -167,8 +167,7 @@ async def rt_sigtimedwait(task: Task, addr: Addr, infop: Addr, timeout: Addr, si
         deadline = monotonic_ns() + unpack_timespec(task.mm.read(timeout, TIMESPEC.size))
     info = task.take_signal(mask)
     if info is None:
-        blocked, task.awaited = task.blocked, mask
-        # What is waited for must not be delivered to a handler instead, but has to wake us.
+        # What is not blocked wakes us, too, and is ours rather than its handler's.
         try:
             while info is None:
                 if not await block((task.group.signal_queue, 1), deadline=deadline):
@@ -181,9 +180,6 @@ async def rt_sigtimedwait(task: Task, addr: Addr, infop: Addr, timeout: Addr, si
             info = task.take_signal(mask)
             if info is None:
                 raise
-        finally:
-            task.awaited = 0
-            task.blocked = blocked
     if infop:
         task.mm.write(infop, info.pack())
     return info.signo

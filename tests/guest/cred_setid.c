@@ -78,6 +78,20 @@ int main(int argc, char **argv)
     TRY("not executable by its group", drop(); run("./lock", "lock"));
     TRY("by root", run("./suid", "suid by root"));
     TRY("its own user", drop(); MUST(prctl(PR_SET_DUMPABLE, 0)); run("./plain", "dumpable again"));
+    TRY("another effective user", {
+        MUST(setresuid(1000, 1500, 1000));
+        run("./plain", "other euid");
+    });
+    CASE("who shares his file system context gains nothing");
+    static const char *const programs[] = {"./suid", "./sgid", "./root", "./plain"};
+    for (unsigned i = 0; i < sizeof programs / sizeof *programs; i++)
+        TRY("shared", {
+            drop();
+            pid_t pid = (pid_t)MUST(syscall(SYS_clone, CLONE_FS | SIGCHLD, 0, 0, 0, 0));
+            if (pid == 0)
+                run(programs[i], programs[i] + 2);
+            reap("it", pid);
+        });
     CASE("no_new_privs");
     TRY("nnp suid", drop(); prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); run("./both", "both"));
     TRY("nnp root", drop(); prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); run("./root", "suid root"));

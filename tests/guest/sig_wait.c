@@ -18,6 +18,47 @@ static void *wait_here(void *arg)
     return (void *)(long)signo;
 }
 
+static pid_t leader;
+
+static void *send_to_leader(void *arg UNUSED)
+{
+    until_asleep(leader);
+    MUST(syscall(SYS_tgkill, leader, leader, SIGUSR2));
+    return NULL;
+}
+
+static void *wait_for_ignored(void *arg UNUSED)
+{
+    sigset_t set = set_of(SIGUSR2);
+    struct timespec while_ = {0, 200000000};
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    MUST(kill(leader, SIGUSR2));
+    SHOW(sigtimedwait(&set, NULL, &while_));
+    return NULL;
+}
+
+/* Only who blocks an ignored signal gets it: among threads the first decides for the process. */
+static void ignored(void)
+{
+    sigset_t set = set_of(SIGUSR2);
+    struct timespec while_ = {0, 200000000}, long_ = {20, 0};
+    pthread_t thread;
+    leader = getpid();
+    signal(SIGUSR2, SIG_IGN);
+    CASE("what is ignored");
+    pthread_create(&thread, NULL, send_to_leader, NULL);
+    SHOW(sigtimedwait(&set, NULL, &while_));
+    pthread_join(thread, NULL);
+    pthread_create(&thread, NULL, wait_for_ignored, NULL);
+    pthread_join(thread, NULL);
+    CASE("what is ignored, and blocked");
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    pthread_create(&thread, NULL, send_to_leader, NULL);
+    SHOW_IF(sigtimedwait(&set, NULL, &long_) == SIGUSR2);
+    pthread_join(thread, NULL);
+    signal(SIGUSR2, SIG_DFL);
+}
+
 int main(void)
 {
     sigset_t set = set_of(SIGUSR1), old, both;
@@ -113,5 +154,6 @@ int main(void)
     say("signo %s status %d code %d pid %d", signal_name(record->ssi_signo), record->ssi_status, record->ssi_code,
         record->ssi_pid == (uint32_t)pid);
     reap("child", pid);
+    ignored();
     return 0;
 }

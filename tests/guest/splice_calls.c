@@ -47,6 +47,14 @@ static void splicing(void)
     say("%.3s", buf);
     SHOW(splice(p[0], NULL, q[1], NULL, 5, SPLICE_F_NONBLOCK));
     SHOW(splice(f, NULL, p[1], NULL, 0, 0));
+    loff_t last = 0x7ffffffffffffffe;
+    MUST(write(p[1], "12345", 5));
+    SHOW(splice(p[0], NULL, other, &last, 3, 0));
+    SHOW(splice(f, &last, p[1], NULL, 3, 0));
+    SHOW(splice(p[0], NULL, other, NULL, -1, 0));
+    SHOW(sendfile(other, f, &last, 3));
+    SHOW(sendfile(other, f, NULL, -1));
+    SHOW(read(p[0], buf, 5));
     SHOW(splice(f, NULL, p[1], NULL, 1, 16));
     SHOW(splice(f, NULL, f, NULL, 1, 0));
     SHOW(splice(p[0], NULL, p[1], NULL, 1, 0));

@@ -232,6 +232,53 @@ static void timers(void)
     }
 }
 
+#define WORKERS 3
+static __thread volatile int mine;
+static volatile int served;
+
+static void count_mine(int signo UNUSED)
+{
+    mine++;
+}
+
+static void *until_signalled(void *arg UNUSED)
+{
+    while (mine < 3)
+        burn(0.001);
+    __atomic_add_fetch(&served, 1, __ATOMIC_SEQ_CST);
+    while (served < WORKERS)
+        burn(0.001);
+    return NULL;
+}
+
+/* The signal goes to a thread that computes, not to the first one, which sleeps: each gets its share. */
+static void fair(void)
+{
+    CASE("timers of the process among threads");
+    struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};
+    struct itimerspec interval = {{0, 5000000}, {0, 5000000}};
+    pthread_t threads[WORKERS];
+    timer_t timer;
+    handle_plain(SIGPROF, count_mine);
+    handle_plain(SIGUSR2, count_mine);
+    for (int kind = 0; kind < 2; kind++) {
+        served = 0;
+        if (kind == 0) {
+            MUST(setitimer(ITIMER_PROF, &often, NULL));
+        } else {
+            MUST(timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer));
+            MUST(timer_settime(timer, 0, &interval, NULL));
+        }
+        for (int i = 0; i < WORKERS; i++)
+            pthread_create(&threads[i], NULL, until_signalled, NULL);
+        for (int i = 0; i < WORKERS; i++)
+            pthread_join(threads[i], NULL);
+        MUST(kind ? timer_delete(timer) : setitimer(ITIMER_PROF, &never, NULL));
+        SHOW(served);
+    }
+}
+
 static void limits(void)
 {
     CASE("RLIMIT_CPU");
@@ -262,6 +309,7 @@ int main(void)
     clock_ids();
     cpu_sleep();
     timers();
+    fair();
     limits();
     return 0;
 }

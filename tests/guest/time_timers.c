@@ -338,8 +338,35 @@ static void short_intervals(void)
     }
 }
 
+/* The signal of a timer has a place of its own behind one of its number that waits. */
+static void behind_another(void)
+{
+    CASE("a signal of its number is pending");
+    sigset_t set = set_of(SIGUSR1);
+    struct timespec zero = {0, 0}, pause = {0, 60000000};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    struct itimerspec often = {{0, 10000000}, {0, 10000000}};
+    timer_t timer;
+    siginfo_t info;
+    MUST(sigprocmask(SIG_BLOCK, &set, NULL));
+    raise(SIGUSR1);
+    MUST(timer_create(CLOCK_MONOTONIC, &event, &timer));
+    MUST(timer_settime(timer, 0, &often, NULL));
+    nanosleep(&pause, NULL);
+    SHOW_IF(sigtimedwait(&set, &info, &zero) == SIGUSR1);
+    SHOW(info.si_code);
+    nanosleep(&pause, NULL);
+    SHOW_IF(sigtimedwait(&set, &info, &zero) == SIGUSR1);
+    SHOW(info.si_code);
+    SHOW_IF(info.si_overrun >= 4);
+    MUST(timer_delete(timer));
+    sigtimedwait(&set, &info, &zero);
+    MUST(sigprocmask(SIG_UNBLOCK, &set, NULL));
+}
+
 int main(void)
 {
+    behind_another();
     short_intervals();
     creation();
     settings();
