@@ -290,6 +290,21 @@ static void full(void)
 {
     char text[5000];
     memset(text, 'x', sizeof text);
+    begin("several lines that are too long, all before the first is read");
+    MODE(c_lflag, 0, ECHO);
+    for (int i = 0; i < 3; i++) {
+        static char longer[4101];
+        memset(longer, 'M', 4100);
+        longer[4100] = '\n';
+        for (int at = 0; at < 4101; at += 100)
+            MUST(write(master, longer + at, at + 100 < 4101 ? 100 : 4101 - at));
+    }
+    for (int i = 0; i < 3; i++) {
+        static char line_[8192];
+        settle();
+        SHOW(read(slave, line_, sizeof line_));
+        say("ends with %02x %02x", line_[4094], line_[4095]);
+    }
     begin("a line that is too long");
     MODE(c_lflag, 0, ECHO);
     type_bytes(text, sizeof text);

@@ -184,6 +184,20 @@ static void data(void)
     SHOW(tcflush(slave, TCIFLUSH));
     TYPE("here");
     line("bytes");
+    begin("a writer that waits for room goes on when the input is dropped", 1, 0);
+    static char much[8192];
+    fcntl(master, F_SETFL, O_NONBLOCK);
+    while (write(master, much, sizeof much) > 0 || (settle(), write(master, much, sizeof much) > 0))
+        ;
+    fcntl(master, F_SETFL, 0);
+    pid_t writer = CHILD(SHOW(write(master, "x", 1)));
+    until_asleep(writer);
+    MUST(tcflush(slave, TCIFLUSH));
+    reap("writer", writer);
+    fcntl(slave, F_SETFL, O_NONBLOCK);
+    while (read(slave, much, sizeof much) > 0 || (settle(), read(slave, much, sizeof much) > 0))
+        ;
+    fcntl(slave, F_SETFL, 0);
     begin("pieces", 1, 0);
     TYPE("abcdef");
     take_some("1", slave, 1);

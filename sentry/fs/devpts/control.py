@@ -124,7 +124,7 @@ def _set_modes(pty: Pty, task: Any, request: int, arg: int, master: bool) -> int
     new = old.changed(plain, task.mm.read(arg, SIZES[plain]))
     keep_locked(old, new, pty.locks)
     if flush:
-        ldisc.flush_input()
+        pty.flush_input()
     ldisc.set_termios(new)
     _note_modes(pty, old, new)
     pty.slave_queue.wake()
@@ -156,7 +156,7 @@ def _flush(pty: Pty, arg: int, master: bool) -> int:
         return 0
     pty.check_change()
     if arg != TCOFLUSH:
-        ldisc.flush_input()
+        pty.flush_input()
     if arg != TCIFLUSH:
         ldisc.flush_output()
     return 0

@@ -28,10 +28,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: n_tty's buffer, what a pty's flip buffer holds before it, and both together for output.
+#: n_tty's buffer, what a pty's flip buffer holds before it, and what there is for output.
 BUFFER = 4096
-PENDING = 8192
-OUTPUT = BUFFER + PENDING
+PENDING = 16384
+OUTPUT = 12288
 ECHOES = 4096
 
 CONTROL = 0x100

@@ -116,10 +116,15 @@ class Pty(Terminal):
     def hang_up_slave(self) -> None:
         """vhangup(2), TIOCVHANGUP: whoever has it open has a dead file, and who opens it next starts anew."""
         self.hangups += 1
-        self.ldisc.flush_input()
+        self.flush_input()
         self.ldisc.set_termios(initial())
         self.desert()
         self.slave_queue.wake(READABLE | WRITABLE | POLLHUP | POLLERR)
+
+    def flush_input(self) -> None:
+        """Drop what the slave has not read; the master may have waited for room."""
+        self.ldisc.flush_input()
+        self.master_queue.wake(WRITABLE)
 
     def resize(self, winsize: tuple[int, int, int, int]) -> None:
         """TIOCSWINSZ: (rows, columns, x pixels, y pixels)."""
