@@ -73,6 +73,17 @@ static int set_fp(struct engine *e, struct guest_thread *g, const uint8_t *state
     return r;
 }
 
+/* A handler begins with the FP state of a fresh program (fpu__clear_user_states). */
+static int clear_fp(struct engine *e, struct guest_thread *g, int size)
+{
+    static uint8_t fresh[XSTATE_MAX];
+    const uint16_t control = 0x37f;
+    const uint32_t mxcsr = 0x1f80;
+    memcpy(fresh, &control, sizeof control);
+    memcpy(fresh + 24, &mxcsr, sizeof mxcsr);
+    return set_fp(e, g, fresh, (uint32_t)size);
+}
+
 #define FRAME_MAX (sizeof(struct frame) + 128 + XSTATE_MAX + 4)
 
 /* What goes to `*where`, with `size` bytes of FP `state`: its size, or -EAGAIN. */
@@ -130,35 +141,40 @@ int guest_push_frame(struct engine *e, struct guest_thread *g, const struct sign
 {
     static uint8_t buffer[FRAME_MAX], state[XSTATE_MAX];
     uint64_t at;
-    int size = build(g, s, state, get_fp(e, g, state), buffer, &at);
-    if (size < 0 || memory_write(g->tgid, at, buffer, (uint64_t)size) != size)
+    int fp_size = get_fp(e, g, state), size = build(g, s, state, fp_size, buffer, &at);
+    if (size < 0 || memory_write(g->tgid, at, buffer, (uint64_t)size) != size || clear_fp(e, g, fp_size) < 0)
         return -EAGAIN;
     enter_handler(g, s, at);
     return 0;
 }
 
+/* Of the last call_push_frame. */
 static struct guest_regs before;
 static uint64_t mask_before;
+static uint8_t fp_before[XSTATE_MAX];
+static int fp_size;
 
 static void undo_frame(struct call *c)
 {
     c->t->g.regs = before;
     c->t->g.hot->sigmask = mask_before;
+    set_fp(c->e, &c->t->g, fp_before, (uint32_t)fp_size);
 }
 
 int call_push_frame(struct call *c, const struct signal_frame *s)
 {
-    static uint8_t state[XSTATE_MAX];
     struct guest_thread *g = &c->t->g;
     uint64_t at;
     int size;
     thread_whole_regs(c->t);
     before = g->regs;
     mask_before = g->hot->sigmask;
-    size = get_fp(c->e, g, state); /* no order: the stub has saved it before it came */
+    fp_size = get_fp(c->e, g, fp_before); /* no order: the stub has saved it before it came */
     g->regs.rax = 0;
     _Static_assert(FRAME_MAX <= CALL_WINDOW, "a frame fits");
-    size = build(g, s, state, size, c->out, &at);
+    size = build(g, s, fp_before, fp_size, c->out, &at);
+    if (size >= 0 && clear_fp(c->e, g, fp_size) < 0)
+        size = -EAGAIN;
     if (size < 0) {
         g->regs = before;
         return size;

@@ -132,6 +132,7 @@ def push(task: Task, action: Action, info: SigInfo, mask: int) -> None:
         raise SysError(errno.EFAULT)
     task.mm.write(fp, area)
     task.mm.write(frame, data)
+    task.thread.reset_fpstate()
     if ss_flags & SS_AUTODISARM:
         task.altstack = (0, SS_DISABLE, 0)
     regs.rdi = info.signo

@@ -189,8 +189,8 @@ class Signals:
         self, group: ThreadGroup, signo: int, info: SigInfo | None = None, force: bool = False,
         chosen: Task | None = None,
     ) -> None:  # fmt: skip
-        """kill(2) without its permission check.  `chosen` takes the signal, unless the first thread happens to
-        come by before it."""
+        """kill(2) without its permission check.  `chosen` takes the signal, unless the first thread comes by
+        before it."""
         if group.zombie or group.tgid == 1:
             return
         info = info or SigInfo(signo, 0x80)

@@ -107,7 +107,7 @@ class Task(Bound):
     ) -> None:
         super().__init__(kernel, tid, group, cred, pid)
         self.name = b""
-        #: Signals of the group that this task was chosen for, and when a CPU timer last chose it (`utime_ns`).
+        #: Signals of the group that this task was chosen for, and when a CPU timer last did (`utime_ns`).
         self.chosen = self.signalled_ns = 0
         self.saved_mask: int | None = None
         self.pdeath_signal = 0

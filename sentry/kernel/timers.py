@@ -200,7 +200,8 @@ class KernelTimer:
             return None
         best, most = None, -1
         for task in tasks:
-            if not task.running or task.blocked >> (signo - 1) & 1 or task.thread.asleep or task.thread.blocked:
+            thread = task.thread
+            if not task.running or thread.asleep or thread.blocked or task.blocked >> (signo - 1) & 1:
                 continue
             used = outside(task) - task.signalled_ns
             if used > most:

@@ -160,6 +160,83 @@ static void vectors(void)
     say("mxcsr %#x", control & 0x6000);
 }
 
+static volatile int came;
+static struct {
+    uint64_t xmm[2], ymm[4];
+    unsigned mxcsr;
+    uint16_t control, status;
+} begun;
+
+/* What a handler begins with. */
+static void look(int signo, siginfo_t *info UNUSED, void *context)
+{
+    __asm__ volatile("movdqu %%xmm3, %0\n\tstmxcsr %1\n\tfnstcw %2\n\tfxam\n\tfnstsw %3"
+                     : "=m"(begun.xmm), "=m"(begun.mxcsr), "=m"(begun.control), "=m"(begun.status));
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("vmovdqu %%ymm3, %0" : "=m"(begun.ymm));
+    if (signo == SIGILL)
+        ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] += 2;
+    scribble(signo);
+    came = 1;
+}
+
+#define BY_FAULT -1l
+#define BY_OTHERS -2l
+
+/* Runs into a signal with a state of its own, which has to be the same behind it. */
+static void run_into(const char *what, long call, long arg, long signo)
+{
+    const unsigned mxcsr = 0x5fa0;
+    const uint16_t control = 0x27f;
+    unsigned mxcsr_after;
+    uint16_t control_after;
+    uint64_t xmm[2];
+    long double top = 0;
+    __asm__ volatile("ldmxcsr %[mxcsr]\n\tfninit\n\tfldcw %[control]\n\tfldpi\n\tpcmpeqd %%xmm3, %%xmm3\n\t"
+                     "cmp $-1, %%rax\n\tje 1f\n\tcmp $-2, %%rax\n\tje 2f\n\tsyscall\n\tjmp 3f\n"
+                     "1:\tud2\n\tjmp 3f\n"
+                     "2:\tcmpl $0, %[came]\n\tje 2b\n"
+                     "3:\tmovdqu %%xmm3, %[xmm]\n\tstmxcsr %[mxcsr_after]\n\tfnstcw %[control_after]\n\tfstpt %[top]\n\t"
+                     "fninit"
+                     : "+a"(call), [xmm] "=m"(xmm), [mxcsr_after] "=m"(mxcsr_after), [control_after] "=m"(control_after),
+                       [top] "=m"(top)
+                     : "D"(arg), "S"(signo), [mxcsr] "m"(mxcsr), [control] "m"(control), [came] "m"(came)
+                     : "rcx", "rdx", "r11", "xmm3", "st", "memory");
+    const unsigned usual = 0x1f80;
+    __asm__ volatile("ldmxcsr %0" ::"m"(usual));
+    say("%s: xmm %lx %lx, ymm %lx, mxcsr %#x, x87 control %#x, top %s", what, begun.xmm[0], begun.xmm[1], begun.ymm[3],
+        begun.mxcsr, begun.control, (begun.status & 0x4500) == 0x4100 ? "empty" : "full");
+    say("behind it: xmm %lx %lx, mxcsr %#x, x87 control %#x, pi %d", xmm[0], xmm[1], mxcsr_after, control_after,
+        top > 3.14L && top < 3.15L);
+}
+
+/* A handler begins with a fresh FP state, by whatever way the signal has come. */
+static void fresh(void)
+{
+    CASE("the FP state in a handler");
+    for (int flags = 0; flags <= SA_ONSTACK; flags += SA_ONSTACK) {
+        static char stack[65536];
+        stack_t alt = {.ss_sp = stack, .ss_size = sizeof stack, .ss_flags = flags ? 0 : SS_DISABLE};
+        MUST(sigaltstack(&alt, NULL));
+        struct sigaction action = {.sa_sigaction = look, .sa_flags = SA_SIGINFO | flags};
+        MUST(sigaction(SIGUSR1, &action, NULL));
+        MUST(sigaction(SIGILL, &action, NULL));
+        run_into("tkill", SYS_tkill, syscall(SYS_gettid), SIGUSR1);
+        run_into("kill", SYS_kill, getpid(), SIGUSR1);
+        run_into("fault", BY_FAULT, 0, 0);
+        came = 0;
+        pid_t us = getpid(), pid = MUST(fork());
+        if (pid == 0) {
+            usleep(20000); /* in its loop, most likely; what a handler begins with is the same everywhere */
+            kill(us, SIGUSR1);
+            _exit(0);
+        }
+        run_into("another process", BY_OTHERS, 0, 0);
+        reap("it", pid);
+    }
+    MUST(sigaltstack(&(stack_t){.ss_flags = SS_DISABLE}, NULL));
+}
+
 static void set_registers(int signo UNUSED, siginfo_t *info UNUSED, void *context)
 {
     ucontext_t *uc = context;
@@ -264,6 +341,7 @@ int main(void)
     sizes();
     jumps();
     vectors();
+    fresh();
     registers();
     threads_compute();
     overflow();
