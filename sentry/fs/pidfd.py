@@ -1,7 +1,7 @@
 """Process file descriptors (pidfd_open(2), Linux fs/pidfs.c).
 
 A PidFile names a process, or with O_EXCL (PIDFD_THREAD) a thread, for good: its number may be somebody else's
-later, the file is not.  It is readable once that has ended.
+later, the file is not.  It is readable once that has ended; a thread that leads its process ends with the last one.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class PidFile(File):
         task = self.pid.task
         if task is None:
             return POLLIN | POLLRDNORM | POLLHUP
-        if task.exited and (self.of_thread or not task.group.tasks):
+        group = task.group
+        # A leader's end is that of the process, whichever kind of file this is (delay_group_leader).
+        if task.exited if task is not group.leader else group.zombie and not group.undead:
             return POLLIN | POLLRDNORM
         return 0
 

@@ -321,11 +321,10 @@ class Kernel:
                 self.forget_task(task)
             else:
                 group.undead += 1
+                task.pid.notify()
                 from sentry.kernel.ptrace import exited
 
                 exited(task, group.exit_status if group.dying else status)
-        else:
-            task.pid.notify()
         group.task_queue.wake()
         if group.pending.bits and not group.dying:
             self.signals.retarget(group)
@@ -421,7 +420,6 @@ class Kernel:
         group.hang_up_orphans(orphans)
         if group is self.main:
             self.status = group.exit_status
-        group.pid.notify()
         if not group.undead:
             self.announce(group)
 
@@ -437,6 +435,7 @@ class Kernel:
 
     def announce(self, group: ThreadGroup) -> None:
         """The process has ended, and no thread of it keeps it: tell its tracer, or else its parent."""
+        group.pid.notify()
         if group.leader.trace is None:
             self.notify_parent(group)
         else:

@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/ptrace.h>
 
 #define THREAD O_EXCL
 #define P_PIDFD_ 3
@@ -233,6 +234,96 @@ static void threads(void)
     close(fd), gate_close(worker_there), gate_close(worker_go);
 }
 
+static void *last_worker(void *arg)
+{
+    gate_wait(*(struct gate *)arg);
+    _exit(4);
+}
+
+static void until_zombie(pid_t id)
+{
+    while (task_state(id) != 'Z')
+        sched_yield();
+}
+
+/* A thread that leads its process and ends before the others: both kinds of file wait for the process. */
+static void leader_first(void)
+{
+    CASE("the leader ends first");
+    for (int traced = 0; traced < 2; traced++) {
+        struct gate there = gate_make(), go = gate_make(), worker = gate_make();
+        pid_t pid = CHILD({
+            pthread_t thread;
+            NEED(pthread_create(&thread, NULL, last_worker, &worker) == 0);
+            gate_open(there);
+            gate_wait(go);
+            syscall(SYS_exit, 0);
+        });
+        gate_wait(there);
+        int fd = MUST(open_pid(pid, 0)), threaded = MUST(open_pid(pid, THREAD)), status;
+        if (traced)
+            MUST(ptrace(PTRACE_SEIZE, pid, NULL, NULL));
+        gate_open(go);
+        until_zombie(pid);
+        say(traced ? "traced" : "not traced");
+        show_poll("process", fd);
+        show_poll("leader", threaded);
+        SHOW(waitpid(pid, NULL, WNOHANG));
+        gate_open(worker);
+        struct pollfd p[] = {{threaded, POLLIN, 0}, {fd, POLLIN, 0}};
+        SHOW(poll(p, 1, -1));
+        SHOW(poll(p + 1, 1, -1));
+        show_poll("process", fd);
+        show_poll("leader", threaded);
+        MUST(waitpid(pid, &status, 0));
+        show_status("status", status);
+        show_poll("process gone", fd);
+        show_poll("leader gone", threaded);
+        close(fd), close(threaded), gate_close(there), gate_close(go), gate_close(worker);
+    }
+}
+
+static void *reports(void *arg)
+{
+    struct gate *gates = arg;
+    pid_t tid = gettid();
+    MUST(write(gates[0].ends[1], &tid, sizeof tid));
+    gate_wait(gates[1]);
+    return NULL;
+}
+
+/* A traced thread stays until its tracer has waited for it, and keeps its process from ending. */
+static void traced_thread(void)
+{
+    CASE("a traced thread");
+    struct gate gates[2] = {gate_make(), gate_make()}, end = gate_make();
+    pid_t tid, pid = CHILD({
+        pthread_t thread;
+        NEED(pthread_create(&thread, NULL, reports, gates) == 0);
+        gate_wait(end);
+        syscall(SYS_exit, 0);
+    });
+    NEED(read(gates[0].ends[0], &tid, sizeof tid) == sizeof tid);
+    MUST(ptrace(PTRACE_SEIZE, tid, NULL, NULL));
+    int fd = MUST(open_pid(pid, 0)), leader = MUST(open_pid(pid, THREAD)), thread = MUST(open_pid(tid, THREAD));
+    gate_open(gates[1]);
+    struct pollfd p[] = {{thread, POLLIN, 0}, {fd, POLLIN, 0}};
+    SHOW(poll(p, 1, -1));
+    show_poll("thread", thread);
+    gate_open(end);
+    until_zombie(pid);
+    show_poll("process", fd);
+    show_poll("leader", leader);
+    SHOW(waitpid(pid, NULL, WNOHANG));
+    SHOW_IF(waitpid(tid, NULL, __WALL) == tid);
+    show_poll("thread gone", thread);
+    SHOW(poll(p + 1, 1, -1));
+    show_poll("process", fd);
+    show_poll("leader", leader);
+    reap("process", pid);
+    close(fd), close(leader), close(thread), gate_close(gates[0]), gate_close(gates[1]), gate_close(end);
+}
+
 static void info_lines(void)
 {
     CASE("fdinfo");
@@ -305,6 +396,8 @@ int main(void)
     descriptors();
     by_clone();
     threads();
+    leader_first();
+    traced_thread();
     info_lines();
     info_elsewhere();
     return 0;
