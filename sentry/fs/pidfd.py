@@ -1,7 +1,7 @@
 """Process file descriptors (pidfd_open(2), Linux fs/pidfs.c).
 
 A PidFile names a process, or with O_EXCL (PIDFD_THREAD) a thread, for good: its number may be somebody else's
-later, the file is not.  It is readable once that has ended; a thread that leads its process ends with the last one.
+later, the file is not.  It is readable once that has ended; who leads its process ends with the last there.
 """
 
 from __future__ import annotations

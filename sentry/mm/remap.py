@@ -23,7 +23,7 @@ from sentry.abi.mman import (
     VM_SEALED,
     VM_SHARED,
 )
-from sentry.mm.shared import Segment
+from sentry.mm.shared import Ring, Segment
 from sentry.mm.state import page_up
 from sentry.mm.vma import Vma
 from sentry.platform.base import GUEST_TOP
@@ -224,6 +224,9 @@ def _move(
     mm.check_count(2)
     source = mm.find(addr)
     assert source is not None
+    ring = source.file if isinstance(source.file, Ring) else None
+    if ring is not None and ring.mm is not mm:
+        raise SysError(errno.EINVAL)
     charge = new_size if keep else new_size - old_size
     mm.leave_code(addr, addr + old_size, gone=False)
     if source.flags & VM_ACCOUNT:
@@ -235,6 +238,8 @@ def _move(
             mm.commit.uncharge(charge)
         raise
     flags, file, offset = source.flags, source.file, source.offset_of(addr)
+    if ring is not None:
+        ring.addr = new_addr
     mm.tree.insert(Vma(new_addr, new_addr + new_size, flags, file, offset, source.name))
     if keep:
         prot = flags & 7

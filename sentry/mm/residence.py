@@ -48,7 +48,8 @@ def kind_of(vma: Vma) -> int:
 
 def of_vma(mm: MemoryManager, vma: Vma, step: int = 1) -> int:
     """Bytes of a mapping that are in memory; only every `step`-th page is looked at, and at most BUDGET."""
-    if vma.flags & (VM_PFNMAP | VM_DONTEXPAND) or (not vma.prot and vma.size > _SMALL):
+    ours = vma.flags & VM_DONTEXPAND and vma.file is None
+    if ours or vma.flags & VM_PFNMAP or (not vma.prot and vma.size > _SMALL):
         return 0
     step = max(step, _step(vma.size // PAGE_SIZE, BUDGET))
     count = -(-vma.size // (PAGE_SIZE * step))

@@ -1,5 +1,5 @@
-"""Shared anonymous memory: MAP_SHARED|MAP_ANONYMOUS, shared mappings of /dev/zero (shmem_zero_setup), and
-the segments of System V (kernel/ipc/shm.py).
+"""Shared anonymous memory: MAP_SHARED|MAP_ANONYMOUS, shared mappings of /dev/zero (shmem_zero_setup), the
+segments of System V (kernel/ipc/shm.py) and the rings of asynchronous I/O.
 
 One memfd of the Sentry's each, mapped shared by every address space that inherits the mapping.
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from sentry.mm.commit import Commit
+    from sentry.mm.manager import MemoryManager
 
 #: st_dev of what has no file system: 0:1, as Linux's internal shmem mount usually has.
 SHMEM_DEV = 1
@@ -83,6 +84,22 @@ class SharedAnonymous:
 
     async def fsync(self) -> None:
         """Nothing is behind it."""
+
+
+class Ring(SharedAnonymous):
+    """The events of an asynchronous I/O context (fs/aio.py), which goes where the mapping is moved to."""
+
+    __slots__ = ("addr", "mm")
+    map_name = b"/[aio] (deleted)"
+    readable = writable = True
+
+    def __init__(self, size: int, mm: MemoryManager) -> None:
+        """`size` bytes.  SysError(ENOMEM)."""
+        super().__init__(size, mm.commit, mm.owner)
+        #: Whose context it is: not that of a process that has inherited the mapping.  None: it was destroyed.
+        self.mm: MemoryManager | None = mm
+        #: Where it is, and the context's id.
+        self.addr = 0
 
 
 class Segment(SharedAnonymous):

@@ -7,10 +7,10 @@ from time import monotonic_ns
 
 from sentry.abi.errors import SysError
 from sentry.abi.fcntl import RWF_APPEND, RWF_NOWAIT, RWF_VALID
-from sentry.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE
+from sentry.abi.mman import MAP_SHARED, PROT_READ, PROT_WRITE, VM_DONTEXPAND
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.time import TIMESPEC, unpack_timespec
-from sentry.fs.aio import IO_EVENT, IOCB, AioContext, AioTable, Poll, limits
+from sentry.fs.aio import IO_EVENT, IOCB, AioContext, AioTable, Poll
 from sentry.fs.eventfd import EventFile
 from sentry.fs.file import APPEND
 from sentry.kernel.wait import Interrupted, block, breathe
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PREAD, PWRITE, FSYNC, FDSYNC, POLL, PREADV, PWRITEV = 0, 1, 2, 3, 5, 7, 8
 IOCB_FLAG_RESFD, IOCB_FLAG_IOPRIO = 1, 2
-_MOST = 0x10000000 // IO_EVENT.size
+#: So many events are copied before others have their turn.
+_PIECE = 4096
 
 
 def _table(task: Task) -> AioTable:
@@ -37,36 +38,46 @@ def _table(task: Task) -> AioTable:
     return table
 
 
+def _find(task: Task, addr: int) -> AioContext:
+    return _table(task).find(task.mm, addr)[1]
+
+
 @syscall(SYS.io_setup)
 async def io_setup(task: Task, count: UInt, place: Addr) -> None:
     """io_setup(2)."""
-    if task.mm.read_u64(place) or not count or count > _MOST:
+    if task.mm.read_u64(place) or not count:
         raise SysError(errno.EINVAL)
-    limits.check(count)
     mm = acting(task)
-    addr = await mm.map(0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
+    context = AioContext(mm, count, task.kernel.host.cpus)
+    ring = context.ring
     try:
-        limits.check(count)  # once more: others may have come meanwhile
+        addr = await mm.map(0, ring.size, PROT_READ | PROT_WRITE, MAP_SHARED, ring)
     except SysError:
-        mm.unmap(addr, PAGE_SIZE)
-        raise
-    context = AioContext(addr, count)
+        context.destroy()
+        raise SysError(errno.ENOMEM) from None
+    ring.addr = addr
     try:
+        mm.set_flags(addr, addr + ring.size, 0, VM_DONTEXPAND)
         mm.write_u64(place, addr)
     except SysError:
         context.destroy()
-        mm.unmap(addr, PAGE_SIZE)
+        mm.unmap(addr, ring.size)
         raise
-    _table(task)[addr] = context
+    _table(task).enter(context)
 
 
 @syscall(SYS.io_destroy)
-def io_destroy(task: Task, number: ULong) -> None:
+def io_destroy(task: Task, addr: ULong) -> None:
     """io_destroy(2)."""
     table = _table(task)
-    table.find(number).destroy()
+    number, context = table.find(task.mm, addr)
     del table[number]
-    acting(task).unmap(number, PAGE_SIZE)
+    size = context.ring.size
+    context.destroy()
+    try:
+        acting(task).unmap(addr, size)
+    except SysError:  # sealed: it stays
+        pass
 
 
 async def _transfer(task: Task, file: File, opcode: int, buf: int, size: int, offset: int, flags: int) -> int:
@@ -93,11 +104,19 @@ async def _transfer(task: Task, file: File, opcode: int, buf: int, size: int, of
 
 async def _submit(task: Task, context: AioContext, addr: int) -> None:
     fields = IOCB.unpack(task.mm.read(addr, IOCB.size))
-    data, _, rw_flags, opcode, _, fd, buf, size, offset, reserved, flags, resfd = fields
-    if reserved or size >= 1 << 63:
+    if fields[9] or fields[7] >= 1 << 63:
         raise SysError(errno.EINVAL)
-    if context.full:
-        raise SysError(errno.EAGAIN)
+    context.take_slot()
+    try:
+        await _perform(task, context, addr, fields)
+    except BaseException:
+        context.give_back()
+        raise
+
+
+async def _perform(task: Task, context: AioContext, addr: int, fields: tuple[int, ...]) -> None:
+    """What an iocb asks for.  SysError: it was not submitted."""
+    data, _, rw_flags, opcode, _, fd, buf, size, offset, _, flags, resfd = fields
     file = task.files.get(fd & 0x7FFFFFFF if fd < 1 << 31 else -1)
     eventfd = None
     if flags & IOCB_FLAG_RESFD:
@@ -130,13 +149,14 @@ async def _submit(task: Task, context: AioContext, addr: int) -> None:
 
 
 @syscall(SYS.io_submit, on_signal=EINTR)
-async def io_submit(task: Task, number: ULong, count: Long, iocbs: Addr) -> int:
+async def io_submit(task: Task, addr: ULong, count: Long, iocbs: Addr) -> int:
     """io_submit(2): what is submitted is done before the call returns, as with files that are cached."""
     if count < 0:
         raise SysError(errno.EINVAL)
-    context = _table(task).find(number)
+    context = _find(task, addr)
+    count = min(count, context.slots)
     done = 0
-    while done < min(count, context.room):
+    while done < count:
         try:
             if done:
                 await breathe(done)
@@ -150,33 +170,50 @@ async def io_submit(task: Task, number: ULong, count: Long, iocbs: Addr) -> int:
 
 
 @syscall(SYS.io_cancel)
-def io_cancel(task: Task, number: ULong, iocb: Addr, result: Addr) -> None:
+def io_cancel(task: Task, addr: ULong, iocb: Addr, result: Addr) -> None:
     """io_cancel(2): only polls can be; the event comes by io_getevents(2)."""
     if task.mm.read_u32(iocb + 8):
         raise SysError(errno.EINVAL)
-    context = _table(task).find(number)
+    context = _find(task, addr)
     context.poll_of(iocb).cancel()
     raise SysError(errno.EINPROGRESS)
 
 
-async def _events(task: Task, number: int, least: int, most: int, events: int, deadline: int | None) -> int:
-    context = _table(task).find(number)
+async def _fetch(task: Task, context: AioContext, most: int, events: int) -> int:
+    """Move at most `most` events to the program: how many.  SysError(EFAULT)."""
+    done = 0
+    while done < most:
+        found, head = context.fetch(min(most - done, _PIECE))
+        if found:
+            try:
+                task.mm.write(events + done * IO_EVENT.size, found)
+            except SysError:
+                if done:
+                    break
+                raise
+            context.advance(head)
+        count = len(found) // IO_EVENT.size
+        done += count
+        if count < _PIECE:
+            break
+        await breathe(done)
+    return done
+
+
+async def _events(task: Task, addr: int, least: int, most: int, events: int, deadline: int | None) -> int:
+    context = _find(task, addr)
     if not 0 <= least <= most:
         raise SysError(errno.EINVAL)
-    done = 0
+    done, in_time = 0, True
     while True:
-        while context.events and done < most:
-            task.mm.write(events + done * IO_EVENT.size, context.events[0])
-            context.events.popleft()
-            done += 1
-        if done >= least:
-            return done
-        if context.dead:
-            raise SysError(errno.EINVAL)
         try:
-            if not await block((context.queue, 1), deadline=deadline) and not context.events:
+            done += await _fetch(task, context, most - done, events + done * IO_EVENT.size)
+            if done >= least or not in_time:
                 return done
-        except Interrupted:
+            if context.dead:
+                raise SysError(errno.EINVAL)
+            in_time = await block((context.queue, 1), deadline=deadline)
+        except (SysError, Interrupted):
             if not done:
                 raise
             return done
@@ -189,16 +226,14 @@ def _deadline(task: Task, timeout: int) -> int | None:
 
 
 @syscall(SYS.io_getevents, on_signal=EINTR)
-async def io_getevents(
-    task: Task, number: ULong, least: Long, most: Long, events: Addr, timeout: Addr
-) -> int:
+async def io_getevents(task: Task, addr: ULong, least: Long, most: Long, events: Addr, timeout: Addr) -> int:
     """io_getevents(2)."""
-    return await _events(task, number, least, most, events, _deadline(task, timeout))
+    return await _events(task, addr, least, most, events, _deadline(task, timeout))
 
 
 @syscall(SYS.io_pgetevents, on_signal=EINTR)
 async def io_pgetevents(
-    task: Task, number: ULong, least: Long, most: Long, events: Addr, timeout: Addr, sigmask: Addr
+    task: Task, addr: ULong, least: Long, most: Long, events: Addr, timeout: Addr, sigmask: Addr
 ) -> int:
     """io_pgetevents(2)."""
     deadline = _deadline(task, timeout)
@@ -208,4 +243,4 @@ async def io_pgetevents(
             if size != 8:
                 raise SysError(errno.EINVAL)
             task.set_temporary_mask(task.mm.read_u64(addr))
-    return await _events(task, number, least, most, events, deadline)
+    return await _events(task, addr, least, most, events, deadline)

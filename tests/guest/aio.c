@@ -58,6 +58,9 @@ static void contexts(void)
     SHOW(setup(1, &junk));
     SHOW(setup(1, BAD));
     SHOW(setup(-1, &ctx));
+    SHOW(setup(1u << 31, &ctx));
+    SHOW(setup(0x400000, &ctx));
+    SHOW(setup(0x400001, &ctx));
     SHOW(setup(10, &ctx));
     SHOW_IF(ctx != 0);
     SHOW(submit(ctx, 0, NULL));
@@ -168,6 +171,151 @@ static void pipes(void)
     one("hung up", ctx, make(IOCB_CMD_POLL, p[0], (void *)POLLIN, 0, 0, 5));
 }
 
+struct ring {
+    unsigned id, nr, head, tail, magic, compat, incompat, size;
+    struct io_event events[];
+};
+
+/* What /proc/self/maps says of the ring behind its address: its rights and name. */
+static void show_map(const struct ring *ring)
+{
+    char want[32], line[256], *got = NULL;
+    snprintf(want, sizeof want, "%lx-", (unsigned long)ring);
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (fgets(line, sizeof line, maps))
+        if (strncmp(line, want, strlen(want)) == 0) {
+            got = line;
+            break;
+        }
+    fclose(maps);
+    char *name = got ? strchr(got, '/') : NULL;
+    say("mapping: %.4s %s", got ? strchr(got, ' ') + 1 : "none", name ? strtok(name, "\n") : "");
+}
+
+static void ring_ends(const char *what, const struct ring *ring)
+{
+    say("%s: head %u tail %u", what, ring->head, ring->tail);
+}
+
+static void rings(void)
+{
+    CASE("the ring");
+    aio_context_t ctx = 0, second = 0;
+    MUST(setup(100, &ctx));
+    struct ring *ring = (void *)ctx;
+    say("id %u magic %x features %u %u size %u", ring->id, ring->magic, ring->compat, ring->incompat, ring->size);
+    SHOW_IF(ring->nr > 100);
+    show_map(ring);
+    MUST(setup(1, &second));
+    say("second: id %u", ((struct ring *)second)->id);
+    MUST(syscall(SYS_io_destroy, second));
+    ring_ends("empty", ring);
+    int fd = MUST(open("r", O_RDWR | O_CREAT, 0600));
+    char buf[8] = "abcdefg";
+    struct iocb cbs[4];
+    struct iocb *list[4];
+    for (int i = 0; i < 4; i++)
+        cbs[i] = make(IOCB_CMD_PWRITE, fd, buf, i + 1, 0, 10 + i), list[i] = cbs + i;
+    SHOW(submit(ctx, 4, list));
+    ring_ends("four", ring);
+    for (int i = 0; i < 4; i++)
+        say("data %llu res %lld, own iocb: %d", ring->events[i].data, ring->events[i].res,
+            ring->events[i].obj == (uintptr_t)list[i]);
+    struct io_event *events = (void *)MUST(mmap(NULL, 8192, PROT_READ | PROT_WRITE,
+                                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    MUST(munmap((char *)events + 4096, 4096));
+    SHOW(getevents(ctx, 1, 4, (void *)((char *)events + 4096 - 2 * sizeof *events), NULL));
+    ring_ends("a bad buffer takes nothing", ring);
+    ring->head = 1;
+    show_events("behind the one that the program took", ctx, 1);
+    ring_ends("all taken", ring);
+    ring->head = ring->nr + 3;
+    SHOW(getevents(ctx, 0, 4, events, &none));
+    ring_ends("head beyond the end", ring);
+    ring->head = ring->tail = 0;
+    SHOW(submit(ctx, 1, list));
+    ring_ends("the kernel has its own tail", ring);
+    ring->head = 4;
+    show_events("the fifth", ctx, 1);
+    /* More than there is room for, and then the program takes all. */
+    unsigned long fit = 0;
+    while (submit(ctx, 1, list) == 1)
+        fit++;
+    say("%s", error_name(errno));
+    SHOW_IF(fit >= 100 && fit < ring->nr);
+    SHOW_IF((ring->tail + ring->nr - ring->head) % ring->nr == fit);
+    ring->head = ring->tail;
+    SHOW(submit(ctx, 4, list));
+    show_events("four again", ctx, 4);
+    unsigned id = ring->id;
+    ring->id = 77;
+    SHOW(submit(ctx, 1, list));
+    ring->id = -1;
+    SHOW(syscall(SYS_io_destroy, ctx));
+    ring->id = id;
+    SHOW(submit(ctx, 1, list));
+    SHOW(syscall(SYS_io_destroy, ctx));
+    show_map(ring);
+    close(fd);
+}
+
+static void moved(void)
+{
+    CASE("a ring that is moved");
+    aio_context_t ctx = 0;
+    MUST(setup(8, &ctx));
+    struct ring *ring = (void *)ctx;
+    int fd = MUST(open("r", O_RDWR | O_CREAT, 0600));
+    char *place = (char *)MUST(mmap(NULL, 3 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    char buf[8] = "abc";
+    struct iocb cb = make(IOCB_CMD_PWRITE, fd, buf, 3, 0, 1), *list[] = {&cb};
+    SHOW(mremap(ring, 4096, 8192, MREMAP_MAYMOVE));
+    SHOW(mremap(ring, 4096, 4096, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0));
+    SHOW(mremap(ring, 0, 4096, MREMAP_MAYMOVE));
+    pid_t child = CHILD({
+        SHOW(mremap(ring, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, place + 8192));
+        SHOW(submit(ctx, 1, list));
+        ring->compat = 5;
+    });
+    reap("a child", child);
+    say("what it wrote: %u", ring->compat);
+    SHOW(submit(ctx, 1, list));
+    SHOW_IF(mremap(ring, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place);
+    SHOW(submit(ctx, 1, list));
+    ctx = (uintptr_t)place, ring = (void *)place;
+    SHOW(submit(ctx, 1, list));
+    ring_ends("moved", ring);
+    show_map(ring);
+    SHOW_IF(mremap(ring, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, place + 4096) == place + 4096);
+    ctx = (uintptr_t)(place + 4096), ring = (void *)ctx;
+    show_events("moved again", ctx, 2);
+    MUST(mprotect(ring, 4096, PROT_NONE));
+    SHOW(submit(ctx, 1, list));
+    SHOW(getevents(ctx, 0, 1, NULL, &none));
+    SHOW(syscall(SYS_io_cancel, ctx, &cb, NULL));
+    SHOW(syscall(SYS_io_destroy, ctx));
+    MUST(mprotect(ring, 4096, PROT_READ));
+    SHOW(submit(ctx, 1, list));
+    show_events("read-only", ctx, 1);
+    /* A poll that ends while the ring is out of reach. */
+    int p[2];
+    MUST(pipe(p));
+    struct iocb wait = make(IOCB_CMD_POLL, p[0], (void *)POLLIN, 0, 0, 3), *waits[] = {&wait};
+    SHOW(submit(ctx, 1, waits));
+    MUST(mprotect(ring, 4096, PROT_NONE));
+    MUST(write(p[1], "x", 1));
+    MUST(mprotect(ring, 4096, PROT_READ | PROT_WRITE));
+    show_events("out of reach", ctx, 1);
+    SHOW(syscall(SYS_io_destroy, ctx));
+    show_map(ring);
+    ctx = 0;
+    MUST(setup(8, &ctx));
+    MUST(munmap((void *)ctx, 4096));
+    SHOW(submit(ctx, 0, list));
+    SHOW(syscall(SYS_io_destroy, ctx));
+    close(p[0]), close(p[1]), close(fd);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -175,5 +323,7 @@ int main(void)
     contexts();
     files();
     pipes();
+    rings();
+    moved();
     return 0;
 }

@@ -159,8 +159,8 @@ def test_descriptors(name: str, runner: Runner, programs: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "aio_polls", "aio_limit", "aio_long", "peek_long", "rights_chain", "sem_operations", "msg_senders",
-        "mq_senders", "datagrams", "inotify_events", "mounts", "mount_names", "terminals",
+        "aio_polls", "aio_limit", "aio_rings", "aio_long", "peek_long", "rights_chain", "sem_operations",
+        "msg_senders", "mq_senders", "datagrams", "inotify_events", "mounts", "mount_names", "terminals",
     ],
 )  # fmt: skip
 def test_ipc(name: str, runner: Runner, programs: Path) -> None:

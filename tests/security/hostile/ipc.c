@@ -84,11 +84,46 @@ static void aio_limit(void)
     store("/proc/sys/fs/aio-max-nr", "2147483647");
     for (i = 0; i < 1000; i++) {
         ctx = 0;
-        if (syscall(SYS_io_setup, 8000000, &ctx) < 0)
+        if (syscall(SYS_io_setup, 4000000, &ctx) < 0)
             break;
     }
     printf("%ld contexts, errno %d\n", i, errno);
     CHECK(i < 1000 && (errno == EAGAIN || errno == ENOMEM));
+}
+
+static void *scribble(void *arg)
+{
+    volatile unsigned *ring = arg;
+    for (unsigned i = 0;; i++)
+        ring[i % 7 + 1] = i * 2654435761u; /* all but its number */
+    return NULL;
+}
+
+/* Contexts without number, and a ring in which the program writes what it likes. */
+static void aio_rings(void)
+{
+    aio_context_t ctx = 0;
+    struct io_event events[16];
+    int fd = open("/tmp/ring", O_RDWR | O_CREAT, 0600);
+    struct iocb cb = {.aio_lio_opcode = IOCB_CMD_FSYNC, .aio_fildes = fd};
+    struct iocb *list[] = {&cb, &cb};
+    pthread_t thread;
+    long done = 0, i;
+    CHECK(syscall(SYS_io_setup, 8, &ctx) == 0);
+    CHECK(pthread_create(&thread, NULL, scribble, (void *)ctx) == 0);
+    for (i = 0; i < 20000; i++) {
+        syscall(SYS_io_submit, ctx, 2L, list);
+        struct timespec none = {0, 0};
+        done += syscall(SYS_io_getevents, ctx, 0L, 16L, events, &none) > 0;
+    }
+    CHECK(done > 0);
+    for (i = 0; i < 100000; i++) {
+        ctx = 0;
+        if (syscall(SYS_io_setup, 1, &ctx) < 0)
+            break;
+    }
+    printf("%ld contexts, errno %d\n", i, errno);
+    CHECK(i < 100000 && (errno == EAGAIN || errno == ENOMEM));
 }
 
 static void submit_much(void)
@@ -317,7 +352,8 @@ static void terminals(void)
 }
 
 static const struct attack attacks[] = {
-    {"aio_polls", aio_polls}, {"aio_limit", aio_limit}, {"aio_long", aio_long}, {"peek_long", peek_long},
+    {"aio_polls", aio_polls}, {"aio_limit", aio_limit}, {"aio_rings", aio_rings}, {"aio_long", aio_long},
+    {"peek_long", peek_long},
     {"rights_chain", rights_chain}, {"sem_operations", sem_operations}, {"msg_senders", msg_senders},
     {"mq_senders", mq_senders}, {"datagrams", datagrams}, {"inotify_events", inotify_events}, {"mounts", mounts},
     {"mount_names", mount_names}, {"terminals", terminals}, {NULL, NULL}};
