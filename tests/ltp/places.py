@@ -34,8 +34,8 @@ def environment(ltp: Path, multiplier: float) -> dict[str, str]:
 class Native:
     name = "native"
 
-    def __init__(self, ltp: Path, multiplier: float) -> None:
-        self.environment = environment(ltp, multiplier)
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
 
     def argv(self, command: str) -> list[str]:
         unshare = ["unshare", "-m", "-p", "-i", "-u", "-f", "--mount-proc", "--kill-child"]
@@ -45,11 +45,9 @@ class Native:
 class Sandbox:
     name = "sandbox"
 
-    def __init__(self, ltp: Path, multiplier: float, flags: list[str]) -> None:
+    def __init__(self, inside: dict[str, str], flags: list[str]) -> None:
         path = [str(ROOT)] if list(ROOT.glob("sentry/_engine*.so")) else []  # built in place, or installed
         self.environment = dict(os.environ, PYTHONPATH=os.pathsep.join([*path, *filter(None, sys.path)]))
-        # LTP makes its default, ext2, on a loop device; there is no file system on devices in here.
-        inside = {**environment(ltp, multiplier), "LTP_DEV_FS_TYPE": "tmpfs"}
         self.flags = [word for name in inside for word in ("-e", f"{name}={inside[name]}")] + flags
 
     def argv(self, command: str) -> list[str]:

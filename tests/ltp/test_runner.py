@@ -162,7 +162,7 @@ def test_an_interrupted_second_run_keeps_what_the_first_one_found(tmp_path: Path
     )
     options = run.arguments(["--results", str(tmp_path), "--failing", "--only", "nothing", "report"])
     lines = [runtest.Line("a", "false"), runtest.Line("b", "true")]
-    run.step(places.Native(tmp_path, 1), lines, options)
+    run.step(places.Native(places.environment(tmp_path, 1)), lines, options)
     assert list(results.read(tmp_path / "native.tsv")) == ["a", "b"]
 
 
