@@ -69,16 +69,18 @@ class Plan:
     stdio      the guest's three descriptors (all above 2), -1 for one that the caller had closed
     control_fd, sentry_sock, gofer_sock, status_fd   see `_sockets`
     procs_fd   cgroup.procs of the memory group, or -1
+    cpus       how many CPUs the Sentry may use, before it binds itself to one
     """
 
     __slots__ = (
-        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "export_type", "exports", "filters",
+        "as_nobody", "cli_fd", "cli_pid", "config", "control_fd", "cpus", "export_type", "exports", "filters",
         "gofer_main", "gofer_sock", "group", "guest_main", "make_platform", "null_fd", "procs_fd",
         "reaper_fd", "sentry_sock", "start_threads", "status_fd", "status_read_fd", "stdio", "stub_fd",
     )  # fmt: skip
 
     config: Config
     cli_pid: int
+    cpus: int
     as_nobody: bool
     filters: dict[str, bytes]
     exports: list[tuple[bytes, int, bool]]

@@ -61,7 +61,7 @@ syscalls.load()
 def make_platform(plan: Plan, platform: PtracePlatform) -> Platform:
     """Finish the start of the platform: the last step that may execute a file or read the host's."""
     global _host
-    _host = Host()
+    _host = Host(plan.cpus)
     if plan.config.strace:
         from sentry.syscalls import strace
 

@@ -22,13 +22,13 @@ def _read(path: str) -> bytes:
 
 
 class Host:
-    """cpus: how many CPUs we may use; memory_total: bytes; cpuinfo: the text of /proc/cpuinfo;
+    """cpus: how many CPUs there are for us; memory_total: bytes; cpuinfo: the text of /proc/cpuinfo;
     auxv: the host's auxiliary vector by AT_ number."""
 
     __slots__ = ("auxv", "cpuinfo", "cpus", "memory_total")
 
-    def __init__(self) -> None:
-        self.cpus = len(os.sched_getaffinity(0))
+    def __init__(self, cpus: int) -> None:
+        self.cpus = cpus
         self.cpuinfo = _read("/proc/cpuinfo")
         self.memory_total = 1 << 30
         for line in _read("/proc/meminfo").split(b"\n"):

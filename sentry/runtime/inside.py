@@ -200,6 +200,7 @@ def _start_platform(plan: Plan) -> Platform:
     lib.host_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     own_score = _set_oom_score(b"1000")
     confine.quiet_malloc()  # before there is a second thread
+    plan.cpus = len(os.sched_getaffinity(0))
     bundle.open_kernel()
     from sentry.runtime import zygote
 

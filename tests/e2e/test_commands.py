@@ -280,9 +280,10 @@ def test_df(runner: Runner) -> None:
     assert any(line.split()[-1] == "/" for line in result.out.splitlines()[1:]), result
 
 
-def test_nproc(runner: Runner) -> None:
-    result = runner.run("nproc")
-    assert 1 <= int(result.out) <= (os.cpu_count() or 1)
+@pytest.mark.parametrize("platform", ["trap", "ptrace"])
+def test_nproc(runner: Runner, platform: str) -> None:
+    result = runner.run("nproc", flags=("--platform", platform))
+    assert result.out == runner.native("nproc").out
 
 
 def test_mount(runner: Runner) -> None:

@@ -91,8 +91,9 @@ def report(native: dict[str, results.Result], sandbox: dict[str, results.Result]
     lost = [name for name in there if sandbox[name].verdict != "passed"]
     here = sum(result.verdict == "passed" for result in sandbox.values())
     fresh = [name for name in lost if not any(re.fullmatch(pattern, name) for pattern in known)]
+    both = len(there) - len(lost)
     lines = [
-        f"{len(sandbox)} cases: {len(there)} pass natively, {here} in the sandbox, {len(there) - len(lost)} in both",
+        f"{len(sandbox)} cases: {len(there)} pass natively, {here} in the sandbox, {both} in both",
         f"{len(lost)} pass natively only, {len(fresh)} of them not in known.tsv:",
         *(f"  {name}: {sandbox[name].verdict}: {sandbox[name].note}" for name in fresh),
     ]
