@@ -238,9 +238,9 @@ async def io_pgetevents(
     """io_pgetevents(2)."""
     deadline = _deadline(task, timeout)
     if sigmask:
-        addr, size = task.mm.read_u64(sigmask), task.mm.read_u64(sigmask + 8)
-        if addr:
+        mask, size = task.mm.read_u64(sigmask), task.mm.read_u64(sigmask + 8)
+        if mask:
             if size != 8:
                 raise SysError(errno.EINVAL)
-            task.set_temporary_mask(task.mm.read_u64(addr))
+            task.set_temporary_mask(task.mm.read_u64(mask))
     return await _events(task, addr, least, most, events, deadline)

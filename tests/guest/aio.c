@@ -316,6 +316,50 @@ static void moved(void)
     close(p[0]), close(p[1]), close(fd);
 }
 
+static volatile int interrupted;
+
+static void interrupt(int signo UNUSED)
+{
+    interrupted++;
+}
+
+/* io_pgetevents: the mask counts while it waits. */
+static void masked(void)
+{
+    CASE("io_pgetevents");
+    aio_context_t ctx = 0;
+    struct io_event events[2];
+    struct timespec zero = {0, 0}, soon = {0, 1000000};
+    sigset_t none, all = set_of(SIGUSR1);
+    sigemptyset(&none);
+    struct {
+        const sigset_t *mask;
+        size_t size;
+    } wanted = {&none, 8}, wrong = {&none, 16}, bad = {BAD, 8}, nobody = {NULL, 99};
+    struct iocb one = {.aio_lio_opcode = IOCB_CMD_PWRITE, .aio_buf = (uint64_t)"written", .aio_nbytes = 7, .aio_data = 5};
+    struct iocb *list[] = {&one};
+    one.aio_fildes = (uint32_t)MUST(open("masked", O_RDWR | O_CREAT, 0600));
+    MUST(setup(4, &ctx));
+    for (int i = 0; i < 2; i++) {
+        MUST(submit(ctx, 1, list));
+        SHOW(syscall(SYS_io_pgetevents, ctx, 1, 2, events, NULL, i ? &wanted : NULL));
+        say("data %lu, %ld", (unsigned long)events[0].data, (long)events[0].res);
+    }
+    SHOW(syscall(SYS_io_pgetevents, ctx, 1, 2, events, &soon, &nobody));
+    SHOW(syscall(SYS_io_pgetevents, ctx, 1, 2, events, &zero, &wrong));
+    SHOW(syscall(SYS_io_pgetevents, ctx, 1, 2, events, &zero, &bad));
+    SHOW(syscall(SYS_io_pgetevents, ctx, 1, 2, events, &zero, BAD));
+    handle_plain(SIGUSR1, interrupt);
+    MUST(sigprocmask(SIG_BLOCK, &all, NULL));
+    raise(SIGUSR1);
+    SHOW(syscall(SYS_io_pgetevents, ctx, 1, 2, events, &soon, NULL));
+    say("interrupted %d", interrupted);
+    SHOW(syscall(SYS_io_pgetevents, ctx, 1, 2, events, NULL, &wanted));
+    say("interrupted %d", interrupted);
+    MUST(sigprocmask(SIG_UNBLOCK, &all, NULL));
+    MUST(syscall(SYS_io_destroy, ctx));
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -325,5 +369,6 @@ int main(void)
     pipes();
     rings();
     moved();
+    masked();
     return 0;
 }
