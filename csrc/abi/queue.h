@@ -105,8 +105,9 @@ void epitem_leave(struct epitem *item);
 void epitem_set(struct epitem *item, uint32_t events, uint64_t data);
 uint32_t epitem_events(const struct epitem *item);
 uint64_t epitem_data(const struct epitem *item);
-/* Put it at the end of the ready list (if it is not on it), or take it off. */
+/* Put it at the end of the ready list (if it is not on it) or, wherever it was, at the beginning; or take it off. */
 void epitem_ready(struct epitem *item);
+void epitem_ready_first(struct epitem *item);
 void epitem_unready(struct epitem *item);
 /* epitem_ready, and wake who waits.  1 when queue_take has something now. */
 int epitem_mark(struct epitem *item);

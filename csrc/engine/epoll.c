@@ -59,6 +59,21 @@ void epitem_ready(struct epitem *item)
     ep->last_ready = item;
 }
 
+void epitem_ready_first(struct epitem *item)
+{
+    struct epoll *ep = item->epoll;
+    if (!ep)
+        return;
+    epitem_unready(item);
+    item->ready = 1;
+    item->next_ready = ep->first_ready;
+    if (ep->first_ready)
+        ep->first_ready->prev_ready = item;
+    else
+        ep->last_ready = item;
+    ep->first_ready = item;
+}
+
 /* It may be ready: epoll_wait will look.  Told again even if it is on the list already, since who waits may have
  * looked before. */
 int epitem_mark(struct epitem *item)
@@ -196,10 +211,10 @@ static struct {
 static void undo_wait(struct call *c)
 {
     int64_t i;
-    for (i = 0; i < c->undo_value; i++) {
+    for (i = c->undo_value - 1; i >= 0; i--) {
         struct epitem *item = reported[i].item;
         epitem_set(item, reported[i].events, item->data);
-        epitem_ready(item);
+        epitem_ready_first(item);
     }
 }
 

@@ -6,7 +6,7 @@
  * (sentry/fs/dirfile.py); one that is closed before that is gone without a trace.  Until then it
  * hangs among the spares of its dnode, which therefore stays, and Python with it.
  *
- * The twins are sentry/fs/dirfile.py and _getdents of sentry/syscalls/file_io.py. */
+ * The twins are sentry/fs/dirfile.py and sentry/syscalls/listing.py. */
 #include "fast.h"
 
 #include <dirent.h>

@@ -254,11 +254,12 @@ class EpollFile(AnonFile):
         return found
 
     def give_back(self, events: list[tuple[Item, int]]) -> None:
-        """The guest's buffer was bad: what `collect` took from the list is to be reported again."""
-        for item, got in events:
+        """The guest's buffer had no room for them: these of what `collect` took from the list are to be
+        reported again, before all others."""
+        for item, got in reversed(events):
             if item.events & EPOLLONESHOT:
                 item.set_events(item.events | got, item.data)
-            lib.epitem_ready(item.c)
+            lib.epitem_ready_first(item.c)
 
 
 def _with_always(events: int) -> int:

@@ -226,8 +226,9 @@ class File:
         """Up to `size` bytes at `pos`, which moves on; b"" at the end.  SysError(EAGAIN): not ready."""
         raise SysError(errno.EINVAL)
 
-    async def read_to(self, size: int, store: Callable[[bytes], int]) -> int:
-        """`read` for a guest: `store` copies to it, and says how much of it; how many bytes were read."""
+    async def read_to(self, size: int, store: Callable[..., int]) -> int:
+        """`read` for a guest: `store` copies bytes to its buffer, or to an offset there, and says how many;
+        how many bytes were read."""
         data = await self.read(size)
         return store(data) if data else 0
 

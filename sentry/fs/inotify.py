@@ -26,11 +26,15 @@ from sentry.fs.anon import FDINFO_PIECE, AnonFile, anon_inode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sentry.fs.dentry import Path
     from sentry.fs.file import File
     from sentry.fs.inode import Inode
+
+    #: Watch descriptor, mask, cookie, padded name.
+    Event = tuple[int, int, int, bytes]
 
 #: What is told even to who did not ask.
 _ALWAYS = IN_UNMOUNT | IN_IGNORED | IN_Q_OVERFLOW
@@ -55,6 +59,11 @@ limits = Limits()
 MAX_WATCHES, MAX_QUEUED = 1 << 20, 128 << 20
 #: Bytes of an event besides its name.
 EVENT = 160
+
+
+def _pack(event: Event) -> bytes:
+    wd, mask, cookie, name = event
+    return INOTIFY_EVENT.pack(wd, mask, cookie, len(name)) + name
 
 
 def _count(counts: dict[int, int], user: int, more: int) -> None:
@@ -114,7 +123,7 @@ class InotifyFile(AnonFile):
         self._by_inode: dict[Any, Watch] = {}
         self._last_wd = 0
         #: (wd, mask, cookie, padded name), and how many bytes they make.
-        self._events: deque[tuple[int, int, int, bytes]] = deque()
+        self._events: deque[Event] = deque()
         self.pending = 0
         self._overflowed = False
 
@@ -196,26 +205,53 @@ class InotifyFile(AnonFile):
     def poll(self) -> int:
         return POLLIN | POLLRDNORM if self._events else 0
 
-    async def read(self, size: int) -> bytes:
-        """Whole events; SysError(EINVAL) if the first does not fit."""
+    def _take(self, size: int) -> list[Event]:
+        """Whole events; SysError(EAGAIN), SysError(EINVAL) if the first does not fit."""
         if not self._events:
             raise SysError(errno.EAGAIN)
-        pieces = []
+        taken = []
         while self._events:
-            wd, mask, cookie, name = self._events[0]
-            needed = INOTIFY_EVENT.size + len(name)
+            event = self._events[0]
+            needed = INOTIFY_EVENT.size + len(event[3])
             if needed > size:
                 break
             size -= needed
             self._events.popleft()
-            limits.queued -= _cost(name)
-            self.pending -= needed
-            if mask & IN_Q_OVERFLOW:
-                self._overflowed = False
-            pieces.append(INOTIFY_EVENT.pack(wd, mask, cookie, len(name)) + name)
-        if not pieces:
+            self._count(event, -1)
+            taken.append(event)
+        if not taken:
             raise SysError(errno.EINVAL)
-        return b"".join(pieces)
+        return taken
+
+    def _count(self, event: Event, sign: int) -> None:
+        _, mask, _, name = event
+        limits.queued += sign * _cost(name)
+        self.pending += sign * (INOTIFY_EVENT.size + len(name))
+        if mask & IN_Q_OVERFLOW:
+            self._overflowed = sign > 0
+
+    async def read(self, size: int) -> bytes:
+        """Whole events; SysError(EINVAL) if the first does not fit."""
+        return b"".join([_pack(event) for event in self._take(size)])
+
+    async def read_to(self, size: int, store: Callable[..., int]) -> int:
+        """As on Linux, the event that a bad buffer has no room for is lost, with those before it."""
+        taken = self._take(size)
+        data = b"".join([_pack(event) for event in taken])
+        try:
+            stored: int = store(data)
+        except SysError:
+            stored = 0
+        if stored == len(data):
+            return stored
+        lost = 0
+        while stored >= 0:
+            stored -= INOTIFY_EVENT.size + len(taken[lost][3])
+            lost += 1
+        for event in reversed(taken[lost:]):
+            self._events.appendleft(event)
+            self._count(event, 1)
+        raise SysError(errno.EFAULT)
 
     async def ioctl(self, task: Any, request: int, arg: int) -> int:
         if request != FIONREAD:

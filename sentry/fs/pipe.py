@@ -233,7 +233,7 @@ class PipeFile(File):
         self._was_read(was_full)
         return data
 
-    async def read_to(self, size: int, store: Callable[[bytes], int]) -> int:
+    async def read_to(self, size: int, store: Callable[..., int]) -> int:
         if not self._may_read(size):
             return 0
         was_full = self.pipe.full

@@ -17,6 +17,7 @@ from sentry.kernel.wait import WaitQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sentry.abi.signal import SigInfo
@@ -54,19 +55,38 @@ class SignalFile(AnonFile):
         return POLLIN | POLLRDNORM if task is not None and task.pending_bits() & self.mask else 0
 
     async def read(self, size: int) -> bytes:
+        records: list[bytes] = []
+
+        def store(record: bytes, _at: int) -> int:
+            records.append(record)
+            return len(record)
+
+        await self.read_to(size, store)
+        return b"".join(records)
+
+    async def read_to(self, size: int, store: Callable[..., int]) -> int:
+        """One after the other: a signal that a bad buffer has no room for is lost, the next ones stay."""
         count = size // SIGNALFD_SIGINFO.size
         if not count:
             raise SysError(errno.EINVAL)
         task = _task()
-        records: list[bytes] = []
-        while task is not None and len(records) < count:
+        done = 0
+        while task is not None and done < count * SIGNALFD_SIGINFO.size:
             info = task.take_signal(self.mask)
             if info is None:
                 break
-            records.append(pack(info))
-        if not records:
+            try:
+                stored: int = store(pack(info), done)
+            except SysError:
+                stored = 0
+            if stored < SIGNALFD_SIGINFO.size:
+                if not done:
+                    raise SysError(errno.EFAULT)
+                break
+            done += stored
+        if not done:
             raise SysError(errno.EAGAIN)
-        return b"".join(records)
+        return done
 
 
 def _task() -> Any:

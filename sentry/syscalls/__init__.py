@@ -17,6 +17,7 @@ def load() -> None:
         exec,
         file_io,
         futex,
+        listing,
         memory,
         misc,
         open,

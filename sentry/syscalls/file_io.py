@@ -29,7 +29,7 @@ from sentry.abi.mman import USER_END
 from sentry.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT
 from sentry.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
 from sentry.abi.signal import SIGPIPE, SIGXFSZ
-from sentry.abi.stat import DIRENT, DIRENT64, S_IFREG
+from sentry.abi.stat import S_IFREG
 from sentry.abi.syscall_nr import SYS
 from sentry.fs import fsnotify
 from sentry.fs.file import APPEND
@@ -141,7 +141,7 @@ async def _read(task: Task, file: File, addr: int, size: int, offset: int | None
     waiter = Waiter(file, POLLIN)
     while True:
         try:
-            return await file.read_to(min(size, CHUNK), lambda data: _store(task, addr, data))
+            return await file.read_to(min(size, CHUNK), lambda data, at=0: _store(task, addr + at, data))
         except SysError as error:
             if error.errno != errno.EAGAIN or nowait or file.flags & O_NONBLOCK:
                 raise
@@ -541,56 +541,3 @@ async def lseek(task: Task, fd: Fd, offset: Long, whence: UInt) -> int:
     if whence > SEEK_HOLE:
         raise SysError(errno.EINVAL)
     return await file.lseek(offset, whence)
-
-
-async def _getdents(task: Task, fd: int, buf: int, size: int, legacy: bool) -> int:
-    file = task.files.get(fd)
-    if not file.inode.is_dir:
-        raise SysError(errno.ENOTDIR)
-    if file.path is not None and file.path.dentry.deleted:
-        raise SysError(errno.ENOENT)
-    if fsnotify.watching:
-        fsnotify.happened(file.path, IN_ACCESS)
-    size = min(size, CHUNK)
-    out = bytearray()
-    pos = file.pos
-    while True:
-        entries = await file.readdir()
-        for ino, after, kind, name in entries:
-            if legacy:
-                length = DIRENT.size + len(name) + 2 + 7 & ~7
-            else:
-                length = DIRENT64.size + len(name) + 1 + 7 & ~7
-            if len(out) + length > size:
-                entries = []
-                break
-            if legacy:
-                record = DIRENT.pack(ino, after, length) + name
-                out += record.ljust(length - 1, b"\0") + bytes((kind,))
-            else:
-                out += (DIRENT64.pack(ino, after, length, kind) + name).ljust(length, b"\0")
-            file.pos = after
-        if not entries:
-            break
-    if not out:
-        if file.pos == pos and await file.readdir():
-            raise SysError(errno.EINVAL)  # the buffer is too small for the next entry
-        return 0
-    try:
-        task.mm.write(buf, bytes(out))
-    except SysError:
-        file.pos = pos
-        raise
-    return len(out)
-
-
-@syscall(SYS.getdents64)
-async def getdents64(task: Task, fd: Fd, buf: Addr, size: UInt) -> int:
-    """getdents64(2)."""
-    return await _getdents(task, fd, buf, size, False)
-
-
-@syscall(SYS.getdents)
-async def getdents(task: Task, fd: Fd, buf: Addr, size: UInt) -> int:
-    """getdents(2), the old record."""
-    return await _getdents(task, fd, buf, size, True)

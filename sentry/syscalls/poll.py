@@ -318,11 +318,14 @@ async def _epoll_wait(task: Task, epfd: int, addr: int, count: int, deadline: in
             if events:
                 packed = b"".join([EPOLL_EVENT.pack(got, item.data) for item, got in events])
                 try:
-                    task.mm.write(addr, packed)
+                    stored = task.mm.write_upto(addr, packed) // EPOLL_EVENT.size
                 except SysError:
-                    epoll.give_back(events)
-                    raise
-                return len(events)
+                    stored = 0
+                if stored < len(events):
+                    epoll.give_back(events[stored:])
+                    if not stored:
+                        raise SysError(errno.EFAULT)
+                return stored
             if last or deadline == 0:
                 return 0
             last = not await _wait([(epoll, 0xFFFFFFFF)], deadline)

@@ -38,6 +38,11 @@ class Memory:
         at = self._at(addr, len(data))
         self.data[at : at + len(data)] = data
 
+    def write_upto(self, addr, data):
+        size = min(len(data), self.BASE + self.SIZE - addr)
+        self.write(addr, data[: max(size, 1)])
+        return size
+
     def read_u32(self, addr):
         return int.from_bytes(self.read(addr, 4), "little")
 

@@ -18,7 +18,7 @@ from sentry.fs.file import File
 from sentry.fs.inode import Filesystem, Inode
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.wait import Interrupted
-from sentry.syscalls import file_copy, file_io, file_space, mounts, paths, xattr
+from sentry.syscalls import file_copy, file_io, file_space, listing, mounts, paths, xattr
 from sentry.syscalls import open as open_calls
 
 BASE = Memory.BASE
@@ -224,14 +224,14 @@ def test_directories(task):
     opened(task, b"file")
     assert outcome(open_calls.chdir(task, b"file")) == "ENOTDIR"
     fd = opened(task, b".", os.O_DIRECTORY)
-    size = outcome(file_io.getdents64(task, fd, BASE, 1000))
+    size = outcome(listing.getdents64(task, fd, BASE, 1000))
     assert size == 24 + 24 + 24
-    assert outcome(file_io.getdents64(task, fd, BASE, 1000)) == 0
+    assert outcome(listing.getdents64(task, fd, BASE, 1000)) == 0
     assert outcome(file_io.lseek(task, fd, 0, 0)) == 0
-    assert outcome(file_io.getdents64(task, fd, BASE, 10)) == "EINVAL"
-    assert outcome(file_io.getdents64(task, fd, BASE, 24)) == 24
-    assert outcome(file_io.getdents64(task, fd, 8, 1000)) == "EFAULT"
-    assert outcome(file_io.getdents64(task, fd, BASE, 1000)) == 48
+    assert outcome(listing.getdents64(task, fd, BASE, 10)) == "EINVAL"
+    assert outcome(listing.getdents64(task, fd, BASE, 24)) == 24
+    assert outcome(listing.getdents64(task, fd, 8, 1000)) == "EFAULT"
+    assert outcome(listing.getdents64(task, fd, BASE, 1000)) == 48
     assert outcome(file_io.read(task, fd, BASE, 10)) == "EISDIR"
     assert outcome(paths.unlink(task, b"file")) is None
     assert outcome(paths.rmdir(task, b"../d")) is None
