@@ -101,8 +101,9 @@ struct guest_thread {
     struct fd_table *files; /* of the task that runs on it, for the fast paths; NULL: none are taken */
     struct mm *mm;          /* likewise; NULL: none on memory */
     struct sighand *sighand; /* likewise; NULL: none on signals */
-    int32_t task_tgid, task_tid; /* in the sandbox */
+    int32_t task_tgid, task_tid; /* in its namespace of process ids */
     uint32_t task_uid;
+    uint32_t task_nested; /* that namespace is not the first one */
     uint32_t forced; /* no call is answered by a fast path (guest_hot.forced is the guest's to forge) */
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;

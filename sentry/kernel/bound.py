@@ -206,7 +206,7 @@ class Bound(Runner):
         self.hot.ids = (tgid, tid, 0 if parent is None else parent.pid.nr(pid.ns), *ids, 0)
         self.hot.known = ALL_KNOWN | OWN_FUTEXES if self.mm is not None and self.mm.own_futexes else ALL_KNOWN
         if self.thread is not None:
-            self.thread.set_task(group.sighand.c, tgid, tid, ids[0])
+            self.thread.set_task(group.sighand.c, tgid, tid, ids[0], pid.ns.level > 0)
 
     def find_task(self, number: int) -> Task | None:
         """The task that a thread id means to this one."""

@@ -94,8 +94,9 @@ class Thread(ABC):
     def set_memory(self, mm: Any) -> None:  # noqa: B027
         """The struct mm (csrc/abi/mm.h) of the program, or None; as `set_files`."""
 
-    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:  # noqa: B027
-        """The struct sighand (csrc/abi/sighand.h) of the task, or None, and who it is; as `set_files`."""
+    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int, nested: bool = False) -> None:  # noqa: B027
+        """The struct sighand (csrc/abi/sighand.h) of the task, or None, and who it is in its namespace, which
+        is not the first one if `nested`; as `set_files`."""
 
     def tell_actions(self, sighand: Any) -> None:  # noqa: B027
         """The struct sighand is this stopped thread's alone: the platform may answer rt_sigaction(2) on it,

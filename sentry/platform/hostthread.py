@@ -77,10 +77,10 @@ class PtraceThread(Thread):
     def set_files(self, table: Any) -> None:
         self._c.files = ffi.NULL if table is None else table
 
-    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int) -> None:
+    def set_task(self, sighand: Any, tgid: int, tid: int, uid: int, nested: bool = False) -> None:
         c = self._c
         c.sighand = ffi.NULL if sighand is None else sighand
-        c.task_tgid, c.task_tid, c.task_uid = tgid, tid, uid
+        c.task_tgid, c.task_tid, c.task_uid, c.task_nested = tgid, tid, uid, nested
 
     def tell_actions(self, sighand: Any) -> None:
         lib.guest_tell_actions(self._c, sighand)

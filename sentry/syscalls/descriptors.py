@@ -376,7 +376,7 @@ async def _lock(task: Task, file: File, cmd: int, arg: int) -> int:
         if named:
             raise SysError(errno.EINVAL)
         found = locks.posix_test(file.inode, owner, kind, first, last)
-        task.mm.write(arg, _pack_lock(found, data))
+        task.mm.write(arg, _pack_lock(task, found, data))
         return 0
     if (kind == F_RDLCK and not file.readable) or (kind == F_WRLCK and not file.writable):
         raise SysError(errno.EBADF)
@@ -388,14 +388,23 @@ async def _lock(task: Task, file: File, cmd: int, arg: int) -> int:
     return 0
 
 
-def _pack_lock(found: Any, asked: bytes) -> bytes:
+def _shown_pid(task: Task, pid: int) -> int:
+    """The owner of a lock as `task` sees it; 0: it can't (locks_translate_pid)."""
+    ns = task.pid.ns
+    if pid <= 0 or not ns.level:
+        return pid
+    group = task.kernel.groups.get(pid)
+    return 0 if group is None else group.pid.nr(ns)
+
+
+def _pack_lock(task: Task, found: Any, asked: bytes) -> bytes:
     if found is None:
         return F_UNLCK.to_bytes(2, "little") + asked[2:]
     length = 0 if found.end >= locks.OFFSET_MAX else found.end - found.start + 1
     packed: bytes = (
         found.kind.to_bytes(2, "little") + SEEK_SET.to_bytes(2, "little") + bytes(4)
         + found.start.to_bytes(8, "little") + length.to_bytes(8, "little")
-        + found.pid.to_bytes(4, "little", signed=True) + bytes(4)
+        + _shown_pid(task, found.pid).to_bytes(4, "little", signed=True) + bytes(4)
     )  # fmt: skip
     return packed
 

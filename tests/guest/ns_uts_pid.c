@@ -67,6 +67,65 @@ static void uts(void)
     close(fd);
 }
 
+static void show_owner(const char *what, int fd, int command)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_start = 4};
+    MUST(fcntl(fd, command, &lock));
+    say("%s: type %d, owner %s", what, lock.l_type,
+        lock.l_pid == 0           ? "none"
+        : lock.l_pid == -1        ? "a file"
+        : lock.l_pid == getpid()  ? "self"
+        : lock.l_pid == getppid() ? "parent"
+        : lock.l_pid == 1         ? "1"
+        : lock.l_pid == 2         ? "2"
+                                  : "another");
+}
+
+/* What F_GETLK says of a lock's owner in another namespace. */
+static void locks(void)
+{
+    CASE("locks");
+    struct flock lock = {.l_type = F_WRLCK, .l_len = 10};
+    struct flock next = {.l_type = F_WRLCK, .l_start = 20, .l_len = 1};
+    int fd = MUST(open("/tmp", O_TMPFILE | O_RDWR, 0600));
+    MUST(fcntl(fd, F_SETLK, &lock));
+    reap("child", CHILD(show_owner("the parent's", fd, F_GETLK)));
+    struct gate set = gate_make(), seen = gate_make();
+    pid_t pid = clone_with(CLONE_NEWPID);
+    if (pid == 0) {
+        show_owner("from within", fd, F_GETLK);
+        show_owner("from within, of files", fd, F_OFD_GETLK);
+        MUST(fcntl(fd, F_SETLK, &next));
+        reap("the next", CHILD({
+                 lock.l_start = 20;
+                 lock.l_type = F_WRLCK;
+                 MUST(fcntl(fd, F_GETLK, &lock));
+                 say("the init's: %d", lock.l_pid);
+             }));
+        gate_open(set);
+        gate_wait(seen);
+        _exit(0);
+    }
+    MUST(pid);
+    gate_wait(set);
+    lock.l_start = 20;
+    MUST(fcntl(fd, F_GETLK, &lock));
+    SHOW_IF(lock.l_type == F_WRLCK && lock.l_pid == pid);
+    gate_open(seen);
+    reap("init", pid);
+    lock = (struct flock){.l_type = F_UNLCK};
+    MUST(fcntl(fd, F_SETLK, &lock));
+    lock = (struct flock){.l_type = F_WRLCK};
+    MUST(fcntl(fd, F_OFD_SETLK, &lock));
+    pid = clone_with(CLONE_NEWPID);
+    if (pid == 0) {
+        show_owner("a file's, from within", fd, F_GETLK);
+        _exit(0);
+    }
+    reap("init", MUST(pid));
+    close(fd);
+}
+
 static void pids(void)
 {
     int status;
@@ -219,6 +278,7 @@ int main(void)
     signals();
     set_tid();
     uts();
+    locks();
     pids();
     return 0;
 }
