@@ -154,6 +154,8 @@ class File:
         installed.pop(c, None)
         if fsnotify.watching:
             fsnotify.closed(self)
+        if self.owner is not None:
+            self.owner.set_async(self, False)  # its own end is no news
         if self.watches:
             for watch in list(self.watches):
                 watch.detach()

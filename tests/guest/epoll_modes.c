@@ -2,6 +2,7 @@
  * signals of files (F_SETOWN, F_SETSIG, O_ASYNC, F_NOTIFY). */
 #include "check.h"
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
@@ -240,6 +241,31 @@ static void signals_of_files(void)
     other.type = 99;
     SHOW(fcntl(p[0], F_SETOWN_EX, &other));
     SHOW(fcntl(p[0], F_SETOWN, 0x3fffffff));
+    for (int type = 0; type < 3; type++) {
+        static const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+        MUST(socketpair(AF_UNIX, types[type], 0, p));
+        MUST(fcntl(p[0], F_SETOWN, getpid()));
+        MUST(fcntl(p[0], F_SETFL, O_ASYNC));
+        close(p[0]);
+        show_io("closed itself", p[0]);
+        close(p[1]);
+        MUST(socketpair(AF_UNIX, types[type], 0, p));
+        MUST(fcntl(p[0], F_SETOWN, getpid()));
+        MUST(fcntl(p[0], F_SETFL, O_ASYNC));
+        close(p[1]);
+        show_io("the other end closed", p[0]);
+        close(p[0]);
+        show_io("then itself", p[0]);
+    }
+    MUST(pipe(p));
+    for (int end = 0; end < 2; end++) {
+        MUST(fcntl(p[end], F_SETOWN, getpid()));
+        MUST(fcntl(p[end], F_SETFL, O_ASYNC));
+    }
+    close(p[0]);
+    show_io("a pipe's reader closed", p[1]);
+    close(p[1]);
+    show_io("and its writer", p[1]);
     CASE("F_NOTIFY");
     char enabled = '?';
     int d = MUST(open("/proc/sys/fs/dir-notify-enable", O_RDONLY));
