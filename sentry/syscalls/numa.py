@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from sentry.syscalls.args import Addr, Int, Size, UInt, ULong
 
 _MOST_BITS = PAGE_SIZE * 8
+_U64 = (1 << 64) - 1
 
 
 def read_nodes(task: Task, mask: int, maxnode: int) -> int:
     """A node mask of `maxnode` - 1 bits.  SysError(EINVAL) for nodes that no kernel has; SysError(EFAULT)."""
-    bits = maxnode - 1
-    if bits <= 0 or not mask:
+    bits = (maxnode - 1) & _U64
+    if not bits or not mask:
         return 0
     if bits > _MOST_BITS:
         raise SysError(errno.EINVAL)

@@ -68,6 +68,12 @@ static void set_errors(void)
     SHOW(set(BIND, &two, 64));
     SHOW(set(BIND, NULL, 64));
     SHOW(set(BIND, &one, 0));
+    SHOW(set(DEFAULT, &one, 0));
+    SHOW(set(PREFERRED, &none, 0));
+    SHOW(set(DEFAULT, BAD, 0));
+    SHOW(set(DEFAULT, &one, 1));
+    SHOW(set(PREFERRED, NULL, 1));
+    SHOW(set(PREFERRED, NULL, 0));
     SHOW(set(BIND, &one, 1));
     SHOW(set(BIND, &one, 2));
     SHOW(set(DEFAULT, &one, 64));
