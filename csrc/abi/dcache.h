@@ -62,7 +62,7 @@ struct fs_context {
 /* What permissions are checked by (struct cred); never changed once a task has it. */
 struct vcred {
     uint32_t uid, gid, fsuid, fsgid;
-    uint64_t effective, permitted;
+    uint64_t effective, of_real; /* the second: what access(2) goes by */
     const uint32_t *groups;
     uint32_t group_count;
 };

@@ -165,11 +165,9 @@ int fast_statx(struct call *c)
 static struct vcred real_cred(const struct vcred *cred)
 {
     struct vcred real = *cred;
-    if (cred->fsuid == cred->uid && cred->fsgid == cred->gid && (cred->uid == 0 || !cred->effective))
-        return real;
     real.fsuid = cred->uid;
     real.fsgid = cred->gid;
-    real.effective = cred->uid == 0 ? cred->permitted : 0;
+    real.effective = cred->of_real;
     return real;
 }
 

@@ -97,10 +97,17 @@ class Credentials:
         if c is None:
             c = self._c = ffi.new("struct vcred *")
             c.uid, c.gid, c.fsuid, c.fsgid = self.uid, self.gid, self.fsuid, self.fsgid
-            c.effective, c.permitted = self.effective, self.permitted
+            c.effective, c.of_real = self.effective, self.of_real
             c.groups = self.groups.c
             c.group_count = len(self.groups)
         return c
+
+    @property
+    def of_real(self) -> int:
+        """The capabilities that access(2) goes by: root's for root alone."""
+        if self.securebits & SECBIT_NO_SETUID_FIXUP:
+            return self.effective
+        return self.permitted if self.uid == self.user_ns.uids.down(0) else 0
 
     def copy(self) -> Credentials:
         new = Credentials.__new__(Credentials)

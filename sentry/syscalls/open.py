@@ -241,12 +241,11 @@ async def _access(task: Task, dirfd: int, path: bytes, mode: int, flags: int = 0
 
 def _real(cred: Credentials) -> Credentials:
     """Credentials that access(2) checks by: the real ids, and root's capabilities only for root."""
-    is_root = cred.uid == cred.user_ns.uids.down(0)
-    if cred.fsuid == cred.uid and cred.fsgid == cred.gid and (is_root or not cred.effective):
+    effective = cred.of_real
+    if cred.fsuid == cred.uid and cred.fsgid == cred.gid and cred.effective == effective:
         return cred
     new = cred.copy()
-    new.fsuid, new.fsgid = cred.uid, cred.gid
-    new.effective = cred.permitted if is_root else 0
+    new.fsuid, new.fsgid, new.effective = cred.uid, cred.gid, effective
     return new
 
 
