@@ -30,3 +30,10 @@ FXSAVE_SIZE = 512
 FILES_MAX = 4 << 20
 #: A limit below this makes no core file (core_dump's min_coredump).
 LEAST = 4096
+
+#: What /proc/PID/coredump_filter lets be dumped, its bits in all, and what is at first.
+FILTER_ANON_PRIVATE, FILTER_ANON_SHARED, FILTER_MAPPED_PRIVATE, FILTER_MAPPED_SHARED, FILTER_ELF_HEADERS = (
+    1 << bit for bit in range(5)
+)
+FILTER_BITS = 9
+FILTER_DEFAULT = 0x33

@@ -52,7 +52,8 @@ class AnonInode(Inode):
         self.link_text = link_text
 
     async def setattr(self, changes: dict[str, int]) -> None:
-        raise SysError(errno.EOPNOTSUPP)
+        if changes:
+            raise SysError(errno.EOPNOTSUPP)
 
 
 class OwnInode(AnonInode):

@@ -148,6 +148,8 @@ class Inode:
     fixed_link = False
     #: Nobody may write to it, whatever the mode says: EPERM (S_IMMUTABLE).
     immutable = False
+    #: No capability lets anybody do what the mode doesn't.
+    strict = False
 
     def grants(self, cred: Credentials, mask: int) -> bool:
         """Whether `cred` may do what neither the mode nor capabilities allow (a rule of the file's own)."""

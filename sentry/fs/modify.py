@@ -51,7 +51,7 @@ def _directory(dentry: Dentry) -> Inode:
 
 def guarded(inode: Inode) -> bool:
     """Whether its attributes, names and old bytes have to stay (chattr(1), +i and +a)."""
-    return bool((inode.fsflags or 0) & (FS_IMMUTABLE_FL | FS_APPEND_FL))
+    return inode.immutable or bool((inode.fsflags or 0) & (FS_IMMUTABLE_FL | FS_APPEND_FL))
 
 
 def _refuse_guarded(inode: Inode) -> None:
@@ -168,8 +168,6 @@ def _may_delete(directory: Inode, victim: Dentry, cred: Credentials, is_dir: boo
     inode = victim.inode
     if inode is None:
         raise SysError(errno.ENOENT)
-    if directory.immutable:
-        raise SysError(errno.EPERM)
     permission(directory, cred, MAY_WRITE | MAY_EXEC)
     if (directory.fsflags or 0) & FS_APPEND_FL or guarded(inode):
         raise SysError(errno.EPERM)
@@ -383,7 +381,8 @@ async def chown(path: Path, uid: int, gid: int, cred: Credentials) -> None:
     gid = gid if gid == 0xFFFFFFFF else space.kgid(gid)
     want_write(path.mount)
     await inode.refresh()
-    _refuse_guarded(inode)
+    if uid != 0xFFFFFFFF or gid != 0xFFFFFFFF:
+        _refuse_guarded(inode)
     changes: dict[str, int] = {}
     mine = inode.uid == cred.fsuid
     capable = cred.capable_over(inode.uid, inode.gid, CAP_CHOWN)
@@ -412,7 +411,7 @@ async def utimes(path: Path, atime: int | None, mtime: int | None, now: bool, cr
         return
     want_write(path.mount)
     await inode.refresh()
-    if guarded(inode) and (not now or (inode.fsflags or 0) & FS_IMMUTABLE_FL):
+    if guarded(inode) and (not now or inode.immutable or (inode.fsflags or 0) & FS_IMMUTABLE_FL):
         raise SysError(errno.EPERM)
     if not owner_or_capable(inode, cred):
         if not now:

@@ -73,6 +73,8 @@ def allowed(inode: Inode, cred: Credentials, mask: int) -> bool:
         bits = mode
     if not mask & ~bits & 7:
         return True
+    if inode.strict:
+        return inode.grants(cred, mask)
     uid, gid = inode.uid, inode.gid
     if mode & S_IFMT == S_IFDIR:
         if not mask & MAY_WRITE and cred.capable_over(uid, gid, CAP_DAC_READ_SEARCH):
@@ -94,11 +96,10 @@ class Hardening:
 
 def permission(inode: Inode, cred: Credentials, mask: int) -> None:
     """SysError(EACCES) unless `allowed`; EPERM where not even the owner may write."""
-    if mask & MAY_WRITE and inode.fsflags and inode.fsflags & FS_IMMUTABLE_FL:
+    if mask & MAY_WRITE and (inode.immutable or (inode.fsflags and inode.fsflags & FS_IMMUTABLE_FL)):
         raise SysError(errno.EPERM)
     if not allowed(inode, cred, mask):
-        frozen = mask & MAY_WRITE and inode.immutable and not inode.is_dir
-        raise SysError(errno.EPERM if frozen else errno.EACCES)
+        raise SysError(errno.EACCES)
 
 
 def is_readonly(mount: Mount) -> bool:

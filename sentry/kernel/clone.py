@@ -176,6 +176,8 @@ async def clone(task: Task, args: CloneArgs) -> int:
         if flags & CLONE_VM:
             thread = task.mm.space.new_thread(task.thread)
             mm = task.mm.get()
+            if not flags & (CLONE_THREAD | CLONE_VFORK):
+                mm.multiprocess = True
         else:
             mm, thread = task.mm.fork(task.thread)
     except BaseException:
@@ -287,7 +289,7 @@ def _new_group(task: Task, pid: Pid, args: CloneArgs) -> ThreadGroup:
     group.limits, group.packed = dict(old.limits), old.packed
     group.exe = old.exe
     group.dumpable, group.dump_ns = old.dumpable, old.dump_ns
-    group.oom_score_adj = old.oom_score_adj
+    group.oom_score_adj, group.oom_score_adj_min = old.oom_score_adj, old.oom_score_adj_min
     ns = pid.ns
     if ns.init is None:
         ns.init = group

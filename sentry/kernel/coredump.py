@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sentry.abi.signal import SigInfo
     from sentry.fs.file import File
     from sentry.kernel.task import Task
+    from sentry.mm.manager import MemoryManager
     from sentry.mm.vma import Vma
 
 CHUNK = 1 << 20
@@ -174,15 +175,28 @@ async def _notes(task: Task, info: SigInfo, vmas: list[Vma]) -> bytes:
     return b"".join(notes)
 
 
-def _dumped(vma: Vma) -> int:
-    """How many bytes of a mapping are dumped: as /proc/PID/coredump_filter has it at first (0x33)."""
-    if not vma.flags & mman.VM_READ or vma.flags & (mman.VM_DONTDUMP | mman.VM_PFNMAP):
+def _dumped(mm: MemoryManager, vma: Vma) -> int:
+    """How many bytes of a mapping are dumped, by /proc/PID/coredump_filter (vma_dump_size)."""
+    file, flags, wanted = vma.file, vma.flags, mm.dump_filter
+    if not flags & mman.VM_READ or flags & (mman.VM_DONTDUMP | mman.VM_PFNMAP):
         return 0
-    if vma.file is None or isinstance(vma.file, SharedAnonymous) or vma.file.in_memory:
+    if vma.name == b"[vdso]":
         return vma.size
-    if not vma.flags & (mman.VM_SHARED | mman.VM_PRISTINE):
+    if flags & mman.VM_SHARED:
+        nameless = isinstance(file, SharedAnonymous) or not file.inode.nlink
+        return vma.size if wanted & (abi.FILTER_ANON_SHARED if nameless else abi.FILTER_MAPPED_SHARED) else 0
+    if not flags & mman.VM_PRISTINE and wanted & abi.FILTER_ANON_PRIVATE:
         return vma.size
-    return 0 if vma.offset else PAGE_SIZE
+    if file is None or isinstance(file, SharedAnonymous):
+        return 0
+    if wanted & abi.FILTER_MAPPED_PRIVATE:
+        return vma.size
+    if vma.offset or not wanted & abi.FILTER_ELF_HEADERS:
+        return 0
+    try:
+        return PAGE_SIZE if file.inode.mode & 0o111 or mm.read(vma.start, 4) == abi.IDENT[:4] else 0
+    except SysError:
+        return 0
 
 
 class _Writer:
@@ -219,7 +233,7 @@ class _Writer:
         for count, vma in enumerate(vmas, 1):
             if not count % PIECE:
                 await yield_now()
-            size = _dumped(vma)
+            size = _dumped(task.mm, vma)
             places.append((data, vma.start, size))
             flags = sum(1 << 2 - bit for bit in range(3) if vma.flags & (mman.VM_READ << bit))
             table += abi.PHDR.pack(abi.PT_LOAD, flags, data, vma.start, 0, size, vma.size, PAGE_SIZE)

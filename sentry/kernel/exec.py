@@ -262,6 +262,7 @@ def _replace_memory(task: Task, mm: MemoryManager, thread: object, old_thread: o
     task.bind(thread)  # type: ignore[arg-type]
     if old is None:
         return
+    mm.dump_filter = old.dump_filter  # type: ignore[attr-defined]
     old_thread.owner = None  # type: ignore[attr-defined]
     if old.users > 1:  # type: ignore[attr-defined]
         old_thread.exit()  # type: ignore[attr-defined]

@@ -184,7 +184,7 @@ class ThreadGroup:
         self.dumping: Task | None = None
         self.oom_score_adj = 0
         #: Below this it needs CAP_SYS_RESOURCE.
-        self.oom_score_adj_min: int = 0 if parent is None else parent.oom_score_adj_min
+        self.oom_score_adj_min = 0
         #: Bytes: no task had more resident (an upper bound: what was mapped when it ended).
         self.max_rss = 0
         #: The largest among the children that were waited for, and theirs.

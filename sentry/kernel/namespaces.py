@@ -23,6 +23,7 @@ from sentry.abi.sched import (
 )
 from sentry.kernel.pids import MAX_LEVEL, PidNamespace
 from sentry.kernel.userns import INITIAL, Charge, Namespace, UserNamespace
+from sentry.kernel.wait import WaitQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,11 +50,27 @@ FIRST_INOS = {b"cgroup": 4026531835, b"ipc": 4026531839, b"net": 4026531833, b"t
               b"uts": 4026531838}  # fmt: skip
 
 
+class NameWatch:
+    """How often a name was changed in any UTS namespace, and who waits for that (struct ctl_table_poll)."""
+
+    __slots__ = ("changes", "queue")
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self.queue = WaitQueue()
+
+    def changed(self) -> None:
+        self.changes += 1
+        self.queue.wake()
+
+
 class UtsNamespace(Namespace):
     """What uname(2) tells (struct uts_namespace)."""
 
     __slots__ = ("domainname", "nodename", "release", "version")
     kind = b"uts"
+    #: Of the fields that can be set: all namespaces have the same.
+    watches = {"nodename": NameWatch(), "domainname": NameWatch()}
 
     def __init__(self, user_ns: UserNamespace, ino: int, nodename: bytes, release: bytes) -> None:
         super().__init__(user_ns, ino)
@@ -61,6 +78,10 @@ class UtsNamespace(Namespace):
         self.domainname = b"(none)"
         self.release = release
         self.version = b"#1 SMP PREEMPT_DYNAMIC Sentry"
+
+    def set_name(self, field: str, name: bytes) -> None:
+        setattr(self, field, name)
+        self.watches[field].changed()
 
     def copy(self, user_ns: UserNamespace, ino: int) -> UtsNamespace:
         new = UtsNamespace(user_ns, ino, self.nodename, self.release)

@@ -93,6 +93,7 @@ class MemoryManager(Growth):
         child.arg_start, child.arg_end = self.arg_start, self.arg_end
         child.env_start, child.env_end = self.env_start, self.env_end
         child.mdwe = 0 if self.mdwe & 2 else self.mdwe
+        child.dump_filter, child.multiprocess = self.dump_filter, False
         child.exe = self.exe
         if self.exe is not None:
             self.exe.get()

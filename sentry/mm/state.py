@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from sentry._engine import lib
+from sentry.abi.core import FILTER_DEFAULT
 from sentry.abi.errors import SysError
 from sentry.abi.mman import (
     PAGE_MASK,
@@ -67,10 +68,10 @@ class _InC:
 
 class AddressState(GuestAccess):
     __slots__ = (
-        "_layout", "_limit", "actor", "aio", "arg_end", "arg_start", "auxv", "c", "commit", "end_code",
-        "env_end", "env_start", "exe", "guards", "may_lock", "mdwe", "measured_ns", "membarriers",
-        "own_futexes", "owner", "patches", "peak_rss", "policies", "start_code", "start_stack", "tree",
-        "users", "vdso",
+        "_layout", "_limit", "actor", "aio", "arg_end", "arg_start", "auxv", "c", "commit", "dump_filter",
+        "end_code", "env_end", "env_start", "exe", "guards", "may_lock", "mdwe", "measured_ns", "membarriers",
+        "multiprocess", "own_futexes", "owner", "patches", "peak_rss", "policies", "start_code",
+        "start_stack", "tree", "users", "vdso",
     )  # fmt: skip
 
     #: Bytes mapped, in all and by kind (VmSize, VmData, VmStk, VmExe+VmLib, VmLck).
@@ -127,6 +128,10 @@ class AddressState(GuestAccess):
         self.arg_start = self.arg_end = self.env_start = self.env_end = 0
         #: PR_SET_MDWE.
         self.mdwe = 0
+        #: Which mappings a core dump has (FILTER_*; /proc/PID/coredump_filter).
+        self.dump_filter = FILTER_DEFAULT
+        #: Other processes share it, or did, and not only by vfork(2).
+        self.multiprocess = False
         self.auxv = b""
         self.top = GUEST_TOP
         if vdso[0]:

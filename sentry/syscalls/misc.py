@@ -57,13 +57,13 @@ def _read_name(task: Task, name: int, size: int) -> bytes:
 @syscall(SYS.sethostname)
 def sethostname(task: Task, name: Addr, size: Int) -> None:
     """sethostname(2)."""
-    task.nsproxy.uts.nodename = _read_name(task, name, size)
+    task.nsproxy.uts.set_name("nodename", _read_name(task, name, size))
 
 
 @syscall(SYS.setdomainname)
 def setdomainname(task: Task, name: Addr, size: Int) -> None:
     """setdomainname(2)."""
-    task.nsproxy.uts.domainname = _read_name(task, name, size)
+    task.nsproxy.uts.set_name("domainname", _read_name(task, name, size))
 
 
 @syscall(SYS.sysinfo, partial="load averages are 0; memory is what the sandbox was promised")

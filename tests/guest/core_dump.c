@@ -148,6 +148,77 @@ static void contents(void)
     MUST(unlink("core"));
 }
 
+#define PAGE 4096ul
+
+static char *mapped(int prot, int flags, int fd, off_t offset)
+{
+    char *at = mmap(NULL, 2 * PAGE, prot, flags, fd, offset);
+    NEED(at != MAP_FAILED);
+    MUST(munmap(at + PAGE, PAGE));
+    return at;
+}
+
+static int a_file(const char *name, const char *text, mode_t mode)
+{
+    int fd = MUST(open(name, O_RDWR | O_CREAT, mode));
+    MUST(ftruncate(fd, 3 * PAGE));
+    MUST(pwrite(fd, text, 4, 0));
+    return fd;
+}
+
+/* Which mappings are dumped. */
+static void filter(void)
+{
+    static const char *const filters[] = {"0x33", "0", "1", "2", "4", "8", "0x10", "0x1ff", "0x20"};
+    enum {
+        PRIVATE, SHARED, MEMFD, FILE_SHARED, FILE_READ, FILE_WRITTEN, FILE_BEHIND, ELF, PROGRAM, LEFT_OUT,
+    };
+    static const char *const names[] = {
+        "private", "shared", "memfd", "shared file", "private file", "written to", "not from the start",
+        "an ELF file", "an executable", "left out",
+    };
+    CASE("filter");
+    char *at[LEFT_OUT + 1];
+    int text = a_file("text", "text", 0600), elf = a_file("elf", ELFMAG, 0600);
+    int program = a_file("program", "#!/x", 0700);
+    int memfd = MUST(memfd_create("memory", 0));
+    MUST(ftruncate(memfd, 2 * PAGE));
+    const int rw = PROT_READ | PROT_WRITE;
+    at[PRIVATE] = mapped(rw, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    at[SHARED] = mapped(rw, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    at[MEMFD] = mapped(rw, MAP_SHARED, memfd, 0);
+    at[FILE_SHARED] = mapped(rw, MAP_SHARED, text, 0);
+    at[FILE_READ] = mapped(PROT_READ, MAP_PRIVATE, text, 0);
+    at[FILE_WRITTEN] = mapped(rw, MAP_PRIVATE, text, 0);
+    at[FILE_BEHIND] = mapped(PROT_READ, MAP_PRIVATE, text, PAGE);
+    at[ELF] = mapped(PROT_READ, MAP_PRIVATE, elf, 0);
+    at[PROGRAM] = mapped(PROT_READ, MAP_PRIVATE, program, 0);
+    at[LEFT_OUT] = mapped(rw, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    MUST(madvise(at[LEFT_OUT], PAGE, MADV_DONTDUMP));
+    at[PRIVATE][0] = at[SHARED][0] = at[MEMFD][0] = at[FILE_WRITTEN][5] = at[LEFT_OUT][0] = 'x';
+    for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
+        int fd = MUST(open("/proc/self/coredump_filter", O_WRONLY));
+        MUST(write(fd, filters[i], strlen(filters[i])));
+        close(fd);
+        say("%s", filters[i]);
+        show_end("end", CHILD(abort()));
+        fd = MUST(open("core", O_RDONLY));
+        Elf64_Ehdr head;
+        Elf64_Phdr table;
+        NEED(read(fd, &head, sizeof head) == sizeof head);
+        for (int k = 0; k <= LEFT_OUT; k++)
+            for (int j = 0; j < head.e_phnum; j++) {
+                off_t place = (off_t)(head.e_phoff + (size_t)j * sizeof table);
+                NEED(pread(fd, &table, sizeof table, place) == sizeof table);
+                if (table.p_type == PT_LOAD && table.p_vaddr == (uintptr_t)at[k])
+                    say("%s: %d pages of %d", names[k], (int)(table.p_filesz / PAGE),
+                        (int)(table.p_memsz / PAGE));
+            }
+        close(fd);
+        MUST(unlink("core"));
+    }
+}
+
 static void *crash(void *arg UNUSED)
 {
     abort();
@@ -180,5 +251,6 @@ int main(void)
     prevented();
     contents();
     threads();
+    filter();
     return 0;
 }

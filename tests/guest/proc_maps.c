@@ -104,6 +104,63 @@ static void flags(void)
     show_flags("a stack", alone(1, RW, ANON | MAP_GROWSDOWN, -1));
 }
 
+/* How much of a mapping is shared with others. */
+static void show_amounts(const char *what, const void *at)
+{
+    char line[512], start[32], name[32];
+    long amounts[5] = {0}, value;
+    bool here = false;
+    snprintf(start, sizeof start, "%08lx-", (unsigned long)at);
+    FILE *file = fopen("/proc/self/smaps", "r");
+    NEED(file != NULL);
+    while (fgets(line, sizeof line, file) && !(here && strncmp(line, "VmFlags:", 8) == 0)) {
+        here |= strncmp(line, start, strlen(start)) == 0;
+        if (!here || sscanf(line, "%31[^:]: %ld kB", name, &value) != 2)
+            continue;
+        if (strcmp(name, "Rss") == 0 || strcmp(name, "Pss") == 0)
+            amounts[name[0] == 'P'] = value;
+        else if (strncmp(name, "Shared_", 7) == 0 || strncmp(name, "Private_", 8) == 0)
+            amounts[name[0] == 'P' ? 3 : 2] += value;
+        else if (strcmp(name, "Anonymous") == 0)
+            amounts[4] = value;
+    }
+    fclose(file);
+    say("%s: rss %ld, pss %ld, shared %ld, private %ld, anonymous %ld", what, amounts[0], amounts[1],
+        amounts[2], amounts[3], amounts[4]);
+}
+
+static void sharing(void)
+{
+    CASE("what is shared");
+    int fd = MUST(open("shared", O_RDWR | O_CREAT, 0600)), reader = MUST(open("shared", O_RDONLY));
+    MUST(ftruncate(fd, 2 * PAGE));
+    MUST(pwrite(fd, "x", 1, PAGE));
+    char *at[3] = {alone(2, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1), alone(2, RW, ANON, -1),
+                   alone(2, PROT_READ, MAP_SHARED | MAP_POPULATE, reader)};
+    memset(at[0], 1, 2 * PAGE);
+    memset(at[1], 1, 2 * PAGE);
+    for (int i = 0; i < 3; i++)
+        show_amounts("mine", at[i]);
+    struct gate there = gate_make(), done = gate_make();
+    pid_t pid = CHILD({
+        for (int i = 0; i < 3; i += 2)
+            for (int page = 0; page < 2; page++)
+                (void)((volatile char *)at[i])[page * PAGE];
+        gate_open(there);
+        gate_wait(done);
+    });
+    gate_wait(there);
+    show_amounts("a child's, too", at[0]);
+    show_amounts("a child's, too", at[2]);
+    gate_open(done);
+    reap("child", pid);
+    show_amounts("mine again", at[0]);
+    show_amounts("mine again", at[2]);
+    MUST(munmap(at[0], 2 * PAGE));
+    close(fd);
+    close(reader);
+}
+
 static void special(void)
 {
     CASE("what every program has");
@@ -336,6 +393,7 @@ int main(void)
     vast();
     lines();
     flags();
+    sharing();
     special();
     numbers();
     pagemap();

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.errors import SysError
-from sentry.abi.fcntl import SEEK_CUR, SEEK_SET
+from sentry.abi.fcntl import SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET
 from sentry.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from sentry.fs.dirfile import DirectoryFile
 from sentry.fs.file import File
@@ -38,6 +38,9 @@ O_NONCREATION = ~0o2001700  # O_CLOEXEC and what only acts at the time of open(2
 #: Inode numbers: Pid.serial << 24 | what, with THREAD set below task/.
 TASK_SHIFT = 24
 MAX_WRITE = 65536
+#: How far one may seek in what has no size, as most of these files and directories (s_maxbytes); and in what
+#: Linux moves about in by default_llseek().
+MAX_SIZE, NO_MAX_SIZE = (1 << 31) - 1, (1 << 63) - 1
 #: What generated files keep between the reads of those that have them open, all together.
 MOST_KEPT = 16 << 20
 _kept: dict[GeneratedFile, int] = {}
@@ -67,19 +70,36 @@ def require_alive(task: Task, error: int = errno.ENOENT) -> None:
         raise SysError(error)
 
 
+def seek_empty(file: File, offset: int, whence: int, most: int) -> int:
+    """lseek(2) in a file of size 0, up to `most`; SysError(EINVAL, ENXIO)."""
+    if whence in (SEEK_DATA, SEEK_HOLE):
+        raise SysError(errno.ENXIO)
+    if whence == SEEK_CUR:
+        offset += file.pos
+    elif whence not in (SEEK_SET, SEEK_END):
+        raise SysError(errno.EINVAL)
+    if not 0 <= offset <= most:
+        raise SysError(errno.EINVAL)
+    file.pos = offset
+    return offset
+
+
 class Text:
     """A generated file: `make(kernel)` gives its contents, `store(kernel, data)` takes a write."""
 
-    __slots__ = ("make", "mode", "privilege", "store")
+    __slots__ = ("make", "mode", "privilege", "store", "watch")
 
     def __init__(
-        self, mode: int, make: Any, store: Callable[[Any, bytes], None] | None = None, privilege: int = -1
-    ) -> None:
+        self, mode: int, make: Any, store: Callable[[Any, bytes], None] | None = None, privilege: int = -1,
+        watch: Any = None,
+    ) -> None:  # fmt: skip
         self.mode = mode
         #: A capability that, in the caller's own user namespace, makes him the owner.
         self.privilege = privilege
         self.make = make
         self.store = store
+        #: A NameWatch that hears of changes (sysdir.py).
+        self.watch = watch
 
 
 class Link:
@@ -103,7 +123,7 @@ class Room:
 class GeneratedInode(Inode):
     """A regular file whose contents `make()` gives; `store(data)` takes what is written."""
 
-    __slots__ = ("make", "privilege", "store")
+    __slots__ = ("make", "most", "privilege", "store")
 
     def __init__(
         self, fs: Filesystem, ino: int, mode: int, make: Callable[[], bytes],
@@ -113,6 +133,8 @@ class GeneratedInode(Inode):
         self.privilege = privilege
         self.make = make
         self.store = store
+        #: How far one may seek; 0: there is no SEEK_END (seq_lseek).
+        self.most = 0
 
     def grants(self, cred: Credentials, mask: int) -> bool:
         cap = self.privilege
@@ -192,6 +214,9 @@ class GeneratedFile(File):
         return len(data)
 
     async def lseek(self, offset: int, whence: int) -> int:
+        most = self.inode.most  # type: ignore[attr-defined]
+        if most:
+            return seek_empty(self, offset, whence, most)
         if whence == SEEK_CUR:
             offset += self.pos
         elif whence != SEEK_SET:
@@ -223,12 +248,18 @@ class LinkInode(Inode):
         return self.target()
 
 
+class OpenDirectory(DirectoryFile):
+    __slots__ = ()
+
+    async def lseek(self, offset: int, whence: int) -> int:
+        return seek_empty(self, offset, whence, MAX_SIZE)
+
+
 class GeneratedDirectory(Inode):
     """A directory that is looked up anew each time; subclasses give `lookup` and `entries`."""
 
     __slots__ = ()
     caching = CACHE_NEVER
-    immutable = True
 
     def __init__(self, fs: Filesystem, ino: int, mode: int = 0o555, uid: int = 0, gid: int = 0) -> None:
         super().__init__(fs, ino, S_IFDIR | mode, uid, gid)
@@ -239,26 +270,27 @@ class GeneratedDirectory(Inode):
         return []
 
     async def open(self, path: Path, flags: int, cred: Credentials) -> File:
-        return DirectoryFile(self, flags & O_NONCREATION, path)
+        return OpenDirectory(self, flags & O_NONCREATION, path)
 
-    async def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        raise SysError(errno.ENOENT)
+    async def setattr(self, changes: dict[str, int]) -> None:
+        """The mode stays, and the rest is as it was when it is looked up the next time (proc_setattr)."""
+        if "mode" in changes:
+            raise SysError(errno.EPERM)
 
 
 class StaticDirectory(GeneratedDirectory):
     """A directory of a static tree, which may be a function that makes it when somebody looks; inodes are
     made when they are first looked up."""
 
-    __slots__ = ("_children", "_kernel", "_make_tree", "_names", "_tree")
+    __slots__ = ("_children", "_make_tree", "_names", "_tree", "kernel")
     caching = CACHE_EXACT
-    immutable = False
 
     def __init__(
         self, fs: Any, tree: dict[bytes, Any] | Callable[[Kernel], dict[bytes, Any]], kernel: Kernel,
         ino: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(fs, ino or fs.new_ino())
-        self._kernel = kernel
+        self.kernel = kernel
         self._children: dict[bytes, Inode] = {}
         self._make_tree = None if isinstance(tree, dict) else tree
         if isinstance(tree, dict):
@@ -272,10 +304,14 @@ class StaticDirectory(GeneratedDirectory):
         """Let what stands here be known."""
         if self._make_tree is not None:
             make, self._make_tree = self._make_tree, None
-            self._fill(make(self._kernel))
+            self._fill(make(self.kernel))
 
     async def refresh(self) -> None:
         self.look()
+
+    async def setattr(self, changes: dict[str, int]) -> None:
+        if changes:
+            raise SysError(errno.EPERM)
 
     async def lookup(self, name: bytes) -> Inode:
         return self.child(name)
@@ -292,9 +328,9 @@ class StaticDirectory(GeneratedDirectory):
 
     def _make(self, node: Any) -> Inode:
         fs: Any = self.fs
-        kernel = self._kernel
+        kernel = self.kernel
         if isinstance(node, dict):
-            return StaticDirectory(fs, node, kernel)
+            return self.directory(node)
         if isinstance(node, Room):
             return node.make(fs, kernel)
         if isinstance(node, Link):
@@ -305,7 +341,14 @@ class StaticDirectory(GeneratedDirectory):
         make, keep = node.make, node.store
         store = None if keep is None else lambda data: keep(kernel, data)
         produce = (lambda: make) if isinstance(make, bytes) else lambda: make(kernel)
-        return GeneratedInode(fs, fs.new_ino(), node.mode, produce, store, privilege=node.privilege)
+        return self.file(node, produce, store)
+
+    def directory(self, tree: dict[bytes, Any]) -> StaticDirectory:
+        return StaticDirectory(self.fs, tree, self.kernel)
+
+    def file(self, node: Text, make: Callable[[], bytes], store: Any) -> GeneratedInode:
+        fs: Any = self.fs
+        return GeneratedInode(fs, fs.new_ino(), node.mode, make, store, privilege=node.privilege)
 
     async def entries(self, cursor: int, count: int) -> list[tuple[int, int, int, bytes]]:
         self.look()

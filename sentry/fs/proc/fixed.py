@@ -6,7 +6,8 @@ import errno
 
 from sentry.abi.errors import SysError
 from sentry.fs.proc import kconfig, sysctl, system
-from sentry.fs.proc.base import Link, current_cred, current_ipc, current_task
+from sentry.fs.proc.base import Link, Room, current_cred, current_ipc, current_task
+from sentry.fs.proc.sysdir import SysctlDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def make_tree(kernel: Kernel, pids: PidNamespace) -> dict[bytes, Any]:
         b"self": Link(lambda: b"%d" % _me(pids)[0]),
         b"stat": system.stat,
         b"swaps": system.SWAPS,
-        b"sys": sysctl.make_tree(kernel),
+        b"sys": Room(lambda fs, kernel: SysctlDirectory(fs, sysctl.make_tree(kernel), kernel)),
         b"sysvipc": {
             b"msg": lambda kernel: current_ipc(kernel).msg.listing(current_cred(kernel)),
             b"sem": lambda kernel: current_ipc(kernel).sem.listing(current_cred(kernel)),

@@ -136,7 +136,7 @@ class FdDirectory(GeneratedDirectory):
         self._info = info
 
     def grants(self, cred: Credentials, mask: int) -> bool:
-        return of_own_process(self._task)
+        return not self._info and of_own_process(self._task)
 
     def _ino(self, fd: int) -> int:
         return self.ino + 1 + fd * 2

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 
+from sentry._engine import lib
 from sentry.abi import mman
 from sentry.abi.errors import SysError
 from sentry.fs import walk
 from sentry.fs.proc.base import current_task
 from sentry.mm import policy, residence
 from sentry.mm.shared import SHMEM_DEV, SharedAnonymous
+from sentry.mm.vma import number_of
 from sentry.platform.base import GUEST_TOP
 
 TYPE_CHECKING = False
@@ -176,7 +178,8 @@ def _smaps_lines(task: Task, mm: MemoryManager, vma: Vma, fs: FsContext) -> byte
 
 
 def smaps(task: Task, mm: MemoryManager | None, cursor: int) -> tuple[bytes, int]:
-    """proc_pid_smaps(5); who shares a page, and which are dirty, is a guess by the kind of a mapping."""
+    """proc_pid_smaps(5); who shares a page, and which are dirty, is a guess by the kind of a mapping: a page
+    of a shared one is taken to be in all mappings of the same open file, one of a private one in no other."""
     return _piece(task, mm, cursor, _smaps_lines, 4 * _LINE)
 
 
@@ -197,15 +200,17 @@ def _of_one(mm: MemoryManager, vma: Vma, step: int = 1, times: int = 1) -> dict[
     rss = residence.of_vma(mm, vma, step) * times // 1024
     kind = residence.kind_of(vma)
     dirty = kind == residence.ANON or (kind == residence.SHMEM and vma.flags & mman.VM_MAYWRITE)
-    sharing = b"Shared" if vma.flags & mman.VM_SHARED else b"Private"
+    users = lib.mm_object_refs(number_of(vma.file)) if vma.flags & mman.VM_SHARED else 1
+    sharing = b"Shared" if users > 1 else b"Private"
+    pss = rss // max(1, users)
     values = {
         b"Rss": rss,
-        b"Pss": rss,
+        b"Pss": pss,
         b"Referenced": rss,
         sharing + (b"_Dirty" if dirty else b"_Clean"): rss,
     }
     if dirty:
-        values[b"Pss_Dirty"] = rss
+        values[b"Pss_Dirty"] = pss
     if kind == residence.ANON:
         values[b"Anonymous"] = rss
     if vma.flags & mman.VM_LOCKED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from sentry.abi.capability import CAP_SYS_NICE, CAP_SYS_RESOURCE
+from sentry.abi.core import FILTER_BITS
 from sentry.abi.errors import SysError
 from sentry.fs.proc.access import may_access
 from sentry.fs.proc.base import current_task
@@ -14,6 +15,7 @@ from sentry.mm import residence
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sentry.kernel.credentials import Credentials
+    from sentry.kernel.group import ThreadGroup
     from sentry.kernel.pids import Pid, PidNamespace
     from sentry.kernel.task import Task
     from sentry.mm.manager import MemoryManager
@@ -263,6 +265,8 @@ def oom_score(task: Task) -> bytes:
 
 #: What is looked at of a longer write (PROC_NUMBUF).
 _MOST_DIGITS = 12
+#: The same of kstrtouint_from_user().
+_MOST_NUMBER = 34
 
 
 def _integer(text: bytes) -> int:
@@ -287,9 +291,40 @@ def set_oom_score_adj(task: Task, current: Task | None, data: bytes) -> None:
     privileged = current is None or current.cred.capable(CAP_SYS_RESOURCE)
     if value < group.oom_score_adj_min and not privileged:
         raise SysError(errno.EACCES)
-    group.oom_score_adj = value
-    if privileged:
-        group.oom_score_adj_min = value
+    for other in _sharing(task):
+        other.oom_score_adj = value
+        if privileged:
+            other.oom_score_adj_min = value
+
+
+def _sharing(task: Task) -> list[ThreadGroup]:
+    """The process, and those that share its memory for good: a child of vfork(2) has a score of its own until
+    it executes a program (__set_oom_adj)."""
+    group, mm = task.group, task.mm
+    if mm is None or not mm.multiprocess or task.vfork_queue is not None:
+        return [group]
+    init, tasks = task.kernel.init, task.kernel.tasks
+    sharing = {
+        member.group: None for member in tasks.values() if member.mm is mm and member.vfork_queue is None
+    }
+    return [group, *(other for other in sharing if other is not group and other is not init)]
+
+
+def dump_filter(task: Task) -> bytes:
+    return b"" if task.mm is None else b"%08x\n" % task.mm.dump_filter
+
+
+def set_dump_filter(task: Task, data: bytes) -> None:
+    """coredump_filter (core(5)); SysError(EINVAL, ERANGE), and ESRCH for what has no memory."""
+    text = data[:_MOST_NUMBER].split(b"\0", 1)[0]
+    value = _integer(text[:-1] if text[-1:] == b"\n" else text)
+    if text[:1] == b"-":
+        raise SysError(errno.EINVAL)
+    if value >> 32:
+        raise SysError(errno.ERANGE)
+    if task.mm is None:
+        raise SysError(errno.ESRCH)
+    task.mm.dump_filter = value & (1 << FILTER_BITS) - 1
 
 
 def system_call(task: Task) -> bytes:

@@ -9,6 +9,7 @@ from sentry.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_LAST_CAP, CAP_SYS_
 from sentry.abi.errors import SysError
 from sentry.abi.limits import PID_MAX
 from sentry.abi.mman import MAX_MAP_COUNT, MMAP_MIN_ADDR
+from sentry.fs import epoll
 from sentry.fs.devpts import filesystem as devpts
 from sentry.fs.proc import limits
 from sentry.fs.proc.base import Text, current_task
@@ -47,7 +48,7 @@ def _net(kernel: Kernel) -> Any:
     return kernel.net if task is None else task.nsproxy.net
 
 
-def _uts_text(field: str) -> Text:
+def _uts_text(kernel: Kernel, field: str) -> Text:
     """hostname and domainname: readable by all, set by whoever may call sethostname(2)."""
 
     def make(kernel: Kernel) -> bytes:
@@ -58,9 +59,9 @@ def _uts_text(field: str) -> Text:
         task = current_task()
         if task is not None and not task.cred.ns_capable(_uts(kernel).user_ns, CAP_SYS_ADMIN):
             raise SysError(errno.EPERM)
-        setattr(_uts(kernel), field, data.split(b"\n", 1)[0].split(b"\0", 1)[0][:NAME_MAX])
+        _uts(kernel).set_name(field, data.split(b"\n", 1)[0].split(b"\0", 1)[0][:NAME_MAX])
 
-    return Text(0o644, make, store)
+    return Text(0o644, make, store, watch=kernel.uts.watches[field])
 
 
 def _refuse(kernel: Kernel, data: bytes) -> None:
@@ -216,7 +217,7 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
         b"fs": {
             **limits.make_aio_tree(),
             **limits.make_dnotify_tree(),
-            b"epoll": {b"max_user_watches": _number(5000000)},
+            b"epoll": {b"max_user_watches": _number(epoll.MAX_ITEMS)},
             b"file-max": _line(b"9223372036854775807"),
             b"file-nr": lambda kernel: b"%d\t0\t9223372036854775807\n" % _open_files(kernel),
             b"inotify": limits.make_inotify_tree(),
@@ -239,8 +240,8 @@ def make_tree(kernel: Kernel) -> dict[bytes, Any]:
             b"core_pattern": Text(0o644, lambda kernel: kernel.knobs.core_pattern + b"\n", _set_core_pattern),
             b"core_uses_pid": _knob("core_uses_pid", 0, 1),
             b"dmesg_restrict": _number(1),
-            b"domainname": _uts_text("domainname"),
-            b"hostname": _uts_text("nodename"),
+            b"domainname": _uts_text(kernel, "domainname"),
+            b"hostname": _uts_text(kernel, "nodename"),
             b"io_uring_disabled": _number(2),
             b"kptr_restrict": _number(2),
             b"ngroups_max": b"65536\n",

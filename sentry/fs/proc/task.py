@@ -14,6 +14,8 @@ from sentry.fs.inode import Inode
 from sentry.fs.proc import idmap, links, mapfiles, maps, mounts, status
 from sentry.fs.proc.access import may_access, require_access
 from sentry.fs.proc.base import (
+    MAX_SIZE,
+    NO_MAX_SIZE,
     O_NONCREATION,
     TASK_SHIFT,
     GeneratedDirectory,
@@ -59,7 +61,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., Any], bool]] = {
     b"cgroup": (0o444, _constant(b"0::/\n"), False),
     b"cmdline": (0o444, status.cmdline, False),
     b"comm": (0o644, lambda task: task.name + b"\n", False),
-    b"coredump_filter": (0o644, _constant(b"00000033\n"), False),
+    b"coredump_filter": (0o644, status.dump_filter, False),
     b"cpuset": (0o444, _constant(b"/\n"), False),
     b"environ": (0o400, status.environ, True),
     b"gid_map": (0o644, _OF_KIND, False),
@@ -214,6 +216,13 @@ _KINDS: dict[bytes, type[TaskText]] = {
     b"personality": SecretText, b"projid_map": IdMapText, b"setgroups": IdMapText, b"smaps": SequenceText,
     b"smaps_rollup": MemoryText, b"syscall": SecretText, b"uid_map": IdMapText,
 }  # fmt: skip
+#: Those that can be seeked in as if they were empty (base.py); the others have no SEEK_END.
+_SEEKABLE = {
+    **dict.fromkeys(
+        (b"auxv", b"cmdline", b"coredump_filter", b"environ", b"loginuid", b"sessionid"), MAX_SIZE
+    ),
+    b"oom_score_adj": NO_MAX_SIZE,
+}
 #: What an open file tells as long as it is open, whatever has become of the task.
 _LASTING = (b"auxv", b"environ")
 
@@ -222,6 +231,7 @@ class TaskDirectory(GeneratedDirectory):
     """/proc/PID, or /proc/PID/task/TID when `thread`."""
 
     __slots__ = ("_names", "_task", "_thread")
+    immutable = True
 
     def __init__(self, fs: Filesystem, task: Task, thread: bool) -> None:
         base = task.pid.serial << TASK_SHIFT | (THREAD if thread else 0)
@@ -299,6 +309,11 @@ class TaskDirectory(GeneratedDirectory):
             def store(data: bytes) -> None:
                 status.set_oom_score_adj(task, current_task(), data)
 
+        elif name == b"coredump_filter":
+
+            def store(data: bytes) -> None:
+                status.set_dump_filter(task, data)
+
         elif name == b"clear_refs":
 
             def store(data: bytes) -> None:
@@ -310,7 +325,9 @@ class TaskDirectory(GeneratedDirectory):
                 status.set_timerslack(task, data)
 
         kind = _KINDS.get(name, TaskText)
-        return kind(self.fs, ino, mode, task, make, store, guarded)
+        inode = kind(self.fs, ino, mode, task, make, store, guarded)
+        inode.most = _SEEKABLE.get(name, 0)
+        return inode
 
     def _alive(self, show: Callable[..., Any]) -> Callable[..., Any]:
         """Reading the file of a task that has been waited for is ESRCH."""
