@@ -19,7 +19,7 @@ from sentry.abi.syscall_nr import SYS
 from sentry.fs import fsnotify
 from sentry.fs.anon import ANON_INODEFS
 from sentry.fs.pipe import PipeFile
-from sentry.kernel.wait import Interrupted, block, yield_now
+from sentry.kernel.wait import PARTS, Interrupted, block, yield_now
 from sentry.syscalls.file_io import Waiter, allowed_size, check_area, iovecs, readv_file, write_bytes
 from sentry.syscalls.table import syscall
 
@@ -75,7 +75,7 @@ async def _copy(
     """Copy up to `size` bytes from `source` (at its position, or offset `at`) to `target`; `once`: what
     stops it is not tried again, so that a limit that is met on the way sends no signal; `single`: no more
     than one read gives."""
-    done = 0
+    done = rounds = 0
     # What comes from a socket can't go back, so it is written even if that takes a while.
     give_up = nowait and (source.seekable or isinstance(source, PipeFile))
     source.get()
@@ -103,7 +103,11 @@ async def _copy(
                     break
             elif single:
                 break
-            await yield_now()
+            rounds += 1
+            if count >= STEP // 2 or not rounds % PARTS:
+                await yield_now()
+            if task.signal_pending():
+                break
     except (SysError, Interrupted):
         if not done:
             raise

@@ -252,6 +252,36 @@ static void sizes(void)
     SHOW(pipe2(BAD, 0));
 }
 
+static void on_alarm(int signo UNUSED, siginfo_t *info UNUSED, void *context UNUSED)
+{
+}
+
+/* A file that is sent to its own end gets longer, a byte at a time: a signal ends that. */
+static void sending_to_itself(void)
+{
+    CASE("sendfile to itself");
+    int fd = MUST(memfd_create("itself", 0));
+    MUST(write(fd, "x", 1));
+    off_t at = 0;
+    handle_flags(SIGALRM, on_alarm, SA_RESTART);
+    struct itimerval soon = {{0, 0}, {0, 50000}};
+    MUST(setitimer(ITIMER_REAL, &soon, NULL));
+    long sent = sendfile(fd, fd, &at, 1 << 30);
+    SHOW_IF(sent > 0 && sent < 1 << 30 && at == sent && lseek(fd, 0, SEEK_END) == sent + 1);
+    MUST(ftruncate(fd, 1));
+    MUST(lseek(fd, 1, SEEK_SET));
+    struct gate there = gate_make();
+    pid_t pid = CHILD({
+        gate_open(there);
+        at = 0;
+        sendfile(fd, fd, &at, 1 << 30);
+    });
+    gate_wait(there);
+    MUST(kill(pid, SIGKILL));
+    reap("killed", pid);
+    close(fd), gate_close(there);
+}
+
 static void *open_reader(void *path)
 {
     int fd = open(path, O_RDONLY);
@@ -301,6 +331,7 @@ int main(void)
     teeing();
     vmsplicing();
     sending();
+    sending_to_itself();
     sizes();
     fifos();
     return 0;
