@@ -362,7 +362,8 @@ class Kernel:
         task.mm = None  # type: ignore[assignment]
         task.unbind()
         if mm.users > 1:
-            task.thread.exit()
+            # Where all end, each by itself would wait for its turn on a CPU.
+            task.thread.exit(task.group.dying or task.group.exec_task is not None)
         mm.put()
 
     def leave_memory(self, task: Task, mm: MemoryManager) -> None:

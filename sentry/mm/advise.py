@@ -52,6 +52,17 @@ _FLAGS = {
     mman.MADV_HUGEPAGE: (mman.VM_NOHUGEPAGE, mman.VM_HUGEPAGE),
     mman.MADV_NOHUGEPAGE: (mman.VM_HUGEPAGE, mman.VM_NOHUGEPAGE),
 }
+#: Advice of these that no mapping refuses unless it has one of the bits.
+_SUSPECT = {
+    mman.MADV_NORMAL: 0,
+    mman.MADV_RANDOM: 0,
+    mman.MADV_SEQUENTIAL: 0,
+    mman.MADV_DONTFORK: VM_SEALED,
+    mman.MADV_DOFORK: VM_PFNMAP,
+    mman.MADV_KEEPONFORK: 0,
+    mman.MADV_DONTDUMP: 0,
+    mman.MADV_DODUMP: VM_DONTEXPAND | VM_PFNMAP,
+}
 #: Hints that may as well do nothing.
 _IGNORED = (mman.MADV_WILLNEED, mman.MADV_COLD, mman.MADV_PAGEOUT)
 #: Advice that the host follows.
@@ -93,6 +104,12 @@ def advise(mm: MemoryManager, start: int, size: int, advice: int) -> None:
         raise SysError(errno.EINVAL)
     end = _end_of(start, size)
     if end == start:
+        return
+    if advice in _SUSPECT and not mm.tree.flagged(start, end, _SUSPECT[advice]):
+        hole = not mm.tree.covers(start, end)  # without a look at each of very many
+        mm.set_flags(start, end, *_FLAGS[advice])
+        if hole:
+            raise SysError(errno.ENOMEM)
         return
     position, hole = start, False
     for vma in mm.tree.overlapping(start, end):

@@ -182,8 +182,9 @@ class Thread(ABC):
         mask."""
 
     @abstractmethod
-    def exit(self) -> None:
-        """End this (stopped) thread.  The address space lives on while it has other threads."""
+    def exit(self, all_go: bool = False) -> None:
+        """End this (stopped) thread.  The address space lives on while it has other threads; `all_go`: these
+        are about to end, too, so the host's thread may as well wait for that."""
 
     @abstractmethod
     def get_fpstate(self) -> bytes:

@@ -27,6 +27,8 @@ SCRATCH_SIZE = 64 * 1024
 XSTATE_MAX = 16384
 #: Host threads of one process that are kept stopped for the next new_thread.
 MAX_PARKED = 4
+#: And of all processes that are about to end, until they do.
+MAX_LEFT = 4096
 
 unzeroed = ffi.new_allocator(should_clear_after_alloc=False)
 scratch = unzeroed("char[]", SCRATCH_SIZE)
@@ -171,7 +173,7 @@ class PtraceThread(Thread):
     def rusage(self, who: int) -> bytes | None:
         return self._ask(SYS_GETRUSAGE, who, RUSAGE.size)
 
-    def exit(self) -> None:
+    def exit(self, all_go: bool = False) -> None:
         space = self.space
         if self not in space.threads:
             return
@@ -181,11 +183,12 @@ class PtraceThread(Thread):
             return
         space.threads.remove(self)
         c = self._c
-        if c.state == STOPPED and (c.pid == c.tgid or len(space.parked) < MAX_PARKED):
+        room = len(space.parked) < MAX_PARKED or (all_go and self._platform.parked < MAX_LEFT)
+        if c.state == STOPPED and (c.pid == c.tgid or room):
             self.parked = True
-            space.parked.append(self)
+            space.park(self)
         elif c.state == lib.THREAD_DEAD and c.pid == c.tgid:
-            space.parked.append(self)  # destroy() needs the leader's slot
+            space.park(self)  # destroy() needs the leader's slot
             self.parked = True
         else:
             self._drop()

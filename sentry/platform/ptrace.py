@@ -112,6 +112,10 @@ class PtraceSpace(AddressSpace):
         self.parked: list[PtraceThread] = []
         platform._spaces.add(self)
 
+    def park(self, thread: PtraceThread) -> None:
+        self.parked.append(thread)
+        self._platform.parked += 1
+
     def _worker(self) -> Any:
         """A stopped thread to make a host call with."""
         for thread in self.threads:
@@ -233,6 +237,7 @@ class PtraceSpace(AddressSpace):
         for old in self.parked:
             if old._c.state == STOPPED:
                 self.parked.remove(old)
+                self._platform.parked -= 1
                 thread = PtraceThread(self._platform, self, old._c)
                 thread.used_before = True
                 check(lib.guest_become(self._engine, old._c, like._c))
@@ -248,6 +253,7 @@ class PtraceSpace(AddressSpace):
             thread._drop()
             lib.guest_forget(self._engine, thread._c)
         self.threads.clear()
+        self._platform.parked -= len(self.parked)
         self.parked.clear()
         self._tgid = 0  # the host may give the number to another process
 
@@ -288,6 +294,8 @@ class PtracePlatform(Platform):
         self._booting: Any = None
         self._threads: dict[int, PtraceThread] = {}
         self._spaces: set[PtraceSpace] = set()
+        #: How many threads all of them keep parked.
+        self.parked = 0
         self._watches: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._generation = 0
         self._late: list[Trap] = []

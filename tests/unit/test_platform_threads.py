@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from platform_harness import CODE, DATA, PAGE, READ, SPIN, SYSCALL, WRITE, Guest, raises
 
 from sentry.abi.errors import SysError
-from sentry.platform import base
+from sentry.platform import base, hostthread
 from sentry.platform.hostthread import MAX_PARKED
 
 pytest_plugins = ["platform_harness"]
@@ -61,6 +61,20 @@ def test_threads_share_memory(guest):
     assert len(os.listdir(f"/proc/{guest.space._tgid}/task")) == 1 + MAX_PARKED
     again = guest.space.new_thread(guest.thread)
     assert again._c.pid in {t._c.pid for t in threads}
+
+
+def test_threads_wait_for_the_end_of_their_process(guest, monkeypatch):
+    monkeypatch.setattr(hostthread, "MAX_LEFT", 8)
+    count, before = 12, guest.platform.parked
+    others = [guest.space.new_thread(guest.thread) for _ in range(count)]
+    for thread in others:
+        thread.exit(True)
+    assert guest.platform.parked == 8, "in all processes together"
+    assert len(os.listdir(f"/proc/{guest.space._tgid}/task")) == 1 + 8 - before
+    guest.space.new_thread(guest.thread)
+    assert guest.platform.parked == 7
+    guest.space.destroy()
+    assert guest.platform.parked == before
 
 
 def test_leader_is_parked_not_ended(guest):
