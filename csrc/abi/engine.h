@@ -73,6 +73,11 @@ struct guest_hot {
 #define HOT_LIMITS 9
 #define HOT_OWN_FUTEXES 10 /* futexes are the kernel's, not the host's */
 
+/* What a task has read and written: bytes, and calls (proc_pid_io(5)). */
+struct io_counts {
+    uint64_t bytes[2], calls[2]; /* [0]: read, [1]: written */
+};
+
 /* One host thread of a stub.  Lives in memory that is never given back, so that a stale reference is
  * wrong but not dangerous.  Python writes `regs` only while the thread is stopped, nothing else. */
 struct fd_table;
@@ -108,6 +113,7 @@ struct guest_thread {
     struct fs_context *fs;  /* likewise; NULL: no paths are walked */
     struct vcred *cred;
     uint64_t allowed[8]; /* as in guest_hot, where it is the guest's to forge */
+    struct io_counts *io; /* of the task, as /proc/PID/io has them; NULL: there is none */
 };
 
 struct engine_event {

@@ -182,6 +182,23 @@ static struct call call_of(struct engine *e, struct thread *t)
                          .out = t->record ? record_window(t) : window};
 }
 
+/* Calls that read or write, as IO_CALLS of Python's tells them. */
+static const uint8_t io_calls[NR_LIMIT] = {
+    [SYS_read] = 1,  [SYS_pread64] = 1,  [SYS_readv] = 1,  [SYS_preadv] = 1,  [SYS_preadv2] = 1,
+    [SYS_write] = 2, [SYS_pwrite64] = 2, [SYS_writev] = 2, [SYS_pwritev] = 2, [SYS_pwritev2] = 2,
+};
+
+static void count_io(const struct call *c)
+{
+    const uint8_t kind = io_calls[c->nr];
+    struct io_counts *io = c->t->g.io;
+    if (!kind || !io)
+        return;
+    io->calls[kind - 1]++;
+    if (c->result > 0)
+        io->bytes[kind - 1] += (uint64_t)c->result;
+}
+
 /* Run the handler, and hand over what it has for the guest. */
 static int serve(struct call *c)
 {
@@ -197,6 +214,7 @@ static int serve(struct call *c)
         c->commit(c);
     if (verdict == FAST_DONE)
         c->t->g.regs.rax = (uint64_t)c->result;
+    count_io(c);
     c->e->fast_count++;
     return verdict;
 }

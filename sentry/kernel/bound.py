@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sentry.abi.signal import SS_DISABLE
 from sentry.abi.syscall_nr import SYS
+from sentry.kernel import ioacct
 from sentry.kernel.pids import Pid
 from sentry.kernel.signals import SigPending, sanitize_mask
 from sentry.kernel.wait import Runner
@@ -61,8 +62,8 @@ class Bound(Runner):
     """`Task` without its ways in and out."""
 
     __slots__ = (
-        "_altstack", "_cred", "_forced", "exited", "fault_trapno", "files", "fs", "group", "hot", "kernel",
-        "mm", "nsproxy", "pending", "pid", "regs", "seccomp", "thread", "tid",
+        "_altstack", "_cred", "_forced", "exited", "fault_trapno", "files", "fs", "group", "hot", "io",
+        "kernel", "mm", "nsproxy", "pending", "pid", "regs", "seccomp", "thread", "tid",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +87,8 @@ class Bound(Runner):
         self.fs: FsContext = None  # type: ignore[assignment]
         self.thread: Thread = None  # type: ignore[assignment]
         self.regs: Any = None
+        #: struct io_counts: what it has read and written (ioacct.py).
+        self.io = ioacct.new()
         self.pending = SigPending()
         self.exited = False
         #: Of the last fault of the program, 0 before the first one.
@@ -150,6 +153,7 @@ class Bound(Runner):
         thread.set_altstack(self._altstack[2] != 0 or self.fault_trapno != 0)
         thread.set_fs(None if self.fs is None else self.fs.c)
         thread.set_cred(self.cred.c)
+        thread.set_io(self.io)
         self._set_forced()
 
     @property

@@ -10,6 +10,7 @@ from time import monotonic_ns
 
 from sentry.abi.resource import RLIM_NLIMITS
 from sentry.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCONT, SIGHUP
+from sentry.kernel import ioacct
 from sentry.kernel.cputime import group_times
 from sentry.kernel.pids import Pid
 from sentry.kernel.signals import SigHand, SigPending
@@ -94,6 +95,7 @@ class ThreadGroup:
         "exit_signal",
         "exit_status",
         "extra",
+        "io",
         "itimer_real",
         "itimers",
         "kernel",
@@ -191,6 +193,8 @@ class ThreadGroup:
         self.child_max_rss = 0
         self.child_utime = self.child_stime = 0
         self.dead_utime = self.dead_stime = 0
+        #: What its threads that are gone have read and written, and children that were waited for.
+        self.io = ioacct.new()
         #: User time in the address spaces of earlier programs, and how long it was outside until then.
         self.carried_utime = self.carried_outside = 0
         self.itimer_real: Any = None
@@ -226,6 +230,10 @@ class ThreadGroup:
     def cpu_times(self) -> tuple[int, int]:
         """(user, system) nanoseconds of all tasks, dead ones included."""
         return group_times(self)
+
+    def io_text(self) -> bytes:
+        """/proc/PID/io."""
+        return ioacct.of_group(self)
 
     def send_signal(self, signo: int, info: SigInfo | None = None, chosen: Task | None = None) -> None:
         """Queue a signal for the process (kill(2)); any task that doesn't block it may take it."""

@@ -24,7 +24,7 @@ from sentry.abi.signal import (
 from sentry.abi.syscall_nr import NAMES
 from sentry.abi.wait import signal_status
 from sentry.fs.devpts.job import disassociate
-from sentry.kernel import cputime
+from sentry.kernel import cputime, ioacct
 from sentry.kernel.credentials import Credentials
 from sentry.kernel.futex import Futexes
 from sentry.kernel.group import ProcessGroup, Session, ThreadGroup, cause_of_death
@@ -293,6 +293,7 @@ class Kernel:
             task.thread.set_files(None)
             task.thread.set_memory(None)
             task.thread.set_task(None, 0, 0, 0)
+            task.thread.set_io(None)
         self._release_memory(task)
         if task.seccomp is not None:
             for listener in task.seccomp.listeners:
@@ -312,6 +313,7 @@ class Kernel:
         task.fs.users -= 1
         task.fs = None  # type: ignore[assignment]
         task.nsproxy = self.nsproxy
+        ioacct.add(group.io, task.io)
         group.dead_utime += task.utime_ns
         group.dead_stime += task.stime_ns
         group.tasks.remove(task)
@@ -473,6 +475,7 @@ class Kernel:
         if parent is not None and waited:
             utime, stime = group.cpu_times()
             parent.child_max_rss = max(parent.child_max_rss, group.max_rss, group.child_max_rss)
+            ioacct.add(parent.io, group.io)
             parent.child_utime += utime + group.child_utime
             parent.child_stime += stime + group.child_stime
         group.leave_pgrp()

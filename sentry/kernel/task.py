@@ -38,7 +38,7 @@ from sentry.abi.signal import (
 )
 from sentry.abi.syscall_nr import SYS
 from sentry.abi.wait import signal_status
-from sentry.kernel import frames
+from sentry.kernel import frames, ioacct
 from sentry.kernel.bound import Bound
 from sentry.kernel.cputime import task_times
 from sentry.kernel.sched import Sched
@@ -160,6 +160,10 @@ class Task(Bound):
     def cpu_times(self) -> tuple[int, int]:
         """(user, system) nanoseconds."""
         return task_times(self)
+
+    def io_text(self) -> bytes:
+        """/proc/PID/task/TID/io."""
+        return ioacct.of_task(self)
 
     # The way in
 
@@ -316,6 +320,9 @@ class Task(Bound):
                 self.blocked, self.saved_mask = self.saved_mask, None
         else:
             self._failed(error)
+        kinds = ioacct.IO_CALLS.get(self.nr)
+        if kinds is not None:
+            ioacct.count(self, self.nr, kinds, self.regs.rax)
         if self.kernel.strace is not None and self.passing != PASSING:
             self.kernel.strace.leave(self, self.nr, self.restart)
         try:

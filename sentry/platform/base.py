@@ -98,6 +98,9 @@ class Thread(ABC):
         """The struct sighand (csrc/abi/sighand.h) of the task, or None, and who it is in its namespace, which
         is not the first one if `nested`; as `set_files`."""
 
+    def set_io(self, counts: Any) -> None:  # noqa: B027
+        """The struct io_counts of the task, or None; as `set_files`."""
+
     def tell_actions(self, sighand: Any) -> None:  # noqa: B027
         """The struct sighand is this stopped thread's alone: the platform may answer rt_sigaction(2) on it,
         and says so in there."""

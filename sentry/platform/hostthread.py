@@ -64,7 +64,7 @@ class PtraceThread(Thread):
         self.space = space
         self.regs = c.regs
         self.hot = c.hot
-        c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = ffi.NULL
+        c.files = c.patches = c.mm = c.sighand = c.fs = c.cred = c.io = ffi.NULL
         c.task_tid = c.forced = 0
         c.hot.altstack = 0
         lib.guest_tell_actions(c, ffi.NULL)
@@ -83,6 +83,9 @@ class PtraceThread(Thread):
         c = self._c
         c.sighand = ffi.NULL if sighand is None else sighand
         c.task_tgid, c.task_tid, c.task_uid, c.task_nested = tgid, tid, uid, nested
+
+    def set_io(self, counts: Any) -> None:
+        self._c.io = ffi.NULL if counts is None else counts
 
     def tell_actions(self, sighand: Any) -> None:
         lib.guest_tell_actions(self._c, sighand)

@@ -52,7 +52,6 @@ def _constant(text: bytes) -> Callable[[Task], bytes]:
 
 #: The file's kind (_KINDS) knows its contents.
 _OF_KIND = _constant(b"")
-_IO = b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n"
 
 #: name → (mode, text of a task, whether opening needs the right to look into the task).
 _TEXTS: dict[bytes, tuple[int, Callable[..., Any], bool]] = {
@@ -65,7 +64,7 @@ _TEXTS: dict[bytes, tuple[int, Callable[..., Any], bool]] = {
     b"cpuset": (0o444, _constant(b"/\n"), False),
     b"environ": (0o400, status.environ, True),
     b"gid_map": (0o644, _OF_KIND, False),
-    b"io": (0o400, _constant(_IO), True),
+    b"io": (0o400, lambda task: task.group.io_text(), True),
     b"limits": (0o444, status.limits, False),
     b"loginuid": (0o644, _constant(b"4294967295"), False),
     b"maps": (0o444, maps.maps, True),
@@ -292,6 +291,8 @@ class TaskDirectory(GeneratedDirectory):
         pids = self.fs.pids  # type: ignore[attr-defined]
         if name == b"stat":
             make = self._alive(lambda task: status.stat(task, pids, alone=self._thread))
+        elif name == b"io" and self._thread:
+            make = self._alive(lambda task: task.io_text())
         elif name in _NUMBERED:
             make = self._alive(lambda task: show(task, pids))
         elif name in _LASTING:
