@@ -234,6 +234,60 @@ static void by_descriptor(void)
     SHOW((long)reads((void *)(long)fd) == SIGUSR2);
 }
 
+static volatile int leave, heard;
+
+static void hear(int signo UNUSED)
+{
+    heard = 1;
+}
+
+static void *leaves(void *arg UNUSED)
+{
+    while (!leave)
+        ;
+    syscall(SYS_exit, 0); /* libc would block all signals first */
+    return NULL;
+}
+
+static void *listens(void *tid)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    *(volatile int *)tid = (int)syscall(SYS_gettid);
+    sigsuspend(&none);
+    return NULL;
+}
+
+/* Whoever was chosen for a signal and ends at that moment leaves it to another thread. */
+static void heirs(void)
+{
+    CASE("the end of the thread that was chosen");
+    handle_plain(SIGUSR1, hear);
+    mask(SIG_BLOCK, SIGUSR1);
+    for (int round = 0; round < 200; round++) {
+        pthread_t first, second;
+        volatile int tid = 0;
+        leave = heard = 0;
+        mask(SIG_UNBLOCK, SIGUSR1);
+        pthread_create(&first, NULL, leaves, NULL);
+        mask(SIG_BLOCK, SIGUSR1);
+        pthread_create(&second, NULL, listens, (void *)&tid);
+        while (!tid)
+            ;
+        until_asleep(tid);
+        leave = 1;
+        kill(getpid(), SIGUSR1);
+        while (!heard)
+            sched_yield();
+        pthread_join(first, NULL);
+        pthread_kill(second, SIGUSR1);
+        pthread_join(second, NULL);
+        mask(SIG_UNBLOCK, SIGUSR1);
+        mask(SIG_BLOCK, SIGUSR1);
+    }
+    say("all were heard");
+}
+
 static uint32_t word;
 
 static void *sleeps_on_futex(void *tid)
@@ -268,5 +322,6 @@ int main(void)
     death();
     stops();
     reap("by descriptor", CHILD(by_descriptor()));
+    reap("heirs", CHILD(heirs()));
     return 0;
 }
