@@ -199,6 +199,7 @@ class HostFile:
         self.inode = None
         self.readable = True
         self.writable = writable
+        self.write_sealed = False
 
     def get(self) -> HostFile:
         self.refs += 1
