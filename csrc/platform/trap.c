@@ -181,11 +181,13 @@ int trap_kick(struct engine *e, struct guest_thread *g)
     if (g->state != THREAD_RUNNING)
         return 0;
     t->kicked = true;
-    if (!t->kicked_at) {
-        t->kicked_at = now_ns();
-        t->kicks = 0;
-        e->kicked_count++;
-    }
+    /* One that is under way does for all.  A flood of them would nest on the stack of a thread that gets no CPU but
+     * for the kernel's part of each. */
+    if (t->kicked_at)
+        return 0;
+    t->kicked_at = now_ns();
+    t->kicks = 0;
+    e->kicked_count++;
     if (syscall(SYS_tgkill, g->tgid, g->pid, KICK_SIGNAL) < 0 && errno == ESRCH)
         ended_itself(e, t);
     return 0;
