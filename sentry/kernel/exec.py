@@ -129,8 +129,8 @@ async def execve(
             argv = [interpreter, *([argument] if argument else []), script, *argv[1:]]
             name, script_name = interpreter, None
             path = await task.kernel.templates.walk(task, interpreter)
-            file.put()
-            file = await open_program(task, path)
+            script_file, file = file, await open_program(task, path)
+            script_file.put()
         await _load(task, path, file, head, filename, argv, envp)
     finally:
         file.put()
@@ -152,6 +152,8 @@ async def _load(
     opened = None
     paths = [path]
     if image.headers.interp is not None:
+        if not image.headers.interp:
+            raise SysError(errno.EACCES)  # the working directory, to Linux
         where = await kernel.templates.walk(task, image.headers.interp)
         await check_program(task, where)
         paths.append(where)

@@ -100,6 +100,12 @@ static void scripts(const char *self)
     run("no newline", "./noline", LIST("zero", "one"), NONE);
     put_file("missing", "#!/nonexistent/interpreter\n", 0755);
     run("missing interpreter", "./missing", LIST("zero"), NONE);
+    put_file("not-executable", "", 0644);
+    put_file("by-it", "#!./not-executable\n", 0755);
+    for (int i = 0; i < 2; i++)
+        SHOW(execl("./by-it", "by-it", NULL));
+    put_file("by-directory", "#!/\n", 0755);
+    SHOW(execl("./by-directory", "by-directory", NULL));
     put_file("loop", "#!./loop\n", 0755);
     run("loop", "./loop", LIST("zero"), NONE);
     put_file("empty-line", "#!\n", 0755);
