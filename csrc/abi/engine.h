@@ -190,6 +190,8 @@ int guest_kick(struct engine *e, struct guest_thread *g);
 int guest_stop(struct engine *e, struct guest_thread *g);
 int guest_get_fpstate(struct engine *e, struct guest_thread *g, void *buffer, uint32_t size);
 int guest_set_fpstate(struct engine *e, struct guest_thread *g, const void *buffer, uint32_t size);
+/* What a program starts with, and a signal handler (frames.c). */
+void guest_fresh_fpstate(const void *state, uint32_t size);
 int guest_kill(struct engine *e, struct guest_thread *leader);
 int guest_forget(struct engine *e, struct guest_thread *g);
 int guest_reap(struct engine *e);

@@ -73,14 +73,17 @@ static int set_fp(struct engine *e, struct guest_thread *g, const uint8_t *state
     return r;
 }
 
-/* A handler begins with the FP state of a fresh program (fpu__clear_user_states). */
+static uint8_t fresh[XSTATE_MAX];
+
+void guest_fresh_fpstate(const void *state, uint32_t size)
+{
+    memcpy(fresh, state, size < XSTATE_MAX ? size : XSTATE_MAX);
+}
+
+/* A handler begins with the FP state of a fresh program (fpu__clear_user_states), its protection keys too: memory that
+ * may only be executed stays unreadable. */
 static int clear_fp(struct engine *e, struct guest_thread *g, int size)
 {
-    static uint8_t fresh[XSTATE_MAX];
-    const uint16_t control = 0x37f;
-    const uint32_t mxcsr = 0x1f80;
-    memcpy(fresh, &control, sizeof control);
-    memcpy(fresh + 24, &mxcsr, sizeof mxcsr);
     return set_fp(e, g, fresh, (uint32_t)size);
 }
 

@@ -352,6 +352,7 @@ class PtracePlatform(Platform):
         self.zygote_pid: int = self._zygote.pid
         self.fpstate_size = check(lib.guest_get_fpstate(self._engine, self._zygote, xstate, XSTATE_MAX))
         self.fresh_fpstate = xstate_view[: self.fpstate_size]
+        lib.guest_fresh_fpstate(xstate, self.fpstate_size)
 
     def _choose(self) -> None:
         """Tell the engine which platform it serves, when that is not ptrace."""
