@@ -252,7 +252,7 @@ def unlock(mm: MemoryManager, start: int, size: int) -> None:
     """munlock(2)."""
     size = page_up(size + (start & PAGE_MASK))
     start &= ~PAGE_MASK
-    if start + size > _U64:
+    if start + size >= _U64:
         raise SysError(errno.EINVAL)
     _set_lock(mm, start, start + size, 0)
 

@@ -86,6 +86,9 @@ static void locking(void)
     show_core("locked after all", at, 8);
     reap("child", CHILD(say("in a child: VmLck %ld", status("VmLck"))));
     SHOW(munlock(at, 8 * PAGE));
+    SHOW(munlock((void *)-PAGE, 1));
+    SHOW(munlock((void *)-PAGE, 1000));
+    SHOW(mlock((void *)-PAGE, 1));
     say("VmLck %ld", status("VmLck"));
     show_core("MAP_LOCKED", anon_with(4, RW, MAP_LOCKED), 4);
     show_core("MAP_POPULATE", anon_with(4, RW, MAP_POPULATE), 4);
